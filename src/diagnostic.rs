@@ -1,0 +1,80 @@
+//! What went wrong or deserves notice in an object, said to its owner.
+//!
+//! Compiling never fails; it yields diagnostics. `check` prints them, the admin API lists them, the controller
+//! turns them into Events.
+
+use std::fmt;
+
+use crate::model::{ObjectRef, Origin};
+use std::sync::Arc;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// Good to know: accepted, and means something else than it may seem.
+    Info,
+    /// Works, though not as written; or has no effect.
+    Warning,
+    /// Something declared is not served or answers an error.
+    Error,
+}
+
+impl Severity {
+    /// The word used in text and JSON.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// One finding about one object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// The object it is about.
+    pub object: ObjectRef,
+    /// Stable word in CamelCase, such as `PathConflict`; written by hand, never derived from a type name.
+    pub code: &'static str,
+    /// How bad it is.
+    pub severity: Severity,
+    /// Path of the field, such as `spec.rules[0].http.paths[1].path` or `metadata.annotations[…]`; may be empty.
+    pub field: String,
+    /// The offending value, shortened to 200 characters; empty when it says nothing or is secret.
+    pub value: String,
+    /// Why, in one sentence without a final dot.
+    pub reason: String,
+    /// What to do about it; may be empty.
+    pub hint: String,
+    /// Where the object was read.
+    pub origin: Arc<Origin>,
+}
+
+impl Diagnostic {
+    /// The line (from 1) of the field if known, else of the object.
+    pub fn line(&self) -> Option<u32> {
+        self.origin.fields.get(&self.field).copied().or(self.origin.line)
+    }
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(file) = &self.origin.file {
+            write!(f, "{file}:")?;
+            if let Some(line) = self.line() {
+                write!(f, "{line}:")?;
+            }
+            f.write_str(" ")?;
+        }
+        write!(f, "{}: {} {}", self.severity.as_str(), self.code, self.object)?;
+        if !self.field.is_empty() {
+            write!(f, " {}", self.field)?;
+        }
+        if !self.value.is_empty() {
+            write!(f, " = {:?}", self.value)?;
+        }
+        write!(f, ": {}", self.reason)?;
+        if self.hint.is_empty() { Ok(()) } else { write!(f, " (hint: {})", self.hint) }
+    }
+}

@@ -1,0 +1,3 @@
+//! The data plane: life of a request (ARCHITECTURE.md, "How a request flows").
+
+pub mod message;

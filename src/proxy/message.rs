@@ -1,0 +1,153 @@
+//! Requests and responses between the connection drivers (`http1`, `http2`) and the handler (`service`).
+//!
+//! Both drivers hand over the same types, so the handler does not know which protocol the client speaks.
+//! Everything here lives on one worker thread: `Rc`, not `Arc`; no `Send`.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+
+use crate::wire::{Fields, RequestHead, ResponseHead};
+
+/// Why a body ended before its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BodyError {
+    /// The client broke framing: answer 400 if nothing was answered yet (`spec` C-3).
+    #[error("the client's body breaks the framing rules: {0}")]
+    Framing(&'static str),
+    /// The client went away (closed or reset).
+    #[error("the client closed the connection")]
+    Gone,
+    /// The client sent nothing for `client-body-timeout`.
+    #[error("the client sent no body bytes in time")]
+    Timeout,
+    /// More bytes than the route allows (413).
+    #[error("the body is larger than the route allows")]
+    TooLarge,
+    /// The backend cut its answer (short length, bad chunk, reset): the client must see the cut.
+    #[error("the backend cut its answer short")]
+    Upstream,
+    /// The backend sent nothing for `proxy-read-timeout`.
+    #[error("the backend sent no body bytes in time")]
+    UpstreamTimeout,
+    /// We gave up on purpose (drain deadline, limit).
+    #[error("aborted by the proxy: {0}")]
+    Aborted(&'static str),
+}
+
+/// A body as a trait object on one thread. Boxing costs one allocation per streamed body.
+pub type LocalBody = Pin<Box<dyn Body<Data = Bytes, Error = BodyError>>>;
+
+/// Body of a request from a client.
+pub enum RequestBody {
+    /// None.
+    Empty,
+    /// All of it, already read.
+    Full(Bytes),
+    /// Streaming; polled on demand, so a slow backend slows the client.
+    Stream(LocalBody),
+}
+
+/// Body of an answer to a client.
+pub enum ResponseBody {
+    /// None.
+    Empty,
+    /// All of it.
+    Full(Bytes),
+    /// Streaming, usually from a backend.
+    Stream(LocalBody),
+}
+
+/// One request as a connection driver hands it over.
+pub struct Request {
+    /// Head as received; framing fields (`Content-Length`, `Transfer-Encoding`, `Connection` …) still in place.
+    pub head: RequestHead,
+    /// Body; `Expect: 100-continue` is answered by the driver when the body is first polled.
+    pub body: RequestBody,
+}
+
+/// One answer as the handler hands it back. The driver writes framing fields (`Content-Length`,
+/// `Transfer-Encoding`, `Connection`) itself from the body's [`SizeHint`]; those in `head.fields` other than a
+/// `Content-Length` of an answer to HEAD or a 304 have been removed by the handler.
+pub struct Response {
+    /// Head; `version` is ignored.
+    pub head: ResponseHead,
+    /// Body.
+    pub body: ResponseBody,
+    /// Close the downstream connection after this answer (HTTP/1) or send GOAWAY (HTTP/2).
+    pub close: bool,
+    /// For 101 and for 2xx to extended CONNECT: what takes the byte stream over once the head is written.
+    pub upgrade: Option<Upgrade>,
+}
+
+/// Takes over a connection after a 101: gets the bytes that the client already sent and both directions of the
+/// downstream as one stream; resolves when the tunnel ends.
+pub type Upgrade = Box<dyn FnOnce(DownstreamStream) -> Pin<Box<dyn Future<Output = ()>>>>;
+
+/// The downstream side of a tunnel: HTTP/1 socket (clear or TLS) with read-ahead bytes first, or one h2 stream.
+pub type DownstreamStream = Pin<Box<dyn DuplexIo>>;
+
+/// Both directions of a byte stream on one thread.
+pub trait DuplexIo: tokio::io::AsyncRead + tokio::io::AsyncWrite {}
+impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite> DuplexIo for T {}
+
+macro_rules! body_impl {
+    ($name:ident) => {
+        impl Body for $name {
+            type Data = Bytes;
+            type Error = BodyError;
+
+            fn poll_frame(
+                mut self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+            ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+                match &mut *self {
+                    Self::Empty => Poll::Ready(None),
+                    Self::Full(_) => {
+                        let Self::Full(bytes) = std::mem::replace(&mut *self, Self::Empty) else {
+                            return Poll::Ready(None);
+                        };
+                        if bytes.is_empty() {
+                            Poll::Ready(None)
+                        } else {
+                            Poll::Ready(Some(Ok(Frame::data(bytes))))
+                        }
+                    }
+                    Self::Stream(body) => body.as_mut().poll_frame(cx),
+                }
+            }
+
+            fn is_end_stream(&self) -> bool {
+                match self {
+                    Self::Empty => true,
+                    Self::Full(bytes) => bytes.is_empty(),
+                    Self::Stream(body) => body.is_end_stream(),
+                }
+            }
+
+            fn size_hint(&self) -> SizeHint {
+                match self {
+                    Self::Empty => SizeHint::with_exact(0),
+                    Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+                    Self::Stream(body) => body.size_hint(),
+                }
+            }
+        }
+    };
+}
+body_impl!(RequestBody);
+body_impl!(ResponseBody);
+
+/// Trailer fields travel as [`http::HeaderMap`] frames (the type `http_body` prescribes).
+pub fn trailers_of(fields: &Fields) -> http::HeaderMap {
+    let mut map = http::HeaderMap::with_capacity(fields.len());
+    for (name, value) in fields.iter() {
+        let pair = (http::HeaderName::from_bytes(name.as_bytes()), http::HeaderValue::from_bytes(value));
+        if let (Ok(name), Ok(value)) = pair {
+            map.append(name, value);
+        }
+    }
+    map
+}
