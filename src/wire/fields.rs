@@ -79,7 +79,8 @@ impl Fields {
 
     /// The value of the first line called `name`.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        self.get_all(name).next()
+        let line = self.lines.iter().find(|line| self.name_of(line).eq_ignore_ascii_case(name))?;
+        Some(self.value_of(line))
     }
 
     /// The value of the first line called `name` if it is UTF-8.
@@ -99,10 +100,10 @@ impl Fields {
     ///
     /// # Errors
     /// [`Repeated`] when two or more lines carry it.
-    pub fn get_only<'f>(&'f self, name: &'f str) -> Result<Option<&'f [u8]>, Repeated> {
-        let mut values = self.get_all(name);
-        let first = values.next();
-        if values.next().is_some() { Err(Repeated) } else { Ok(first) }
+    pub fn get_only(&self, name: &str) -> Result<Option<&[u8]>, Repeated> {
+        let mut lines = self.lines.iter().filter(|line| self.name_of(line).eq_ignore_ascii_case(name));
+        let first = lines.next();
+        if lines.next().is_some() { Err(Repeated) } else { Ok(first.map(|line| self.value_of(line))) }
     }
 
     /// True when a line called `name` is there.
