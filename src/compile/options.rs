@@ -1,0 +1,79 @@
+//! The flags that change what a world means.
+
+use crate::model::ObjectKey;
+
+/// Meaning of paths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PathSemantics {
+    /// As ingress-nginx: implied redirects, regex mode per host.
+    #[default]
+    Nginx,
+    /// As the Kubernetes Ingress documentation says, to the letter.
+    Kubernetes,
+}
+
+/// Flags, resolved.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Options {
+    /// `--controller-class`.
+    pub controller_class: String,
+    /// `--ingress-class`.
+    pub ingress_class: String,
+    /// `--ingress-class-by-name`.
+    pub class_by_name: bool,
+    /// `--watch-ingress-without-class`.
+    pub without_class: bool,
+    /// `--annotations-prefix`, without the slash.
+    pub annotations_prefix: String,
+    /// `--disable-catch-all`.
+    pub disable_catch_all: bool,
+    /// `--disable-svc-external-name`.
+    pub disable_external_name: bool,
+    /// `--enable-annotation-validation`.
+    pub validate_annotations: bool,
+    /// `--watch-namespace`; empty for all.
+    pub namespace: String,
+    /// `--configmap`.
+    pub config_map: Option<ObjectKey>,
+    /// `--default-backend-service`.
+    pub default_backend: Option<ObjectKey>,
+    /// `--default-ssl-certificate`.
+    pub default_certificate: Option<ObjectKey>,
+    /// `--health-check-path` for the catch-all built-in.
+    pub health_check_path: String,
+    /// `--path-semantics`.
+    pub path_semantics: PathSemantics,
+    /// `--http-port`, `--https-port` as written into redirects.
+    pub http_port: u16,
+    /// See above.
+    pub https_port: u16,
+    /// `--allow-upstream-cidr`: address ranges that endpoints may lie in although they are refused by default.
+    pub allow_upstream: Vec<ipnet::IpNet>,
+    /// Addresses that no endpoint may have: our own listeners (`B-18`).
+    pub own_addresses: Vec<std::net::SocketAddr>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            controller_class: "k8s.io/ingress-nginx".into(),
+            ingress_class: "nginx".into(),
+            class_by_name: false,
+            without_class: false,
+            annotations_prefix: "nginx.ingress.kubernetes.io".into(),
+            disable_catch_all: false,
+            disable_external_name: false,
+            validate_annotations: true,
+            namespace: String::new(),
+            config_map: None,
+            default_backend: None,
+            default_certificate: None,
+            health_check_path: "/healthz".into(),
+            path_semantics: PathSemantics::Nginx,
+            http_port: 80,
+            https_port: 443,
+            allow_upstream: Vec::new(),
+            own_addresses: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! What annotations and the ConfigMap ask for, typed; and the decisions that follow, as pure functions.
+//!
+//! One annotation family is one file: names and documentation (`SPECS`), the typed policy, its reader, its
+//! decision, its tests. `registry` lists them all; documentation is generated from that list.
+//! State and I/O live elsewhere (`upstream`, `proxy`).
+
+use std::sync::Arc;
+
+pub mod annotation;
+pub mod registry;
+
+pub mod affinity;
+pub mod app_root;
+pub mod backend_protocol;
+pub mod backend_tls;
+pub mod body;
+pub mod buffering;
+pub mod canary;
+pub mod connection_header;
+pub mod custom_errors;
+pub mod default_backend;
+pub mod forwarded;
+pub mod forwarded_prefix;
+pub mod from_to_www;
+pub mod global;
+pub mod hsts;
+pub mod ip_access;
+pub mod load_balance;
+pub mod log;
+pub mod redirect;
+pub mod request_headers;
+pub mod response_headers;
+pub mod retry;
+pub mod rewrite;
+pub mod server_alias;
+pub mod service_upstream;
+pub mod session_cookie;
+pub mod ssl_redirect;
+pub mod template;
+pub mod timeout;
+pub mod upstream_vhost;
+
+/// Location scope: belongs to the Ingress that owns the path; nothing is merged between Ingresses.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RoutePolicies {
+    /// `permanent-redirect`, `temporal-redirect` and their codes.
+    pub redirect: Option<redirect::Redirect>,
+    /// `relative-redirects` and `use-port-in-redirects`: how our own redirects are written.
+    pub redirect_style: redirect::RedirectStyle,
+    /// `rewrite-target` (empty and absent are `None`).
+    pub rewrite: Option<rewrite::Rewrite>,
+    /// `use-regex`.
+    pub use_regex: bool,
+    /// `ssl-redirect`, `force-ssl-redirect`, `preserve-trailing-slash`.
+    pub ssl_redirect: ssl_redirect::SslRedirect,
+    /// `allowlist-source-range`, `denylist-source-range`.
+    pub ip_access: Option<ip_access::IpAccess>,
+    /// `upstream-vhost`.
+    pub upstream_vhost: Option<Arc<str>>,
+    /// `x-forwarded-prefix`.
+    pub forwarded_prefix: Option<forwarded_prefix::ForwardedPrefix>,
+    /// `connection-proxy-header`.
+    pub connection_header: Option<connection_header::ConnectionHeader>,
+    /// `proxy-connect-timeout`, `proxy-send-timeout`, `proxy-read-timeout`.
+    pub timeout: timeout::Timeouts,
+    /// `proxy-next-upstream` and its limits.
+    pub retry: retry::Retry,
+    /// `proxy-body-size`, `client-body-buffer-size`.
+    pub body: body::BodyLimits,
+    /// `proxy-buffering`, `proxy-request-buffering`, buffer sizes.
+    pub buffering: buffering::Buffering,
+    /// `custom-http-errors`, `disable-proxy-intercept-errors`.
+    pub errors: custom_errors::CustomErrors,
+    /// `default-backend`: a Service name of the same namespace.
+    pub default_backend: Option<Arc<str>>,
+    /// `backend-protocol`.
+    pub protocol: backend_protocol::BackendProtocol,
+    /// `proxy-ssl-*`.
+    pub backend_tls: backend_tls::BackendTls,
+    /// `proxy-http-version`.
+    pub http_version: backend_protocol::HttpVersion,
+    /// `enable-access-log`.
+    pub access_log: bool,
+    /// Set when a protective annotation cannot be honoured: the route answers 503 (`LocalReply::Denied`). The code of
+    /// the diagnostic that says why.
+    pub denied: Option<&'static str>,
+}
+
+/// Server scope: the first Ingress of a host with a value wins.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ServerPolicies {
+    /// `server-alias`, sorted, without duplicates.
+    pub aliases: Vec<server_alias::Alias>,
+    /// `app-root`; stands per location, the longest path wins for the host.
+    pub app_root: Option<Arc<str>>,
+    /// `from-to-www-redirect`.
+    pub from_to_www: bool,
+}
+
+/// Upstream scope: shared by every path that uses the same namespace, Service and port.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct BackendPolicies {
+    /// `load-balance`; `None` means the ConfigMap's.
+    pub load_balance: Option<load_balance::LoadBalance>,
+    /// `upstream-hash-by` and subset.
+    pub hash_by: Option<load_balance::HashBy>,
+    /// `affinity`, `affinity-mode`, `affinity-canary-behavior`.
+    pub affinity: Option<affinity::Affinity>,
+    /// `session-cookie-*`.
+    pub cookie: session_cookie::SessionCookie,
+    /// `service-upstream`.
+    pub service_upstream: Option<bool>,
+}
+
+/// All that the annotations of one Ingress say.
+#[derive(Debug, Clone, PartialEq)]
+pub struct IngressPolicies {
+    /// Location scope.
+    pub route: Arc<RoutePolicies>,
+    /// Server scope.
+    pub server: ServerPolicies,
+    /// Upstream scope.
+    pub backend: BackendPolicies,
+    /// Present when `canary` is true.
+    pub canary: Option<canary::Canary>,
+}

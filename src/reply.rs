@@ -1,0 +1,116 @@
+//! Every answer that is ours and not a backend's, as a value with its reason. `proxy::respond` alone turns it into
+//! status, fields, body, log text and metric label.
+
+use std::net::IpAddr;
+
+use http::StatusCode;
+
+/// An answer given without (or instead of) a backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LocalReply {
+    /// The request breaks a rule of HTTP or of ours; the rule's name and why.
+    BadRequest {
+        /// 400, 405, 408, 413, 414, 417, 421, 431, 501 or 505.
+        status: StatusCode,
+        /// Rule, such as `H1-13`.
+        rule: &'static str,
+        /// Why, for the log.
+        reason: &'static str,
+    },
+    /// A redirect. `location` is complete; codes without a `Location` field (300, 305, 306) send it as body.
+    Redirect {
+        /// 300 to 308.
+        status: StatusCode,
+        /// Value of `Location`.
+        location: String,
+        /// What made it, for logs and `explain`.
+        cause: RedirectCause,
+    },
+    /// Catch-all health answer: 200, empty body.
+    Healthz,
+    /// Catch-all `/nginx_status` page.
+    StubStatus,
+    /// No rule matches and no default backend is configured: the stock 404 page.
+    NoRoute,
+    /// The route's Service has no endpoint: 503.
+    NoEndpoints,
+    /// A protective policy of the route could not be compiled, so the route stays shut: 503.
+    Denied {
+        /// Diagnostic code.
+        code: &'static str,
+    },
+    /// An address list refuses the client: 403.
+    Forbidden {
+        /// The client as judged.
+        client: IpAddr,
+    },
+    /// The rewrite or a pattern search has no sound result: 500.
+    RewriteFailed {
+        /// Why.
+        reason: &'static str,
+    },
+    /// The body is over the route's limit: 413.
+    BodyTooLarge,
+    /// The client's body broke framing or stalled: 400 or 408.
+    BadBody {
+        /// 400 or 408.
+        status: StatusCode,
+    },
+    /// All tries failed to connect or broke: 502.
+    BadGateway {
+        /// Why the last try failed.
+        reason: &'static str,
+    },
+    /// A try timed out: 504.
+    GatewayTimeout {
+        /// `connect`, `send` or `read`.
+        phase: &'static str,
+    },
+    /// We are out of something bounded (connections, memory, spool): 503 with `Retry-After: 1`.
+    Overloaded {
+        /// What ran out.
+        what: &'static str,
+    },
+    /// 421: the connection was made under another TLS policy than this host has.
+    Misdirected,
+    /// The client left before an answer: 499, written to the log only.
+    ClientGone,
+    /// A bug of ours stopped the request: 500.
+    Internal,
+}
+
+/// What made a redirect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedirectCause {
+    /// `app-root`.
+    AppRoot,
+    /// `from-to-www-redirect`.
+    FromToWww,
+    /// `permanent-redirect`.
+    Permanent,
+    /// `ssl-redirect` or `force-ssl-redirect`.
+    Ssl,
+    /// `temporal-redirect`.
+    Temporal,
+    /// A path that lacks its trailing slash.
+    TrailingSlash,
+}
+
+impl LocalReply {
+    /// Status sent (499 only logged).
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::BadRequest { status, .. } | Self::Redirect { status, .. } | Self::BadBody { status } => *status,
+            Self::Healthz | Self::StubStatus => StatusCode::OK,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::NoEndpoints | Self::Denied { .. } | Self::Overloaded { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Forbidden { .. } => StatusCode::FORBIDDEN,
+            Self::RewriteFailed { .. } | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::BadGateway { .. } => StatusCode::BAD_GATEWAY,
+            Self::GatewayTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
+            Self::ClientGone => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
+        }
+    }
+}

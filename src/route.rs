@@ -1,0 +1,165 @@
+//! The routing table: what the data plane reads. Immutable; replaced whole.
+//!
+//! Words are nginx's where the behaviour is: a *server* is one virtual host, a *location* one routing entry of it.
+//! Nothing here is decided by the data plane itself: `Table::find` takes a [`RequestView`] and answers with the
+//! location or a local reply, and `explain` is the same function with a recorder.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use crate::model::ObjectKey;
+use crate::policy::global::Globals;
+use crate::policy::{BackendPolicies, RoutePolicies, canary::Canary};
+
+pub mod decide;
+pub mod dump;
+pub mod endpoint;
+pub mod explain;
+pub mod host;
+pub mod path;
+pub mod precedence;
+
+pub use endpoint::{EndpointAddress, EndpointMap, EndpointSet};
+
+/// Identity of a backend that outlives snapshots: pools, balancers and counters are keyed by it. Never a joined
+/// text (CVE-2020-8553).
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendKey {
+    /// Namespace of the Service.
+    pub namespace: Arc<str>,
+    /// Service name.
+    pub service: Arc<str>,
+    /// Port number or name as the Ingress wrote it; empty for "the first port".
+    pub port: Arc<str>,
+}
+
+/// Index of a backend's endpoints in the [`EndpointMap`] that was published with this table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BackendSlot(pub u32);
+
+/// One pool of endpoints with its policies.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Backend {
+    /// Identity.
+    pub key: BackendKey,
+    /// `<namespace>-<service>-<port>`, as logs, metrics and the sticky cookie's hash know it;
+    /// `upstream-default-backend` for the global default backend.
+    pub name: Arc<str>,
+    /// Where its endpoints stand.
+    pub slot: BackendSlot,
+    /// Balancing, affinity, cookie settings.
+    pub policies: BackendPolicies,
+    /// The canary that hangs on this backend, if any: the first (oldest) one only.
+    pub canary: Option<Arc<CanaryBackend>>,
+}
+
+/// A canary: its own backend and when to take it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CanaryBackend {
+    /// Ingress that declares it.
+    pub owner: ObjectKey,
+    /// Where the traffic goes; its own `canary` is `None`.
+    pub backend: Arc<Backend>,
+    /// The rule.
+    pub policy: Canary,
+}
+
+/// How a location compares with a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum LocationKind {
+    /// `= /x`: the whole path.
+    Exact,
+    /// `/x/`: the start of the path, ends in a slash.
+    Prefix,
+    /// `~* ^…`: an expression, first match in order (regex mode of the host).
+    Regex,
+}
+
+/// One routing entry of a server.
+#[derive(Debug)]
+pub struct Location {
+    /// How it compares.
+    pub kind: LocationKind,
+    /// nginx's text of the location's path: `/foo/`, or the pattern's text without `^`.
+    pub path: Arc<str>,
+    /// Path as the Ingress wrote it (metrics label `path`, sticky cookie path); `/` for an implicit root.
+    pub rule_path: Arc<str>,
+    /// Ingress that owns it; `None` for built-ins.
+    pub owner: Option<ObjectKey>,
+    /// Field of the owner, such as `spec.rules[0].http.paths[1]`; empty for implicit roots and built-ins.
+    pub field: Arc<str>,
+    /// True for the root that a server has without any rule for `/`.
+    pub implicit: bool,
+    /// Where requests go.
+    pub target: LocationTarget,
+    /// Location-scope policies.
+    pub policies: Arc<RoutePolicies>,
+    /// `default-backend` annotation: serves when `target` has no endpoints, and error pages.
+    pub default_backend: Option<Arc<Backend>>,
+    /// Set when requests of this location must match this pattern for the rewrite (`rewrite-target`).
+    pub rewrite_pattern: Option<Arc<crate::pattern::Pattern>>,
+    /// `session-cookie` may be set on this location (its Ingress asks for affinity).
+    pub sets_cookie: bool,
+}
+
+/// What a location leads to.
+#[derive(Debug, Clone)]
+pub enum LocationTarget {
+    /// A Service.
+    Backend(Arc<Backend>),
+    /// The global default backend, or the built-in 404 where none is configured.
+    Default(Option<Arc<Backend>>),
+    /// `/healthz` of the catch-all server.
+    Healthz,
+    /// `/nginx_status` of the catch-all server.
+    StubStatus,
+}
+
+/// One virtual host.
+#[derive(Debug)]
+pub struct Server {
+    /// Host as declared; `_` for the catch-all, `*.x` for a wildcard.
+    pub name: Arc<str>,
+    /// Set for a from-to-www twin: every request is redirected to this host.
+    pub redirect_to: Option<Arc<str>>,
+    /// `app-root` of the host.
+    pub app_root: Option<Arc<str>>,
+    /// True when the host is in regex mode.
+    pub regex_mode: bool,
+    /// Locations in nginx's order.
+    pub locations: Vec<Arc<Location>>,
+    /// Lookup over `locations`.
+    pub index: path::PathIndex,
+}
+
+/// The whole table.
+#[derive(Debug)]
+pub struct Table {
+    /// Host lookup.
+    pub hosts: host::HostIndex,
+    /// Catch-all server `_`.
+    pub catch_all: Arc<Server>,
+    /// Certificate choice by host: exact names and `*.x`; hosts listed here redirect to https by `ssl-redirect`.
+    pub tls: BTreeMap<Arc<str>, CertificateChoice>,
+    /// Every backend, by slot.
+    pub backends: Vec<Arc<Backend>>,
+    /// The ConfigMap, typed.
+    pub globals: Arc<Globals>,
+}
+
+/// Which certificate a host presents.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CertificateChoice {
+    /// The default certificate, pinned by a tls section that names no usable Secret.
+    Default,
+    /// The pair of this Secret.
+    Secret(ObjectKey),
+}
+
+/// An endpoint that a balancer picked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct PickedEndpoint {
+    /// Where to connect.
+    pub address: SocketAddr,
+}

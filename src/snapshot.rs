@@ -1,0 +1,57 @@
+//! Where the planes meet: one immutable value behind one pointer.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::cert::CertStore;
+use crate::diagnostic::Diagnostic;
+use crate::route::{EndpointMap, Table};
+
+/// Everything a request may look at. Immutable; replaced whole, never edited.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Grows by one with each publication; 1 is the first.
+    pub generation: u64,
+    /// Routes and policies.
+    pub table: Arc<Table>,
+    /// Endpoints of the table's backends.
+    pub endpoints: Arc<EndpointMap>,
+    /// Keys and certificates.
+    pub certs: Arc<CertStore>,
+    /// What the compilation had to say (read by the admin API only).
+    pub diagnostics: Arc<[Diagnostic]>,
+}
+
+/// The one writer. Not `Clone`: the control loop owns it.
+#[derive(Debug)]
+pub struct Publisher(Arc<ArcSwap<Snapshot>>);
+
+/// A reader; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Reader(Arc<ArcSwap<Snapshot>>);
+
+/// A writer and a reader over a first snapshot.
+pub fn channel(first: Snapshot) -> (Publisher, Reader) {
+    let pointer = Arc::new(ArcSwap::from_pointee(first));
+    (Publisher(Arc::clone(&pointer)), Reader(pointer))
+}
+
+impl Publisher {
+    /// Makes `next` what every new request sees.
+    pub fn publish(&self, next: Snapshot) {
+        self.0.store(Arc::new(next));
+    }
+
+    /// What is published now.
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.0.load_full()
+    }
+}
+
+impl Reader {
+    /// The current snapshot, held for as long as the caller likes (a request holds it to its end).
+    pub fn load(&self) -> Arc<Snapshot> {
+        self.0.load_full()
+    }
+}
