@@ -1,4 +1,4 @@
-//! Certificates and keys: from the bytes of a Secret to what rustls serves, and to the facts that `compile` reads.
+//! Certificates and keys: from the bytes of a Secret to what rustls serves, and to the facts that `compile` reads (`model::CertInfo`).
 //! Keys never leave this module's types: no `Debug` of material, no `Serialize`.
 
 use std::collections::BTreeMap;
@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use rustls::sign::CertifiedKey;
 
-use crate::compile::CertInfo;
-use crate::model::ObjectKey;
+use crate::model::{CertInfo, ObjectKey};
 
 /// A usable pair.
 pub struct Pair {

@@ -3,6 +3,7 @@
 //! `manifest` (later also the watch loop) makes these; `compile` reads them. Everything is ordered
 //! (`BTreeMap`), so nothing downstream can depend on chance.
 
+pub mod certificate;
 pub mod config_map;
 pub mod ingress;
 pub mod key;
@@ -10,6 +11,7 @@ pub mod secret;
 pub mod service;
 pub mod world;
 
+pub use certificate::{CertCatalog, CertInfo};
 pub use config_map::{ConfigMap, IngressClass, Namespace};
 pub use ingress::{Backend, Ingress, PathRule, PathType, PortRef, Rule, ServiceRef, TlsBlock};
 pub use key::{Kind, Meta, ObjectKey, ObjectRef, Origin, Timestamp};
