@@ -1,6 +1,7 @@
 //! The downstream HTTP/2 connection: hyper's server with the limits of `security.md` D.2 and D.4, translated to the
 //! same [`Request`] and [`Response`] as HTTP/1.
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -115,7 +116,7 @@ where
     let (parts, body) = request.into_parts();
     let meter = Rc::new(Meter::default());
     let head = request_head(&parts, protocol);
-    meter.add_request(head.fields.text_len() as u64 + head.target.len() as u64);
+    Meter::add(&meter.request_bytes, head.fields.text_len() + head.target.len());
     let body = if body.is_end_stream() || tunnel.is_some() {
         RequestBody::Empty
     } else {
@@ -162,7 +163,10 @@ fn request_head(parts: &http::request::Parts, protocol: Option<String>) -> Reque
 }
 
 fn response_of(response: Response, meter: Rc<Meter>) -> http::Response<MeteredBody> {
-    let mut out = http::Response::new(MeteredBody { body: response.body, meter });
+    Meter::add(&meter.bytes_sent, response.head.fields.text_len());
+    let ended = response.body.is_end_stream();
+    meter.finished.set(ended);
+    let mut out = http::Response::new(MeteredBody { body: response.body, meter, _guard: response.guard });
     *out.status_mut() = response.head.status;
     let headers = out.headers_mut();
     headers.reserve(response.head.fields.len() + 1);
@@ -206,7 +210,7 @@ impl Body for StreamBody {
                 if let Some(Ok(frame)) = &frame
                     && let Some(data) = frame.data_ref()
                 {
-                    self.meter.add_request(data.len() as u64);
+                    Meter::add(&self.meter.request_bytes, data.len());
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(|error| body_error(&error))))
             }
@@ -256,6 +260,8 @@ impl Idle {
 pub(crate) struct MeteredBody {
     body: ResponseBody,
     meter: Rc<Meter>,
+    /// Dropped with the body: after its last byte, or when the stream is reset.
+    _guard: Option<Box<dyn Any>>,
 }
 
 impl Body for MeteredBody {
@@ -267,10 +273,14 @@ impl Body for MeteredBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if frame.is_none() || self.body.is_end_stream() {
+            self.meter.finished.set(true);
+        }
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
-            self.meter.add_response_body(data.len() as u64);
+            Meter::add(&self.meter.body_bytes_sent, data.len());
+            Meter::add(&self.meter.bytes_sent, data.len());
         }
         Poll::Ready(frame)
     }
