@@ -1,5 +1,6 @@
 //! One accepted connection: PROXY header, TLS or clear text, HTTP/1 or HTTP/2; then the driver of that protocol.
 
+use std::cell::Cell;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -23,11 +24,9 @@ use crate::request::Scheme;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Limit on TLS handshakes (`security.md` D.1).
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// Limit on the PROXY header (`proxy-protocol-header-timeout`).
-const PROXY_HEADER: Duration = Duration::from_secs(5);
 
 /// What is known about a connection for all its requests.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct ConnectionFacts {
     /// TCP peer.
     pub peer: SocketAddr,
@@ -35,10 +34,22 @@ pub struct ConnectionFacts {
     pub proxied: Option<(SocketAddr, SocketAddr)>,
     /// Clear or TLS.
     pub scheme: Scheme,
-    /// Port of the listener.
-    pub listen_port: u16,
+    /// Where the client connected (the listener's address).
+    pub local: SocketAddr,
+    /// Number of the connection in this process.
+    pub number: u64,
+    /// Requests so far.
+    pub requests: Cell<u64>,
     /// TLS version and cipher suite as nginx names them, and SNI.
     pub tls: Option<TlsFacts>,
+}
+
+impl ConnectionFacts {
+    /// Counts one more request and says its number, from 1.
+    pub fn next_request(&self) -> u64 {
+        self.requests.set(self.requests.get() + 1);
+        self.requests.get()
+    }
 }
 
 /// Facts of a finished handshake.
@@ -53,14 +64,19 @@ pub struct TlsFacts {
 }
 
 /// Serves a connection of an http (`Scheme::Http`) or https listener to its end.
-pub async fn run(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, scheme: Scheme, listen_port: u16) {
-    let snapshot = worker.snapshot();
-    let globals = Rc::clone(&snapshot);
-    let mut facts = ConnectionFacts { peer, proxied: None, scheme, listen_port, tls: None };
-    let mut stream = stream;
+pub async fn run(worker: Rc<Worker>, mut stream: TcpStream, peer: SocketAddr, scheme: Scheme, local: SocketAddr) {
+    let snapshot = worker.reader.load();
+    let (proxy_protocol, http2, limit) = {
+        let globals = &snapshot.table.globals;
+        (globals.use_proxy_protocol, globals.use_http2, globals.proxy_protocol_header_timeout)
+    };
+    drop(snapshot);
+    let number = worker.next_connection();
+    let mut facts =
+        ConnectionFacts { peer, proxied: None, scheme, local, number, requests: Cell::new(0), tls: None };
     let mut ahead = Bytes::new();
-    if globals.table.globals.use_proxy_protocol {
-        match timeout(PROXY_HEADER, read_proxy_header(&mut stream)).await {
+    if proxy_protocol {
+        match timeout(limit, read_proxy_header(&mut stream)).await {
             Ok(Ok((header, rest))) => {
                 facts.proxied = header.addresses;
                 ahead = rest;
@@ -69,9 +85,6 @@ pub async fn run(worker: Rc<Worker>, stream: TcpStream, peer: SocketAddr, scheme
             Err(_elapsed) => return tracing::debug!(%peer, "no PROXY header in time"),
         }
     }
-    let http2 = globals.table.globals.use_http2;
-    drop(globals);
-    drop(snapshot);
     let stream = Prefixed::new(ahead, stream);
     match scheme {
         Scheme::Http => clear(worker, stream, facts, http2).await,
@@ -101,19 +114,22 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     if !http2 {
-        return serve_http1(worker, stream, facts).await;
+        return serve_http1(worker, stream, BytesMut::new(), facts).await;
     }
     let first = tokio::select! {
         first = timeout(worker.settings.first_byte, read_preface(&mut stream)) => first,
         () = worker.drain.draining() => return,
     };
     let Ok(Ok((preface, ahead))) = first else { return };
-    let stream = Prefixed::new(ahead, stream);
-    if preface { serve_http2(worker, stream, facts).await } else { serve_http1(worker, stream, facts).await }
+    if preface {
+        serve_http2(worker, Prefixed::new(ahead.freeze(), stream), facts).await;
+    } else {
+        serve_http1(worker, stream, ahead, facts).await;
+    }
 }
 
 /// Reads until the bytes are the HTTP/2 preface or cannot become it. The end of the stream before any byte is an error.
-async fn read_preface<IO: AsyncRead + Unpin>(stream: &mut IO) -> io::Result<(bool, Bytes)> {
+async fn read_preface<IO: AsyncRead + Unpin>(stream: &mut IO) -> io::Result<(bool, BytesMut)> {
     let mut bytes = BytesMut::new();
     loop {
         bytes.reserve(4096);
@@ -124,7 +140,7 @@ async fn read_preface<IO: AsyncRead + Unpin>(stream: &mut IO) -> io::Result<(boo
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         if !same || known == PREFACE.len() || read == 0 {
-            return Ok((same && known == PREFACE.len(), bytes.freeze()));
+            return Ok((same && known == PREFACE.len(), bytes));
         }
     }
 }
@@ -157,7 +173,11 @@ async fn tls(worker: Rc<Worker>, mut stream: Prefixed<TcpStream>, mut facts: Con
     let (_, session) = stream.get_ref();
     facts.tls = Some(tls_facts(session));
     let http2 = session.alpn_protocol() == Some(b"h2");
-    if http2 { serve_http2(worker, stream, facts).await } else { serve_http1(worker, stream, facts).await }
+    if http2 {
+        serve_http2(worker, stream, facts).await;
+    } else {
+        serve_http1(worker, stream, BytesMut::new(), facts).await;
+    }
 }
 
 fn tls_facts(session: &rustls::ServerConnection) -> TlsFacts {
@@ -210,25 +230,26 @@ where
 {
     let options = worker.http2_options();
     let drained = worker.drain.clone();
-    let handler = handler(worker, facts);
+    let handler = handler(worker, Rc::new(facts));
     http2::serve(stream, handler, &options, async move { drained.draining().await }).await;
 }
 
-async fn serve_http1<IO>(worker: Rc<Worker>, stream: IO, facts: ConnectionFacts)
+async fn serve_http1<IO>(worker: Rc<Worker>, stream: IO, ahead: BytesMut, facts: ConnectionFacts)
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let options = worker.http1_options();
     let drained = worker.drain.clone();
-    let rejected = service::Rejections::new(Rc::clone(&worker), facts.clone());
+    let facts = Rc::new(facts);
+    let (heard, of) = (Rc::clone(&worker), Rc::clone(&facts));
     let handler = handler(worker, facts);
-    http1::serve(stream, handler, options, rejected, async move { drained.draining().await }).await;
+    let rejected = move |rejection: &http1::Rejection<'_>| heard.rejected(&of, rejection);
+    http1::serve(stream, ahead, &options, handler, async move { drained.draining().await }, rejected).await;
 }
 
 type Answer = Pin<Box<dyn Future<Output = super::message::Response>>>;
 
-fn handler(worker: Rc<Worker>, facts: ConnectionFacts) -> impl Fn(Request) -> Answer + 'static {
-    let facts = Rc::new(facts);
+fn handler(worker: Rc<Worker>, facts: Rc<ConnectionFacts>) -> impl Fn(Request) -> Answer + 'static {
     // Boxed: one allocation per request buys a small connection future (`performance.md` section 3).
     move |request| Box::pin(service::handle(Rc::clone(&worker), Rc::clone(&facts), request))
 }
