@@ -10,11 +10,12 @@ use http::Method;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
+use super::ending::Linger;
 use super::incoming::{Source, Supply};
 use super::link::Link;
 use super::outgoing::Outgoing;
 use super::reply::{Asker, Progress, Reply};
-use super::{HalfClose, Linger, Options};
+use super::{HalfClose, Options};
 use crate::proxy::message::{BodyError, Meter, Request, RequestBody, Response, Upgrade};
 use crate::wire::{BodyDecoder, Framing, Leniency, ParsedRequest};
 
