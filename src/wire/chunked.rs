@@ -80,6 +80,21 @@ enum State {
     Done,
 }
 
+impl State {
+    const fn in_extension(self) -> bool {
+        matches!(
+            self,
+            Self::ExtNameStart
+                | Self::ExtName
+                | Self::ExtValueStart
+                | Self::ExtToken
+                | Self::ExtQuoted
+                | Self::ExtEscape
+                | Self::ExtQuotedEnd
+        )
+    }
+}
+
 /// Decoder of one chunked body.
 #[derive(Debug)]
 pub struct ChunkedDecoder {
@@ -176,10 +191,7 @@ impl ChunkedDecoder {
     /// One byte of a chunk line or of the line end after data.
     fn framing_byte(&mut self, byte: u8) -> Result<State, Reject> {
         let lenient = self.leniency == Leniency::Backend;
-        let in_extension = matches!(
-            self.state,
-            State::ExtNameStart | State::ExtName | State::ExtValueStart | State::ExtToken | State::ExtQuoted
-        ) || matches!(self.state, State::ExtEscape | State::ExtQuotedEnd);
+        let in_extension = self.state.in_extension();
         if in_extension || byte == b';' {
             self.extensions = self.extensions.saturating_add(1);
             if self.extensions > self.limits.extensions {
@@ -203,6 +215,7 @@ impl ChunkedDecoder {
             (State::DataCr, b'\n') if lenient => Ok(State::SizeStart),
             (State::DataLf, b'\n') => Ok(State::SizeStart),
             (State::TrailerLf, b'\n') => self.trailer_line(),
+            (State::TrailerLf, _) => Err(Reject::bad("H1-09", "a CR without LF in the trailer section")),
             _ if in_extension => self.extension_byte(byte),
             (State::DataCr | State::DataLf, _) => {
                 Err(Reject::bad("H1-08", "chunk data is not followed by CRLF"))
@@ -291,3 +304,6 @@ fn too_large(reason: &'static str) -> Reject {
 const fn is_text(byte: u8) -> bool {
     byte == b'\t' || (byte >= b' ' && byte != 0x7f)
 }
+
+#[cfg(test)]
+mod tests;

@@ -164,3 +164,6 @@ fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
     }
     digits.get(start..).unwrap_or(&[])
 }
+
+#[cfg(test)]
+mod tests;

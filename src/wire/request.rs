@@ -237,3 +237,6 @@ fn parse_version(version: &[u8]) -> Result<Version, Reject> {
         _ => Err(Reject::bad("H1-11", "the HTTP version is broken")),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -272,3 +272,6 @@ fn trim_end(mut bytes: &[u8]) -> &[u8] {
     }
     bytes
 }
+
+#[cfg(test)]
+mod tests;
