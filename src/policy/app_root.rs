@@ -1,0 +1,1 @@
+//! `app-root`: where `/` of a host is sent.

@@ -1,0 +1,1 @@
+//! `from-to-www-redirect`: the twin host that only redirects.

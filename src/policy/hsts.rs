@@ -1,0 +1,1 @@
+//! HSTS: the `Strict-Transport-Security` field of every TLS response (RFC 6797).

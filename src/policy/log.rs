@@ -1,0 +1,1 @@
+//! `enable-access-log`, `skip-access-log-urls`: which requests are written to the access log.

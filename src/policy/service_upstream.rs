@@ -1,0 +1,1 @@
+//! `service-upstream`: the cluster address instead of endpoints.

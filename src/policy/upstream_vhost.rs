@@ -1,0 +1,1 @@
+//! `upstream-vhost`: the `Host` a backend sees.
