@@ -103,7 +103,6 @@ impl std::fmt::Debug for Content {
 }
 
 /// A try that gave no answer.
-#[derive(Debug)]
 pub struct Failed {
     /// Why.
     pub error: UpstreamError,
@@ -120,14 +119,9 @@ impl Failed {
     }
 }
 
-/// Reads a body's variant for debug output of [`Failed`].
-impl std::fmt::Debug for RequestBody {
+impl std::fmt::Debug for Failed {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Empty => f.write_str("Empty"),
-            Self::Full(bytes) => write!(f, "Full({} bytes)", bytes.len()),
-            Self::Stream(_) => f.write_str("Stream"),
-        }
+        f.debug_struct("Failed").field("error", &self.error).field("body", &self.body.is_some()).finish()
     }
 }
 
