@@ -68,6 +68,15 @@ impl BodyDecoder {
         }
     }
 
+    /// True when nothing more will come out: no data, no trailers.
+    pub fn is_exhausted(&self) -> bool {
+        match self {
+            Self::Length(left) => *left == 0,
+            Self::Chunked(decoder) => decoder.is_done() && decoder.trailers().is_empty(),
+            Self::UntilClose => false,
+        }
+    }
+
     /// Takes the trailer section of a chunked body out; `None` when it is empty or the body is not chunked.
     pub fn take_trailers(&mut self) -> Option<Fields> {
         match self {
