@@ -5,7 +5,6 @@
 //! reaches the client, and 10 MiB each way do not lock.
 
 use std::io;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -26,7 +25,7 @@ use crate::proxy::message::{RequestBody, ResponseBody};
 use crate::wire::response::{MAX_INTERIM, MAX_INTERIM_BYTES};
 use crate::wire::{
     BodyDecoder, ChunkLimits, Framing, Leniency, Parse, ParsedResponse, Reject, ResponseContext, ResponseLimits,
-    ResponseParser, Step,
+    ResponseParser,
 };
 
 mod send;
@@ -311,13 +310,6 @@ impl Exchange {
             home.pool.recycle(buffer);
             home.pool.checkin(home.key, connection, Instant::now());
         }
-    }
-}
-
-impl Home {
-    /// Where the connection leads.
-    pub(super) const fn address(&self) -> SocketAddr {
-        self.key.address
     }
 }
 

@@ -95,9 +95,10 @@ impl Body for Streaming {
                 Ok(None) => {}
                 Err(error) => return self.cut(error),
             }
+            let may_end = self.decoder.may_end();
             let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
             match exchange.poll_fill(cx) {
-                Poll::Ready(Ok(0)) if self.decoder.may_end() => {
+                Poll::Ready(Ok(0)) if may_end => {
                     self.reusable = false;
                     self.finish();
                     return Poll::Ready(None);
