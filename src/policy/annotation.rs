@@ -157,6 +157,14 @@ impl<T> Value<T> {
         self.ok().unwrap_or(default)
     }
 
+    /// The value, or the type's default where it is absent or invalid.
+    pub fn or_default(self) -> T
+    where
+        T: Default,
+    {
+        self.ok().unwrap_or_default()
+    }
+
     /// The value with another type.
     pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Value<U> {
         match self {
@@ -513,5 +521,7 @@ pub fn is_protected_field(name: &str) -> bool {
     !is_token(name.as_bytes()) || PROTECTED.iter().any(|protected| protected.eq_ignore_ascii_case(name))
 }
 
+#[cfg(test)]
+pub(crate) mod sample;
 #[cfg(test)]
 mod tests;
