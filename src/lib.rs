@@ -5,6 +5,10 @@ pub mod diagnostic;
 pub mod model;
 pub mod wire;
 
+// ring 1 to 2: Kubernetes objects to the model
+#[cfg(feature = "manifest")]
+pub mod manifest;
+
 // ring 2a: data plane
 #[cfg(feature = "proxy")]
 pub mod proxy;
