@@ -5,9 +5,23 @@ pub mod diagnostic;
 pub mod model;
 pub mod wire;
 
+pub mod compile {
+    //! interim
+    pub mod options;
+    pub use options::{Options, PathSemantics};
+}
+
+// control plane
+#[cfg(feature = "controller")]
+pub mod config;
+
 // ring 1 to 2: Kubernetes objects to the model
 #[cfg(feature = "manifest")]
 pub mod manifest;
+
+// seam: where the planes meet
+#[cfg(feature = "seam")]
+pub mod cert;
 
 // ring 2a: data plane
 #[cfg(feature = "proxy")]
