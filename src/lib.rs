@@ -14,6 +14,8 @@ pub mod compile {
 // control plane
 #[cfg(feature = "controller")]
 pub mod config;
+#[cfg(feature = "controller")]
+pub mod standalone;
 
 // ring 1 to 2: Kubernetes objects to the model
 #[cfg(feature = "manifest")]

@@ -114,14 +114,7 @@ pub struct Manifest {
 
 /// Reads a file of one or more YAML documents, or JSON. Never fails: what cannot be read becomes a diagnostic.
 pub fn read(path: &str, bytes: &[u8]) -> Manifest {
-    let path: Arc<str> = path.into();
-    let mut manifest = Manifest {
-        path: Arc::clone(&path),
-        objects: Vec::new(),
-        refused: BTreeSet::new(),
-        torn: false,
-        diagnostics: Vec::new(),
-    };
+    let mut manifest = Manifest::empty(path);
     let mut ignored = BTreeSet::new();
     for document in yaml::documents(bytes) {
         match document {
@@ -132,6 +125,13 @@ pub fn read(path: &str, bytes: &[u8]) -> Manifest {
             }
         }
     }
+    manifest
+}
+
+/// A file that the system does not hand out, for this reason.
+pub fn unreadable(path: &str, reason: &str) -> Manifest {
+    let mut manifest = Manifest { torn: true, ..Manifest::empty(path) };
+    manifest.tell(None, "UnreadableFile", Severity::Error, format!("cannot be read: {reason}"), "");
     manifest
 }
 
@@ -169,6 +169,16 @@ fn duplicate(object: &Object, first: &Origin) -> Diagnostic {
 }
 
 impl Manifest {
+    fn empty(path: &str) -> Self {
+        Self {
+            path: path.into(),
+            objects: Vec::new(),
+            refused: BTreeSet::new(),
+            torn: false,
+            diagnostics: Vec::new(),
+        }
+    }
+
     /// This content over an earlier one of the same file: objects that cannot be read now stay as they were. After a
     /// document that does not parse, that is every object which is not there now.
     #[must_use]

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle, Tag};
+use serde_saphyr::granit_parser::{self, Event, Parser, ScalarStyle, ScanError, Tag};
 
 use super::node::{Entry, Node, Scalar, ScalarKind, Value};
 
@@ -121,11 +121,7 @@ impl Document {
     ) -> Result<Option<Node>, Broken> {
         loop {
             let Some(next) = parser.next_event() else { return Ok(None) };
-            let (event, span) = next.map_err(|error| Broken {
-                line: line_of(error.marker().line()),
-                reason: error.info(),
-                hint: "",
-            })?;
+            let (event, span) = next.map_err(|error| scan_error(&error))?;
             let line = line_of(span.start.line()).unwrap_or(1);
             match event {
                 Event::StreamEnd => return Ok(None),
@@ -279,6 +275,12 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, line: u32) -> Resul
         _ if tag.handle() == "!" && tag.suffix().is_empty() => Ok(Scalar::quoted(text)),
         _ => Err(bad_tag(tag, line)),
     }
+}
+
+fn scan_error(error: &ScanError) -> Broken {
+    let reason = error.info();
+    let hint = if reason.contains("tab") { "indent with spaces" } else { "" };
+    Broken { line: line_of(error.marker().line()), reason, hint }
 }
 
 fn check_tag(tag: Option<&Tag>, expected: &str, line: u32) -> Result<(), Broken> {
