@@ -10,6 +10,26 @@ pub mod request;
 pub mod route;
 pub mod wire;
 
+pub mod compile {
+    //! interim
+    pub mod options;
+    pub use options::{Options, PathSemantics};
+}
+
+// control plane
+#[cfg(feature = "controller")]
+pub mod config;
+#[cfg(feature = "controller")]
+pub mod standalone;
+
+// ring 1 to 2: Kubernetes objects to the model
+#[cfg(feature = "manifest")]
+pub mod manifest;
+
+// seam: where the planes meet
+#[cfg(feature = "seam")]
+pub mod cert;
+
 // ring 2a: data plane
 #[cfg(feature = "proxy")]
 pub mod proxy;
