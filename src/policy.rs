@@ -56,7 +56,7 @@ pub struct RoutePolicies {
     /// `allowlist-source-range`, `denylist-source-range`.
     pub ip_access: Option<ip_access::IpAccess>,
     /// `upstream-vhost`.
-    pub upstream_vhost: Option<Arc<str>>,
+    pub upstream_vhost: Option<template::Template>,
     /// `x-forwarded-prefix`.
     pub forwarded_prefix: Option<forwarded_prefix::ForwardedPrefix>,
     /// `connection-proxy-header`.

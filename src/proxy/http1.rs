@@ -5,7 +5,9 @@
 //! handler as [`Request`], answers come back as [`Response`]. `listener` calls [`serve`] for each connection that
 //! speaks HTTP/1; parsing is `wire`'s.
 
+mod arrival;
 mod date;
+mod ending;
 mod exchange;
 mod incoming;
 mod link;
@@ -16,22 +18,20 @@ mod timer;
 mod tunnel;
 
 use std::future::poll_fn;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::pin::pin;
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::time::Instant;
 
-use self::exchange::{Exchange, Outcome, Persistence};
-use self::incoming::Source;
+use self::arrival::{Arrival, Life, Waiting};
+use self::ending::{Linger, linger, refuse, settle, tell_cut};
+use self::exchange::{Exchange, Outcome};
 use self::link::Link;
-use self::outgoing::Outgoing;
 use self::tunnel::Tunnel;
-use super::message::{Meter, Request, Response};
-use crate::wire::{ChunkLimits, HeadLimits, Parse, ParsedRequest, Reject, RequestParser};
+use super::message::{Request, Response};
+use crate::wire::{ChunkLimits, HeadLimits};
 
 /// What a clean end of the client's sending side means while a complete request is worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -160,263 +160,4 @@ pub async fn serve<IO, S, F, D, R>(
             }
         }
     }
-}
-
-/// What ends a connection that works well.
-struct Life<'d, D> {
-    drain: Option<Pin<&'d mut D>>,
-    requests: u64,
-    max_requests: u64,
-    end: Instant,
-}
-
-impl<'d, D: Future<Output = ()>> Life<'d, D> {
-    fn new(drain: Pin<&'d mut D>, options: &Options) -> Self {
-        let end = Instant::now() + options.max_age;
-        Self { drain: Some(drain), requests: 0, max_requests: options.max_requests, end }
-    }
-
-    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(drain) = &mut self.drain else { return Poll::Ready(()) };
-        ready!(drain.as_mut().poll(cx));
-        self.drain = None;
-        Poll::Ready(())
-    }
-}
-
-impl<D: Future<Output = ()>> Persistence for Life<'_, D> {
-    fn poll_keep(&mut self, cx: &mut Context<'_>) -> bool {
-        self.requests < self.max_requests && Instant::now() < self.end && self.poll_drain(cx).is_pending()
-    }
-}
-
-/// What came instead of, or as, the next request.
-enum Arrival {
-    Request(Box<ParsedRequest>),
-    Refused(Reject),
-    /// The client closed inside a head.
-    Cut,
-    /// Between two requests: the client closed, nothing came in time, or the process stops.
-    Closed,
-}
-
-/// Waits for one request head.
-#[derive(Default)]
-struct Waiting {
-    parser: RequestParser,
-    deadline: Option<Instant>,
-    started: bool,
-}
-
-impl Waiting {
-    fn poll<IO: AsyncRead + AsyncWrite + Unpin, D: Future<Output = ()>>(
-        &mut self,
-        cx: &mut Context<'_>,
-        link: &mut Link<IO>,
-        options: &Options,
-        life: &mut Life<'_, D>,
-    ) -> Poll<Arrival> {
-        loop {
-            if !link.buf.is_empty() {
-                match self.parser.parse(&link.buf, &options.head) {
-                    Parse::Complete(parsed) => {
-                        link.buf.advance(parsed.consumed);
-                        return Poll::Ready(Arrival::Request(Box::new(parsed)));
-                    }
-                    Parse::Reject(reject) => return Poll::Ready(Arrival::Refused(reject)),
-                    Parse::Incomplete => {}
-                }
-                if !std::mem::replace(&mut self.started, true) {
-                    self.deadline = None;
-                }
-            }
-            if link.eof {
-                return Poll::Ready(if link.buf.is_empty() { Arrival::Closed } else { Arrival::Cut });
-            }
-            let read = if link.buf.is_empty() {
-                let parser = &mut self.parser;
-                match link.poll_first(cx, |link, bytes| first_bytes(parser, link, bytes, options)) {
-                    Poll::Ready(Ok(Some(arrival))) => return Poll::Ready(arrival),
-                    Poll::Ready(Ok(None)) => Poll::Ready(Ok(())),
-                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                    Poll::Pending => Poll::Pending,
-                }
-            } else {
-                link.poll_fill(cx).map_ok(|_| ())
-            };
-            match read {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => {
-                    link.eof = true;
-                    return Poll::Ready(if self.started { Arrival::Cut } else { Arrival::Closed });
-                }
-                Poll::Pending => return self.poll_time(cx, link, options, life),
-            }
-        }
-    }
-
-    fn poll_time<IO: AsyncRead + AsyncWrite + Unpin, D: Future<Output = ()>>(
-        &mut self,
-        cx: &mut Context<'_>,
-        link: &mut Link<IO>,
-        options: &Options,
-        life: &mut Life<'_, D>,
-    ) -> Poll<Arrival> {
-        if !self.started && life.poll_drain(cx).is_ready() {
-            return Poll::Ready(Arrival::Closed);
-        }
-        let timeout = if self.started { options.head_timeout } else { options.idle_timeout };
-        let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + timeout);
-        ready!(link.poll_until(deadline, cx));
-        Poll::Ready(if self.started {
-            let reason = "the head was not complete in time";
-            Arrival::Refused(Reject { status: StatusCode::REQUEST_TIMEOUT, rule: "H1-18", reason })
-        } else {
-            Arrival::Closed
-        })
-    }
-}
-
-/// Parses right where the bytes were read; only what is left over is kept. None: go on with the buffer.
-fn first_bytes<IO>(
-    parser: &mut RequestParser,
-    link: &mut Link<IO>,
-    bytes: &[u8],
-    options: &Options,
-) -> Option<Arrival> {
-    let outcome = parser.parse(bytes, &options.head);
-    let used = if let Parse::Complete(parsed) = &outcome { parsed.consumed } else { 0 };
-    let rest = bytes.get(used..).unwrap_or(&[]);
-    if !rest.is_empty() {
-        link.buf.extend_from_slice(rest);
-    }
-    match outcome {
-        Parse::Complete(parsed) => Some(Arrival::Request(Box::new(parsed))),
-        Parse::Reject(reject) => Some(Arrival::Refused(reject)),
-        Parse::Incomplete => None,
-    }
-}
-
-/// Reads the rest of a request body away. False: too much, too slow or broken.
-async fn settle<IO: AsyncRead + AsyncWrite + Unpin>(
-    link: &mut Link<IO>,
-    options: &Options,
-    mut source: Source,
-) -> bool {
-    if source.is_done() {
-        return true;
-    }
-    let meter = Meter::default();
-    let mut deadline = None;
-    poll_fn(|cx| {
-        loop {
-            match source.discard(&mut link.buf, &meter) {
-                Ok(true) => return Poll::Ready(true),
-                Ok(false) if !link.eof && meter.request_bytes.get() <= options.drain_bytes => {}
-                Ok(false) | Err(()) => return Poll::Ready(false),
-            }
-            match link.poll_fill(cx) {
-                Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(false),
-                Poll::Pending => {
-                    let deadline = *deadline.get_or_insert_with(|| Instant::now() + options.drain_timeout);
-                    ready!(link.poll_until(deadline, cx));
-                    return Poll::Ready(false);
-                }
-            }
-        }
-    })
-    .await
-}
-
-/// Answers a request that broke a rule, closes, and tells.
-async fn refuse<IO: AsyncRead + AsyncWrite + Unpin>(
-    link: &mut Link<IO>,
-    options: &Options,
-    reject: &Reject,
-    rejected: &impl Fn(&Rejection<'_>),
-) {
-    let received = std::mem::take(&mut link.buf);
-    let (page, head) = page::refusal(reject.status);
-    let meter = Meter::default();
-    let mut out = Outgoing::default();
-    out.head(|lead| lead.extend_from_slice(page.get(..head).unwrap_or(&page)));
-    out.data(page.get(head..).unwrap_or(&[]).to_vec().into());
-    let deadline = Instant::now() + options.send_timeout;
-    let written = poll_fn(|cx| match out.poll_write(&mut link.io, cx, &meter, &mut false) {
-        Poll::Pending => link.poll_until(deadline, cx).map(|()| false),
-        Poll::Ready(outcome) => Poll::Ready(outcome.is_ok()),
-    })
-    .await;
-    rejected(&Rejection {
-        status: reject.status,
-        rule: reject.rule,
-        reason: reject.reason,
-        line: first_line(&received),
-        request_bytes: received.len() as u64,
-        bytes_sent: meter.bytes_sent.get(),
-        body_bytes_sent: meter.body_bytes_sent.get(),
-    });
-    if written {
-        linger(link, options, Linger::Await).await;
-    }
-}
-
-/// Tells of a head that the client left unfinished.
-fn tell_cut<IO>(link: &Link<IO>, rejected: &impl Fn(&Rejection<'_>)) {
-    rejected(&Rejection {
-        status: StatusCode::BAD_REQUEST,
-        rule: "H1-18",
-        reason: "the client closed inside a head",
-        line: first_line(&link.buf),
-        request_bytes: link.buf.len() as u64,
-        bytes_sent: 0,
-        body_bytes_sent: 0,
-    });
-}
-
-fn first_line(received: &[u8]) -> &[u8] {
-    let start = received.iter().position(|byte| !matches!(byte, b'\r' | b'\n')).unwrap_or(received.len());
-    let line = received.get(start..).unwrap_or(&[]);
-    line.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or(&[])
-}
-
-/// How long a connection is kept for what the client may still send.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Linger {
-    /// Part of a request is missing, so something is probably under way.
-    Await,
-    /// Only if something is there already.
-    IfMore,
-}
-
-/// Closes our side, then reads what the client still sends: unread bytes would make the kernel answer with a RST,
-/// and that may overtake the answer.
-async fn linger<IO: AsyncRead + AsyncWrite + Unpin>(link: &mut Link<IO>, options: &Options, wait: Linger) {
-    let deadline = Instant::now() + options.drain_timeout;
-    let mut shut = false;
-    let mut wait = if link.buf.is_empty() { wait } else { Linger::Await };
-    let mut left = options.drain_bytes;
-    poll_fn(|cx| {
-        if !shut {
-            match Pin::new(&mut link.io).poll_shutdown(cx) {
-                Poll::Pending => return link.poll_until(deadline, cx),
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Ready(Ok(())) => shut = true,
-            }
-        }
-        while !link.eof && left > 0 {
-            match link.poll_discard(cx) {
-                Poll::Ready(Ok(read)) => {
-                    wait = Linger::Await;
-                    left = left.saturating_sub(read as u64);
-                }
-                Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Pending if wait == Linger::Await => return link.poll_until(deadline, cx),
-                Poll::Pending => return Poll::Ready(()),
-            }
-        }
-        Poll::Ready(())
-    })
-    .await;
 }

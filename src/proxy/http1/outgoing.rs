@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
+use http::HeaderMap;
 use tokio::io::AsyncWrite;
 
 use crate::proxy::message::Meter;
@@ -66,14 +67,20 @@ impl Outgoing {
     }
 
     /// Queues the end of a body in chunks.
-    pub(super) fn last_chunk(&mut self, trailers: Option<&http::HeaderMap>) {
-        if !self.data.is_empty() && trailers.is_none() {
-            self.tail = Bytes::from_static(b"\r\n0\r\n\r\n");
-        } else if self.tail.is_empty() {
-            encode::last_chunk(&mut self.lead, trailers.unwrap_or(&http::HeaderMap::new()));
+    pub(super) fn last_chunk(&mut self, trailers: Option<&HeaderMap>) {
+        let Some(trailers) = trailers else {
+            if self.data.is_empty() {
+                self.lead.extend_from_slice(encode::LAST_CHUNK);
+            } else {
+                self.tail = Bytes::from_static(b"\r\n0\r\n\r\n");
+            }
+            return;
+        };
+        if self.data.is_empty() {
+            encode::last_chunk(&mut self.lead, trailers);
         } else {
             let mut tail = self.tail.to_vec();
-            encode::last_chunk(&mut tail, trailers.unwrap_or(&http::HeaderMap::new()));
+            encode::last_chunk(&mut tail, trailers);
             self.tail = tail.into();
         }
     }
@@ -159,7 +166,7 @@ mod tests {
             queue.last_chunk(None);
             let expect = format!("HEAD\r\n\r\n5\r\nhello\r\n1388\r\n{large}\r\n0\r\n\r\n");
             assert_eq!(drained(&mut queue, limit), expect, "{limit}");
-            let mut trailers = http::HeaderMap::new();
+            let mut trailers = HeaderMap::new();
             trailers.insert("x", "y".parse().unwrap());
             queue.chunk(Bytes::from(large.clone()));
             queue.last_chunk(Some(&trailers));

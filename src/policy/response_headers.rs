@@ -1,0 +1,1 @@
+//! The head a client sees, from the backend's (`HF-6`).
