@@ -8,3 +8,7 @@ pub mod wire;
 // ring 2a: data plane
 #[cfg(feature = "proxy")]
 pub mod proxy;
+
+// operations
+#[cfg(feature = "telemetry")]
+pub mod telemetry;
