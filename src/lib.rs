@@ -33,5 +33,12 @@ pub mod cert;
 // ring 2a: data plane
 #[cfg(feature = "proxy")]
 pub mod proxy;
+<<<<<<< HEAD
 #[cfg(feature = "proxy")]
 pub mod upstream;
+=======
+
+// operations
+#[cfg(feature = "telemetry")]
+pub mod telemetry;
+>>>>>>> telemetry
