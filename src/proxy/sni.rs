@@ -45,7 +45,7 @@ impl ResolvesServerCert for SniResolver {
 /// The key for a server name. `None` only when `ssl-reject-handshake` refuses the name.
 pub fn key_for(snapshot: &Snapshot, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
     let name = name.map(|name| name.trim_end_matches('.').to_ascii_lowercase());
-    let choice = name.as_deref().and_then(|name| snapshot.table.certificate_of(name));
+    let choice = name.as_deref().and_then(|name| snapshot.table.certificate(name));
     match choice {
         Some(crate::route::CertificateChoice::Secret(key)) => {
             let pair = snapshot.certs.pairs.get(key).unwrap_or(&snapshot.certs.default);
@@ -58,5 +58,5 @@ pub fn key_for(snapshot: &Snapshot, name: Option<&str>) -> Option<Arc<CertifiedK
 }
 
 fn names_a_route(snapshot: &Snapshot, name: Option<&str>) -> bool {
-    name.is_some_and(|name| snapshot.table.knows_host(name))
+    name.is_some_and(|name| snapshot.table.hosts.find(name).is_some())
 }

@@ -16,7 +16,7 @@ use super::message::ResponseBody;
 use crate::drain::DrainWatcher;
 use crate::limit::Connections;
 use crate::snapshot::Reader;
-use crate::telemetry::metrics::{Counter, Gauge};
+use crate::telemetry::metrics::Gauge;
 use crate::telemetry::{LocalReason, LogLane, NoFields, Record, RequestLine, RouteLabels, WorkerMetrics};
 use crate::upstream::{Rng, Upstreams};
 
@@ -49,6 +49,8 @@ pub struct Worker {
     pub index: u64,
     /// Connections so far.
     pub connections: Cell<u64>,
+    /// Requests so far.
+    pub requests: Cell<u64>,
 }
 
 impl Worker {
@@ -57,6 +59,11 @@ impl Worker {
         let number = self.connections.get() + 1;
         self.connections.set(number);
         (self.index << 48) | number
+    }
+
+    /// How long a fresh connection may stay silent (`client-header-timeout`).
+    pub fn first_byte(&self) -> Duration {
+        self.reader.load().table.globals.client_header_timeout
     }
 
     /// One random number for a request.
@@ -109,7 +116,7 @@ impl Worker {
         };
         let line = usize::try_from(globals.large_header_bytes).unwrap_or(usize::MAX);
         options.head.line = line;
-        options.head.total = line.saturating_mul(usize::try_from(globals.large_header_count).unwrap_or(4));
+        options.head.head = line.saturating_mul(usize::try_from(globals.large_header_count).unwrap_or(4));
         options
     }
 
@@ -174,7 +181,7 @@ impl Worker {
         let accepted = self.connections.get();
         let text = format!(
             "Active connections: {open} \nserver accepts handled requests\n {accepted} {accepted} {} \nReading: 0 Writing: {active} Waiting: {} \n",
-            self.metrics.counter(Counter::Requests),
+            self.requests.get(),
             (open - active).max(0),
         );
         ResponseBody::Full(Bytes::from(text))
@@ -192,7 +199,7 @@ impl Worker {
                 if snapshot.generation != seen {
                     seen = snapshot.generation;
                     let keepalive = snapshot.table.globals.upstream_keepalive;
-                    self.upstreams.publish(snapshot.table.all_backends(), &snapshot.endpoints, keepalive);
+                    self.upstreams.publish(snapshot.table.backends.iter().map(Arc::as_ref), &snapshot.endpoints, keepalive);
                 }
             }
         };
