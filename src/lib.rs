@@ -3,6 +3,10 @@
 // ring 1: pure core. No runtime, no I/O, no clock, no randomness.
 pub mod diagnostic;
 pub mod model;
+pub mod pattern;
+pub mod policy;
+pub mod reply;
+pub mod request;
 pub mod wire;
 
 // ring 2a: data plane
