@@ -6,6 +6,7 @@
 // ring 1: pure core. No runtime, no I/O, no clock, no randomness.
 pub mod compile;
 pub mod diagnostic;
+pub mod inquiry;
 pub mod model;
 pub mod pattern;
 pub mod policy;
@@ -14,25 +15,35 @@ pub mod request;
 pub mod route;
 pub mod wire;
 
+<<<<<<< HEAD
 // from Kubernetes objects to the model; no I/O either
+=======
+// Kubernetes objects to the model, and JSON of what we say about them
+>>>>>>> manifest
 #[cfg(feature = "manifest")]
 pub mod manifest;
+#[cfg(feature = "manifest")]
+pub mod report;
 
 // seam: where the planes meet
 #[cfg(feature = "seam")]
 pub mod cert;
 #[cfg(feature = "seam")]
 pub mod snapshot;
+<<<<<<< HEAD
 
 // used by both planes, knows neither
 #[cfg(feature = "telemetry")]
 pub mod telemetry;
+=======
+>>>>>>> manifest
 
 // ring 2a: data plane
 #[cfg(feature = "proxy")]
 pub mod listener;
 #[cfg(feature = "proxy")]
 pub mod proxy;
+<<<<<<< HEAD
 #[cfg(feature = "proxy")]
 pub mod upstream;
 
@@ -40,4 +51,15 @@ pub mod upstream;
 #[cfg(feature = "controller")]
 pub mod config;
 #[cfg(feature = "controller")]
+=======
+
+// ring 2b: control plane
+#[cfg(feature = "controller")]
+pub mod cli;
+#[cfg(feature = "controller")]
+pub mod config;
+#[cfg(feature = "controller")]
+pub mod control;
+#[cfg(feature = "controller")]
+>>>>>>> manifest
 pub mod standalone;

@@ -172,7 +172,7 @@ async fn tls(worker: Rc<Worker>, mut stream: Prefixed<TcpStream>, mut facts: Con
         return plain_http_on_tls(&mut stream).await;
     }
     let handshake = worker.metrics.hold(Gauge::TlsHandshakes);
-    let accepting = tokio_rustls::TlsAcceptor::from(std::sync::Arc::clone(&worker.shared.tls)).accept(stream);
+    let accepting = tokio_rustls::TlsAcceptor::from(std::sync::Arc::clone(&worker.tls)).accept(stream);
     let stream = match timeout(HANDSHAKE, accepting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
