@@ -15,11 +15,7 @@ pub mod request;
 pub mod route;
 pub mod wire;
 
-<<<<<<< HEAD
-// from Kubernetes objects to the model; no I/O either
-=======
-// Kubernetes objects to the model, and JSON of what we say about them
->>>>>>> manifest
+// from Kubernetes objects to the model, and JSON of what we say about them; no I/O either
 #[cfg(feature = "manifest")]
 pub mod manifest;
 #[cfg(feature = "manifest")]
@@ -30,28 +26,24 @@ pub mod report;
 pub mod cert;
 #[cfg(feature = "seam")]
 pub mod snapshot;
-<<<<<<< HEAD
 
 // used by both planes, knows neither
 #[cfg(feature = "telemetry")]
+pub mod drain;
+#[cfg(feature = "telemetry")]
+pub mod limit;
+#[cfg(feature = "telemetry")]
 pub mod telemetry;
-=======
->>>>>>> manifest
 
 // ring 2a: data plane
 #[cfg(feature = "proxy")]
 pub mod listener;
 #[cfg(feature = "proxy")]
+pub mod message;
+#[cfg(feature = "proxy")]
 pub mod proxy;
-<<<<<<< HEAD
 #[cfg(feature = "proxy")]
 pub mod upstream;
-
-// ring 2b: control plane
-#[cfg(feature = "controller")]
-pub mod config;
-#[cfg(feature = "controller")]
-=======
 
 // ring 2b: control plane
 #[cfg(feature = "controller")]
@@ -61,5 +53,8 @@ pub mod config;
 #[cfg(feature = "controller")]
 pub mod control;
 #[cfg(feature = "controller")]
->>>>>>> manifest
 pub mod standalone;
+
+// everything
+#[cfg(all(feature = "controller", feature = "proxy"))]
+pub mod app;

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::message::{Request, ResponseBody};
+use crate::message::{Request, ResponseBody};
 use super::prefixed::Prefixed;
 use super::worker::Worker;
 use super::{http1, http2, respond, service};
@@ -266,7 +266,7 @@ where
     http1::serve(stream, ahead, &options, handler, async move { drained.draining().await }, rejected).await;
 }
 
-type Answer = Pin<Box<dyn Future<Output = super::message::Response>>>;
+type Answer = Pin<Box<dyn Future<Output = crate::message::Response>>>;
 
 fn handler(worker: Rc<Worker>, facts: Rc<ConnectionFacts>) -> impl Fn(Request) -> Answer + 'static {
     // Boxed: one allocation per request buys a small connection future (`performance.md` section 3).

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::connection::ConnectionFacts;
 use super::http1::{self, Rejection};
 use super::http2::Http2Options;
-use super::message::ResponseBody;
+use crate::message::ResponseBody;
 use crate::drain::DrainWatcher;
 use crate::snapshot::Reader;
 use crate::telemetry::metrics::Gauge;
