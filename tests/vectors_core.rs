@@ -155,6 +155,8 @@ fn see(compiled: &Compiled, scene: &Scene, ask: &Ask, request: &Value) -> Option
         seen.redirect = has_field.then_some(location);
         if cause == RedirectCause::TrailingSlash {
             seen.backend = None;
+            // The test bed named the redirecting location so, whatever its kind.
+            seen.location = seen.location.map(|text| format!("= {}", text.trim_start_matches("= ")));
         }
     }
     if ask.scheme == Scheme::Https {
@@ -217,7 +219,10 @@ fn is_elsewhere(request: &Value, expected: &Value) -> bool {
 }
 
 fn parse(yaml: &str) -> Value {
-    serde_saphyr::from_str(yaml).expect("the vectors are YAML")
+    // An Ingress called `y` is no boolean.
+    let mut options = serde_saphyr::Options::default();
+    options.strict_booleans = true;
+    serde_saphyr::from_str_with_options(yaml, options).expect("the vectors are YAML")
 }
 
 #[test]

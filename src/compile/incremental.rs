@@ -271,11 +271,7 @@ impl Compiler {
         let catch_all: Arc<str> = Arc::from(CATCH_ALL);
         let hostless = self.hosts.entry(Arc::clone(&catch_all)).or_default().entries.clone();
         if work.plans.contains(&catch_all) {
-            let kubernetes = |host: &Host| {
-                host.plan.as_ref().is_some_and(|plan| plan.semantics == PathSemantics::Kubernetes)
-            };
-            let dependent = self.hosts.iter().filter(|(_, host)| kubernetes(host)).map(|(name, _)| Arc::clone(name));
-            work.plans.extend(dependent);
+            work.plans.extend(self.hosts_with_hostless_rules());
         }
         let Some(settings) = &self.settings else { return };
         let slots = &self.slots;
@@ -299,6 +295,7 @@ impl Compiler {
 
     fn attach_canaries(&mut self, work: &mut Work) {
         if self.canaries.is_empty() && self.attachments.is_empty() {
+            self.canary_findings.clear();
             return;
         }
         let plan_of = |host: &str| self.hosts.get(host).and_then(|host| host.plan.as_ref());
@@ -326,6 +323,16 @@ impl Compiler {
             let users = self.slots.state(*slot).map(|state| state.users.as_slice()).unwrap_or_default();
             work.servers.extend(users.iter().flat_map(|user| hosts_of(&user.contribution)));
         }
+        if work.servers.contains(CATCH_ALL) {
+            work.servers.extend(self.hosts_with_hostless_rules());
+        }
+    }
+
+    /// Hosts whose rules depend on those of the catch-all.
+    fn hosts_with_hostless_rules(&self) -> Vec<Arc<str>> {
+        let kubernetes =
+            |host: &Host| host.plan.as_ref().is_some_and(|plan| plan.semantics == PathSemantics::Kubernetes);
+        self.hosts.iter().filter(|(_, host)| kubernetes(host)).map(|(name, _)| Arc::clone(name)).collect()
     }
 
     fn follow_services(&mut self, inputs: &Inputs<'_>, backends: &BTreeSet<BackendSlot>) {

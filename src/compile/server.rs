@@ -8,7 +8,7 @@ use super::backend::Slots;
 use super::expression::Expressions;
 use super::finding::{Finding, name_for};
 use super::merge::{HostPlan, PlannedRule};
-use super::object::{CATCH_ALL, RuleKind};
+use super::object::CATCH_ALL;
 use super::options::PathSemantics;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::pattern::Anchor;

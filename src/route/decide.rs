@@ -260,7 +260,7 @@ impl<'t> Walk<'t, '_, '_> {
     ) -> Result<(&'t Arc<Backend>, Option<&'t Arc<Backend>>), LocalReply> {
         let location = self.location;
         let ready = |backend: &Backend| !self.endpoints.of(backend.slot).ready.is_empty();
-        let Some(backend) = location.backend() else { return Err(LocalReply::NoRoute) };
+        let Some(backend) = location.backend() else { return Err(self.no_route(recorder)) };
         if ready(backend) {
             recorder.step("backend", || backend.name.to_string());
             return Ok((backend, None));
@@ -268,7 +268,7 @@ impl<'t> Walk<'t, '_, '_> {
         let why = self.endpoints.of(backend.slot).empty_because;
         if matches!(location.target, LocationTarget::Default(_)) {
             recorder.step("backend", || format!("the default backend has no endpoints ({why})"));
-            return Err(LocalReply::NoRoute);
+            return Err(self.no_route(recorder));
         }
         if let Some(fallback) = location.default_backend.as_ref().filter(|fallback| ready(fallback)) {
             recorder.step("backend", || format!("{} has no endpoints ({why}); {} serves", backend.name, fallback.name));
@@ -276,6 +276,15 @@ impl<'t> Walk<'t, '_, '_> {
         }
         recorder.step("backend", || format!("{} has no endpoints ({why})", backend.name));
         Err(LocalReply::NoEndpoints)
+    }
+
+    /// The built-in 404 is a backend to nginx, so the client is judged first (vector `implicit-root-ip-allowlist`).
+    fn no_route(&self, recorder: &mut impl Recorder) -> LocalReply {
+        let refused = access(self.table, self.location, self.view);
+        recorder.step("no route", || {
+            if refused.is_some() { "the client is refused".to_owned() } else { "no rule takes the path".to_owned() }
+        });
+        refused.unwrap_or(LocalReply::NoRoute)
     }
 
     fn stub_status(&self) -> LocalReply {

@@ -4,7 +4,6 @@ use super::{
     Arc, BTreeMap, BackendSlot, ConfigMap, Diagnostic, Globals, Ingress, Inputs, Meta, ObjectKey, Options, Reach,
     RoutePolicies, follow, registry,
 };
-use crate::policy::global;
 
 #[derive(Debug)]
 pub(super) struct Settings {
@@ -58,6 +57,9 @@ impl Settings {
 }
 
 fn read_globals(inputs: &Inputs<'_>) -> (Globals, Vec<Diagnostic>) {
-    let main = inputs.options.config_map.as_ref().and_then(|key| inputs.world.config_maps.get(key));
-    global::read(main.map(Arc::as_ref), &inputs.world.config_maps)
+    let maps = &inputs.world.config_maps;
+    match inputs.options.config_map.as_ref().and_then(|key| maps.get(key)) {
+        Some(main) => Globals::parse(main, maps),
+        None => (Globals::default(), Vec::new()),
+    }
 }
