@@ -23,7 +23,6 @@ use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::{CertCatalog, CertInfo, ConfigMap, Ingress, IngressClass, Meta, ObjectKey};
 use crate::policy::RoutePolicies;
 use crate::policy::global::Globals;
-use crate::policy::registry;
 use crate::route::host::HostIndex;
 use crate::route::reach::Reach;
 use crate::route::{BackendKey, BackendSlot, CertificateChoice, EndpointMap, EndpointSet, Server, Table};

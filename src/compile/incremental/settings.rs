@@ -1,8 +1,7 @@
 //! What every contribution depends on: flags and ConfigMap. When they change, all is compiled anew.
 
 use super::{
-    Arc, BTreeMap, BackendSlot, ConfigMap, Diagnostic, Globals, Ingress, Inputs, Meta, ObjectKey, Options, Reach,
-    RoutePolicies, follow, registry,
+    Arc, BTreeMap, BackendSlot, ConfigMap, Diagnostic, Globals, Inputs, ObjectKey, Options, Reach, RoutePolicies, follow,
 };
 
 #[derive(Debug)]
@@ -22,22 +21,13 @@ impl Settings {
     pub(super) fn new(inputs: &Inputs<'_>) -> Self {
         let options = inputs.options.clone();
         let (globals, globals_findings) = read_globals(inputs);
-        let nothing = Ingress {
-            meta: Meta::named(ObjectKey::new("", "")),
-            class_name: None,
-            default_backend: None,
-            rules: Vec::new(),
-            tls: Vec::new(),
-        };
-        let (policies, _) =
-            registry::read(&nothing, &globals, &options.annotations_prefix, options.validate_annotations);
         Self {
             reach: Reach { allow: options.allow_upstream.clone(), own: options.own_addresses.clone() },
             options,
             config_maps: inputs.world.config_maps.clone(),
+            base: Arc::new(RoutePolicies::defaults(&globals)),
             globals: Arc::new(globals),
             globals_findings,
-            base: policies.route,
             default_slot: None,
         }
     }
