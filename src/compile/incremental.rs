@@ -175,7 +175,12 @@ impl Compiler {
             let judged = match self.classes.judge(ingress, inputs.options) {
                 Verdict::Ours(semantics) => {
                     let settings = self.settings();
-                    let contribution = object::contribution(ingress, semantics, &settings.globals, inputs.options);
+                    let mut contribution =
+                        object::contribution(ingress, semantics, &settings.globals, inputs.options);
+                    // Most Ingresses say nothing special: they share one value.
+                    if contribution.policies.route == settings.base {
+                        contribution.policies.route = Arc::clone(&settings.base);
+                    }
                     let slots = contribution.backends.iter().map(|named| self.slots.intern(&named.id)).collect();
                     let entry = Arc::new(Entry { contribution, slots });
                     added.push(Arc::clone(&entry));

@@ -62,7 +62,7 @@ fn difference(one: &Contribution, host: &str, line: &PathLine, server: &Server) 
         differences.insert("order", "nginx asks expressions by length of their text alone, before equal or longer plain paths");
     } else if server.regex_mode && line.kind == RuleKind::Exact {
         differences.insert("expression", "nginx takes it as a case-insensitive expression without end, so it takes longer paths too");
-    } else if server.regex_mode {
+    } else if server.regex_mode && path.len() > 1 {
         differences.insert("expression", "nginx takes it as a case-insensitive expression without end, so element boundaries do not count");
     }
     if !server.regex_mode && path.len() > 1 && path.ends_with('/') {

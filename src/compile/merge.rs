@@ -257,14 +257,22 @@ impl Merge<'_> {
     }
 
     fn conflict(&mut self, entry: &Entry, line: &PathLine, winner: &PlannedRule) {
-        self.plan.diagnostics.extend(path_conflict(&self.plan.host, &entry.contribution, line_of(line), winner));
+        self.plan.diagnostics.extend(path_conflict(
+            &self.plan.host,
+            &entry.contribution,
+            line_of(line),
+            winner,
+            Left::Nothing,
+        ));
     }
 
     /// Who else's annotations guard the paths that no rule takes (`routing.md` 10.6).
     fn tell_about_root(&mut self) {
         let Some(root) = self.plan.rules.first().filter(|root| root.implicit) else { return };
         let Some(owner) = &root.owner else { return };
-        if root.policies == *self.surroundings.base {
+        // That expressions spread over the host is told by `server`.
+        let more = RoutePolicies { use_regex: false, ..RoutePolicies::clone(&root.policies) };
+        if Arc::ptr_eq(&root.policies, self.surroundings.base) || more == **self.surroundings.base {
             return;
         }
         let finding = Finding {
@@ -307,12 +315,19 @@ pub(super) fn is_default_only(contribution: &Contribution) -> bool {
 /// What a conflict is about.
 pub(super) struct Loser<'l> {
     pub(super) path: &'l str,
-    pub(super) kind: RuleKind,
     pub(super) field: &'l str,
 }
 
+/// What a rule that lost still takes.
+#[derive(Clone, Copy)]
+pub(super) enum Left {
+    /// Requests for its path to the byte.
+    PathItself,
+    Nothing,
+}
+
 fn line_of(line: &PathLine) -> Loser<'_> {
-    Loser { path: &line.path, kind: line.kind, field: &line.field }
+    Loser { path: &line.path, field: &line.field }
 }
 
 /// Tells the owner of a rule that another one stands in its place.
@@ -321,23 +336,28 @@ pub(super) fn path_conflict(
     loser: &Contribution,
     rule: Loser<'_>,
     winner: &PlannedRule,
+    left: Left,
 ) -> Option<Diagnostic> {
     let owner = &winner.owner.as_ref()?.contribution.key;
     let (who, why) = if *owner == loser.key {
         (format!("{} of this Ingress", winner.field), "comes first")
     } else {
-        (name_for(&loser.key, owner), "is older")
+        (name_for(&loser.key, owner), "goes before")
     };
-    let kind = match rule.kind {
+    let kind = match winner.kind {
         RuleKind::Exact => "Exact",
         RuleKind::Prefix => "Prefix",
+    };
+    let left = match left {
+        Left::PathItself => format!("this one takes {} only, and nothing below it", rule.path),
+        Left::Nothing => "this one takes no request".to_owned(),
     };
     let finding = Finding {
         severity: Severity::Warning,
         code: "PathConflict",
         field: &format!("{}.path", rule.field),
         value: rule.path,
-        reason: format!("{who} {why} and has the {kind} path {} of host {host}; this one takes no request", winner.path),
+        reason: format!("{who} {why} and has the {kind} path {} of host {host}; {left}", winner.path),
         hint: "remove one of the two rules",
     };
     Some(finding.about(loser))

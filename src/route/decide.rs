@@ -185,7 +185,7 @@ impl<'t> Walk<'t, '_, '_> {
     /// `Err` is an answer of ours. The order is nginx's: each line precedes the next in `routing.md` 0.8.
     fn inside(&self, recorder: &mut impl Recorder) -> Result<Decision<'t>, LocalReply> {
         if let Some(code) = self.location.policies.denied {
-            recorder.step("denied", || format!("a protective setting cannot be honoured ({code})"));
+            recorder.step("denied", || format!("the location is shut: {code}"));
             return Err(LocalReply::Denied { code });
         }
         match self.location.target {
