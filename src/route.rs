@@ -18,6 +18,7 @@ pub mod dump;
 pub mod endpoint;
 pub mod explain;
 pub mod host;
+pub mod intake;
 pub mod path;
 pub mod precedence;
 pub mod reach;
