@@ -1,6 +1,8 @@
 //! Golden files: manifests, the table they give, what their owners are told, and what happens to some requests.
 //! `UPDATE_GOLDEN=1 cargo test --test golden` writes the expectations anew.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a broken fixture fails the test")]
+
 #[path = "support/request.rs"]
 mod request;
 #[path = "support/world.rs"]
@@ -68,14 +70,15 @@ fn expectation(manifests: &str) -> String {
 fn tables_and_findings_are_as_written_down() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let update = env::var_os("UPDATE_GOLDEN").is_some();
-    let mut files: Vec<_> = fs::read_dir(&folder).expect("the folder exists").map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        fs::read_dir(&folder).expect("the folder exists").map(|entry| entry.unwrap().path()).collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "txt"));
     files.sort();
     assert!(!files.is_empty(), "there are golden files");
     let mut differing = Vec::new();
     for path in files {
         let file = fs::read_to_string(&path).expect("golden files are text");
-        let (manifests, expected) = file.split_once(TABLE).unwrap_or((file.trim_end(), ""));
+        let (manifests, expected) = file.split_once(TABLE).unwrap_or_else(|| (file.trim_end(), ""));
         let got = expectation(manifests);
         if update {
             fs::write(&path, format!("{manifests}{TABLE}{got}")).expect("golden files can be written");

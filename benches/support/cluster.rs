@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use narthex::compile::{Inputs, Options};
 use narthex::model::{
-    Backend, CertCatalog, Endpoint, EndpointSlice, Ingress, Meta, ObjectKey, PathRule, PathType, PortRef, Protocol, Rule,
-    Service, ServicePort, ServiceRef, ServiceType, SlicePort, TargetPort, Timestamp, World,
+    Backend, CertCatalog, Endpoint, EndpointSlice, Ingress, Meta, ObjectKey, PathRule, PathType, PortRef,
+    Protocol, Rule, Service, ServicePort, ServiceRef, ServiceType, SlicePort, TargetPort, Timestamp, World,
 };
 
 #[derive(Default)]
@@ -33,7 +33,8 @@ pub(crate) fn host(number: usize) -> String {
 
 /// `hosts` hosts with 5 paths each.
 pub(crate) fn scene(hosts: usize) -> Scene {
-    let mut scene = Scene { options: Options { without_class: true, ..Options::default() }, ..Scene::default() };
+    let mut scene =
+        Scene { options: Options { without_class: true, ..Options::default() }, ..Scene::default() };
     for number in 0..hosts {
         scene.put(ingress(number, "api"));
         add_service(&mut scene, number, 1);
@@ -49,7 +50,8 @@ pub(crate) fn ingress(number: usize, segment: &str) -> Ingress {
 /// One host in regex mode.
 pub(crate) fn expressions(paths: usize) -> Scene {
     let mut scene = scene(1);
-    let texts = (0..paths).map(|number| (format!("/api{number}/items/[0-9]+$"), PathType::ImplementationSpecific));
+    let texts =
+        (0..paths).map(|number| (format!("/api{number}/items/[0-9]+$"), PathType::ImplementationSpecific));
     let mut ingress = with_paths("app-0", "regex.test", texts);
     ingress.meta.annotations.insert("nginx.ingress.kubernetes.io/use-regex".into(), "true".into());
     scene.put(ingress);

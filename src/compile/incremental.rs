@@ -156,8 +156,10 @@ impl Compiler {
     }
 
     fn follow_ingresses(&mut self, inputs: &Inputs<'_>, work: &mut Work) {
-        let mut changed: BTreeSet<ObjectKey> =
-            follow(&mut self.ingresses, &inputs.world.ingresses).into_iter().map(|change| change.key).collect();
+        let mut changed: BTreeSet<ObjectKey> = follow(&mut self.ingresses, &inputs.world.ingresses)
+            .into_iter()
+            .map(|change| change.key)
+            .collect();
         let first = self.table.is_none();
         if !follow(&mut self.seen_classes, &inputs.world.classes).is_empty() || first {
             let classes = Classes::new(&self.seen_classes, inputs.options);
@@ -181,7 +183,8 @@ impl Compiler {
                     if contribution.policies.route == settings.base {
                         contribution.policies.route = Arc::clone(&settings.base);
                     }
-                    let slots = contribution.backends.iter().map(|named| self.slots.intern(&named.id)).collect();
+                    let slots =
+                        contribution.backends.iter().map(|named| self.slots.intern(&named.id)).collect();
                     let entry = Arc::new(Entry { contribution, slots });
                     added.push(Arc::clone(&entry));
                     Judged::Ours(entry)
@@ -373,11 +376,8 @@ impl Compiler {
             host.server = server;
             let named = host.server.is_some() && (from_to_www || names::alias_owner(&host.entries).is_some());
             work.names |= named;
-            work.names |= if named {
-                self.named_hosts.insert(Arc::clone(name))
-            } else {
-                self.named_hosts.remove(name)
-            };
+            work.names |=
+                if named { self.named_hosts.insert(Arc::clone(name)) } else { self.named_hosts.remove(name) };
             place(&mut self.index, name, host.server.as_ref());
         }
     }
@@ -390,7 +390,8 @@ impl Compiler {
                 } else {
                     None
                 };
-                let (choice, finding) = chosen.map_or((None, None), |(choice, finding)| (Some(choice), finding));
+                let (choice, finding) =
+                    chosen.map_or((None, None), |(choice, finding)| (Some(choice), finding));
                 host.tls_finding = finding;
                 choice
             });
@@ -440,7 +441,7 @@ impl Compiler {
         let mut next = names::overlay(&named, is_host);
         let old = mem::take(&mut self.overlay);
         for name in old.exact.keys().filter(|name| !next.exact.contains_key(*name)) {
-            if !self.hosts.get(name).is_some_and(|host| host.server.is_some()) {
+            if self.hosts.get(name).is_none_or(|host| host.server.is_none()) {
                 self.index.remove_exact(name);
             }
         }
@@ -455,13 +456,15 @@ impl Compiler {
             self.index.set_exact(name, server);
         }
         self.index.set_aliases(mem::take(&mut next.patterns));
-        let gone: Vec<Arc<str>> = old.tls.keys().filter(|name| !next.tls.contains_key(*name)).cloned().collect();
+        let gone: Vec<Arc<str>> =
+            old.tls.keys().filter(|name| !next.tls.contains_key(*name)).cloned().collect();
         for name in gone {
-            if !self.hosts.get(&name).is_some_and(|host| host.server.is_some()) {
+            if self.hosts.get(&name).is_none_or(|host| host.server.is_none()) {
                 self.set_certificate(&name, None);
             }
         }
-        let covered: Vec<_> = next.tls.iter().map(|(name, choice)| (Arc::clone(name), choice.clone())).collect();
+        let covered: Vec<_> =
+            next.tls.iter().map(|(name, choice)| (Arc::clone(name), choice.clone())).collect();
         for (name, choice) in covered {
             self.set_certificate(&name, Some(choice));
         }
@@ -471,7 +474,8 @@ impl Compiler {
     /// Forgets hosts and backends that nobody mentions any more.
     fn retire(&mut self, work: &Work) {
         for name in &work.plans {
-            let unused = self.hosts.get(name).is_some_and(|host| host.entries.is_empty() && host.server.is_none());
+            let unused =
+                self.hosts.get(name).is_some_and(|host| host.entries.is_empty() && host.server.is_none());
             if unused {
                 self.hosts.remove(name);
             }
@@ -562,5 +566,6 @@ fn global_id(service: &ObjectKey) -> BackendId {
 }
 
 fn class_finding(meta: &Meta, field: &str, value: &str, reason: String) -> Diagnostic {
-    Finding { severity: Severity::Info, code: "ClassNotOurs", field, value, reason, hint: "" }.about_ingress(meta)
+    Finding { severity: Severity::Info, code: "ClassNotOurs", field, value, reason, hint: "" }
+        .about_ingress(meta)
 }

@@ -102,7 +102,11 @@ impl Entry {
 
 /// Merges the rules of one host. `entries` are all that mention it, oldest first; `None` when none of them may
 /// create a server (canaries only).
-pub(super) fn plan(host: &Arc<str>, entries: &[Arc<Entry>], surroundings: &Surroundings<'_>) -> Option<HostPlan> {
+pub(super) fn plan(
+    host: &Arc<str>,
+    entries: &[Arc<Entry>],
+    surroundings: &Surroundings<'_>,
+) -> Option<HostPlan> {
     let creator = entries.iter().find(|entry| !entry.contribution.is_canary());
     if creator.is_none() && **host != *CATCH_ALL {
         return None;
@@ -130,7 +134,8 @@ struct Merge<'m> {
 
 impl Merge<'_> {
     fn nginx(&mut self, creator: Option<&Arc<Entry>>) {
-        let root = if *self.plan.host == *CATCH_ALL { self.catch_all_root() } else { self.implicit_root(creator) };
+        let root =
+            if *self.plan.host == *CATCH_ALL { self.catch_all_root() } else { self.implicit_root(creator) };
         self.add(root);
         for entry in self.entries {
             for line in entry.lines(&self.plan.host.clone()) {
@@ -152,7 +157,9 @@ impl Merge<'_> {
             tier: Tier::Own,
             target: creator.and_then(|entry| entry.default_backend()),
             fallback: creator.and_then(|entry| entry.fallback()),
-            policies: creator.map_or(self.surroundings.base, |entry| &entry.contribution.policies.route).clone(),
+            policies: creator
+                .map_or(self.surroundings.base, |entry| &entry.contribution.policies.route)
+                .clone(),
             sets_cookie: false,
             shut: None,
         }
@@ -226,7 +233,9 @@ impl Merge<'_> {
                     code: "CanaryOwnsService",
                     field: &format!("{}.backend.service", line.field),
                     value: "",
-                    reason: "an older canary Ingress uses the same Service and port, so this rule is left out".into(),
+                    reason:
+                        "an older canary Ingress uses the same Service and port, so this rule is left out"
+                            .into(),
                     hint: "give the canary a Service of its own",
                 };
                 self.plan.diagnostics.push(finding.about(contribution));
@@ -293,7 +302,8 @@ impl Merge<'_> {
     fn tell_about_claims(&mut self, creator: Option<&Arc<Entry>>) {
         let Some(creator) = creator.filter(|_| *self.plan.host != *CATCH_ALL) else { return };
         let winner = &creator.contribution.key;
-        for entry in self.entries.iter().filter(|entry| entry.contribution.key.namespace != winner.namespace) {
+        for entry in self.entries.iter().filter(|entry| entry.contribution.key.namespace != winner.namespace)
+        {
             let finding = Finding {
                 severity: Severity::Info,
                 code: "HostClaimed",

@@ -1,6 +1,7 @@
 //! Requests for tests of the pure core.
 
 #![allow(dead_code, reason = "every test takes what it needs")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a broken fixture fails the test")]
 
 use std::borrow::Cow;
 use std::net::SocketAddr;

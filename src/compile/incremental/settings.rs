@@ -1,7 +1,8 @@
 //! What every contribution depends on: flags and ConfigMap. When they change, all is compiled anew.
 
 use super::{
-    Arc, BTreeMap, BackendSlot, ConfigMap, Diagnostic, Globals, Inputs, ObjectKey, Options, Reach, RoutePolicies, follow,
+    Arc, BTreeMap, BackendSlot, ConfigMap, Diagnostic, Globals, Inputs, ObjectKey, Options, Reach,
+    RoutePolicies, follow,
 };
 
 #[derive(Debug)]
