@@ -1,5 +1,7 @@
-//! Certificates and keys: from the bytes of a Secret to what rustls serves, and to the facts that `compile` reads (`model::CertInfo`).
-//! Keys never leave this module's types: no `Debug` of material, no `Serialize`.
+//! Certificates and keys: from the bytes of a Secret to what rustls serves, and to the facts that `compile` reads
+//! (`model::CertInfo`). Keys never leave this module's types: no `Debug` of material, no `Serialize`.
+//!
+//! The control loop owns a [`Keeper`] and asks it with every new world; the data plane only sees the [`CertStore`].
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,12 +11,26 @@ use rustls::sign::CertifiedKey;
 
 use crate::model::{CertInfo, ObjectKey};
 
+mod fallback;
+mod keeper;
+mod pair;
+
+pub use fallback::{FALLBACK_NAME, self_signed};
+pub use keeper::{GAP_SECONDS, Judged, Keeper};
+pub use pair::{MAX_BYTES, MAX_CHAIN, MIN_RSA_BITS, Refusal};
+
 /// A usable pair.
 pub struct Pair {
     /// What rustls serves.
     pub key: Arc<CertifiedKey>,
     /// Facts.
     pub info: Arc<CertInfo>,
+}
+
+impl fmt::Debug for Pair {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Pair({})", self.info.subject_common_name)
+    }
 }
 
 /// Every usable pair by Secret, and the default.
@@ -25,8 +41,22 @@ pub struct CertStore {
     pub default: Arc<Pair>,
 }
 
+impl CertStore {
+    /// True when both hold the same material for the same Secrets.
+    pub fn same_as(&self, other: &Self) -> bool {
+        self.default.info.id == other.default.info.id
+            && self.pairs.len() == other.pairs.len()
+            && self.pairs.iter().zip(&other.pairs).all(|((left_key, left), (right_key, right))| {
+                left_key == right_key && left.info.id == right.info.id
+            })
+    }
+}
+
 impl fmt::Debug for CertStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "CertStore({} pairs)", self.pairs.len())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,9 @@
 //! From declared objects to the routing table. Pure and total: any world gives a table and diagnostics.
 //!
-//! Each Ingress is compiled alone into a contribution (`object`, cached); `merge` lays contributions over each other
-//! in the one order there is; `backend` resolves ports and endpoints; `tls` chooses certificates.
+//! `class` says which Ingress is ours; `object` compiles each alone into a contribution; `merge` lays contributions
+//! over each other in the one order there is (`age`) into a plan per host; `canary` hangs canaries on backends;
+//! `server` makes virtual hosts of plans; `endpoints` resolves ports and addresses; `tls` chooses certificates;
+//! `names` adds aliases and twins. `incremental` does all this for what changed only.
 
 use std::sync::Arc;
 
@@ -9,13 +11,26 @@ use crate::diagnostic::Diagnostic;
 use crate::model::{CertCatalog, World};
 use crate::route::{EndpointMap, Table};
 
-pub mod backend;
 pub mod class;
-pub mod merge;
 pub mod object;
 pub mod options;
-pub mod tls;
 
+mod age;
+mod backend;
+mod canary;
+mod endpoints;
+mod expression;
+mod finding;
+mod follow;
+mod incremental;
+mod meaning;
+mod merge;
+mod names;
+mod server;
+mod tls;
+
+pub use incremental::Compiler;
+pub use meaning::semantics_differences;
 pub use options::{Options, PathSemantics};
 
 /// Result of a compilation.
@@ -38,4 +53,9 @@ pub struct Inputs<'i> {
     pub certificates: &'i CertCatalog,
     /// Flags.
     pub options: &'i Options,
+}
+
+/// Compiles a world from scratch.
+pub fn compile(inputs: &Inputs<'_>) -> Compiled {
+    Compiler::new().compile(inputs)
 }

@@ -8,6 +8,10 @@ use std::fmt;
 use crate::model::{ObjectRef, Origin};
 use std::sync::Arc;
 
+mod nearest;
+
+pub use nearest::nearest;
+
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
@@ -52,6 +56,15 @@ pub struct Diagnostic {
 }
 
 impl Diagnostic {
+    /// `value` as a diagnostic shows it: at most 200 characters, the last of them an ellipsis when text was cut.
+    pub fn shorten(value: &str) -> String {
+        const LONGEST: usize = 200;
+        if value.chars().nth(LONGEST).is_none() {
+            return value.to_owned();
+        }
+        value.chars().take(LONGEST - 1).chain(['…']).collect()
+    }
+
     /// The line (from 1) of the field if known, else of the object.
     pub fn line(&self) -> Option<u32> {
         self.origin.fields.get(&self.field).copied().or(self.origin.line)

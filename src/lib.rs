@@ -1,14 +1,43 @@
-//! Narthex: Kubernetes Ingress controller and layer 7/4 reverse proxy. (Bird's-eye map: ARCHITECTURE.md.)
+//! Narthex: Kubernetes Ingress controller and layer 7/4 reverse proxy. ARCHITECTURE.md has the bird's-eye map.
+//!
+//! Features stand on the `pub mod` lines below and nowhere else: each names a ring, and a ring builds without those
+//! outside it.
 
 // ring 1: pure core. No runtime, no I/O, no clock, no randomness.
+pub mod compile;
 pub mod diagnostic;
 pub mod model;
+pub mod pattern;
+pub mod policy;
+pub mod reply;
+pub mod request;
+pub mod route;
 pub mod wire;
+
+// from Kubernetes objects to the model; no I/O either
+#[cfg(feature = "manifest")]
+pub mod manifest;
+
+// seam: where the planes meet
+#[cfg(feature = "seam")]
+pub mod cert;
+#[cfg(feature = "seam")]
+pub mod snapshot;
+
+// used by both planes, knows neither
+#[cfg(feature = "telemetry")]
+pub mod telemetry;
 
 // ring 2a: data plane
 #[cfg(feature = "proxy")]
+pub mod listener;
+#[cfg(feature = "proxy")]
 pub mod proxy;
+#[cfg(feature = "proxy")]
+pub mod upstream;
 
-// operations
-#[cfg(feature = "telemetry")]
-pub mod telemetry;
+// ring 2b: control plane
+#[cfg(feature = "controller")]
+pub mod config;
+#[cfg(feature = "controller")]
+pub mod standalone;

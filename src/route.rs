@@ -1,8 +1,8 @@
 //! The routing table: what the data plane reads. Immutable; replaced whole.
 //!
 //! Words are nginx's where the behaviour is: a *server* is one virtual host, a *location* one routing entry of it.
-//! Nothing here is decided by the data plane itself: `Table::find` takes a [`RequestView`] and answers with the
-//! location or a local reply, and `explain` is the same function with a recorder.
+//! Nothing here is decided by the data plane itself: [`decide::decide`] takes a request and answers with a backend or
+//! a local reply, and `explain` is the same function with a recorder.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::model::ObjectKey;
 use crate::policy::global::Globals;
+use crate::pattern::Pattern;
 use crate::policy::{BackendPolicies, RoutePolicies, canary::Canary};
 
 pub mod decide;
@@ -17,9 +18,12 @@ pub mod dump;
 pub mod endpoint;
 pub mod explain;
 pub mod host;
+pub mod intake;
 pub mod path;
 pub mod precedence;
+pub mod reach;
 
+pub use decide::{Chosen, Decision, access, choose, decide};
 pub use endpoint::{EndpointAddress, EndpointMap, EndpointSet};
 
 /// Identity of a backend that outlives snapshots: pools, balancers and counters are keyed by it. Never a joined
@@ -91,6 +95,10 @@ pub struct Location {
     pub field: Arc<str>,
     /// True for the root that a server has without any rule for `/`.
     pub implicit: bool,
+    /// When it is asked: all are in one tier but with the Kubernetes meaning of paths.
+    pub tier: precedence::Tier,
+    /// What a location of kind `Regex` compares with; `None` takes nothing (a text that does not compile).
+    pub pattern: Option<Arc<Pattern>>,
     /// Where requests go.
     pub target: LocationTarget,
     /// Location-scope policies.
@@ -98,7 +106,7 @@ pub struct Location {
     /// `default-backend` annotation: serves when `target` has no endpoints, and error pages.
     pub default_backend: Option<Arc<Backend>>,
     /// Set when requests of this location must match this pattern for the rewrite (`rewrite-target`).
-    pub rewrite_pattern: Option<Arc<crate::pattern::Pattern>>,
+    pub rewrite_pattern: Option<Arc<Pattern>>,
     /// `session-cookie` may be set on this location (its Ingress asks for affinity).
     pub sets_cookie: bool,
 }
@@ -125,8 +133,10 @@ pub struct Server {
     pub redirect_to: Option<Arc<str>>,
     /// `app-root` of the host.
     pub app_root: Option<Arc<str>>,
-    /// True when the host is in regex mode.
+    /// True when the host is in regex mode: the first location that matches wins.
     pub regex_mode: bool,
+    /// True when a path that lacks only the trailing slash of a location is redirected (`routing.md` 4.3).
+    pub slash_redirects: bool,
     /// Locations in nginx's order.
     pub locations: Vec<Arc<Location>>,
     /// Lookup over `locations`.
@@ -141,11 +151,13 @@ pub struct Table {
     /// Catch-all server `_`.
     pub catch_all: Arc<Server>,
     /// Certificate choice by host: exact names and `*.x`; hosts listed here redirect to https by `ssl-redirect`.
-    pub tls: BTreeMap<Arc<str>, CertificateChoice>,
-    /// Every backend, by slot.
-    pub backends: Vec<Arc<Backend>>,
+    pub tls: Arc<BTreeMap<Arc<str>, CertificateChoice>>,
+    /// Every backend but canaries' copies, sorted by key (not by slot: slots have gaps).
+    pub backends: Arc<[Arc<Backend>]>,
     /// The ConfigMap, typed.
     pub globals: Arc<Globals>,
+    /// `--https-port` as written into redirects.
+    pub https_port: u16,
 }
 
 /// Which certificate a host presents.
@@ -162,4 +174,54 @@ pub enum CertificateChoice {
 pub struct PickedEndpoint {
     /// Where to connect.
     pub address: SocketAddr,
+}
+
+// === impl Table ===
+
+impl Table {
+    /// The server of a host name (lower case, without port and trailing dot).
+    pub fn server(&self, host: &str) -> &Arc<Server> {
+        self.hosts.find(host).unwrap_or(&self.catch_all)
+    }
+
+    /// The certificate entry of a host name: its own, else that of `*` and the rest (`routing.md` 5.4, E-2).
+    pub fn certificate(&self, host: &str) -> Option<&CertificateChoice> {
+        let wildcard = || {
+            let (_, rest) = host.split_once('.')?;
+            self.tls.get(&*format!("*.{rest}"))
+        };
+        self.tls.get(host).or_else(wildcard)
+    }
+}
+
+// === impl Location ===
+
+impl Location {
+    /// The location as nginx writes it: `= /x`, `/x/`, `~* ^/x`.
+    pub fn text(&self) -> String {
+        match self.kind {
+            LocationKind::Exact => format!("= {}", self.path),
+            LocationKind::Prefix => self.path.to_string(),
+            LocationKind::Regex => format!("~* ^{}", self.path),
+        }
+    }
+
+    /// The backend of its target, if that is one.
+    pub fn backend(&self) -> Option<&Arc<Backend>> {
+        match &self.target {
+            LocationTarget::Backend(backend) | LocationTarget::Default(Some(backend)) => Some(backend),
+            LocationTarget::Default(None) | LocationTarget::Healthz | LocationTarget::StubStatus => None,
+        }
+    }
+
+    /// True for a path of an ACME solver: exempt from redirects and access checks, judged by the location's own path
+    /// and never by the request's (`security.md` B-14).
+    pub fn is_acme(&self) -> bool {
+        self.owner.is_some() && is_acme_path(&self.rule_path)
+    }
+}
+
+/// True for paths below the well-known place of ACME challenges (RFC 8555 section 8.3).
+pub fn is_acme_path(path: &str) -> bool {
+    path.strip_prefix("/.well-known/acme-challenge/").is_some_and(|token| !token.is_empty())
 }

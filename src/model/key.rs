@@ -15,6 +15,8 @@ pub enum Kind {
     Ingress,
     /// networking.k8s.io/v1 IngressClass.
     IngressClass,
+    /// A file or a document of it, for findings where no object can be named; its key is the file's path.
+    Manifest,
     /// v1 Namespace.
     Namespace,
     /// v1 Secret.
@@ -31,6 +33,7 @@ impl Kind {
             Self::EndpointSlice => "EndpointSlice",
             Self::Ingress => "Ingress",
             Self::IngressClass => "IngressClass",
+            Self::Manifest => "Manifest",
             Self::Namespace => "Namespace",
             Self::Secret => "Secret",
             Self::Service => "Service",

@@ -3,7 +3,10 @@
 //! Both drivers hand over the same types, so the handler does not know which protocol the client speaks.
 //! Everything here lives on one worker thread: `Rc`, not `Arc`; no `Send`.
 
+use std::any::Any;
+use std::cell::Cell;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -66,6 +69,28 @@ pub struct Request {
     pub head: RequestHead,
     /// Body; `Expect: 100-continue` is answered by the driver when the body is first polled.
     pub body: RequestBody,
+    /// What the driver counts; final once [`Response::guard`] is dropped.
+    pub meter: Rc<Meter>,
+}
+
+/// Bytes of one exchange as they pass the client's connection, for the access log. Written by the driver.
+#[derive(Debug, Default)]
+pub struct Meter {
+    /// Head and body received, framing included (nginx `$request_length`).
+    pub request_bytes: Cell<u64>,
+    /// Answer handed to the socket, head included (nginx `$bytes_sent`).
+    pub bytes_sent: Cell<u64>,
+    /// Answer without its head, chunk framing included (nginx `$body_bytes_sent`).
+    pub body_bytes_sent: Cell<u64>,
+    /// The whole answer was handed to the socket.
+    pub finished: Cell<bool>,
+}
+
+impl Meter {
+    /// Adds `bytes` to one of the counters.
+    pub fn add(counter: &Cell<u64>, bytes: usize) {
+        counter.set(counter.get().saturating_add(bytes as u64));
+    }
 }
 
 /// One answer as the handler hands it back. The driver writes framing fields (`Content-Length`,
@@ -80,6 +105,9 @@ pub struct Response {
     pub close: bool,
     /// For 101 and for 2xx to extended CONNECT: what takes the byte stream over once the head is written.
     pub upgrade: Option<Upgrade>,
+    /// Kept until the last byte was handed to the socket or the exchange was cut (for an upgrade: until the head is
+    /// written), then dropped: what must happen once per answer, such as the access log line, lives in its `Drop`.
+    pub guard: Option<Box<dyn Any>>,
 }
 
 /// Takes over a connection after a 101: gets the bytes that the client already sent and both directions of the

@@ -1,5 +1,5 @@
 //! The one normal form of a request path (`routing.md` 4.1, `C-6`): percent-decoding once, merged slashes, resolved
-//! dot segments.
+//! dot segments. Called once per request when the view is built; every decision looks at its result.
 
 use std::borrow::Cow;
 
@@ -19,14 +19,115 @@ pub enum BadTarget {
     /// `%` without two hex digits.
     #[error("the path holds a broken percent triple")]
     Percent,
-    /// `%00`, or a raw control byte, space, backslash or `#`.
+    /// `%00`, a raw control byte, space, backslash or `#`, or raw bytes that are no UTF-8 (`H1-13`).
     #[error("the path holds a byte that is not allowed")]
     Byte,
 }
 
-impl<'r> NormPath<'r> {
+impl NormPath<'_> {
     /// The bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+
+    /// The same path without a borrow of the request.
+    pub fn into_owned(self) -> NormPath<'static> {
+        NormPath(Cow::Owned(self.0.into_owned()))
+    }
 }
+
+/// Raw path and raw query of an origin-form target; the query is `None` when there is no `?`.
+pub fn split_target(target: &[u8]) -> (&[u8], Option<&[u8]>) {
+    match memchr::memchr(b'?', target) {
+        Some(at) => (target.get(..at).unwrap_or(target), target.get(at + 1..)),
+        None => (target, None),
+    }
+}
+
+/// Normalises the path of an origin-form target. Borrows when nothing changes.
+///
+/// The query is looked at for forbidden bytes only.
+///
+/// # Errors
+/// [`BadTarget`] when the target has no normal form.
+pub fn normalize(target: &[u8]) -> Result<NormPath<'_>, BadTarget> {
+    let (path, query) = split_target(target);
+    if path.first() != Some(&b'/') {
+        return Err(BadTarget::NoSlash);
+    }
+    let forbidden = |byte: &u8| *byte <= 0x20 || matches!(*byte, 0x7f | b'#');
+    if query.is_some_and(|query| query.iter().any(forbidden)) {
+        return Err(BadTarget::Byte);
+    }
+    let mut plain = true;
+    let mut ascii = true;
+    let mut previous = 0;
+    for byte in path {
+        if forbidden(byte) || *byte == b'\\' {
+            return Err(BadTarget::Byte);
+        }
+        plain &= *byte != b'%' && !(previous == b'/' && matches!(*byte, b'/' | b'.'));
+        ascii &= byte.is_ascii();
+        previous = *byte;
+    }
+    if !ascii && std::str::from_utf8(path).is_err() {
+        return Err(BadTarget::Byte);
+    }
+    if plain {
+        Ok(NormPath(Cow::Borrowed(path)))
+    } else {
+        resolve(&decode(path)?).map(|p| NormPath(Cow::Owned(p)))
+    }
+}
+
+fn decode(path: &[u8]) -> Result<Cow<'_, [u8]>, BadTarget> {
+    if memchr::memchr(b'%', path).is_none() {
+        return Ok(Cow::Borrowed(path));
+    }
+    let mut out = Vec::with_capacity(path.len());
+    let mut rest = path.iter();
+    while let Some(byte) = rest.next() {
+        if *byte != b'%' {
+            out.push(*byte);
+            continue;
+        }
+        let mut digit = || rest.next().and_then(|byte| char::from(*byte).to_digit(16));
+        let (Some(high), Some(low)) = (digit(), digit()) else { return Err(BadTarget::Percent) };
+        match u8::try_from(high * 16 + low) {
+            Ok(0) | Err(_) => return Err(BadTarget::Byte),
+            Ok(byte) => out.push(byte),
+        }
+    }
+    Ok(Cow::Owned(out))
+}
+
+/// Merges slashes and resolves dot segments of a decoded path that starts with a slash.
+fn resolve(path: &[u8]) -> Result<Vec<u8>, BadTarget> {
+    let mut out: Vec<u8> = Vec::with_capacity(path.len());
+    out.push(b'/');
+    // `out` ends in a slash whenever a segment is about to be added.
+    let mut segments = path.split(|byte| *byte == b'/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        match segment {
+            b"" | b"." => {}
+            b".." => {
+                if out.len() == 1 {
+                    return Err(BadTarget::AboveRoot);
+                }
+                out.pop();
+                let parent = memchr::memrchr(b'/', &out).map_or(0, |at| at + 1);
+                out.truncate(parent);
+            }
+            name => {
+                out.extend_from_slice(name);
+                if segments.peek().is_some() {
+                    out.push(b'/');
+                }
+            }
+        }
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,153 @@
+//! The command line: what was asked for, and the commands that end by themselves. Running a proxy is `app`'s.
+//!
+//! Exit codes: 0 done, 1 the answer is bad news, 2 the command line is wrong.
+
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+
+use crate::config::{self, Config, Environment, Flags, Source};
+
+mod admin;
+mod check;
+mod completions;
+mod explain;
+mod man;
+mod offline;
+mod text;
+mod version;
+
+pub use check::CheckArgs;
+pub use explain::ExplainArgs;
+pub use version::VERSION;
+
+/// Done.
+pub const OK: u8 = 0;
+/// Errors were found, or the question has no answer.
+pub const BAD_NEWS: u8 = 1;
+/// The command line is wrong.
+pub const USAGE: u8 = 2;
+
+/// Ingress proxy that takes the objects of ingress-nginx as they are
+#[derive(Debug, Parser)]
+#[command(name = "narthex", version = VERSION, propagate_version = true, args_override_self = true)]
+#[command(arg_required_else_help = true, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve a built-in example on loopback and say how to try it
+    Demo(DemoArgs),
+    /// Serve a directory of Kubernetes manifests, without Kubernetes
+    Standalone(StandaloneArgs),
+    /// Judge manifests without serving them
+    Check(CheckArgs),
+    /// Say where a request goes, and why not elsewhere
+    Explain(ExplainArgs),
+    /// Print the version
+    Version,
+    /// Print a completion script for a shell
+    Completions(completions::CompletionsArgs),
+    /// Print the manual page, of one command where one is named
+    Man(man::ManArgs),
+}
+
+#[derive(Debug, Args)]
+struct DemoArgs {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Debug, Args)]
+struct StandaloneArgs {
+    /// Directory of *.yaml, *.yml and *.json files; watched for changes
+    #[arg(long, value_name = "DIR")]
+    manifests: PathBuf,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// Form of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub enum Output {
+    /// For programs.
+    Json,
+    /// For people.
+    #[default]
+    Text,
+}
+
+/// What a command line asks for.
+#[derive(Debug)]
+pub enum Action {
+    /// Run a proxy.
+    Run(Box<Config>),
+    /// It is done; exit with this code.
+    Exit(u8),
+}
+
+/// Reads the command line of this process (program name first) and does what ends by itself, writing to `out` and
+/// `err`.
+///
+/// # Errors
+/// When `out` or `err` cannot be written.
+pub fn main(
+    args: impl IntoIterator<Item = OsString>,
+    environment: Environment,
+    out: &mut dyn Write,
+    err: &mut dyn Write,
+) -> io::Result<Action> {
+    let matches = match command().try_get_matches_from(args) {
+        Ok(matches) => matches,
+        Err(error) => {
+            let usage = error.use_stderr();
+            write!(if usage { err } else { out }, "{}", error.render())?;
+            return Ok(Action::Exit(if usage { USAGE } else { OK }));
+        }
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(error) => return usage(err, &error.render().to_string()),
+    };
+    let given = matches.subcommand().map_or(&matches, |(_, given)| given);
+    let run = |source, flags| Config::resolve(source, flags, given, environment);
+    let code = match cli.command {
+        Command::Demo(args) => return ran(err, run(Source::Demo, args.flags)),
+        Command::Standalone(args) => return ran(err, run(Source::Directory(args.manifests), args.flags)),
+        Command::Check(args) => check::run(args, given, out, err)?,
+        Command::Explain(args) => explain::run(args, given, out, err)?,
+        Command::Version => version::run(out)?,
+        Command::Completions(args) => completions::run(&args, out)?,
+        Command::Man(args) => man::run(&args, out, err)?,
+    };
+    Ok(Action::Exit(code))
+}
+
+/// The whole command line, for parsing, completion and manual pages.
+fn command() -> clap::Command {
+    let mut command = Cli::command();
+    for name in ["demo", "standalone", "check", "explain"] {
+        command = command.mut_subcommand(name, |one| config::accept_unused(one.args_override_self(true)));
+    }
+    command
+}
+
+fn ran(err: &mut dyn Write, config: Result<Config, String>) -> io::Result<Action> {
+    match config {
+        Ok(config) => Ok(Action::Run(Box::new(config))),
+        Err(reason) => usage(err, &format!("error: {reason}\n")),
+    }
+}
+
+fn usage(err: &mut dyn Write, text: &str) -> io::Result<Action> {
+    err.write_all(text.as_bytes())?;
+    Ok(Action::Exit(USAGE))
+}
+
+#[cfg(test)]
+mod tests;

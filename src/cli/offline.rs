@@ -1,0 +1,91 @@
+//! Manifests compiled once, without serving them: what `check` and `explain` look at. The same steps in the same order
+//! as the control loop takes, less time: nothing is kept from before.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::cert::{self, Keeper};
+use crate::compile::{Compiled, Inputs, compile, semantics_differences};
+use crate::config::Config;
+use crate::control::Settings;
+use crate::diagnostic::Diagnostic;
+use crate::manifest::{self, Manifest};
+use crate::standalone::{self, manifest_paths};
+
+/// What manifests come to.
+pub(super) struct Offline {
+    pub(super) compiled: Compiled,
+    /// Findings of reading, of certificates and of compilation, by file, line, object and field.
+    pub(super) diagnostics: Vec<Diagnostic>,
+    pub(super) files: usize,
+    pub(super) objects: usize,
+}
+
+/// Whether to say which paths would mean something else under the other `--path-semantics`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Differences {
+    Tell,
+    Skip,
+}
+
+/// Reads and compiles. `-` is standard input.
+pub(super) fn compile_paths(
+    paths: &[PathBuf],
+    config: &Config,
+    differences: Differences,
+) -> Result<Offline, String> {
+    let mut manifests: Vec<Manifest> = Vec::new();
+    for path in paths {
+        if path == Path::new("-") {
+            manifests.push(standard_input());
+            continue;
+        }
+        for file in manifest_paths(path).map_err(|error| with_cause(&error))? {
+            let shown = file.to_string_lossy();
+            manifests.push(match std::fs::read(&file) {
+                Ok(bytes) => manifest::read(&shown, &bytes),
+                Err(error) => manifest::unreadable(&shown, &error.to_string()),
+            });
+        }
+    }
+    let (mut world, mut diagnostics) = manifest::world(&manifests);
+    diagnostics.extend(manifests.iter().flat_map(|manifest| manifest.diagnostics.iter().cloned()));
+    let settings = Settings::of(config);
+    let mut options = settings.options.clone();
+    standalone::complete(&mut world, &mut options, settings.without_class);
+    settings.restrict(&mut world);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let now = i64::try_from(now).unwrap_or_default();
+    let mut keeper = Keeper::new(cert::self_signed(now)?);
+    let judged = keeper.judge(&world.secrets, options.default_certificate.as_ref(), now);
+    diagnostics.extend(judged.diagnostics);
+    let inputs = Inputs { world: &world, certificates: &judged.catalog, options: &options };
+    let compiled = compile(&inputs);
+    diagnostics.extend(compiled.diagnostics.iter().cloned());
+    if differences == Differences::Tell {
+        diagnostics.extend(semantics_differences(&inputs));
+    }
+    diagnostics.sort_by(|left, right| {
+        let key = |found: &Diagnostic| (found.origin.file.clone(), found.line(), found.object.clone());
+        key(left).cmp(&key(right)).then_with(|| (&left.field, left.code).cmp(&(&right.field, right.code)))
+    });
+    let objects = manifests.iter().map(|manifest| manifest.objects.len()).sum();
+    Ok(Offline { compiled, diagnostics, files: manifests.len(), objects })
+}
+
+fn standard_input() -> Manifest {
+    let mut bytes = Vec::new();
+    let limit = manifest::MAX_FILE_BYTES as u64 + 1;
+    match io::stdin().lock().take(limit).read_to_end(&mut bytes) {
+        Ok(_) => manifest::read("<stdin>", &bytes),
+        Err(error) => manifest::unreadable("<stdin>", &error.to_string()),
+    }
+}
+
+fn with_cause(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}

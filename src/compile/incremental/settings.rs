@@ -1,0 +1,63 @@
+//! What every contribution depends on: flags and ConfigMap. When they change, all is compiled anew.
+
+use super::{
+    Arc, BTreeMap, BackendSlot, ConfigMap, Diagnostic, Globals, Ingress, Inputs, Meta, ObjectKey, Options, Reach,
+    RoutePolicies, follow, registry,
+};
+use crate::policy::global;
+
+#[derive(Debug)]
+pub(super) struct Settings {
+    pub(super) options: Options,
+    config_maps: BTreeMap<ObjectKey, Arc<ConfigMap>>,
+    pub(super) globals: Arc<Globals>,
+    pub(super) globals_findings: Vec<Diagnostic>,
+    /// Policies of an Ingress without annotations.
+    pub(super) base: Arc<RoutePolicies>,
+    /// `--default-backend-service`.
+    pub(super) default_slot: Option<BackendSlot>,
+    pub(super) reach: Reach,
+}
+
+impl Settings {
+    pub(super) fn new(inputs: &Inputs<'_>) -> Self {
+        let options = inputs.options.clone();
+        let (globals, globals_findings) = read_globals(inputs);
+        let nothing = Ingress {
+            meta: Meta::named(ObjectKey::new("", "")),
+            class_name: None,
+            default_backend: None,
+            rules: Vec::new(),
+            tls: Vec::new(),
+        };
+        let (policies, _) =
+            registry::read(&nothing, &globals, &options.annotations_prefix, options.validate_annotations);
+        Self {
+            reach: Reach { allow: options.allow_upstream.clone(), own: options.own_addresses.clone() },
+            options,
+            config_maps: inputs.world.config_maps.clone(),
+            globals: Arc::new(globals),
+            globals_findings,
+            base: policies.route,
+            default_slot: None,
+        }
+    }
+
+    /// True when flags and ConfigMap still say the same. Findings about the ConfigMap are renewed.
+    pub(super) fn still_holds(&mut self, inputs: &Inputs<'_>) -> bool {
+        if self.options != *inputs.options {
+            return false;
+        }
+        if follow(&mut self.config_maps, &inputs.world.config_maps).is_empty() {
+            return true;
+        }
+        let (globals, findings) = read_globals(inputs);
+        self.globals_findings = findings;
+        globals == *self.globals
+    }
+}
+
+fn read_globals(inputs: &Inputs<'_>) -> (Globals, Vec<Diagnostic>) {
+    let main = inputs.options.config_map.as_ref().and_then(|key| inputs.world.config_maps.get(key));
+    global::read(main.map(Arc::as_ref), &inputs.world.config_maps)
+}

@@ -1,0 +1,154 @@
+//! Names beside the hosts of Ingresses: aliases and from-to-www twins (`routing.md` 2.7, 5.6). Made anew for every
+//! table, from the few hosts that have some.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::finding::{Finding, name_for};
+use super::merge::Entry;
+use super::object::Contribution;
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::model::CertInfo;
+use crate::policy::from_to_www;
+use crate::policy::server_alias::Alias;
+use crate::route::host::AliasNames;
+use crate::route::path::PathIndex;
+use crate::route::{CertificateChoice, Server};
+
+/// What a host with further names brings.
+pub(super) struct Named<'n> {
+    pub(super) server: &'n Arc<Server>,
+    /// Entries of the host, oldest first.
+    pub(super) entries: &'n [Arc<Entry>],
+    pub(super) from_to_www: bool,
+    pub(super) certificate: Option<(&'n CertificateChoice, Option<&'n CertInfo>)>,
+}
+
+/// Further names of all hosts.
+#[derive(Debug, Default)]
+pub(super) struct Overlay {
+    /// Whole names: aliases and twins.
+    pub(super) exact: BTreeMap<Arc<str>, Arc<Server>>,
+    /// The others.
+    pub(super) patterns: AliasNames,
+    /// Certificates of further names that the certificate of their host covers.
+    pub(super) tls: BTreeMap<Arc<str>, CertificateChoice>,
+    pub(super) diagnostics: Vec<Diagnostic>,
+}
+
+/// Collects the further names. `named` comes in order of host names; `is_host` knows the hosts of Ingresses, which no
+/// further name takes.
+pub(super) fn overlay<'n>(named: &[Named<'n>], is_host: impl Fn(&str) -> bool) -> Overlay {
+    let mut overlay = Overlay::default();
+    // Redirecting servers stand before all others in nginx's configuration, so twins go before aliases.
+    for host in named.iter().filter(|host| host.from_to_www) {
+        overlay.twin(host, &is_host);
+    }
+    for host in named {
+        overlay.aliases(host, &is_host);
+    }
+    overlay
+}
+
+/// The entry whose aliases a host has: the first that lists any.
+pub(super) fn alias_owner(entries: &[Arc<Entry>]) -> Option<&Arc<Entry>> {
+    entries.iter().find(|entry| has_aliases(&entry.contribution))
+}
+
+fn has_aliases(contribution: &Contribution) -> bool {
+    !contribution.is_canary() && !contribution.policies.server.aliases.is_empty()
+}
+
+// === impl Overlay ===
+
+impl Overlay {
+    fn twin(&mut self, host: &Named<'_>, is_host: &impl Fn(&str) -> bool) {
+        let name = &host.server.name;
+        let owner = host.entries.iter().find(|entry| entry.contribution.policies.server.from_to_www);
+        let Some(twin) = from_to_www::twin(name) else {
+            let reason = format!("host {name} has no single name to redirect to; the annotation has no effect on it");
+            self.tell(owner.map(|entry| &entry.contribution), "FromToWwwIgnored", reason);
+            return;
+        };
+        if is_host(&twin) || self.exact.contains_key(&*twin) {
+            return;
+        }
+        let twin: Arc<str> = Arc::from(twin);
+        self.cover(host, &twin);
+        let server = Server {
+            name: Arc::clone(&twin),
+            redirect_to: Some(Arc::clone(name)),
+            app_root: None,
+            regex_mode: false,
+            slash_redirects: false,
+            locations: Vec::new(),
+            index: PathIndex::default(),
+        };
+        self.exact.insert(twin, Arc::new(server));
+    }
+
+    fn aliases(&mut self, host: &Named<'_>, is_host: &impl Fn(&str) -> bool) {
+        let Some(owner) = alias_owner(host.entries) else { return };
+        for late in host.entries.iter().filter(|entry| has_aliases(&entry.contribution)) {
+            let same = late.contribution.policies.server.aliases == owner.contribution.policies.server.aliases;
+            if !same {
+                let who = name_for(&late.contribution.key, &owner.contribution.key);
+                let reason = format!("{who} is older and already gives host {} its aliases", host.server.name);
+                self.tell(Some(&late.contribution), "AliasIgnored", reason);
+            }
+        }
+        for alias in &owner.contribution.policies.server.aliases {
+            let text = alias.text();
+            if is_host(&text) {
+                let reason = format!("{text} is a host of its own, so it is no alias of {}", host.server.name);
+                self.tell(Some(&owner.contribution), "AliasIgnored", reason);
+            } else if let Some(other) = self.take(alias, &text, host) {
+                let reason = format!("{text} already leads to {other}, so it is no alias of {}", host.server.name);
+                self.tell(Some(&owner.contribution), "AliasIgnored", reason);
+            }
+        }
+    }
+
+    /// Adds an alias; the name of the server that has it already, if one does.
+    fn take(&mut self, alias: &Alias, text: &str, host: &Named<'_>) -> Option<Arc<str>> {
+        let holder = match alias {
+            Alias::Exact(name) => self.exact.get(name),
+            Alias::Suffix(suffix) => self.patterns.suffixes.get(suffix),
+            Alias::Prefix(prefix) => self.patterns.prefixes.get(prefix),
+            Alias::Regex(_) => None,
+        };
+        if let Some(holder) = holder {
+            let same = Arc::ptr_eq(holder, host.server);
+            return (!same).then(|| Arc::clone(&holder.name));
+        }
+        let server = Arc::clone(host.server);
+        match alias {
+            Alias::Exact(name) => {
+                self.exact.insert(Arc::clone(name), server);
+            }
+            Alias::Suffix(suffix) => {
+                self.patterns.suffixes.insert(Arc::clone(suffix), server);
+            }
+            Alias::Prefix(prefix) => {
+                self.patterns.prefixes.insert(Arc::clone(prefix), server);
+            }
+            Alias::Regex(pattern) => self.patterns.expressions.push((Arc::clone(pattern), server)),
+        }
+        self.cover(host, &Arc::from(text));
+        None
+    }
+
+    /// A further name has the certificate of its host only if that lists it, as it is or with `*` for its first label.
+    fn cover(&mut self, host: &Named<'_>, name: &Arc<str>) {
+        let Some((choice, Some(info))) = host.certificate else { return };
+        if super::tls::covers(info, name) {
+            self.tls.insert(Arc::clone(name), choice.clone());
+        }
+    }
+
+    fn tell(&mut self, owner: Option<&Contribution>, code: &'static str, reason: String) {
+        let finding =
+            Finding { severity: Severity::Warning, code, field: "metadata.annotations", value: "", reason, hint: "" };
+        self.diagnostics.extend(owner.map(|owner| finding.about(owner)));
+    }
+}

@@ -1,0 +1,214 @@
+//! The virtual host of a plan: locations in nginx's order, expanded, in regex mode or not (`routing.md` 4.2 to 4.4),
+//! with the backends they lead to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::backend::Slots;
+use super::expression::Expressions;
+use super::finding::{Finding, name_for};
+use super::merge::{HostPlan, PlannedRule};
+use super::object::{CATCH_ALL, RuleKind};
+use super::options::PathSemantics;
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::pattern::Anchor;
+use crate::policy::RoutePolicies;
+use crate::route::path::PathIndex;
+use crate::route::precedence::Tier;
+use crate::route::{Backend, Location, LocationKind, LocationTarget, Server};
+
+mod expand;
+
+use expand::Draft;
+
+/// What servers are made with beside their plans.
+pub(super) struct Workshop<'w> {
+    /// Backends by slot.
+    pub(super) slots: &'w Slots,
+    /// `--default-backend-service`.
+    pub(super) default_backend: Option<&'w Arc<Backend>>,
+    /// Policies without any annotation.
+    pub(super) base: &'w Arc<RoutePolicies>,
+    /// `--health-check-path`.
+    pub(super) health_check_path: &'w str,
+    /// Patterns compiled so far.
+    pub(super) expressions: &'w mut Expressions,
+}
+
+/// A server, and what its owners should know.
+pub(super) struct Built {
+    pub(super) server: Arc<Server>,
+    /// `from-to-www-redirect` of any location.
+    pub(super) from_to_www: bool,
+    pub(super) diagnostics: Vec<Diagnostic>,
+}
+
+/// Makes the server of a plan.
+pub(super) fn build(plan: &HostPlan, workshop: &mut Workshop<'_>) -> Built {
+    let (drafts, regex_mode, mut diagnostics) = match plan.semantics {
+        PathSemantics::Nginx => expand::nginx(plan),
+        PathSemantics::Kubernetes => (expand::kubernetes(plan), false, Vec::new()),
+    };
+    let mut locations = Vec::with_capacity(drafts.len());
+    for draft in &drafts {
+        locations.push(Arc::new(location(draft, workshop, &mut diagnostics)));
+    }
+    if *plan.host == *CATCH_ALL && !regex_mode {
+        locations.extend(built_ins(workshop).map(Arc::new));
+    }
+    let slash_redirects = plan.semantics == PathSemantics::Nginx && !regex_mode;
+    let owners = || drafts.iter().filter(|draft| owns_server_scope(draft.rule)).filter_map(|draft| draft.rule.owner.as_ref());
+    let server = Server {
+        name: Arc::clone(&plan.host),
+        redirect_to: None,
+        app_root: owners().find_map(|owner| owner.contribution.policies.server.app_root.clone()),
+        regex_mode,
+        slash_redirects,
+        index: PathIndex::new(&locations, regex_mode, slash_redirects),
+        locations,
+    };
+    let from_to_www = owners().any(|owner| owner.contribution.policies.server.from_to_www);
+    Built { server: Arc::new(server), from_to_www, diagnostics }
+}
+
+/// Roots that a default backend provides take neither redirects nor rewrites (`routing.md` 2.2).
+fn owns_server_scope(rule: &PlannedRule) -> bool {
+    &*rule.field != "spec.defaultBackend"
+}
+
+/// True where the Kubernetes meaning takes a path as an expression: it is not declared literal, and its own Ingress
+/// says `use-regex`.
+pub(super) fn is_expression(rule: &PlannedRule) -> bool {
+    !rule.literal && rule.policies.use_regex
+}
+
+/// True when a rewrite changes anything at a location of this path (`routing.md` 4.4).
+fn rewrites(rule: &PlannedRule, path: &str) -> bool {
+    rule.policies.rewrite.as_ref().is_some_and(|rewrite| *rewrite.target.text != *path)
+}
+
+fn location(draft: &Draft<'_>, workshop: &mut Workshop<'_>, diagnostics: &mut Vec<Diagnostic>) -> Location {
+    let rule = draft.rule;
+    let mut shut = rule.shut;
+    let mut pattern = None;
+    if draft.kind == LocationKind::Regex {
+        let expression = workshop.expressions.location(&draft.path, is_protective(&rule.policies));
+        if let Some(fault) = expression.fault {
+            shut = Some("InvalidPattern");
+            diagnostics.extend(invalid_pattern(draft, &fault));
+        }
+        pattern = expression.pattern;
+    }
+    let mut rewrite_pattern = None;
+    if rewrites(rule, &draft.path) && shut.is_none() {
+        match workshop.expressions.get(&draft.path, Anchor::None) {
+            Ok(pattern) => rewrite_pattern = Some(pattern),
+            Err(fault) => {
+                shut = Some("InvalidPattern");
+                diagnostics.extend(invalid_pattern(draft, &fault));
+            }
+        }
+    }
+    let target = match rule.target {
+        None => LocationTarget::Default(workshop.default_backend.cloned()),
+        Some(slot) => workshop
+            .slots
+            .backend(slot)
+            .map_or(LocationTarget::Default(None), |backend| LocationTarget::Backend(Arc::clone(backend))),
+    };
+    Location {
+        kind: draft.kind,
+        path: Arc::clone(&draft.path),
+        rule_path: Arc::clone(&rule.path),
+        owner: rule.owner.as_ref().map(|owner| owner.contribution.key.clone()),
+        field: Arc::clone(&rule.field),
+        implicit: rule.implicit || (rule.tier == Tier::Default && rule.target.is_none()),
+        tier: rule.tier,
+        pattern,
+        target,
+        policies: shut.map_or_else(|| Arc::clone(&rule.policies), |code| denied(&rule.policies, code)),
+        default_backend: rule.fallback.and_then(|slot| workshop.slots.backend(slot)).cloned(),
+        rewrite_pattern,
+        sets_cookie: rule.sets_cookie,
+    }
+}
+
+/// True when a location keeps clients out: such a one is answered 503 rather than left out (`B-12`).
+fn is_protective(policies: &RoutePolicies) -> bool {
+    policies.ip_access.is_some() || policies.denied.is_some()
+}
+
+fn denied(policies: &Arc<RoutePolicies>, code: &'static str) -> Arc<RoutePolicies> {
+    if policies.denied.is_some() {
+        return Arc::clone(policies);
+    }
+    Arc::new(RoutePolicies { denied: Some(code), ..RoutePolicies::clone(policies) })
+}
+
+fn invalid_pattern(draft: &Draft<'_>, fault: &str) -> Option<Diagnostic> {
+    let owner = draft.rule.owner.as_ref()?;
+    let finding = Finding {
+        severity: Severity::Error,
+        code: "InvalidPattern",
+        field: &format!("{}.path", draft.rule.field),
+        value: &draft.path,
+        reason: format!("the path is no valid expression: {fault}; requests under its literal start answer 503"),
+        hint: "correct the expression",
+    };
+    Some(finding.about(&owner.contribution))
+}
+
+/// `/healthz` and `/nginx_status` of the catch-all server (`routing.md` 3): any path that starts so.
+fn built_ins(workshop: &Workshop<'_>) -> impl Iterator<Item = Location> + use<> {
+    let health = workshop.health_check_path.to_owned();
+    let base = Arc::clone(workshop.base);
+    let wanted = [(health, LocationTarget::Healthz), ("/nginx_status".to_owned(), LocationTarget::StubStatus)];
+    wanted.into_iter().filter(|(path, _)| path.len() > 1 && path.starts_with('/')).map(move |(path, target)| {
+        let path: Arc<str> = Arc::from(path);
+        Location {
+            kind: LocationKind::Prefix,
+            rule_path: Arc::clone(&path),
+            path,
+            owner: None,
+            field: Arc::from(""),
+            implicit: false,
+            tier: Tier::Own,
+            pattern: None,
+            target,
+            policies: Arc::clone(&base),
+            default_backend: None,
+            rewrite_pattern: None,
+            sets_cookie: false,
+        }
+    })
+}
+
+/// Tells every Ingress of a host in regex mode which Ingress switched it (`routing.md` 10.2).
+fn regex_mode_findings(plan: &HostPlan, switch: &PlannedRule) -> Vec<Diagnostic> {
+    let Some(switcher) = &switch.owner else { return Vec::new() };
+    let annotation = if switch.policies.use_regex { "use-regex" } else { "rewrite-target" };
+    let mut owners = BTreeMap::new();
+    for owner in plan.rules.iter().filter_map(|rule| rule.owner.as_ref()) {
+        owners.entry(&owner.contribution.age).or_insert(owner);
+    }
+    let findings = owners.into_values().map(|owner| {
+        let who = if owner.contribution.key == switcher.contribution.key {
+            "this Ingress".to_owned()
+        } else {
+            name_for(&owner.contribution.key, &switcher.contribution.key)
+        };
+        let finding = Finding {
+            severity: Severity::Info,
+            code: "RegexModeHost",
+            field: "spec.rules",
+            value: &plan.host,
+            reason: format!(
+                "{who} has {annotation}, so every path of host {} is a case-insensitive expression without end",
+                plan.host
+            ),
+            hint: "use a host of its own for expressions, or path semantics kubernetes",
+        };
+        finding.about(&owner.contribution)
+    });
+    findings.collect()
+}

@@ -1,0 +1,287 @@
+//! The one loop that owns the world: collects changes of the directory, holds off, compiles, publishes, reports. One
+//! thread of its own; a request never waits for it.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use thiserror::Error;
+
+use crate::cert::{self, Keeper};
+use crate::compile::{Compiler, Options};
+use crate::config::{Config, Selector};
+use crate::model::World;
+use crate::snapshot::{Reader, Snapshot};
+use crate::standalone::{Directory, Reading, ScanError, Watch, WatchHealth};
+
+mod pace;
+mod quarantine;
+mod rebuild;
+
+pub use pace::{LONGEST, Pace, QUIET};
+pub use quarantine::Compile;
+pub use rebuild::{CompilerFailed, Outcome, Rebuild, Report};
+
+/// How long to wait before a directory that could not be read is tried again.
+const RETRY: Duration = Duration::from_millis(100);
+/// How often a directory is read again because new places of it came under watch.
+const FOLLOWS: usize = 4;
+
+/// What decides how objects are read; fixed at start.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Settings {
+    /// Flags that change what objects mean.
+    pub options: Options,
+    /// `--watch-ingress-without-class` as given.
+    pub without_class: Option<bool>,
+    /// `--watch-namespace-selector`.
+    pub namespace_selector: Option<Selector>,
+}
+
+impl Settings {
+    /// Those of a configuration.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            options: config.options.clone(),
+            without_class: config.without_class,
+            namespace_selector: config.namespace_selector.clone(),
+        }
+    }
+
+    /// Removes the Ingresses of namespaces that `--watch-namespace-selector` does not select.
+    pub fn restrict(&self, world: &mut World) {
+        let Some(selector) = &self.namespace_selector else { return };
+        let World { ingresses, namespaces, .. } = world;
+        ingresses.retain(|key, _| {
+            namespaces
+                .iter()
+                .any(|(name, namespace)| name.name == key.namespace && selector.selects(&namespace.meta.labels))
+        });
+    }
+}
+
+/// Called with each published snapshot, the first one included, on the control thread.
+pub type Hook = Box<dyn FnMut(&Arc<Snapshot>, &Report) + Send>;
+
+/// Why the loop cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The directory cannot be read. Exit code 2: the command line names it.
+    #[error(transparent)]
+    Directory(#[from] ScanError),
+    /// No certificate can be made.
+    #[error("cannot make the default certificate: {0}")]
+    Certificate(String),
+    /// See there.
+    #[error(transparent)]
+    Compiler(#[from] CompilerFailed),
+    /// No thread.
+    #[error("cannot start the control thread")]
+    Thread(#[source] io::Error),
+}
+
+/// The running loop. Dropping it stops the loop and waits for its end.
+#[derive(Debug)]
+pub struct Control {
+    wakes: Sender<Wake>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+enum Wake {
+    Changed(Vec<PathBuf>),
+    Reread,
+    Stop,
+}
+
+/// Reads the directory, publishes the first snapshot, and keeps following from then on.
+///
+/// # Errors
+/// See [`StartError`]; after a successful start nothing stops the loop but [`Control`].
+pub fn start(directory: PathBuf, settings: Settings, mut hooks: Vec<Hook>) -> Result<(Control, Reader), StartError> {
+    let (wakes, woken) = mpsc::channel();
+    let mut directory = Directory::new(directory);
+    let mut watch = Watch::new(wakes.clone(), Wake::Changed);
+    let began = Instant::now();
+    let reading = read(&mut directory, &mut watch)?;
+    let keeper = Keeper::new(cert::self_signed(now()).map_err(StartError::Certificate)?);
+    let Reading { world, diagnostics, .. } = reading;
+    let (rebuild, reader, mut report) =
+        Rebuild::<Compiler>::start(settings, keeper, world, diagnostics, now())?;
+    report.build = began.elapsed();
+    let review_at = report.review_at;
+    let snapshot = rebuild.current();
+    for hook in &mut hooks {
+        hook(&snapshot, &report);
+    }
+    log(&report, directory.root().to_string_lossy().as_ref());
+    let follower = Loop { directory, watch, rebuild, hooks, review_at, unreadable: false };
+    let thread = thread::Builder::new()
+        .name("control".into())
+        .spawn(move || follower.run(&woken))
+        .map_err(StartError::Thread)?;
+    Ok((Control { wakes, thread: Some(thread) }, reader))
+}
+
+impl Control {
+    /// Reads every file again, whatever it looks like from outside (SIGHUP).
+    pub fn reread(&self) {
+        // The loop ends only when told to.
+        drop(self.wakes.send(Wake::Reread));
+    }
+
+    /// True while the loop runs (`/livez`).
+    pub fn is_alive(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        drop(self.wakes.send(Wake::Stop));
+        if let Some(thread) = self.thread.take() {
+            // A panic of the loop was reported when it happened.
+            drop(thread.join());
+        }
+    }
+}
+
+struct Loop {
+    directory: Directory,
+    watch: Watch,
+    rebuild: Rebuild<Compiler>,
+    hooks: Vec<Hook>,
+    review_at: Option<i64>,
+    /// The directory could not be read the last time; said once.
+    unreadable: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// Only when files changed.
+    IfChanged,
+    /// In any case.
+    Always,
+}
+
+impl Loop {
+    fn run(mut self, wakes: &Receiver<Wake>) {
+        let mut pace = Pace::default();
+        let mut looked = Instant::now();
+        loop {
+            let look = looked + if self.unreadable { RETRY } else { self.watch.interval() };
+            let review = self.review_at.map(|at| Instant::now() + seconds_until(at));
+            let deadline = [pace.due(), review].into_iter().flatten().fold(look, Instant::min);
+            match wakes.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Wake::Changed(paths)) => {
+                    if self.directory.concerned_by(&paths) {
+                        self.watch.doubt(&paths);
+                        pace.note(Instant::now());
+                    }
+                }
+                Ok(Wake::Reread) => {
+                    tracing::info!("reading all manifests again");
+                    self.directory.distrust();
+                    self.follow(Instant::now(), Need::Always);
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            let present = Instant::now();
+            if let Some(first) = pace.take(present) {
+                self.follow(first, Need::IfChanged);
+                looked = Instant::now();
+            } else if present >= look {
+                self.follow(present, Need::IfChanged);
+                looked = Instant::now();
+            } else if self.review_at.is_some_and(|at| at <= now()) {
+                self.follow(present, Need::Always);
+            }
+        }
+    }
+
+    /// Reads what changed and publishes what comes of it.
+    fn follow(&mut self, since: Instant, need: Need) {
+        let reading = match read(&mut self.directory, &mut self.watch) {
+            Ok(reading) => reading,
+            Err(error) => {
+                if !self.unreadable {
+                    tracing::warn!(error = %error, "the manifests cannot be read, the last ones stay");
+                }
+                self.unreadable = true;
+                return;
+            }
+        };
+        if std::mem::take(&mut self.unreadable) {
+            tracing::info!("the manifests can be read again");
+        }
+        if need == Need::IfChanged && reading.parsed == 0 && reading.gone == 0 {
+            return;
+        }
+        let began = Instant::now();
+        match self.rebuild.rebuild(reading.world, reading.diagnostics, now()) {
+            Outcome::Published(mut report) => {
+                report.build = began.elapsed();
+                report.propagation = Some(since.elapsed());
+                self.review_at = report.review_at;
+                log(&report, "");
+                let snapshot = self.rebuild.current();
+                for hook in &mut self.hooks {
+                    hook(&snapshot, &report);
+                }
+            }
+            Outcome::Unchanged(report) => self.review_at = report.review_at,
+            Outcome::Failed => {
+                self.review_at = None;
+                tracing::error!("the compiler fails on these manifests, the last table stays; please report this");
+            }
+        }
+    }
+}
+
+/// Reads a directory and puts all its places under watch; again while that brings new ones.
+fn read(directory: &mut Directory, watch: &mut Watch) -> Result<Reading, ScanError> {
+    let before = watch.health().clone();
+    let mut reading = directory.read()?;
+    for _ in 0..FOLLOWS {
+        if !watch.follow(directory.listing()) {
+            break;
+        }
+        let again = directory.read()?;
+        reading = Reading { parsed: reading.parsed + again.parsed, gone: reading.gone + again.gone, ..again };
+    }
+    if let (WatchHealth::Polling(reason), true) = (watch.health(), *watch.health() != before) {
+        tracing::warn!(reason, "file notifications do not work, looking every second");
+    }
+    Ok(reading)
+}
+
+fn log(report: &Report, directory: &str) {
+    let Report { generation, errors, warnings, .. } = report;
+    let build_ms = report.build.as_millis();
+    let propagation_ms = report.propagation.map(|time| time.as_millis());
+    if directory.is_empty() {
+        tracing::info!(generation, errors, warnings, build_ms, ?propagation_ms, "published");
+    } else {
+        tracing::info!(generation, errors, warnings, build_ms, directory, "published the first table");
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .ok()
+        .and_then(|since| i64::try_from(since.as_secs()).ok())
+        .unwrap_or_default()
+}
+
+fn seconds_until(moment: i64) -> Duration {
+    Duration::from_secs(u64::try_from(moment.saturating_sub(now())).unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+//! From a world to a published snapshot. Owns the compiler, the pairs and the one publisher; knows no clock and no
+//! files, so that tests can drive it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::Settings;
+use super::quarantine::{Compile, Quarantine};
+use crate::cert::Keeper;
+use crate::compile::Options;
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::model::{Kind, ObjectKey, ObjectRef, Origin, World};
+use crate::snapshot::{self, Publisher, Reader, Snapshot};
+use crate::standalone;
+
+/// What a rebuild came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// Generation that is published now.
+    pub generation: u64,
+    /// How many objects of each kind there are.
+    pub objects: Vec<(Kind, usize)>,
+    /// Findings of severity error.
+    pub errors: usize,
+    /// Findings of severity warning.
+    pub warnings: usize,
+    /// Secrets whose pair is an old one.
+    pub stale_certificates: BTreeSet<ObjectKey>,
+    /// Objects that are left out because the compiler fails on them.
+    pub quarantined: BTreeSet<ObjectRef>,
+    /// Panics of the compiler since start.
+    pub panics: u64,
+    /// Time spent on certificates and compilation; set by the loop.
+    pub build: Duration,
+    /// Time from the first change to publication; set by the loop, `None` for the first publication.
+    pub propagation: Option<Duration>,
+    /// When to rebuild although nothing changes, seconds since 1970.
+    pub review_at: Option<i64>,
+}
+
+/// Whether a rebuild changed what is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// A new snapshot.
+    Published(Report),
+    /// The same as before.
+    Unchanged(Report),
+    /// The compiler failed on this world as a whole; the last snapshot stays.
+    Failed,
+}
+
+/// Turns worlds into snapshots, one after the other.
+#[derive(Debug)]
+pub struct Rebuild<C> {
+    settings: Settings,
+    keeper: Keeper,
+    quarantine: Quarantine<C>,
+    publisher: Publisher,
+}
+
+struct Built {
+    snapshot: Snapshot,
+    report: Report,
+}
+
+impl<C: Compile> Rebuild<C> {
+    /// Builds the first snapshot and opens the channel to its readers.
+    ///
+    /// # Errors
+    /// When the compiler fails on the world as a whole.
+    pub fn start(
+        settings: Settings,
+        mut keeper: Keeper,
+        world: World,
+        found: Vec<Diagnostic>,
+        now: i64,
+    ) -> Result<(Self, Reader, Report), CompilerFailed> {
+        let mut quarantine = Quarantine::new();
+        let built = build(&settings, &mut keeper, &mut quarantine, world, found, now).ok_or(CompilerFailed)?;
+        let Built { mut snapshot, mut report } = built;
+        snapshot.generation = 1;
+        report.generation = 1;
+        let (publisher, reader) = snapshot::channel(snapshot);
+        Ok((Self { settings, keeper, quarantine, publisher }, reader, report))
+    }
+
+    /// Builds a snapshot of a world and publishes it unless it is what is served already. `now` is seconds since 1970.
+    pub fn rebuild(&mut self, world: World, found: Vec<Diagnostic>, now: i64) -> Outcome {
+        let built = build(&self.settings, &mut self.keeper, &mut self.quarantine, world, found, now);
+        let Some(Built { mut snapshot, mut report }) = built else { return Outcome::Failed };
+        let current = self.publisher.current();
+        if same(&current, &snapshot) {
+            report.generation = current.generation;
+            return Outcome::Unchanged(report);
+        }
+        snapshot.generation = current.generation + 1;
+        report.generation = snapshot.generation;
+        self.publisher.publish(snapshot);
+        Outcome::Published(report)
+    }
+
+    /// What is published now.
+    pub fn current(&self) -> Arc<Snapshot> {
+        self.publisher.current()
+    }
+}
+
+/// The compiler fails on every part of a world.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the compiler fails on these objects; please report this")]
+pub struct CompilerFailed;
+
+fn build<C: Compile>(
+    settings: &Settings,
+    keeper: &mut Keeper,
+    quarantine: &mut Quarantine<C>,
+    mut world: World,
+    mut diagnostics: Vec<Diagnostic>,
+    now: i64,
+) -> Option<Built> {
+    let mut options = settings.options.clone();
+    standalone::complete(&mut world, &mut options, settings.without_class);
+    settings.restrict(&mut world);
+    let objects = count(&world);
+    let judged = keeper.judge(&world.secrets, options.default_certificate.as_ref(), now);
+    diagnostics.extend(judged.diagnostics);
+    diagnostics.extend(missing_default(&options, &world));
+    let (compiled, quarantined) = quarantine.compile(&world, &judged.catalog, &options)?;
+    diagnostics.extend(compiled.diagnostics);
+    diagnostics.extend(quarantined.iter().map(left_out));
+    diagnostics.sort_by(|left, right| {
+        (&left.object, &left.field, left.code).cmp(&(&right.object, &right.field, right.code))
+    });
+    let count = |severity| diagnostics.iter().filter(|found| found.severity == severity).count();
+    let report = Report {
+        generation: 0,
+        objects,
+        errors: count(Severity::Error),
+        warnings: count(Severity::Warning),
+        stale_certificates: judged.stale,
+        quarantined,
+        panics: quarantine.panics(),
+        build: Duration::ZERO,
+        propagation: None,
+        review_at: judged.review_at,
+    };
+    let snapshot = Snapshot {
+        generation: 0,
+        table: compiled.table,
+        endpoints: compiled.endpoints,
+        certs: judged.store,
+        diagnostics: diagnostics.into(),
+    };
+    Some(Built { snapshot, report })
+}
+
+/// Unchanged parts keep their address; endpoints and findings are small enough to compare.
+fn same(current: &Snapshot, next: &Snapshot) -> bool {
+    Arc::ptr_eq(&current.table, &next.table)
+        && Arc::ptr_eq(&current.certs, &next.certs)
+        && (Arc::ptr_eq(&current.endpoints, &next.endpoints) || current.endpoints == next.endpoints)
+        && current.diagnostics == next.diagnostics
+}
+
+fn count(world: &World) -> Vec<(Kind, usize)> {
+    vec![
+        (Kind::ConfigMap, world.config_maps.len()),
+        (Kind::EndpointSlice, world.slices.len()),
+        (Kind::Ingress, world.ingresses.len()),
+        (Kind::IngressClass, world.classes.len()),
+        (Kind::Namespace, world.namespaces.len()),
+        (Kind::Secret, world.secrets.len()),
+        (Kind::Service, world.services.len()),
+    ]
+}
+
+fn missing_default(options: &Options, world: &World) -> Option<Diagnostic> {
+    let key = options.default_certificate.as_ref().filter(|key| !world.secrets.contains_key(*key))?;
+    Some(Diagnostic {
+        object: ObjectRef { kind: Kind::Secret, key: key.clone() },
+        code: "DefaultCertificateMissing",
+        severity: Severity::Warning,
+        field: String::new(),
+        value: String::new(),
+        reason: "--default-ssl-certificate names this Secret, which does not exist; a self-signed certificate is served"
+            .into(),
+        hint: String::new(),
+        origin: Arc::new(Origin::default()),
+    })
+}
+
+fn left_out(object: &ObjectRef) -> Diagnostic {
+    Diagnostic {
+        object: object.clone(),
+        code: "ObjectQuarantined",
+        severity: Severity::Error,
+        field: String::new(),
+        value: String::new(),
+        reason: "the compiler fails on this object; it is left out and everything else is served".into(),
+        hint: "please report this object".into(),
+        origin: Arc::new(Origin::default()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

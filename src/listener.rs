@@ -1,0 +1,220 @@
+//! Listening sockets: bound once per worker with `SO_REUSEPORT`, accepted in a loop that never ends by an error.
+//!
+//! It hands each connection to the function that `app` gave it and knows nothing of HTTP.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+
+pub mod proxy_protocol;
+
+/// Connections that may wait in the kernel per socket.
+const BACKLOG: i32 = 4096;
+
+/// Why a port could not be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address} ({flag}): {source}; {hint}")]
+pub struct BindError {
+    /// The address asked for.
+    pub address: SocketAddr,
+    /// The flag that asked for it.
+    pub flag: &'static str,
+    /// What to do.
+    pub hint: &'static str,
+    /// What the system said.
+    pub source: io::Error,
+}
+
+/// One socket per worker on one address. The first is bound without `SO_REUSEPORT`, so a port that another process
+/// holds is an error and never shared in silence. Port 0 takes a free one, the same for all workers.
+///
+/// # Errors
+/// [`BindError`] naming address and flag.
+pub fn bind(address: SocketAddr, flag: &'static str, workers: usize) -> Result<Vec<StdListener>, BindError> {
+    let fail = |source: io::Error| {
+        let hint = match source.kind() {
+            io::ErrorKind::AddrInUse => "another process holds this port; stop it or choose another address",
+            io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher port",
+            io::ErrorKind::AddrNotAvailable => "no interface of this machine has that address",
+            _ => "choose another address",
+        };
+        BindError { address, flag, hint, source }
+    };
+    let alone = socket(address, false).map_err(fail)?;
+    let address = alone.local_addr().map_err(fail)?.as_socket().unwrap_or(address);
+    drop(alone);
+    (0..workers.max(1))
+        .map(|_| {
+            let socket = socket(address, true).map_err(fail)?;
+            socket.listen(BACKLOG).map_err(fail)?;
+            Ok(socket.into())
+        })
+        .collect()
+}
+
+fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    socket.set_reuse_address(true)?;
+    if shared {
+        socket.set_reuse_port(true)?;
+    }
+    if let SocketAddr::V6(v6) = address
+        && v6.ip().is_unspecified()
+    {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    if !shared {
+        // Two sockets may be bound to one port as long as none listens (SO_REUSEADDR); listening is what tells.
+        socket.listen(1)?;
+    }
+    Ok(socket)
+}
+
+/// Accepts until `stop` resolves, then takes what already waits in the kernel and closes the socket. Each accepted
+/// stream goes to `take`; what `admit` refuses is closed at once.
+pub async fn accept<P>(
+    listener: StdListener,
+    stop: impl Future<Output = ()>,
+    admit: impl Fn() -> Option<P>,
+    take: impl Fn(TcpStream, SocketAddr, P),
+    failed: impl Fn(&io::Error),
+) {
+    let listener = match TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return failed(&error),
+    };
+    let take = |accepted: (TcpStream, SocketAddr)| {
+        let (stream, peer) = accepted;
+        let Some(permit) = admit() else { return };
+        // Answers go out when they are ready; a socket that refuses this is already dead and will say so.
+        let _dead = stream.set_nodelay(true);
+        take(stream, peer, permit);
+    };
+    let mut reserve = Reserve::open();
+    let mut pause = Pause::default();
+    tokio::pin!(stop);
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.as_mut() => break,
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => {
+                    pause = Pause::default();
+                    take(accepted);
+                }
+                Err(error) if is_of_one_connection(&error) => failed(&error),
+                Err(error) => {
+                    failed(&error);
+                    reserve.shed(&listener).await;
+                    tokio::time::sleep(pause.next()).await;
+                }
+            },
+        }
+    }
+    while let Some(Ok(accepted)) = ready(&listener).await {
+        take(accepted);
+    }
+}
+
+/// The next connection that already waits, if any.
+async fn ready(listener: &TcpListener) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+    std::future::poll_fn(|cx| {
+        std::task::Poll::Ready(match listener.poll_accept(cx) {
+            std::task::Poll::Ready(accepted) => Some(accepted),
+            std::task::Poll::Pending => None,
+        })
+    })
+    .await
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionRefused
+    )
+}
+
+/// Pause between failing accepts: 5 ms, doubling to 1 s (`D-8`).
+#[derive(Default)]
+struct Pause(u32);
+
+impl Pause {
+    fn next(&mut self) -> Duration {
+        let pause = Duration::from_millis(5 << self.0.min(8)).min(Duration::from_secs(1));
+        self.0 += 1;
+        pause
+    }
+}
+
+/// One spare descriptor: given up for a moment when there are none left, so that a waiting client is closed instead
+/// of left hanging (`D-8`).
+struct Reserve(Option<std::fs::File>);
+
+impl Reserve {
+    fn open() -> Self {
+        Self(std::fs::File::open("/dev/null").ok())
+    }
+
+    async fn shed(&mut self, listener: &TcpListener) {
+        self.0 = None;
+        drop(ready(listener).await);
+        *self = Self::open();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+    use std::io::Read;
+
+    fn loopback() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+
+    #[test]
+    fn a_port_in_use_is_an_error_that_names_address_and_flag() {
+        let held = StdListener::bind(loopback()).unwrap();
+        let address = held.local_addr().unwrap();
+        let text = bind(address, "--http-addr", 2).unwrap_err().to_string();
+        assert!(text.contains(&address.to_string()) && text.contains("--http-addr"), "{text}");
+        let ours = bind(loopback(), "--http-addr", 2).unwrap();
+        let again = bind(ours[0].local_addr().unwrap(), "--http-addr", 1);
+        assert!(again.is_err(), "two processes would share the port");
+    }
+
+    #[test]
+    fn port_zero_gives_every_worker_the_same_free_port() {
+        let sockets = bind(loopback(), "--http-addr", 3).unwrap();
+        let ports: std::collections::BTreeSet<u16> = sockets.iter().map(|s| s.local_addr().unwrap().port()).collect();
+        assert_eq!((sockets.len(), ports.len()), (3, 1));
+    }
+
+    #[test]
+    fn what_waits_in_the_kernel_is_taken_before_the_socket_closes_and_the_refused_are_closed() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let listener = bind(loopback(), "--http-addr", 1).unwrap().remove(0);
+        let address = listener.local_addr().unwrap();
+        let mut clients: Vec<std::net::TcpStream> =
+            (0..3).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();
+        let (admitted, taken) = (Cell::new(0), Cell::new(0));
+        runtime.block_on(accept(
+            listener,
+            async {},
+            || {
+                admitted.set(admitted.get() + 1);
+                (admitted.get() < 3).then_some(())
+            },
+            |_, _, ()| taken.set(taken.get() + 1),
+            |error| panic!("{error}"),
+        ));
+        assert_eq!((admitted.get(), taken.get()), (3, 2));
+        assert_eq!(clients[2].read(&mut [0; 1]).unwrap_or(0), 0, "the refused client is closed");
+        assert!(std::net::TcpStream::connect(address).is_err(), "the socket is closed");
+    }
+}

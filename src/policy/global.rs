@@ -1,0 +1,413 @@
+//! The controller ConfigMap, typed. Absent keys have the defaults of ingress-nginx; a bad value affects that key only.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::StatusCode;
+use ipnet::IpNet;
+
+use super::annotation::Risk;
+use super::backend_protocol::HttpVersion;
+use super::ip_access::contains;
+use super::load_balance::LoadBalance;
+use super::retry::RetryOn;
+use super::template::Template;
+use crate::pattern::{Anchor, Case, Pattern};
+use crate::request::RequestView;
+
+/// Everything the ConfigMap (and the ConfigMaps it names) says.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Globals {
+    // Defaults of annotations.
+    /// `proxy-body-size`; `None` for no limit.
+    pub proxy_body_size: Option<u64>,
+    /// `client-body-buffer-size`.
+    pub client_body_buffer_size: u64,
+    /// `proxy-connect-timeout`.
+    pub proxy_connect_timeout: Duration,
+    /// `proxy-send-timeout`.
+    pub proxy_send_timeout: Duration,
+    /// `proxy-read-timeout`.
+    pub proxy_read_timeout: Duration,
+    /// `proxy-buffer-size`, only when set.
+    pub proxy_buffer_size: Option<u32>,
+    /// `proxy-buffers-number`.
+    pub proxy_buffers_number: u32,
+    /// `proxy-max-temp-file-size`.
+    pub proxy_max_temp_file_size: u64,
+    /// `proxy-buffering`.
+    pub proxy_buffering: bool,
+    /// `proxy-request-buffering`.
+    pub proxy_request_buffering: bool,
+    /// `proxy-next-upstream`.
+    pub proxy_next_upstream: RetryOn,
+    /// `proxy-next-upstream-timeout`; `None` for no limit.
+    pub proxy_next_upstream_timeout: Option<Duration>,
+    /// `proxy-next-upstream-tries`; 0 for no limit.
+    pub proxy_next_upstream_tries: u32,
+    /// `retry-non-idempotent` (or `non_idempotent` in `proxy-next-upstream`).
+    pub retry_non_idempotent: bool,
+    /// `proxy-http-version`.
+    pub proxy_http_version: HttpVersion,
+    /// `ssl-redirect`.
+    pub ssl_redirect: bool,
+    /// `force-ssl-redirect`.
+    pub force_ssl_redirect: bool,
+    /// `http-redirect-code`.
+    pub http_redirect_code: StatusCode,
+    /// `preserve-trailing-slash`.
+    pub preserve_trailing_slash: bool,
+    /// `no-tls-redirect-locations`.
+    pub no_tls_redirect_locations: Arc<[Box<str>]>,
+    /// `use-port-in-redirects`.
+    pub use_port_in_redirects: bool,
+    /// `relative-redirects`.
+    pub relative_redirects: bool,
+    /// `custom-http-errors`, sorted.
+    pub custom_http_errors: Arc<[u16]>,
+    /// `disable-proxy-intercept-errors`.
+    pub disable_proxy_intercept_errors: bool,
+    /// `whitelist-source-range`.
+    pub allowlist_source_range: Arc<[IpNet]>,
+    /// `denylist-source-range`.
+    pub denylist_source_range: Arc<[IpNet]>,
+    /// `load-balance`.
+    pub load_balance: LoadBalance,
+    /// `service-upstream`.
+    pub service_upstream: bool,
+
+    // Client side, forwarding, real IP.
+    /// `use-forwarded-headers`.
+    pub use_forwarded_headers: bool,
+    /// `compute-full-forwarded-for`.
+    pub compute_full_forwarded_for: bool,
+    /// `enable-real-ip`.
+    pub enable_real_ip: bool,
+    /// `proxy-real-ip-cidr`: peers whose word about the client counts.
+    pub proxy_real_ip_cidr: Arc<[IpNet]>,
+    /// `forwarded-for-header`.
+    pub forwarded_for_header: Arc<str>,
+    /// `forwarded-host-header`: only the source of `X-Original-Forwarded-Host`.
+    pub forwarded_host_header: Arc<str>,
+    /// `use-proxy-protocol`.
+    pub use_proxy_protocol: bool,
+    /// `proxy-protocol-header-timeout`.
+    pub proxy_protocol_header_timeout: Duration,
+    /// `--compat-trust-forwarded=any`: `X-Forwarded-Proto`, `-Host` and `-Port` count from any peer, as in nginx. A
+    /// flag, kept here so that one value says whom to trust; the composer sets it.
+    pub compat_trust_forwarded_any: bool,
+    /// `proxy-add-original-uri-header`.
+    pub proxy_add_original_uri_header: bool,
+    /// `generate-request-id`.
+    pub generate_request_id: bool,
+    /// `enable-underscores-in-headers`.
+    pub enable_underscores_in_headers: bool,
+    /// `ignore-invalid-headers`.
+    pub ignore_invalid_headers: bool,
+    /// `proxy-set-headers`: request fields for every backend, in the ConfigMap's (sorted) order.
+    pub proxy_set_headers: Arc<[(Box<str>, Template)]>,
+    /// `add-headers`: response fields for every client.
+    pub add_headers: Arc<[(Box<str>, Box<str>)]>,
+    /// `hide-headers`, lower case.
+    pub hide_headers: Arc<[Box<str>]>,
+    /// `server-tokens`.
+    pub server_tokens: bool,
+    /// `allow-backend-server-header`.
+    pub allow_backend_server_header: bool,
+    /// `client-header-timeout`.
+    pub client_header_timeout: Duration,
+    /// `client-body-timeout`.
+    pub client_body_timeout: Duration,
+    /// `large-client-header-buffers`, first number.
+    pub large_header_count: u32,
+    /// `large-client-header-buffers`, second number: bytes of the longest line.
+    pub large_header_bytes: u32,
+    /// `keep-alive`; `None` (0) closes after each answer.
+    pub keep_alive: Option<Duration>,
+    /// `keep-alive-requests`.
+    pub keep_alive_requests: u32,
+    /// `use-http2`.
+    pub use_http2: bool,
+    /// `http2-max-concurrent-streams`.
+    pub http2_max_concurrent_streams: u32,
+    /// `block-cidrs`.
+    pub block_cidrs: Arc<[IpNet]>,
+    /// `block-user-agents`.
+    pub block_user_agents: Arc<[TextTest]>,
+    /// `block-referers`.
+    pub block_referers: Arc<[TextTest]>,
+    /// `bind-address`.
+    pub bind_address: Arc<[std::net::IpAddr]>,
+    /// `disable-ipv6`.
+    pub disable_ipv6: bool,
+    /// `strict-validate-path-type`.
+    pub strict_validate_path_type: bool,
+
+    // TLS.
+    /// TLS 1.2 is among `ssl-protocols`.
+    pub tls12: bool,
+    /// TLS 1.3 is among `ssl-protocols`.
+    pub tls13: bool,
+    /// `ssl-session-cache`.
+    pub ssl_session_cache: bool,
+    /// `ssl-session-timeout`.
+    pub ssl_session_timeout: Duration,
+    /// `ssl-session-tickets`.
+    pub ssl_session_tickets: bool,
+    /// `ssl-reject-handshake`.
+    pub ssl_reject_handshake: bool,
+    /// `hsts*`: complete value of the field; `None` with `hsts: false`.
+    pub hsts: Option<Arc<str>>,
+
+    // Gates.
+    /// `allow-snippet-annotations`.
+    pub allow_snippet_annotations: bool,
+    /// `annotations-risk-level`.
+    pub annotations_risk_level: Risk,
+    /// `annotation-value-word-blocklist`.
+    pub annotation_value_word_blocklist: Arc<[Box<str>]>,
+    /// `allow-cross-namespace-resources`.
+    pub allow_cross_namespace_resources: bool,
+
+    // Logs.
+    /// `log-format-upstream`.
+    pub log_format_upstream: Arc<str>,
+    /// `log-format-escape-json`, `log-format-escape-none`.
+    pub log_escape: LogEscape,
+    /// `disable-access-log` or `disable-http-access-log`.
+    pub disable_access_log: bool,
+    /// `enable-access-log-for-default-backend`.
+    pub access_log_for_default_backend: bool,
+    /// `skip-access-log-urls`.
+    pub skip_access_log_urls: Arc<[TextTest]>,
+    /// `http-access-log-path`, else `access-log-path`.
+    pub access_log_path: Arc<str>,
+    /// `error-log-path`.
+    pub error_log_path: Arc<str>,
+    /// `error-log-level`.
+    pub error_log_level: Arc<str>,
+
+    // Pools, process.
+    /// `upstream-keepalive-*`.
+    pub upstream_keepalive: UpstreamKeepalive,
+    /// `worker-shutdown-timeout`.
+    pub worker_shutdown_timeout: Duration,
+    /// `worker-processes`; `None` for `auto`.
+    pub worker_processes: Option<u32>,
+    /// `max-worker-connections`.
+    pub max_worker_connections: u32,
+    /// `nginx-status-ipv4-whitelist` and `-ipv6-`: who may read `/nginx_status`.
+    pub status_allow: Arc<[IpNet]>,
+
+    // TCP and UDP services.
+    /// `proxy-stream-timeout`.
+    pub stream_timeout: Duration,
+    /// `proxy-stream-next-upstream`.
+    pub stream_next_upstream: bool,
+    /// `proxy-stream-next-upstream-timeout`; `None` for no limit.
+    pub stream_next_upstream_timeout: Option<Duration>,
+    /// `proxy-stream-next-upstream-tries`; 0 for no limit.
+    pub stream_next_upstream_tries: u32,
+    /// `proxy-stream-responses`.
+    pub stream_responses: u32,
+}
+
+/// Idle connections to backends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UpstreamKeepalive {
+    /// `upstream-keepalive-connections`: idle ones per worker; 0 for no pool.
+    pub connections: u32,
+    /// `upstream-keepalive-time`: greatest age.
+    pub time: Duration,
+    /// `upstream-keepalive-timeout`: longest idle time.
+    pub timeout: Duration,
+    /// `upstream-keepalive-requests`: requests over one connection.
+    pub requests: u32,
+}
+
+/// Escaping of the access log.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LogEscape {
+    /// `\xHH`.
+    #[default]
+    Default,
+    /// JSON strings.
+    Json,
+    /// None.
+    None,
+}
+
+/// A value in nginx's `map` syntax: text, `~regex` or `~*regex`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum TextTest {
+    /// Equal, ASCII case-insensitively.
+    Text(Box<str>),
+    /// A match.
+    Regex(Arc<Pattern>),
+}
+
+/// Data of the ConfigMaps that the controller's ConfigMap names, by `namespace/name`.
+pub type Referenced = BTreeMap<crate::model::ObjectKey, Arc<crate::model::ConfigMap>>;
+
+mod keys;
+mod parse;
+
+pub use keys::{Effect, KEYS, Key, markdown};
+
+impl Default for Globals {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        let everyone: Arc<[IpNet]> = parse::nets(&["0.0.0.0/0"]);
+        let nobody: Arc<[IpNet]> = Arc::from([]);
+        Self {
+            proxy_body_size: Some(1 << 20),
+            client_body_buffer_size: 8 << 10,
+            proxy_connect_timeout: seconds(5),
+            proxy_send_timeout: seconds(60),
+            proxy_read_timeout: seconds(60),
+            proxy_buffer_size: None,
+            proxy_buffers_number: 4,
+            proxy_max_temp_file_size: 1 << 30,
+            proxy_buffering: false,
+            proxy_request_buffering: true,
+            proxy_next_upstream: RetryOn::default(),
+            proxy_next_upstream_timeout: None,
+            proxy_next_upstream_tries: 3,
+            retry_non_idempotent: false,
+            proxy_http_version: HttpVersion::Http11,
+            ssl_redirect: true,
+            force_ssl_redirect: false,
+            http_redirect_code: StatusCode::PERMANENT_REDIRECT,
+            preserve_trailing_slash: false,
+            no_tls_redirect_locations: Arc::from(["/.well-known/acme-challenge".into()]),
+            use_port_in_redirects: false,
+            relative_redirects: false,
+            custom_http_errors: Arc::from([]),
+            disable_proxy_intercept_errors: false,
+            allowlist_source_range: Arc::clone(&nobody),
+            denylist_source_range: Arc::clone(&nobody),
+            load_balance: LoadBalance::RoundRobin,
+            service_upstream: false,
+            use_forwarded_headers: false,
+            compute_full_forwarded_for: false,
+            enable_real_ip: false,
+            proxy_real_ip_cidr: everyone,
+            forwarded_for_header: Arc::from("X-Forwarded-For"),
+            forwarded_host_header: Arc::from("X-Forwarded-Host"),
+            use_proxy_protocol: false,
+            proxy_protocol_header_timeout: seconds(5),
+            compat_trust_forwarded_any: false,
+            proxy_add_original_uri_header: false,
+            generate_request_id: true,
+            enable_underscores_in_headers: false,
+            ignore_invalid_headers: true,
+            proxy_set_headers: Arc::from([]),
+            add_headers: Arc::from([]),
+            hide_headers: Arc::from([]),
+            server_tokens: false,
+            allow_backend_server_header: false,
+            client_header_timeout: seconds(60),
+            client_body_timeout: seconds(60),
+            large_header_count: 4,
+            large_header_bytes: 8 << 10,
+            keep_alive: Some(seconds(75)),
+            keep_alive_requests: 1000,
+            use_http2: true,
+            http2_max_concurrent_streams: 128,
+            block_cidrs: nobody,
+            block_user_agents: Arc::from([]),
+            block_referers: Arc::from([]),
+            bind_address: Arc::from([]),
+            disable_ipv6: false,
+            strict_validate_path_type: true,
+            tls12: true,
+            tls13: true,
+            ssl_session_cache: true,
+            ssl_session_timeout: seconds(600),
+            ssl_session_tickets: false,
+            ssl_reject_handshake: false,
+            hsts: Some(Arc::from(super::hsts::value(31_536_000, true, false))),
+            allow_snippet_annotations: false,
+            annotations_risk_level: Risk::High,
+            annotation_value_word_blocklist: Arc::from([]),
+            allow_cross_namespace_resources: false,
+            log_format_upstream: Arc::from(DEFAULT_LOG_FORMAT),
+            log_escape: LogEscape::Default,
+            disable_access_log: false,
+            access_log_for_default_backend: false,
+            skip_access_log_urls: Arc::from([]),
+            access_log_path: Arc::from("/var/log/nginx/access.log"),
+            error_log_path: Arc::from("/var/log/nginx/error.log"),
+            error_log_level: Arc::from("notice"),
+            upstream_keepalive: UpstreamKeepalive {
+                connections: 320,
+                time: seconds(3600),
+                timeout: seconds(60),
+                requests: 10_000,
+            },
+            worker_shutdown_timeout: seconds(240),
+            worker_processes: None,
+            max_worker_connections: 16_384,
+            status_allow: parse::nets(&["127.0.0.1/32", "::1/128"]),
+            stream_timeout: seconds(600),
+            stream_next_upstream: true,
+            stream_next_upstream_timeout: Some(seconds(600)),
+            stream_next_upstream_tries: 3,
+            stream_responses: 1,
+        }
+    }
+}
+
+/// `log-format-upstream` of ingress-nginx.
+pub const DEFAULT_LOG_FORMAT: &str = concat!(
+    "$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \"$http_referer\" ",
+    "\"$http_user_agent\" $request_length $request_time [$proxy_upstream_name] [$proxy_alternative_upstream_name] ",
+    "$upstream_addr $upstream_response_length $upstream_response_time $upstream_status $req_id",
+);
+
+impl TextTest {
+    /// Reads text, `~regex` or `~*regex`.
+    ///
+    /// # Errors
+    /// Says what is wrong with an expression.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (case, pattern) = match text.strip_prefix('~') {
+            None => return Ok(Self::Text(text.strip_prefix('\\').unwrap_or(text).into())),
+            Some(rest) => match rest.strip_prefix('*') {
+                Some(rest) => (Case::Insensitive, rest),
+                None => (Case::Sensitive, rest),
+            },
+        };
+        let pattern =
+            Pattern::compile(pattern, case, Anchor::None).map_err(|error| format!("{text:?}: {error}"))?;
+        Ok(Self::Regex(Arc::new(pattern)))
+    }
+
+    /// True for a value that equals or matches. A search over its limit counts as a match: these lists refuse or hide.
+    pub fn matches(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Text(text) => text.as_bytes().eq_ignore_ascii_case(value),
+            Self::Regex(pattern) => pattern.is_match(value).unwrap_or(true),
+        }
+    }
+}
+
+impl Globals {
+    /// 403 for a request that `block-cidrs`, `block-user-agents` or `block-referers` names. Asked before routing's
+    /// redirects, as nginx does at server level.
+    pub fn blocks(&self, view: &RequestView<'_>) -> bool {
+        let says = |tests: &[TextTest], name: &str| {
+            !tests.is_empty() && {
+                let value = view.fields.get(name).unwrap_or_default();
+                tests.iter().any(|test| test.matches(value))
+            }
+        };
+        contains(&self.block_cidrs, view.forwarded.client)
+            || says(&self.block_user_agents, "user-agent")
+            || says(&self.block_referers, "referer")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,216 @@
+//! `rewrite-target`, `use-regex`: the path a backend is asked for.
+
+use super::annotation::{Reader, Risk, Scope, Spec};
+use crate::pattern::{Captures, Pattern};
+use crate::request::NormPath;
+
+const TARGET: Spec = Spec::new("rewrite-target", Scope::Location, Risk::Medium)
+    .values("none", "/$2")
+    .doc("The backend is asked for this path; `$1` to `$9` and `$name` are groups of the rule's path, which becomes an expression. Puts the whole host into regex mode.");
+const USE_REGEX: Spec = Spec::new("use-regex", Scope::Location, Risk::Low).values("false", "true").doc(
+    "Paths are expressions: case-insensitive, tied to the start only. Puts the whole host into regex mode.",
+);
+
+/// Annotations of this family.
+pub const SPECS: &[Spec] = &[TARGET, USE_REGEX];
+
+/// Bytes of a rewritten path above which the rewrite fails.
+const MAX_OUTPUT: usize = 8 * 1024;
+
+/// One piece of a substitution.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Piece {
+    /// Text.
+    Literal(Box<str>),
+    /// `$1` to `$9`.
+    Group(u8),
+    /// `$name`.
+    Name(Box<str>),
+}
+
+/// Text with captures of a pattern.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Substitution {
+    /// As written.
+    pub text: Box<str>,
+    /// Its pieces.
+    pub pieces: Box<[Piece]>,
+}
+
+/// `rewrite-target`: replaces the whole path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rewrite {
+    /// The new path.
+    pub target: Substitution,
+}
+
+/// Why a rewrite has no result; each is a 500.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RewriteError {
+    /// The result is empty (vector `rewrite-no-leading-slash`).
+    #[error("the rewritten path is empty")]
+    Empty,
+    /// The result is over 8 KiB.
+    #[error("the rewritten path is too long")]
+    TooLong,
+    /// The search for groups went over its limit.
+    #[error("the path expression took too many steps")]
+    StepLimit,
+}
+
+impl RewriteError {
+    /// For `LocalReply::RewriteFailed`.
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Empty => "the rewritten path is empty",
+            Self::TooLong => "the rewritten path is too long",
+            Self::StepLimit => "the path expression took too many steps",
+        }
+    }
+}
+
+/// A rewritten request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rewritten {
+    /// Path and query for the backend, percent-encoded.
+    pub target: Vec<u8>,
+    /// Value of `X-Forwarded-Prefix`, where the location sets one.
+    pub forwarded_prefix: Option<String>,
+}
+
+/// Reads `rewrite-target`; empty and absent are `None`.
+pub fn read(reader: &mut Reader<'_>) -> Option<Rewrite> {
+    reader.read(&TARGET, Substitution::parse).ok().map(|target| Rewrite { target })
+}
+
+/// Reads `use-regex`.
+pub fn read_use_regex(reader: &mut Reader<'_>) -> bool {
+    reader.bool(&USE_REGEX).or(false)
+}
+
+/// Rewrites `path`: the whole of it becomes the target with groups of `pattern` filled in, encoded again
+/// (`routing.md` 5.1). The query stays; an empty one loses its `?`. `None` when the pattern does not match.
+///
+/// # Errors
+/// [`RewriteError`]; the request is answered 500.
+pub fn apply(
+    rewrite: &Rewrite,
+    pattern: &Pattern,
+    path: &NormPath<'_>,
+    query: Option<&[u8]>,
+    prefix: Option<&super::forwarded_prefix::ForwardedPrefix>,
+) -> Result<Option<Rewritten>, RewriteError> {
+    let found = pattern.find(path.as_bytes()).map_err(|_| RewriteError::StepLimit)?;
+    let Some(captures) = found else { return Ok(None) };
+    let plain = rewrite.target.expand(&captures);
+    if plain.is_empty() {
+        return Err(RewriteError::Empty);
+    }
+    let mut target = Vec::with_capacity(plain.len() + 16);
+    encode(&plain, &mut target);
+    if target.len() > MAX_OUTPUT {
+        return Err(RewriteError::TooLong);
+    }
+    if let Some(query) = query.filter(|query| !query.is_empty()) {
+        target.push(b'?');
+        target.extend_from_slice(query);
+    }
+    let forwarded_prefix = prefix.map(|prefix| {
+        let mut value = Vec::new();
+        encode(&prefix.0.expand(&captures), &mut value);
+        String::from_utf8_lossy(&value).into_owned()
+    });
+    Ok(Some(Rewritten { target, forwarded_prefix }))
+}
+
+/// Percent-encodes exactly what nginx encodes in a rewritten path.
+fn encode(plain: &[u8], out: &mut Vec<u8>) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    for byte in plain {
+        match *byte {
+            0..=0x20
+            | 0x7f..=0xff
+            | b'"'
+            | b'#'
+            | b'%'
+            | b'<'
+            | b'>'
+            | b'?'
+            | b'\\'
+            | b'^'
+            | b'`'
+            | b'{'
+            | b'|'
+            | b'}' => {
+                let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
+                out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
+            }
+            plain => out.push(plain),
+        }
+    }
+}
+
+impl Substitution {
+    /// Parses text with `$1` to `$9` and `$name`.
+    ///
+    /// # Errors
+    /// Says which character or `$` has no meaning.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/:$".contains(&byte);
+        if let Some(byte) = text.bytes().find(|byte| !allowed(*byte)) {
+            return Err(format!(
+                "{:?} may not stand in it; letters, digits and -._~/:$ may",
+                char::from(byte)
+            ));
+        }
+        let mut pieces = Vec::new();
+        let mut parts = text.split('$');
+        let push = |pieces: &mut Vec<Piece>, text: &str| {
+            if !text.is_empty() {
+                pieces.push(Piece::Literal(text.into()));
+            }
+        };
+        push(&mut pieces, parts.next().unwrap_or_default());
+        for part in parts {
+            let first = part.bytes().next();
+            let end = match first {
+                Some(b'1'..=b'9') => 1,
+                _ => part.bytes().position(|b| !b.is_ascii_alphanumeric() && b != b'_').unwrap_or(part.len()),
+            };
+            let (name, rest) = part.split_at(end);
+            pieces.push(match (first, name) {
+                (Some(digit @ b'1'..=b'9'), _) => Piece::Group(digit - b'0'),
+                (None | Some(b'0'), _) | (_, "") => {
+                    return Err("a $ is not followed by a group, such as $1 or $name".into());
+                }
+                (_, name) => Piece::Name(name.into()),
+            });
+            push(&mut pieces, rest);
+        }
+        Ok(Self { text: text.into(), pieces: pieces.into() })
+    }
+
+    /// Names of groups that `pattern` does not have; they stay empty.
+    pub fn unknown_names<'s>(&'s self, pattern: &'s Pattern) -> impl Iterator<Item = &'s str> {
+        self.pieces.iter().filter_map(move |piece| match piece {
+            Piece::Name(name) if !pattern.has_group(name) => Some(&**name),
+            _ => None,
+        })
+    }
+
+    /// The text with groups filled in; missing ones are empty.
+    pub fn expand(&self, captures: &Captures<'_>) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.text.len() + 64);
+        for piece in &self.pieces {
+            out.extend_from_slice(match piece {
+                Piece::Literal(text) => text.as_bytes(),
+                Piece::Group(number) => captures.group(usize::from(*number)).unwrap_or_default(),
+                Piece::Name(name) => captures.name(name).unwrap_or_default(),
+            });
+        }
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,175 @@
+//! Request bodies on their way up: the route's limit, and buffering so that a try can be repeated.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+
+use super::message::{BodyError, LocalBody, RequestBody};
+
+/// A body that ends with [`BodyError::TooLarge`] when more than `limit` bytes come.
+pub fn limited(body: RequestBody, limit: Option<u64>) -> RequestBody {
+    match (body, limit) {
+        (RequestBody::Stream(body), Some(limit)) => RequestBody::Stream(Box::pin(Limited { body, left: limit })),
+        (body, _) => body,
+    }
+}
+
+struct Limited {
+    body: LocalBody,
+    left: u64,
+}
+
+impl Body for Limited {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let frame = std::task::ready!(self.body.as_mut().poll_frame(cx));
+        if let Some(Ok(frame)) = &frame
+            && let Some(data) = frame.data_ref()
+        {
+            let Some(left) = self.left.checked_sub(data.len() as u64) else {
+                return Poll::Ready(Some(Err(BodyError::TooLarge)));
+            };
+            self.left = left;
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// Reads a body into memory when it is at most `memory` bytes; a longer one comes back as a stream that starts with
+/// what was read. A body in memory can be sent again (retries, error pages) and goes up with its length.
+///
+/// # Errors
+/// Those of the body.
+pub async fn buffered(body: RequestBody, memory: u64) -> Result<RequestBody, BodyError> {
+    let RequestBody::Stream(mut body) = body else { return Ok(body) };
+    if body.size_hint().exact().is_some_and(|length| length > memory) {
+        return Ok(RequestBody::Stream(body));
+    }
+    let mut read = BytesMut::new();
+    while let Some(frame) = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+        match frame?.into_data() {
+            Ok(data) => {
+                read.extend_from_slice(&data);
+                if read.len() as u64 > memory {
+                    let first = Some(read.freeze());
+                    return Ok(RequestBody::Stream(Box::pin(Resumed { first, rest: body })));
+                }
+            }
+            // Trailers of a buffered body have no place in a request with a length (`H1-09`).
+            Err(_trailers) => break,
+        }
+    }
+    Ok(if read.is_empty() { RequestBody::Empty } else { RequestBody::Full(read.freeze()) })
+}
+
+/// What was read ahead, then the rest.
+struct Resumed {
+    first: Option<Bytes>,
+    rest: LocalBody,
+}
+
+impl Body for Resumed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.first.take() {
+            Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
+            None => self.rest.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let held = self.first.as_ref().map_or(0, |first| first.len() as u64);
+        let rest = self.rest.size_hint();
+        match rest.exact() {
+            Some(rest) => SizeHint::with_exact(rest.saturating_add(held)),
+            None => SizeHint::default(),
+        }
+    }
+}
+
+/// A second copy of a body for another try; `None` when the bytes are gone.
+pub fn replay(body: &RequestBody) -> Option<RequestBody> {
+    match body {
+        RequestBody::Empty => Some(RequestBody::Empty),
+        RequestBody::Full(bytes) => Some(RequestBody::Full(bytes.clone())),
+        RequestBody::Stream(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::VecDeque;
+
+    struct Parts(VecDeque<Result<Bytes, BodyError>>);
+
+    impl Body for Parts {
+        type Data = Bytes;
+        type Error = BodyError;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            Poll::Ready(self.0.pop_front().map(|part| part.map(Frame::data)))
+        }
+    }
+
+    fn parts(texts: &[&'static str]) -> RequestBody {
+        RequestBody::Stream(Box::pin(Parts(texts.iter().map(|text| Ok(Bytes::from_static(text.as_bytes()))).collect())))
+    }
+
+    fn block<T>(future: impl Future<Output = T>) -> T {
+        tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+    }
+
+    async fn read(mut body: RequestBody) -> Result<String, BodyError> {
+        let mut text = String::new();
+        while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+            text.push_str(std::str::from_utf8(frame?.data_ref().unwrap()).unwrap());
+        }
+        Ok(text)
+    }
+
+    #[test]
+    fn a_body_of_exactly_the_limit_passes_and_one_byte_more_does_not() {
+        assert_eq!(block(read(limited(parts(&["ab", "cd"]), Some(4)))), Ok("abcd".into()));
+        assert_eq!(block(read(limited(parts(&["ab", "cde"]), Some(4)))), Err(BodyError::TooLarge));
+        assert_eq!(block(read(limited(parts(&["ab", "cde"]), None))), Ok("abcde".into()));
+    }
+
+    #[test]
+    fn a_short_body_is_kept_for_another_try_and_a_long_one_is_streamed_whole() {
+        let short = block(buffered(parts(&["ab", "cd"]), 4)).unwrap();
+        assert!(matches!(&short, RequestBody::Full(bytes) if bytes == "abcd"));
+        assert!(replay(&short).is_some());
+        let long = block(buffered(parts(&["ab", "cd", "ef"]), 3)).unwrap();
+        assert!(replay(&long).is_none());
+        assert_eq!(block(read(long)), Ok("abcdef".into()));
+        assert!(matches!(block(buffered(parts(&[]), 3)), Ok(RequestBody::Empty)));
+    }
+}

@@ -1,0 +1,308 @@
+//! One accepted connection: PROXY header, TLS or clear text, HTTP/1 or HTTP/2; then the driver of that protocol.
+
+use std::cell::Cell;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::StatusCode;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::message::{Request, ResponseBody};
+use super::prefixed::Prefixed;
+use super::worker::Worker;
+use super::{http1, http2, respond, service};
+use crate::listener::proxy_protocol::{self, Parse, ProxyHeader};
+use crate::policy::forwarded::{Connection, ProxyFacts};
+use crate::request::Scheme;
+use crate::telemetry::metrics::{Counter, Gauge};
+
+/// HTTP/2 connection preface (RFC 9113 section 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Limit on TLS handshakes (`security.md` D.1).
+const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// What is known about a connection for all its requests.
+#[derive(Debug)]
+pub struct ConnectionFacts {
+    /// TCP peer.
+    pub peer: SocketAddr,
+    /// Addresses from an accepted PROXY header: source and destination.
+    pub proxied: Option<(SocketAddr, SocketAddr)>,
+    /// Clear or TLS.
+    pub scheme: Scheme,
+    /// Where the client connected (the listener's address).
+    pub local: SocketAddr,
+    /// Number of the connection in this process.
+    pub number: u64,
+    /// Requests so far.
+    pub requests: Cell<u64>,
+    /// TLS version and cipher suite as nginx names them, and SNI.
+    pub tls: Option<TlsFacts>,
+}
+
+impl ConnectionFacts {
+    /// The connection as the policies that judge trust see it.
+    pub fn forwarded(&self) -> Connection {
+        let proxy = self.proxied.map(|(source, destination)| ProxyFacts { source, destination });
+        Connection { peer: self.peer, listen_port: self.local.port(), scheme: self.scheme, proxy }
+    }
+
+    /// Address of the client before fields are looked at.
+    pub fn client(&self) -> IpAddr {
+        self.proxied.map_or(self.peer, |(source, _)| source).ip()
+    }
+
+    /// Counts one more request and says its number, from 1.
+    pub fn next_request(&self) -> u64 {
+        self.requests.set(self.requests.get() + 1);
+        self.requests.get()
+    }
+}
+
+/// Facts of a finished handshake.
+#[derive(Debug, Clone)]
+pub struct TlsFacts {
+    /// `TLSv1.2` or `TLSv1.3`.
+    pub protocol: &'static str,
+    /// Cipher suite.
+    pub cipher: String,
+    /// SNI as sent, lower case.
+    pub server_name: Option<String>,
+}
+
+/// Serves a connection of an http (`Scheme::Http`) or https listener to its end.
+pub async fn run(worker: Rc<Worker>, mut stream: TcpStream, peer: SocketAddr, scheme: Scheme, local: SocketAddr) {
+    let snapshot = worker.reader.load();
+    let (proxy_protocol, http2, limit) = {
+        let globals = &snapshot.table.globals;
+        (globals.use_proxy_protocol, globals.use_http2, globals.proxy_protocol_header_timeout)
+    };
+    drop(snapshot);
+    let number = worker.next_connection();
+    let mut facts =
+        ConnectionFacts { peer, proxied: None, scheme, local, number, requests: Cell::new(0), tls: None };
+    let mut ahead = Bytes::new();
+    if proxy_protocol {
+        match timeout(limit, read_proxy_header(&mut stream)).await {
+            Ok(Ok((header, rest))) => {
+                facts.proxied = header.addresses;
+                ahead = rest;
+            }
+            Ok(Err(error)) => return tracing::debug!(%peer, %error, "connection without a sound PROXY header"),
+            Err(_elapsed) => return tracing::debug!(%peer, "no PROXY header in time"),
+        }
+    }
+    let stream = Prefixed::new(ahead, stream);
+    match scheme {
+        Scheme::Http => clear(worker, stream, facts, http2).await,
+        Scheme::Https => tls(worker, stream, facts).await,
+    }
+}
+
+async fn read_proxy_header(stream: &mut TcpStream) -> io::Result<(ProxyHeader, Bytes)> {
+    let mut bytes = BytesMut::with_capacity(256);
+    loop {
+        match proxy_protocol::parse(&bytes) {
+            Parse::Done(length, header) => {
+                let rest = bytes.split_off(length).freeze();
+                return Ok((header, rest));
+            }
+            Parse::Bad => return Err(io::Error::new(io::ErrorKind::InvalidData, "not a PROXY header")),
+            Parse::Need(_) if stream.read_buf(&mut bytes).await? == 0 => {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            Parse::Need(_) => {}
+        }
+    }
+}
+
+async fn clear<IO>(worker: Rc<Worker>, mut stream: IO, facts: ConnectionFacts, http2: bool)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    if !http2 {
+        return serve_http1(worker, stream, BytesMut::new(), facts).await;
+    }
+    let first = tokio::select! {
+        first = timeout(worker.first_byte(), read_preface(&mut stream)) => first,
+        () = worker.drain.draining() => return,
+    };
+    let Ok(Ok((preface, ahead))) = first else { return };
+    if preface {
+        serve_http2(worker, Prefixed::new(ahead.freeze(), stream), facts).await;
+    } else {
+        serve_http1(worker, stream, ahead, facts).await;
+    }
+}
+
+/// Reads until the bytes are the HTTP/2 preface or cannot become it. The end of the stream before any byte is an error.
+async fn read_preface<IO: AsyncRead + Unpin>(stream: &mut IO) -> io::Result<(bool, BytesMut)> {
+    let mut bytes = BytesMut::new();
+    loop {
+        bytes.reserve(4096);
+        let read = stream.read_buf(&mut bytes).await?;
+        let known = bytes.len().min(PREFACE.len());
+        let same = bytes.get(..known) == PREFACE.get(..known);
+        if bytes.is_empty() {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if !same || known == PREFACE.len() || read == 0 {
+            return Ok((same && known == PREFACE.len(), bytes));
+        }
+    }
+}
+
+async fn tls(worker: Rc<Worker>, mut stream: Prefixed<TcpStream>, mut facts: ConnectionFacts) {
+    let mut first = [0_u8; 1];
+    let begun = tokio::select! {
+        begun = timeout(worker.first_byte(), stream.read_exact(&mut first)) => begun,
+        () = worker.drain.draining() => return,
+    };
+    let Ok(Ok(_)) = begun else { return };
+    let mut stream = Prefixed::new(Bytes::copy_from_slice(&first), stream);
+    // RFC 8446 section 5.1: a handshake record starts with 22. Anything else is HTTP on the TLS port.
+    if first != [22] {
+        worker.metrics.count(Counter::TlsErrors);
+        return plain_http_on_tls(&mut stream).await;
+    }
+    let handshake = worker.metrics.hold(Gauge::TlsHandshakes);
+    let accepting = tokio_rustls::TlsAcceptor::from(std::sync::Arc::clone(&worker.shared.tls)).accept(stream);
+    let stream = match timeout(HANDSHAKE, accepting).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => {
+            worker.metrics.count(Counter::TlsErrors);
+            return tracing::debug!(peer = %facts.peer, %error, "TLS handshake failed");
+        }
+        Err(_elapsed) => {
+            worker.metrics.count(Counter::TlsErrors);
+            return tracing::debug!(peer = %facts.peer, "TLS handshake took too long");
+        }
+    };
+    drop(handshake);
+    let (_, session) = stream.get_ref();
+    worker.metrics.count(Counter::TlsHandshakes);
+    if session.handshake_kind() == Some(rustls::HandshakeKind::Resumed) {
+        worker.metrics.count(Counter::TlsResumed);
+    }
+    facts.tls = Some(tls_facts(session));
+    let http2 = session.alpn_protocol() == Some(b"h2");
+    if http2 {
+        serve_http2(worker, stream, facts).await;
+    } else {
+        serve_http1(worker, stream, BytesMut::new(), facts).await;
+    }
+}
+
+fn tls_facts(session: &rustls::ServerConnection) -> TlsFacts {
+    let protocol = match session.protocol_version() {
+        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
+        _ => "TLSv1.3",
+    };
+    let cipher = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
+    TlsFacts {
+        protocol,
+        cipher: cipher.unwrap_or("").to_owned(),
+        server_name: session.server_name().map(str::to_ascii_lowercase),
+    }
+}
+
+/// nginx's answer 400 to clear HTTP on the TLS port, then the end.
+async fn plain_http_on_tls<IO: AsyncRead + AsyncWrite + Unpin>(stream: &mut IO) {
+    let page = respond::page(StatusCode::BAD_REQUEST, respond::Asker::default());
+    let text = match page.body {
+        ResponseBody::Full(bytes) => bytes,
+        ResponseBody::Empty | ResponseBody::Stream(_) => Bytes::new(),
+    };
+    let text = String::from_utf8_lossy(&text).replace(
+        "<hr>",
+        "<center>The plain HTTP request was sent to HTTPS port</center>\r\n<hr>",
+    );
+    let head = format!(
+        "HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        text.len()
+    );
+    let answer = async {
+        stream.write_all(head.as_bytes()).await?;
+        stream.write_all(text.as_bytes()).await?;
+        stream.shutdown().await?;
+        // What the client still sends is read for a moment, so that a reset does not take the answer away.
+        let mut sink = [0; 1024];
+        for _ in 0..64 {
+            if stream.read(&mut sink).await? == 0 {
+                break;
+            }
+        }
+        io::Result::Ok(())
+    };
+    let _gone = timeout(Duration::from_secs(2), answer).await;
+}
+
+async fn serve_http2<IO>(worker: Rc<Worker>, stream: IO, facts: ConnectionFacts)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let options = worker.http2_options();
+    let drained = worker.drain.clone();
+    let handler = handler(worker, Rc::new(facts));
+    http2::serve(stream, handler, &options, async move { drained.draining().await }).await;
+}
+
+async fn serve_http1<IO>(worker: Rc<Worker>, stream: IO, ahead: BytesMut, facts: ConnectionFacts)
+where
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let options = worker.http1_options();
+    let drained = worker.drain.clone();
+    let facts = Rc::new(facts);
+    let (heard, of) = (Rc::clone(&worker), Rc::clone(&facts));
+    let handler = handler(worker, facts);
+    let rejected = move |rejection: &http1::Rejection<'_>| heard.rejected(&of, rejection);
+    http1::serve(stream, ahead, &options, handler, async move { drained.draining().await }, rejected).await;
+}
+
+type Answer = Pin<Box<dyn Future<Output = super::message::Response>>>;
+
+fn handler(worker: Rc<Worker>, facts: Rc<ConnectionFacts>) -> impl Fn(Request) -> Answer + 'static {
+    // Boxed: one allocation per request buys a small connection future (`performance.md` section 3).
+    move |request| Box::pin(service::handle(Rc::clone(&worker), Rc::clone(&facts), request))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::duplex;
+
+    fn preface_of(parts: &[&[u8]]) -> Option<(bool, Vec<u8>)> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (mut client, mut server) = duplex(64);
+            let send = async {
+                for part in parts {
+                    client.write_all(part).await.unwrap();
+                    tokio::task::yield_now().await;
+                }
+                client.shutdown().await.unwrap();
+            };
+            let (read, ()) = tokio::join!(read_preface(&mut server), send);
+            read.ok().map(|(preface, ahead)| (preface, ahead.to_vec()))
+        })
+    }
+
+    #[test]
+    fn the_preface_is_known_at_any_cut_and_nothing_read_is_lost() {
+        assert_eq!(preface_of(&[PREFACE]), Some((true, PREFACE.to_vec())));
+        for cut in 1..PREFACE.len() {
+            assert_eq!(preface_of(&[&PREFACE[..cut], &PREFACE[cut..]]), Some((true, PREFACE.to_vec())), "{cut}");
+        }
+        assert_eq!(preface_of(&[b"G"]), Some((false, b"G".to_vec())));
+        assert_eq!(preface_of(&[b"PRI * HTTP/1.1\r\n"]).map(|(preface, _)| preface), Some(false));
+        assert_eq!(preface_of(&[b"PRI"]), Some((false, b"PRI".to_vec())));
+        assert_eq!(preface_of(&[]), None);
+    }
+}

@@ -1,0 +1,420 @@
+//! The way to a backend and back: choice, tries, answer, tunnel, error pages.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+use http_body::Body;
+
+use super::body;
+use super::exchange::Exchange;
+use super::message::{BodyError, DownstreamStream, RequestBody, Response, ResponseBody};
+use super::tunnel;
+use crate::policy::backend_protocol::{BackendProtocol, HttpVersion};
+use crate::policy::global::Globals;
+use crate::policy::request_headers::{self, Hop, Outgoing, Purpose};
+use crate::policy::response_headers::{self, Kind};
+use crate::policy::retry::Failure;
+use crate::policy::session_cookie::{self, Sent};
+use crate::policy::template::{Facts, RouteFacts};
+use crate::reply::LocalReply;
+use crate::request::{RequestView, Scheme};
+use crate::route::decide::{Forward, Sticky, Unrecorded};
+use crate::route::{Backend, EndpointSet, Location, choose};
+use crate::telemetry::metrics::{Counter, Gauge};
+use crate::upstream::{
+    Answer, Content, ErrorKind, Failed, Peer, PickFacts, Protocol, Reuse, Tunnel, UpstreamError, UpstreamRequest,
+};
+use crate::wire::{Fields, Framing, ResponseHead, Version};
+
+/// A request inside its location.
+#[derive(Clone, Copy)]
+pub struct Way<'w> {
+    /// Accounting.
+    pub exchange: &'w Rc<Exchange>,
+    /// Facts.
+    pub view: &'w RequestView<'w>,
+    /// The location.
+    pub location: &'w Arc<Location>,
+    /// Upgrade and trailers.
+    pub hop: &'w Hop,
+    /// The peer's word about the client counts.
+    pub trusted: bool,
+}
+
+/// What is sent, and where: the same for every try.
+struct Trip<'t> {
+    way: &'t Way<'t>,
+    backend: &'t Arc<Backend>,
+    endpoints: Arc<EndpointSet>,
+    method: &'t Method,
+    target: &'t [u8],
+    fields: &'t Fields,
+    protocol: BackendProtocol,
+    /// The first try of an error page is written after ` : ` in the log.
+    group: bool,
+    sticky_key: Option<&'t str>,
+    hash_key: Option<String>,
+}
+
+/// An answer and what the balancer wants the client to remember.
+struct Got {
+    answer: Answer,
+    set_cookie_key: Option<String>,
+}
+
+impl<'w> Way<'w> {
+    fn globals(&self) -> &'w Globals {
+        &self.exchange.snapshot.table.globals
+    }
+
+    fn facts(&self, backend: &'w Backend) -> RouteFacts<'w> {
+        let owner = self.location.owner.as_ref();
+        RouteFacts {
+            request_id: &self.exchange.request_id,
+            namespace: owner.map_or("", |owner| &owner.namespace),
+            ingress: owner.map_or("", |owner| &owner.name),
+            service: &backend.key.service,
+            service_port: &backend.key.port,
+            location_path: &self.location.rule_path,
+            upstream_name: &backend.name,
+            server_name: &self.view.host.name,
+        }
+    }
+}
+
+/// Sends a request to the backend that takes it.
+///
+/// # Errors
+/// The answer for a request that no endpoint answered.
+pub async fn to_backend(
+    way: &Way<'_>,
+    forward: &Forward<'_>,
+    purpose: Purpose,
+    body: RequestBody,
+) -> Result<Response, LocalReply> {
+    let primary = forward.backend;
+    let cookie = primary.policies.affinity.and_then(|_| way.view.cookie(&primary.policies.cookie.name));
+    let (sticky, primary_key) = bound(primary, cookie);
+    let snapshot = &way.exchange.snapshot;
+    let chosen = choose(primary, &snapshot.endpoints, way.view, sticky, &mut Unrecorded);
+    let backend = chosen.backend;
+    way.exchange.chosen(primary, chosen.canary.then_some(backend));
+    let own_key = if chosen.canary { cookie.and_then(|value| key_of(backend, value)) } else { primary_key };
+    let described = forward.fallback_for.unwrap_or(primary);
+    let method = if way.view.method == Method::CONNECT { &Method::GET } else { way.view.method };
+    let outgoing = Outgoing {
+        view: way.view,
+        route: way.facts(described),
+        policies: &way.location.policies,
+        globals: way.globals(),
+        hop: way.hop,
+        trusted: way.trusted,
+        forwarded_prefix: forward.forwarded_prefix.as_deref(),
+        purpose,
+    };
+    let mut fields = request_headers::apply(&outgoing).fields;
+    if way.view.method == Method::CONNECT {
+        complete_handshake(way, &mut fields);
+    }
+    let facts = Facts { view: way.view, route: outgoing.route };
+    let trip = Trip {
+        way,
+        backend,
+        endpoints: endpoints_of(way, backend).await,
+        method,
+        target: &forward.target,
+        fields: &fields,
+        protocol: protocol_for(way, forward),
+        group: false,
+        sticky_key: own_key,
+        hash_key: backend.policies.hash_by.as_ref().map(|hash| hash.template.expand(&facts)),
+    };
+    let got = trip.run(body).await?;
+    answer(way, backend, got).await
+}
+
+/// A page of the error backend for an answer with `status`; `None` when there is no error backend or it fails.
+pub async fn error_page(way: &Way<'_>, status: StatusCode, body: RequestBody) -> Option<Response> {
+    let snapshot = &way.exchange.snapshot;
+    let alive = |backend: &&Arc<Backend>| !snapshot.endpoints.of(backend.slot).ready.is_empty();
+    let backend = way.location.default_backend.as_ref().filter(alive).or(snapshot.table.default_backend().filter(alive))?;
+    let described = way.location.backend().unwrap_or(backend);
+    let outgoing = Outgoing {
+        view: way.view,
+        route: way.facts(described),
+        policies: &way.location.policies,
+        globals: way.globals(),
+        hop: way.hop,
+        trusted: way.trusted,
+        forwarded_prefix: None,
+        purpose: Purpose::ErrorPage(status.as_u16()),
+    };
+    let fields = request_headers::apply(&outgoing).fields;
+    let mut target = b"/".to_vec();
+    if let Some(query) = way.view.query {
+        target.push(b'?');
+        target.extend_from_slice(query);
+    }
+    let trip = Trip {
+        way,
+        backend,
+        endpoints: endpoints_of(way, backend).await,
+        method: way.view.method,
+        target: &target,
+        fields: &fields,
+        protocol: BackendProtocol::Http,
+        group: true,
+        sticky_key: None,
+        hash_key: None,
+    };
+    let got = trip.run(body).await.ok()?;
+    answer(way, backend, got).await.ok()
+}
+
+async fn endpoints_of(way: &Way<'_>, backend: &Backend) -> Arc<EndpointSet> {
+    match way.exchange.snapshot.endpoints.shared(backend.slot) {
+        Some(set) => way.exchange.worker.upstreams.endpoints(set).await,
+        None => Arc::default(),
+    }
+}
+
+/// The default backend is always plain HTTP (`routing.md` 6.5).
+fn protocol_for(way: &Way<'_>, forward: &Forward<'_>) -> BackendProtocol {
+    let is_default = matches!(way.location.target, crate::route::LocationTarget::Default(_));
+    if is_default || forward.fallback_for.is_some() { BackendProtocol::Http } else { way.location.policies.protocol }
+}
+
+/// Which backend a sticky cookie is bound to, and its key for the primary.
+fn bound<'c>(primary: &Backend, cookie: Option<&'c str>) -> (Sticky, Option<&'c str>) {
+    let Some(value) = cookie else { return (Sticky::Unbound, None) };
+    if let Some(key) = key_of(primary, value) {
+        return (Sticky::Primary, Some(key));
+    }
+    let canary = primary.canary.as_ref().and_then(|canary| key_of(&canary.backend, value));
+    (if canary.is_some() { Sticky::Canary } else { Sticky::Unbound }, None)
+}
+
+fn key_of<'c>(backend: &Backend, value: &'c str) -> Option<&'c str> {
+    session_cookie::key_for(value, &session_cookie::backend_tag(&backend.name))
+}
+
+/// RFC 8441 section 5: HTTP/2 leaves the key of the WebSocket handshake out; an HTTP/1 backend needs one.
+fn complete_handshake(way: &Way<'_>, fields: &mut Fields) {
+    if !fields.contains("sec-websocket-key") {
+        let key = way.exchange.worker.websocket_key();
+        let _kept_without = fields.set("Sec-WebSocket-Key", key.as_bytes());
+    }
+}
+
+// === impl Trip ===
+
+impl Trip<'_> {
+    /// Tries until an endpoint answers or the route's rules say stop.
+    async fn run(&self, body: RequestBody) -> Result<Got, LocalReply> {
+        let exchange = self.way.exchange;
+        let policy = &self.way.location.policies.retry;
+        let mut body = Some(body);
+        let mut tried: Vec<SocketAddr> = Vec::new();
+        loop {
+            let facts = PickFacts {
+                hash_key: self.hash_key.as_deref(),
+                sticky_key: self.sticky_key,
+                tried: &tried,
+                default_balance: self.way.globals().load_balance,
+            };
+            let picked = exchange.worker.upstreams.pick(self.backend, &self.endpoints, &facts);
+            let Some(picked) = picked else { return Err(LocalReply::NoEndpoints) };
+            tried.push(picked.address);
+            let Some(sent) = body.take() else { return Err(LocalReply::Internal) };
+            let spare = body::replay(&sent);
+            let (failure, was_sent, reply, again) = match self.once(picked.address, sent).await {
+                Ok(answer) => {
+                    let failure = Failure::Status(answer.head.status.as_u16());
+                    let tries = u32::try_from(tried.len()).unwrap_or(u32::MAX);
+                    let more = policy.allows(failure, self.method, true, tries, exchange.elapsed());
+                    if !more || spare.is_none() {
+                        return Ok(Got { answer, set_cookie_key: picked.set_cookie_key });
+                    }
+                    (failure, true, LocalReply::BadGateway { reason: "status" }, spare)
+                }
+                Err(failed) => {
+                    let reply = reply_for(&failed.error);
+                    let Some(failure) = failed.error.failure() else { return Err(reply) };
+                    (failure, failed.error.sent, reply, failed.body.or(spare))
+                }
+            };
+            let tries = u32::try_from(tried.len()).unwrap_or(u32::MAX);
+            let allowed = policy.allows(failure, self.method, was_sent, tries, exchange.elapsed());
+            if !allowed || again.is_none() {
+                return Err(reply);
+            }
+            exchange.worker.metrics.count(Counter::Retries);
+            body = again;
+        }
+    }
+
+    /// One try, and one more on a fresh connection when a pooled one turned out to be dead (F-13).
+    async fn once(&self, address: SocketAddr, body: RequestBody) -> Result<Answer, Failed> {
+        let way = self.way;
+        let exchange = way.exchange;
+        let policies = &way.location.policies;
+        let times = exchange.tried(Some(address), self.group && exchange.tries() > 0);
+        let protocol = if self.protocol.is_grpc() { Protocol::Http2 } else { Protocol::Http1 };
+        let tls = match self.protocol {
+            BackendProtocol::Https | BackendProtocol::Grpcs => true,
+            BackendProtocol::AutoHttp => way.view.scheme == Scheme::Https,
+            BackendProtocol::Http | BackendProtocol::Grpc | BackendProtocol::Fcgi => false,
+        };
+        let tls = if tls { Some(self.tls(protocol)) } else { None }.transpose();
+        let tls = match tls {
+            Ok(tls) => tls,
+            Err(kind) => {
+                exchange.try_status(502);
+                let error = UpstreamError { kind, reused: false, sent: false, answered: false };
+                return Err(Failed { error, body: Some(body) });
+            }
+        };
+        let peer = Peer { address, protocol, tls };
+        let request = UpstreamRequest {
+            method: self.method,
+            target: self.target,
+            fields: self.fields,
+            framing: framing(&body, way.view),
+            version: policies.http_version,
+            upgrade: way.hop.upgrade.is_some() && !self.group,
+        };
+        let upstreams = &exchange.worker.upstreams;
+        let mut outcome = upstreams.exchange(&peer, &request, body, &policies.timeout, Reuse::Allow, &times).await;
+        if let Err(failed) = &mut outcome
+            && failed.allows_fresh_try(is_idempotent(self.method) || policies.retry.non_idempotent)
+            && let Some(body) = failed.body.take()
+        {
+            outcome = upstreams.exchange(&peer, &request, body, &policies.timeout, Reuse::Fresh, &times).await;
+        }
+        exchange.try_status(match &outcome {
+            Ok(answer) => answer.head.status.as_u16(),
+            Err(failed) => reply_for(&failed.error).status().as_u16(),
+        });
+        outcome
+    }
+
+    fn tls(&self, protocol: Protocol) -> Result<Rc<crate::upstream::ClientTls>, ErrorKind> {
+        let policy = &self.way.location.policies.backend_tls;
+        let snapshot = &self.way.exchange.snapshot;
+        let material = policy.secret.as_ref().and_then(|key| snapshot.certs.backend_material(key));
+        let host = &self.backend.name;
+        let made = self.way.exchange.worker.upstreams.tls(policy, material, host, protocol);
+        made.map_err(|error| ErrorKind::Tls(error.to_string().into()))
+    }
+}
+
+/// GET, HEAD and whatever nginx sends twice: all but POST, LOCK, PATCH.
+fn is_idempotent(method: &Method) -> bool {
+    !matches!(method.as_str(), "POST" | "LOCK" | "PATCH")
+}
+
+fn framing(body: &RequestBody, view: &RequestView<'_>) -> Framing {
+    match body {
+        RequestBody::Empty if view.fields.contains("content-length") => Framing::Length(0),
+        RequestBody::Empty => Framing::None,
+        RequestBody::Full(bytes) => Framing::Length(bytes.len() as u64),
+        RequestBody::Stream(stream) => stream.size_hint().exact().map_or(Framing::Chunked, Framing::Length),
+    }
+}
+
+/// The answer for a request whose last try failed.
+fn reply_for(error: &UpstreamError) -> LocalReply {
+    if let Some(error) = error.client() {
+        return body_reply(error);
+    }
+    match (&error.kind, error.timeout()) {
+        (ErrorKind::Request(reason), _) => LocalReply::RewriteFailed { reason },
+        (ErrorKind::Busy, _) => LocalReply::Overloaded { what: "connections to the endpoint" },
+        (_, Some(phase)) => LocalReply::GatewayTimeout { phase },
+        (_, None) => LocalReply::BadGateway { reason: error.reason() },
+    }
+}
+
+/// The answer for a request whose body failed.
+pub(super) fn body_reply(error: BodyError) -> LocalReply {
+    match error {
+        BodyError::TooLarge => LocalReply::BodyTooLarge,
+        BodyError::Timeout => LocalReply::BadBody { status: StatusCode::REQUEST_TIMEOUT },
+        BodyError::Framing(_) => LocalReply::BadBody { status: StatusCode::BAD_REQUEST },
+        BodyError::Gone => LocalReply::ClientGone,
+        BodyError::Upstream | BodyError::UpstreamTimeout | BodyError::Aborted(_) => LocalReply::Internal,
+    }
+}
+
+/// A backend's answer as the client gets it.
+async fn answer(way: &Way<'_>, backend: &Arc<Backend>, got: Got) -> Result<Response, LocalReply> {
+    let Got { answer: Answer { mut head, content, .. }, set_cookie_key } = got;
+    let (globals, scheme) = (way.globals(), way.view.scheme);
+    match content {
+        Content::Tunnel(tunnel) => switch(way, head, tunnel),
+        Content::Body(body) => {
+            response_headers::apply(&mut head.fields, Kind::Ordinary, scheme, globals);
+            let keeps_length = way.view.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
+            if !keeps_length {
+                head.fields.remove("content-length");
+            }
+            if let Some(key) = set_cookie_key.filter(|_| way.location.sets_cookie) {
+                set_cookie(way, backend, &key, &mut head.fields);
+            }
+            Ok(Response { head, body, close: false, upgrade: None, guard: None })
+        }
+    }
+}
+
+fn set_cookie(way: &Way<'_>, backend: &Backend, key: &str, fields: &mut Fields) {
+    let value = session_cookie::value(key, &session_cookie::backend_tag(&backend.name));
+    let sent = Sent {
+        rule_path: &way.location.rule_path,
+        scheme: way.view.scheme,
+        user_agent: way.view.fields.get_str("user-agent").unwrap_or_default(),
+        now: way.exchange.worker.unix_now(),
+    };
+    let line = backend.policies.cookie.set_cookie(&value, &sent);
+    let _unsendable = fields.append("Set-Cookie", line.as_bytes());
+}
+
+/// Joins client and backend after a 101 that keeps its promise (U-2).
+fn switch(way: &Way<'_>, mut head: ResponseHead, tunnel: Tunnel) -> Result<Response, LocalReply> {
+    let asked = way.hop.upgrade.as_deref().unwrap_or_default();
+    let switched = head.fields.get_str("upgrade").is_some_and(|protocol| protocol.eq_ignore_ascii_case(asked));
+    let nominated = head.fields.get_all("connection").any(|line| {
+        std::str::from_utf8(line).is_ok_and(|line| line.split(',').any(|name| name.trim().eq_ignore_ascii_case("upgrade")))
+    });
+    if !switched || !nominated {
+        return Err(LocalReply::BadGateway { reason: "the backend switched to another protocol than was asked for" });
+    }
+    response_headers::apply(&mut head.fields, Kind::SwitchingProtocols, way.view.scheme, way.globals());
+    head.fields.remove("content-length");
+    if way.view.version == Version::Http2 {
+        head.status = StatusCode::OK;
+        head.fields.remove("sec-websocket-accept");
+    }
+    let timeout = way.location.policies.timeout;
+    let idle = timeout.read.max(timeout.send);
+    let exchange = Rc::clone(way.exchange);
+    let upgrade = Box::new(move |client: DownstreamStream| -> std::pin::Pin<Box<dyn Future<Output = ()>>> {
+        Box::pin(async move {
+            exchange.worker.metrics.count(Counter::Tunnels);
+            let open = exchange.worker.metrics.hold(Gauge::Tunnels);
+            let drain = exchange.worker.drain.clone();
+            let meter = Rc::clone(&exchange.meter);
+            let (received, sent) = (meter.request_bytes.get(), meter.bytes_sent.get());
+            let _ended = tunnel::join(client, tunnel, idle, async move { drain.cut().await }, |carried| {
+                meter.request_bytes.set(received + carried.up);
+                meter.bytes_sent.set(sent + carried.down);
+                meter.body_bytes_sent.set(carried.down);
+            })
+            .await;
+            drop(open);
+            drop(exchange);
+        })
+    });
+    Ok(Response { head, body: ResponseBody::Empty, close: false, upgrade: Some(upgrade), guard: None })
+}

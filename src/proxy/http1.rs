@@ -1,0 +1,163 @@
+//! The downstream side of HTTP/1: one task drives one connection from its first byte to its last.
+//!
+//! It owns keep-alive, pipelining (one request after the other), timeouts, framing in both directions, `Expect`,
+//! refusals of broken heads, and the hand-over to a tunnel. It knows neither routes nor backends: requests go to a
+//! handler as [`Request`], answers come back as [`Response`]. `listener` calls [`serve`] for each connection that
+//! speaks HTTP/1; parsing is `wire`'s.
+
+mod arrival;
+mod date;
+mod ending;
+mod exchange;
+mod incoming;
+mod link;
+mod outgoing;
+mod page;
+mod reply;
+mod timer;
+mod tunnel;
+
+use std::future::poll_fn;
+use std::pin::pin;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http::StatusCode;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use self::arrival::{Arrival, Life, Waiting};
+use self::ending::{Linger, linger, refuse, settle, tell_cut};
+use self::exchange::{Exchange, Outcome};
+use self::link::Link;
+use self::tunnel::Tunnel;
+use super::message::{Request, Response};
+use crate::wire::{ChunkLimits, HeadLimits};
+
+/// What a clean end of the client's sending side means while a complete request is worked on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HalfClose {
+    /// The client still reads: it gets its answer.
+    Answer,
+    /// The client is gone (nginx's view): the request is cut.
+    Abort,
+}
+
+/// Limits and timeouts of connections (`spec/security.md` D.1, D.2); shared by all of a listener.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Size of request heads.
+    pub head: HeadLimits,
+    /// Framing of chunked request bodies.
+    pub chunks: ChunkLimits,
+    /// Between two requests. 75 s.
+    pub idle_timeout: Duration,
+    /// From the first byte of a head to its last. 60 s.
+    pub head_timeout: Duration,
+    /// Between two reads of a body that is waited for. 60 s.
+    pub body_timeout: Duration,
+    /// Between two writes while the client takes nothing. 60 s.
+    pub send_timeout: Duration,
+    /// Requests on one connection. 1,000.
+    pub max_requests: u64,
+    /// Age after which a connection is closed with its next answer. 1 h.
+    pub max_age: Duration,
+    /// Bytes of an unread body that are read away to keep a connection, or to let a last answer arrive. 64 KiB.
+    pub drain_bytes: u64,
+    /// Time for the same. 2 s.
+    pub drain_timeout: Duration,
+    /// A clean end of the client's sending side.
+    pub half_close: HalfClose,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            head: HeadLimits::default(),
+            chunks: ChunkLimits::default(),
+            idle_timeout: Duration::from_secs(75),
+            head_timeout: Duration::from_secs(60),
+            body_timeout: Duration::from_secs(60),
+            send_timeout: Duration::from_secs(60),
+            max_requests: 1_000,
+            max_age: Duration::from_secs(3_600),
+            drain_bytes: 64 * 1024,
+            drain_timeout: Duration::from_secs(2),
+            half_close: HalfClose::Answer,
+        }
+    }
+}
+
+/// A request that never became one; for the access log and metrics.
+#[derive(Debug)]
+pub struct Rejection<'a> {
+    /// Status that was answered, or would have been.
+    pub status: StatusCode,
+    /// Rule that was broken: `H1-01` …
+    pub rule: &'static str,
+    /// What was wrong.
+    pub reason: &'static str,
+    /// What was readable of the request line, raw.
+    pub line: &'a [u8],
+    /// Bytes received of the request.
+    pub request_bytes: u64,
+    /// Bytes answered; 0 when the client was gone.
+    pub bytes_sent: u64,
+    /// The same without the head.
+    pub body_bytes_sent: u64,
+}
+
+/// Drives one connection until it is closed or handed over to a tunnel that has ended.
+///
+/// `ahead` is what was read before HTTP/1 was chosen. `handle` is called once per request; dropping its future means
+/// that the client went away. `drain` resolves when the process stops: an idle connection is closed at once, a busy
+/// one with its next answer. `rejected` hears of requests that broke a rule before they could reach `handle`.
+///
+/// The socket should be set to send at once (`TCP_NODELAY`): every write is complete in itself.
+pub async fn serve<IO, S, F, D, R>(
+    io: IO,
+    ahead: BytesMut,
+    options: &Options,
+    handle: S,
+    drain: D,
+    rejected: R,
+) where
+    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: Fn(Request) -> F,
+    F: Future<Output = Response>,
+    D: Future<Output = ()>,
+    R: Fn(&Rejection<'_>),
+{
+    let mut link = Link::new(io, ahead);
+    let drain = pin!(drain);
+    let mut life = Life::new(drain, options);
+    loop {
+        let mut waiting = Waiting::default();
+        let parsed = match poll_fn(|cx| waiting.poll(cx, &mut link, options, &mut life)).await {
+            Arrival::Request(parsed) => parsed,
+            Arrival::Refused(reject) => return refuse(&mut link, options, &reject, &rejected).await,
+            Arrival::Cut => return tell_cut(&link, &rejected),
+            Arrival::Closed => return linger(&mut link, options, Linger::IfMore).await,
+        };
+        life.requests += 1;
+        let mut exchange = Exchange::new(*parsed, &mut link, options, &handle);
+        let outcome = poll_fn(|cx| exchange.poll(cx, &mut link, options, &mut life)).await;
+        match outcome {
+            Outcome::Next(source) => {
+                drop(exchange);
+                if !settle(&mut link, options, source).await {
+                    return linger(&mut link, options, Linger::Await).await;
+                }
+            }
+            Outcome::Close(wait) => {
+                drop(exchange);
+                return linger(&mut link, options, wait).await;
+            }
+            Outcome::Abort => return,
+            Outcome::Upgrade(upgrade) => {
+                drop(exchange);
+                let stream = Tunnel::new(std::mem::take(&mut link.buf), link.io);
+                return upgrade(Box::pin(stream)).await;
+            }
+        }
+    }
+}

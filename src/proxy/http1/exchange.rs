@@ -1,0 +1,283 @@
+//! One request and its answer. Handler, request body and answer make progress side by side in one task, so an
+//! answer may start, and even end, while the request body still arrives.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use http::Method;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
+
+use super::ending::Linger;
+use super::incoming::{Source, Supply};
+use super::link::Link;
+use super::outgoing::Outgoing;
+use super::reply::{Asker, Progress, Reply};
+use super::{HalfClose, Options};
+use crate::proxy::message::{BodyError, Meter, Request, RequestBody, Response, Upgrade};
+use crate::wire::{BodyDecoder, Framing, Leniency, ParsedRequest};
+
+/// What the connection may do after an exchange.
+pub(super) enum Outcome {
+    /// Serve the next request once the rest of this one's body is read.
+    Next(Source),
+    /// Close; the answer is complete.
+    Close(Linger),
+    /// Close at once and without ceremony: the client is gone or must see a cut.
+    Abort,
+    /// Hand the connection over.
+    Upgrade(Upgrade),
+}
+
+/// Whether the connection may be kept after this exchange, as far as that is known when the answer starts.
+pub(super) trait Persistence {
+    /// False: write `Connection: close`.
+    fn poll_keep(&mut self, cx: &mut Context<'_>) -> bool;
+}
+
+/// State of one exchange. `F` is boxed: handlers are large and an idle connection must not carry one.
+pub(super) struct Exchange<F> {
+    handler: Option<Pin<Box<F>>>,
+    source: Source,
+    reply: Option<Reply>,
+    out: Outgoing,
+    asker: Asker,
+    meter: Rc<Meter>,
+    keep_alive: bool,
+    expect_continue: bool,
+    unflushed: bool,
+    body_deadline: Option<Instant>,
+    send_deadline: Option<Instant>,
+}
+
+impl<F: Future<Output = Response>> Exchange<F> {
+    /// Starts the exchange: `handle` gets the request.
+    pub(super) fn new<IO: AsyncRead + AsyncWrite + Unpin>(
+        parsed: ParsedRequest,
+        link: &mut Link<IO>,
+        options: &Options,
+        handle: impl FnOnce(Request) -> F,
+    ) -> Self {
+        let meter = Rc::new(Meter::default());
+        Meter::add(&meter.request_bytes, parsed.consumed);
+        let asker = Asker {
+            head: parsed.head.method == Method::HEAD,
+            version: parsed.head.version,
+            accepts_trailers: parsed.accepts_trailers,
+        };
+        let mut source = Source::new(BodyDecoder::new(parsed.framing, Leniency::Strict, options.chunks));
+        let body = if parsed.framing == Framing::None {
+            RequestBody::Empty
+        } else if let Some(bytes) = source.take_whole(&mut link.buf, &meter) {
+            RequestBody::Full(bytes)
+        } else {
+            RequestBody::Stream(Box::pin(source.open()))
+        };
+        let expect_continue = parsed.expect_continue && link.buf.is_empty() && !source.is_done();
+        let handler = handle(Request { head: parsed.head, body, meter: Rc::clone(&meter) });
+        Self {
+            handler: Some(Box::pin(handler)),
+            source,
+            reply: None,
+            out: Outgoing::default(),
+            asker,
+            meter,
+            keep_alive: parsed.keep_alive,
+            expect_continue,
+            unflushed: false,
+            body_deadline: None,
+            send_deadline: None,
+        }
+    }
+
+    /// Drives everything that can go on.
+    pub(super) fn poll<IO: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        link: &mut Link<IO>,
+        options: &Options,
+        persistence: &mut impl Persistence,
+    ) -> Poll<Outcome> {
+        loop {
+            let Ok(progress) = self.receive(cx, link, options) else { return Poll::Ready(Outcome::Abort) };
+            if let Some(handler) = &mut self.handler
+                && let Poll::Ready(response) = handler.as_mut().poll(cx)
+            {
+                self.handler = None;
+                self.start_reply(response, cx, link, options, persistence);
+            }
+            match self.send(cx, link, options) {
+                Err(_) => return Poll::Ready(Outcome::Abort),
+                Ok(Poll::Ready(outcome)) => return Poll::Ready(outcome),
+                Ok(Poll::Pending) => {}
+            }
+            if !progress && !self.source.was_asked() {
+                match self.poll_deadlines(cx, link) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Err(())) => return Poll::Ready(Outcome::Abort),
+                    Poll::Ready(Ok(())) => {}
+                }
+            }
+        }
+    }
+
+    /// Reads what the handler wants of the body; beyond that a little ahead, so a reset is seen at once. True when
+    /// the handler has something new to see.
+    fn receive<IO: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        link: &mut Link<IO>,
+        options: &Options,
+    ) -> io::Result<bool> {
+        loop {
+            let hungry = match self.source.supply(&mut link.buf, cx, &self.meter) {
+                Supply::Delivered => {
+                    self.body_deadline = None;
+                    return Ok(true);
+                }
+                Supply::Hungry => true,
+                Supply::Idle => false,
+            };
+            if hungry {
+                if link.eof {
+                    self.source.fail(BodyError::Gone, cx);
+                    return Ok(true);
+                }
+                if std::mem::take(&mut self.expect_continue) && self.reply.is_none() {
+                    self.out.head(|out| out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"));
+                }
+            } else {
+                self.body_deadline = None;
+                if !link.may_read_ahead() {
+                    return Ok(false);
+                }
+            }
+            // Between bodies nearly every read ahead finds nothing: that must not cost a buffer.
+            let read = if self.source.is_done() { link.poll_ahead(cx) } else { link.poll_fill(cx) };
+            match read? {
+                Poll::Pending => {
+                    if hungry && self.body_deadline.is_none() {
+                        self.body_deadline = Some(Instant::now() + options.body_timeout);
+                    }
+                    return Ok(false);
+                }
+                Poll::Ready(0) => self.half_closed(link.buf.len(), options)?,
+                Poll::Ready(_) => self.body_deadline = None,
+            }
+        }
+    }
+
+    /// The client sends no more. A complete request still gets its answer; an incomplete one never will be served.
+    fn half_closed(&self, buffered: usize, options: &Options) -> io::Result<()> {
+        let incomplete = !self.source.may_be_complete(buffered);
+        let abort = incomplete || options.half_close == HalfClose::Abort;
+        if abort && self.reply.is_none() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    }
+
+    fn start_reply<IO: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        response: Response,
+        cx: &mut Context<'_>,
+        link: &Link<IO>,
+        options: &Options,
+        persistence: &mut impl Persistence,
+    ) {
+        // A client that waits for a 100 which never comes may send its body or not: nobody could tell a body from
+        // the next request. A long body that nobody reads is not worth reading either.
+        let rest_is_bearable = self.source.is_done()
+            || self.source.is_held()
+            || self.source.missing(link.buf.len()).is_none_or(|missing| missing <= options.drain_bytes);
+        let keep_alive = self.keep_alive
+            && !link.eof
+            && !self.source.broken
+            && (!self.expect_continue || self.source.is_done())
+            && rest_is_bearable
+            && persistence.poll_keep(cx);
+        self.reply = Some(Reply::start(response, self.asker, keep_alive, &mut self.out));
+    }
+
+    /// Writes what is queued, takes more of the answer's body, until one of them has to wait.
+    fn send<IO: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        link: &mut Link<IO>,
+        options: &Options,
+    ) -> io::Result<Poll<Outcome>> {
+        loop {
+            if let Some(reply) = &mut self.reply {
+                reply.fill(cx, &mut self.out);
+            }
+            let mut progress = false;
+            let written = self.out.poll_write(&mut link.io, cx, &self.meter, &mut progress)?;
+            self.unflushed |= progress;
+            if progress {
+                self.send_deadline = None;
+            }
+            if written.is_pending() {
+                self.wait_for_client(options);
+                return Ok(Poll::Pending);
+            }
+            if progress && self.reply.as_ref().is_some_and(|reply| reply.progress == Progress::Going) {
+                continue;
+            }
+            if self.unflushed {
+                if Pin::new(&mut link.io).poll_flush(cx)?.is_pending() {
+                    self.wait_for_client(options);
+                    return Ok(Poll::Pending);
+                }
+                self.unflushed = false;
+            }
+            self.send_deadline = None;
+            return Ok(self.outcome(cx));
+        }
+    }
+
+    fn wait_for_client(&mut self, options: &Options) {
+        if self.send_deadline.is_none() {
+            self.send_deadline = Some(Instant::now() + options.send_timeout);
+        }
+    }
+
+    /// With an empty queue: is the exchange over?
+    fn outcome(&mut self, cx: &mut Context<'_>) -> Poll<Outcome> {
+        let Some(reply) = &mut self.reply else { return Poll::Pending };
+        match reply.progress {
+            Progress::Going => return Poll::Pending,
+            Progress::Cut => return Poll::Ready(Outcome::Abort),
+            Progress::Complete => self.meter.finished.set(true),
+        }
+        if let Some(upgrade) = reply.upgrade.take() {
+            return Poll::Ready(Outcome::Upgrade(upgrade));
+        }
+        let keep_alive = reply.keep_alive && !self.source.broken;
+        // The body of the answer may hold the body of the request: it goes first.
+        self.reply = None;
+        self.source.close(cx);
+        Poll::Ready(if keep_alive {
+            Outcome::Next(std::mem::replace(&mut self.source, Source::new(BodyDecoder::Length(0))))
+        } else {
+            Outcome::Close(if self.source.is_done() { Linger::IfMore } else { Linger::Await })
+        })
+    }
+
+    /// Ready with `Ok` when the handler has something new to see, with an error when the client stalls.
+    fn poll_deadlines<IO: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        link: &mut Link<IO>,
+    ) -> Poll<Result<(), ()>> {
+        let next = [self.body_deadline, self.send_deadline].into_iter().flatten().min();
+        let Some(next) = next else { return Poll::Pending };
+        if link.poll_until(next, cx).is_pending() {
+            return Poll::Pending;
+        }
+        if self.send_deadline == Some(next) {
+            return Poll::Ready(Err(()));
+        }
+        self.body_deadline = None;
+        self.source.fail(BodyError::Timeout, cx);
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,103 @@
+//! The socket of one connection with its read buffer and timer; knows nothing of HTTP but how much to read.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::{BufMut, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
+
+use super::timer::Timer;
+
+/// First size of a read into the buffer.
+const SMALL_READ: usize = 16 * 1024;
+/// Largest size of a read: large bodies cost half of what they cost with 64 KiB (`spec/performance.md`).
+const LARGE_READ: usize = 256 * 1024;
+/// Bytes that are read ahead of need, which is how a client that went away is noticed.
+const READ_AHEAD: usize = 64 * 1024;
+/// Bytes read at once while nothing is buffered; lies on the stack, so an idle connection holds no buffer.
+const FIRST_READ: usize = 8 * 1024;
+
+/// Socket, read buffer and timer.
+pub(super) struct Link<IO> {
+    pub(super) io: IO,
+    /// Bytes received and not used yet.
+    pub(super) buf: BytesMut,
+    /// The client closed its sending side.
+    pub(super) eof: bool,
+    timer: Timer,
+    read_size: usize,
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
+    pub(super) fn new(io: IO, ahead: BytesMut) -> Self {
+        Self { io, buf: ahead, eof: false, timer: Timer::default(), read_size: SMALL_READ }
+    }
+
+    /// Appends to the buffer what the socket has, one read. 0: the client closed its side.
+    pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let size = self.read_size;
+        self.buf.reserve(size);
+        let read = ready!(pin!(self.io.read_buf(&mut (&mut self.buf).limit(size))).poll(cx))?;
+        if read == size {
+            self.read_size = size.saturating_mul(2).min(LARGE_READ);
+        }
+        self.eof = read == 0;
+        Poll::Ready(Ok(read))
+    }
+
+    /// True while more may be read although nobody asked for it.
+    pub(super) fn may_read_ahead(&self) -> bool {
+        !self.eof && self.buf.len() < READ_AHEAD.min(self.read_size)
+    }
+
+    /// One read while the buffer is empty. What came is shown to `look`, which keeps what it needs; while nothing
+    /// comes no buffer is held.
+    pub(super) fn poll_first<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        look: impl FnOnce(&mut Self, &[u8]) -> T,
+    ) -> Poll<io::Result<T>> {
+        let mut space = [MaybeUninit::<u8>::uninit(); FIRST_READ];
+        let mut read = ReadBuf::uninit(&mut space);
+        match Pin::new(&mut self.io).poll_read(cx, &mut read) {
+            Poll::Pending => {
+                self.buf = BytesMut::new();
+                Poll::Pending
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Ready(Ok(())) => {
+                self.eof = read.filled().is_empty();
+                Poll::Ready(Ok(look(self, read.filled())))
+            }
+        }
+    }
+
+    /// Forgets how large the last body was.
+    pub(super) fn start_small(&mut self) {
+        self.read_size = SMALL_READ;
+    }
+
+    /// One read ahead of need. 0: the client closed its side.
+    pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if !self.buf.is_empty() {
+            return self.poll_fill(cx);
+        }
+        self.poll_first(cx, |link, bytes| {
+            link.buf.extend_from_slice(bytes);
+            bytes.len()
+        })
+    }
+
+    /// Reads once into nowhere and says how much it was. 0: the client closed its side.
+    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.poll_first(cx, |_, bytes| bytes.len())
+    }
+
+    /// Ready once `deadline` has passed.
+    pub(super) fn poll_until(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        self.timer.poll_until(deadline, cx)
+    }
+}

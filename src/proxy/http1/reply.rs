@@ -1,0 +1,189 @@
+//! One answer on its way out: which framing it gets, its head, and its body frame by frame.
+
+use std::any::Any;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body::{Body, Frame};
+
+use super::date;
+use super::outgoing::Outgoing;
+use crate::proxy::message::{BodyError, Response, ResponseBody, Upgrade};
+use crate::wire::{Version, encode};
+
+/// What of the request decides how its answer is written.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Asker {
+    pub(super) head: bool,
+    pub(super) version: Version,
+    pub(super) accepts_trailers: bool,
+}
+
+/// How the client is told where the body ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Delimiter {
+    /// No body is sent.
+    None,
+    /// `Content-Length`; bytes left.
+    Length(u64),
+    Chunked,
+    /// The connection closes (HTTP/1.0).
+    Close,
+}
+
+/// State of one answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// More of the body is to come.
+    Going,
+    /// All of it is queued.
+    Complete,
+    /// The body broke: nothing more may be sent, the client must see the cut.
+    Cut,
+}
+
+/// An answer whose head is queued.
+pub(super) struct Reply {
+    body: ResponseBody,
+    delimiter: Delimiter,
+    trailers: bool,
+    /// The connection may serve another request after this.
+    pub(super) keep_alive: bool,
+    pub(super) upgrade: Option<Upgrade>,
+    pub(super) progress: Progress,
+    /// Dropped with the reply, after the last byte.
+    _guard: Option<Box<dyn Any>>,
+}
+
+impl Reply {
+    /// Queues the head of `response`. `keep_alive` is what the connection would allow.
+    pub(super) fn start(mut response: Response, asker: Asker, keep_alive: bool, out: &mut Outgoing) -> Self {
+        let switching = response.head.status == StatusCode::SWITCHING_PROTOCOLS && response.upgrade.is_some();
+        if response.head.status.is_informational() && !switching {
+            // A handler's mistake; no client could tell where such an answer ends.
+            response.head.status = StatusCode::INTERNAL_SERVER_ERROR;
+            response.head.reason = None;
+            response.close = true;
+        }
+        let delimiter = delimiter(&response, asker);
+        let keep_alive = keep_alive && !response.close && delimiter != Delimiter::Close && !switching;
+        out.head(|out| write_head(out, &response, delimiter, asker, keep_alive));
+        let sends_body = !matches!(delimiter, Delimiter::None | Delimiter::Length(0));
+        let mut reply = Self {
+            body: if sends_body { response.body } else { ResponseBody::Empty },
+            delimiter,
+            trailers: asker.accepts_trailers && delimiter == Delimiter::Chunked,
+            keep_alive,
+            upgrade: response.upgrade.filter(|_| switching),
+            progress: Progress::Going,
+            _guard: response.guard,
+        };
+        if !sends_body {
+            reply.progress = Progress::Complete;
+        }
+        reply
+    }
+
+    /// Takes frames of the body while there are any and `out` has room.
+    pub(super) fn fill(&mut self, cx: &mut Context<'_>, out: &mut Outgoing) {
+        while self.progress == Progress::Going && out.has_room() {
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Pending => return,
+                Poll::Ready(frame) => self.take(frame, out),
+            }
+            if self.progress == Progress::Going && self.body.is_end_stream() {
+                self.take(None, out);
+            }
+        }
+    }
+
+    fn take(&mut self, frame: Option<Result<Frame<Bytes>, BodyError>>, out: &mut Outgoing) {
+        let Some(Ok(frame)) = frame else {
+            let short = frame.is_some() || matches!(self.delimiter, Delimiter::Length(1..));
+            self.progress = if short { Progress::Cut } else { Progress::Complete };
+            if !short && self.delimiter == Delimiter::Chunked {
+                out.last_chunk(None);
+            }
+            return;
+        };
+        match frame.into_data() {
+            Ok(data) if data.is_empty() => {}
+            Ok(data) => match &mut self.delimiter {
+                Delimiter::Length(left) if data.len() as u64 > *left => self.progress = Progress::Cut,
+                Delimiter::Length(left) => {
+                    *left -= data.len() as u64;
+                    out.data(data);
+                    if *left == 0 {
+                        self.progress = Progress::Complete;
+                    }
+                }
+                Delimiter::Chunked => out.chunk(data),
+                Delimiter::Close => out.data(data),
+                Delimiter::None => {}
+            },
+            Err(frame) => {
+                if self.delimiter == Delimiter::Chunked {
+                    let trailers = frame.trailers_ref().filter(|_| self.trailers);
+                    out.last_chunk(trailers);
+                }
+                let short = matches!(self.delimiter, Delimiter::Length(1..));
+                self.progress = if short { Progress::Cut } else { Progress::Complete };
+            }
+        }
+    }
+}
+
+fn delimiter(response: &Response, asker: Asker) -> Delimiter {
+    let status = response.head.status;
+    let bodiless = status == StatusCode::NO_CONTENT || status == StatusCode::NOT_MODIFIED;
+    if asker.head || bodiless || status.is_informational() {
+        return Delimiter::None;
+    }
+    match response.body.size_hint().exact() {
+        Some(length) => Delimiter::Length(length),
+        None if asker.version == Version::Http10 => Delimiter::Close,
+        None => Delimiter::Chunked,
+    }
+}
+
+fn write_head(out: &mut Vec<u8>, response: &Response, delimiter: Delimiter, asker: Asker, keep_alive: bool) {
+    let head = &response.head;
+    out.reserve(head.fields.text_len() + 256);
+    encode::status_line(out, head.status, head.reason.as_deref());
+    if !head.fields.contains("date") {
+        date::write(out);
+    }
+    let mut told = None;
+    for (name, value) in head.fields.iter() {
+        let is = |field: &str| name.eq_ignore_ascii_case(field);
+        match name.len() {
+            10 if is("connection") => {}
+            14 if is("content-length") => told = told.or(Some(value)),
+            17 if is("transfer-encoding") => {}
+            _ => encode::raw_field(out, name, value),
+        }
+    }
+    match delimiter {
+        Delimiter::Length(length) => encode::content_length(out, length),
+        Delimiter::Chunked => encode::transfer_chunked(out),
+        Delimiter::Close => {}
+        Delimiter::None => {
+            let may_tell = asker.head || head.status == StatusCode::NOT_MODIFIED;
+            let length = response.body.size_hint().exact().filter(|length| *length > 0 && asker.head);
+            match (told.filter(|_| may_tell), length) {
+                (Some(told), _) => encode::raw_field(out, "Content-Length", told),
+                (None, Some(length)) => encode::content_length(out, length),
+                (None, None) => {}
+            }
+        }
+    }
+    let connection: &[u8] = match head.status {
+        StatusCode::SWITCHING_PROTOCOLS => b"upgrade",
+        _ if keep_alive => b"keep-alive",
+        _ => b"close",
+    };
+    encode::raw_field(out, "Connection", connection);
+    encode::end_of_head(out);
+}

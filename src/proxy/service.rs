@@ -1,0 +1,162 @@
+//! The handler: what happens to one request, read from top to bottom.
+//!
+//! It decides nothing itself: `route::decide` and the policies do. It holds the order, the I/O and the accounting.
+
+use std::rc::Rc;
+
+use super::body;
+use super::connection::ConnectionFacts;
+use super::exchange::Exchange;
+use super::forward::{self, Way};
+use super::message::{Request, RequestBody, Response};
+use super::respond::{Asker, respond};
+use super::worker::Worker;
+use crate::policy::custom_errors::Made;
+use crate::policy::request_headers::{self, Hop, Purpose};
+use crate::policy::response_headers;
+use crate::reply::LocalReply;
+use crate::request::{RequestView, Scheme};
+use crate::route::decide::Unrecorded;
+use crate::route::intake::Intake;
+use crate::route::{Decision, Location, access, decide};
+use crate::wire::{RequestHead, Version};
+
+/// Serves one request; the answer carries the [`Exchange`] as its guard.
+pub async fn handle(worker: Rc<Worker>, connection: Rc<ConnectionFacts>, request: Request) -> Response {
+    let snapshot = worker.reader.load();
+    let Request { mut head, body, meter } = request;
+    let globals = &snapshot.table.globals;
+    let has_body = !matches!(body, RequestBody::Empty);
+    let mut hop = request_headers::sanitise(&mut head, has_body, globals);
+    if let Some(protocol) = head.protocol.as_deref() {
+        // RFC 8441: an extended CONNECT asks an HTTP/1 backend for what `Upgrade` asks for.
+        hop.upgrade = Some(protocol.into());
+    }
+    let request_id = match request_headers::request_id(&head.fields) {
+        Some(id) => id.to_owned(),
+        None if globals.generate_request_id => worker.random_id(),
+        None => String::new(),
+    };
+    let exchange = Rc::new(Exchange::begin(worker, connection, snapshot, head, request_id, meter));
+    let mut response = match serve(&exchange, body, &hop).await {
+        Ok(response) => response,
+        Err(reply) => local(&exchange, &reply, true),
+    };
+    exchange.answered(response.head.status.as_u16(), &response.head.fields);
+    if response.upgrade.is_none() {
+        response.guard = Some(Box::new(exchange));
+    }
+    response
+}
+
+/// Routes and forwards; `Err` is an answer that no location shapes.
+async fn serve(exchange: &Rc<Exchange>, body: RequestBody, hop: &Hop) -> Result<Response, LocalReply> {
+    let table = &exchange.snapshot.table;
+    let globals = &table.globals;
+    let intake = Intake::of(&exchange.head)?;
+    let came = exchange.connection.forwarded();
+    let view = intake.view(&came, globals, exchange.worker.roll());
+    exchange.identified(view.forwarded.client, &view.host.name, &view.forwarded.host, view.path.as_bytes());
+    let decision = decide(table, &exchange.snapshot.endpoints, &view, &mut Unrecorded);
+    let forward = match decision {
+        Decision::Forward(forward) => forward,
+        Decision::Reply { server, location, reply } => {
+            exchange.routed(server, location);
+            let Some(location) = location else { return Ok(local(exchange, &reply, !before_location(&reply))) };
+            let way = Way { exchange, view: &view, location, hop, trusted: came.is_trusted(globals) };
+            return Ok(ours(&way, reply, body).await);
+        }
+    };
+    let location = forward.location;
+    exchange.routed(forward.server, Some(location));
+    let way = Way { exchange, view: &view, location, hop, trusted: came.is_trusted(globals) };
+    if let Some(reply) = access(table, location, &view) {
+        return Ok(ours(&way, reply, body).await);
+    }
+    let body = match prepared(&way, body).await {
+        Ok(body) => body,
+        Err(reply) => return Ok(ours(&way, reply, RequestBody::Empty).await),
+    };
+    let spare = body::replay(&body);
+    let errors = &location.policies.errors;
+    let purpose = if forward.fallback_for.is_some() { Purpose::DefaultBackend } else { Purpose::Forward };
+    match forward::to_backend(&way, &forward, purpose, body).await {
+        Ok(response) if errors.replaces(response.head.status.as_u16(), Made::ByBackend) => {
+            let status = response.head.status;
+            drop_quietly(response);
+            match forward::error_page(&way, status, spare.unwrap_or(RequestBody::Empty)).await {
+                Some(response) => Ok(response),
+                None => Ok(local_page(exchange, status)),
+            }
+        }
+        Ok(response) => Ok(response),
+        Err(reply) => Ok(ours(&way, reply, spare.unwrap_or(RequestBody::Empty)).await),
+    }
+}
+
+/// A body as the route takes it: refused when too long, kept in memory when short enough.
+async fn prepared(way: &Way<'_>, body: RequestBody) -> Result<RequestBody, LocalReply> {
+    let policies = &way.location.policies;
+    let length = http_body::Body::size_hint(&body).exact();
+    if let (Some(limit), Some(length)) = (policies.body.max, length)
+        && length > limit
+    {
+        return Err(LocalReply::BodyTooLarge);
+    }
+    let body = body::limited(body, policies.body.max);
+    // A gRPC call may read and write in turns, and an unbuffered route wants every byte at once.
+    if !policies.buffering.request || policies.protocol.is_grpc() {
+        return Ok(body);
+    }
+    body::buffered(body, REPLAY).await.map_err(|error| forward::body_reply(error))
+}
+
+/// Bytes of a request body that are kept so that another try can send them again. Longer bodies are streamed.
+const REPLAY: u64 = 64 * 1024;
+
+/// An answer of ours inside a location: an error page where the location asks for one.
+async fn ours(way: &Way<'_>, reply: LocalReply, body: RequestBody) -> Response {
+    let status = reply.status();
+    if way.location.policies.errors.replaces(status.as_u16(), Made::Here)
+        && let Some(response) = forward::error_page(way, status, body).await
+    {
+        return response;
+    }
+    local(way.exchange, &reply, true)
+}
+
+/// nginx writes neither HSTS nor `add-headers` on answers given before a location was chosen (`routing.md` 5.5).
+const fn before_location(reply: &LocalReply) -> bool {
+    matches!(reply, LocalReply::Redirect { .. })
+}
+
+/// A local reply as the client gets it.
+fn local(exchange: &Exchange, reply: &LocalReply, with_ours: bool) -> Response {
+    exchange.local(reply);
+    let mut response = respond(reply, asker(&exchange.head));
+    if with_ours {
+        response_headers::set_ours(&mut response.head.fields, exchange.connection.scheme, &exchange.snapshot.table.globals);
+    }
+    if matches!(reply, LocalReply::StubStatus) {
+        response.body = exchange.worker.stub_status();
+    }
+    response
+}
+
+/// The stock page of a status that a backend answered and no error backend could replace.
+fn local_page(exchange: &Exchange, status: http::StatusCode) -> Response {
+    let mut response = super::respond::page(status, asker(&exchange.head));
+    response_headers::set_ours(&mut response.head.fields, exchange.connection.scheme, &exchange.snapshot.table.globals);
+    response
+}
+
+/// What of a head shapes a local reply.
+pub(super) fn asker(head: &RequestHead) -> Asker<'_> {
+    let grpc = head.fields.get_str("content-type").is_some_and(|kind| kind.starts_with("application/grpc"));
+    Asker { user_agent: head.fields.get_str("user-agent"), grpc: grpc && head.version == Version::Http2 }
+}
+
+/// Dropping an answer closes its backend connection; said by name because that is the point.
+fn drop_quietly(response: Response) {
+    drop(response);
+}

@@ -1,0 +1,62 @@
+//! Which certificate a handshake gets: SNI to key, from the current snapshot (`security.md` E-2).
+//!
+//! One `ServerConfig` serves every host; its resolver looks at the published table at each handshake, so a renewed
+//! Secret is live with the next snapshot and no connection is touched.
+
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
+use rustls::sign::CertifiedKey;
+
+use crate::snapshot::{Reader, Snapshot};
+
+/// Sessions kept for resumption over all workers (nginx: 10 MiB, about 20,480).
+const SESSIONS: usize = 20_480;
+
+/// The TLS configuration of the https listeners. `http2` offers `h2` by ALPN.
+///
+/// # Errors
+/// When the cryptographic provider cannot do TLS 1.2 and 1.3.
+pub fn server_config(reader: Reader, http2: bool) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(SniResolver { reader }));
+    config.alpn_protocols = if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
+    // Stateful resumption, as ingress-nginx has it by default (tickets off).
+    config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
+    Ok(Arc::new(config))
+}
+
+#[derive(Debug)]
+struct SniResolver {
+    reader: Reader,
+}
+
+impl ResolvesServerCert for SniResolver {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let snapshot = self.reader.load();
+        key_for(&snapshot, hello.server_name())
+    }
+}
+
+/// The key for a server name. `None` only when `ssl-reject-handshake` refuses the name.
+pub fn key_for(snapshot: &Snapshot, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
+    let name = name.map(|name| name.trim_end_matches('.').to_ascii_lowercase());
+    let choice = name.as_deref().and_then(|name| snapshot.table.certificate(name));
+    match choice {
+        Some(crate::route::CertificateChoice::Secret(key)) => {
+            let pair = snapshot.certs.pairs.get(key).unwrap_or(&snapshot.certs.default);
+            Some(Arc::clone(&pair.key))
+        }
+        Some(crate::route::CertificateChoice::Default) => Some(Arc::clone(&snapshot.certs.default.key)),
+        None if snapshot.table.globals.ssl_reject_handshake && !names_a_route(snapshot, name.as_deref()) => None,
+        None => Some(Arc::clone(&snapshot.certs.default.key)),
+    }
+}
+
+fn names_a_route(snapshot: &Snapshot, name: Option<&str>) -> bool {
+    name.is_some_and(|name| snapshot.table.hosts.find(name).is_some())
+}

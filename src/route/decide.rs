@@ -1,0 +1,308 @@
+//! What happens to a request, up to the choice of a backend: nginx's phases in nginx's order (`routing.md` 0.8).
+//!
+//! Everything is pure. The data plane calls [`decide`], then [`access`], then [`choose`]; `explain` calls the same
+//! functions with a [`Recorder`] that writes down each step.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
+
+use super::path::Found;
+use super::{Backend, EndpointMap, Location, LocationTarget, Server, Table};
+use crate::policy::canary::Choice;
+use crate::policy::{app_root, from_to_www, ip_access, rewrite, ssl_redirect};
+use crate::reply::LocalReply;
+use crate::request::RequestView;
+
+/// What to do with a request.
+#[derive(Debug, Clone)]
+pub enum Decision<'t> {
+    /// Answer it ourselves.
+    Reply {
+        /// The virtual host.
+        server: &'t Arc<Server>,
+        /// The location that answers; `None` when the answer came before a location was chosen.
+        location: Option<&'t Arc<Location>>,
+        /// The answer.
+        reply: LocalReply,
+    },
+    /// Send it to a backend.
+    Forward(Forward<'t>),
+}
+
+/// Where a request goes, and as what.
+#[derive(Debug, Clone)]
+pub struct Forward<'t> {
+    /// The virtual host.
+    pub server: &'t Arc<Server>,
+    /// The location.
+    pub location: &'t Arc<Location>,
+    /// The primary backend; [`choose`] may answer with its canary.
+    pub backend: &'t Arc<Backend>,
+    /// Set when `backend` is that of the `default-backend` annotation, because this one has no endpoints.
+    pub fallback_for: Option<&'t Arc<Backend>>,
+    /// Path and query for the backend.
+    pub target: Cow<'t, [u8]>,
+    /// Value for `X-Forwarded-Prefix`, where the location sets one.
+    pub forwarded_prefix: Option<String>,
+}
+
+/// Which of two backends the sticky cookie of a request is bound to. Reading the cookie is the balancer's.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Sticky {
+    /// No cookie, or one that is bound to neither.
+    #[default]
+    Unbound,
+    /// The primary.
+    Primary,
+    /// Its canary.
+    Canary,
+}
+
+/// The backend that a request is sent to.
+#[derive(Debug, Clone, Copy)]
+pub struct Chosen<'t> {
+    /// The backend.
+    pub backend: &'t Arc<Backend>,
+    /// True when it is the canary.
+    pub canary: bool,
+}
+
+/// Takes note of the steps of a decision.
+pub trait Recorder {
+    /// One step: what was looked at, and what came of it.
+    fn step(&mut self, what: &'static str, outcome: impl FnOnce() -> String);
+}
+
+/// Takes no note.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Unrecorded;
+
+impl Recorder for Unrecorded {
+    fn step(&mut self, _: &'static str, _: impl FnOnce() -> String) {}
+}
+
+/// Decides about a request. Which client asks is judged by [`access`], afterwards, as nginx does.
+pub fn decide<'t>(
+    table: &'t Table,
+    endpoints: &EndpointMap,
+    view: &'t RequestView<'_>,
+    recorder: &mut impl Recorder,
+) -> Decision<'t> {
+    let server = table.server(&view.host.name);
+    recorder.step("host", || format!("{:?} is served by {}", view.host.name, server.name));
+    let early = |reply| Decision::Reply { server, location: None, reply };
+
+    if let Some(reply) = server.app_root.as_deref().and_then(|root| app_root::decide(root, view)) {
+        recorder.step("app-root", || said(&reply));
+        return early(reply);
+    }
+    if let Some(host) = &server.redirect_to {
+        let reply = from_to_www::decide(view, host, &table.globals);
+        recorder.step("from-to-www-redirect", || said(&reply));
+        return early(reply);
+    }
+    let found = server.index.find(&server.locations, view.path.as_bytes());
+    let position = match found {
+        Some(Found::Location(at) | Found::LacksSlash(at) | Found::OverLimit(at)) => Some(at),
+        None => None,
+    };
+    let Some(location) = position.and_then(|at| server.locations.get(at)) else {
+        recorder.step("location", || "none takes the path".to_owned());
+        return early(LocalReply::NoRoute);
+    };
+    recorder.step("location", || format!("{} {}", location.text(), Owner(location)));
+    let walk = Walk { table, endpoints, view, server, location };
+    let reply = |reply| Decision::Reply { server, location: Some(location), reply };
+    match found {
+        Some(Found::LacksSlash(_)) => reply(walk.lacks_slash(recorder)),
+        Some(Found::OverLimit(_)) => {
+            reply(LocalReply::RewriteFailed { reason: "the path expression took too many steps" })
+        }
+        _ => walk.inside(recorder).unwrap_or_else(reply),
+    }
+}
+
+/// Refuses clients by address: the global block list, then the location's lists (`routing.md` 0.8).
+pub fn access(table: &Table, location: &Location, view: &RequestView<'_>) -> Option<LocalReply> {
+    let client = view.forwarded.client;
+    if ip_access::contains(&table.globals.block_cidrs, client) {
+        return Some(LocalReply::Forbidden { client });
+    }
+    if location.is_acme() {
+        return None;
+    }
+    location.policies.ip_access.as_ref().and_then(|access| access.decide(client))
+}
+
+/// Primary or canary (`routing.md` 7): a bound cookie, then the canary's rules; a canary without endpoints is never
+/// chosen.
+pub fn choose<'t>(
+    backend: &'t Arc<Backend>,
+    endpoints: &EndpointMap,
+    view: &RequestView<'_>,
+    sticky: Sticky,
+    recorder: &mut impl Recorder,
+) -> Chosen<'t> {
+    let primary = Chosen { backend, canary: false };
+    let Some(canary) = &backend.canary else { return primary };
+    let wanted = match sticky {
+        Sticky::Primary if backend.policies.affinity.is_some() => Choice::Primary,
+        Sticky::Canary if backend.policies.affinity.is_some() => Choice::Canary,
+        _ => canary.policy.decide(view),
+    };
+    let alive = !endpoints.of(canary.backend.slot).ready.is_empty();
+    recorder.step("canary", || match (wanted, alive) {
+        (Choice::Primary, _) => format!("Ingress {} does not take the request", canary.owner),
+        (Choice::Canary, true) => format!("Ingress {} takes the request", canary.owner),
+        (Choice::Canary, false) => format!("Ingress {} would take the request but has no endpoints", canary.owner),
+    });
+    match wanted {
+        Choice::Canary if alive => Chosen { backend: &canary.backend, canary: true },
+        _ => primary,
+    }
+}
+
+/// A request inside its location.
+struct Walk<'t, 'e, 'v> {
+    table: &'t Table,
+    endpoints: &'e EndpointMap,
+    view: &'t RequestView<'v>,
+    server: &'t Arc<Server>,
+    location: &'t Arc<Location>,
+}
+
+// === impl Walk ===
+
+impl<'t> Walk<'t, '_, '_> {
+    fn lacks_slash(&self, recorder: &mut impl Recorder) -> LocalReply {
+        let style = self.location.policies.redirect_style;
+        let reply = style.trailing_slash(self.view, &self.location.path);
+        recorder.step("trailing slash", || said(&reply));
+        reply
+    }
+
+    /// `Err` is an answer of ours. The order is nginx's: each line precedes the next in `routing.md` 0.8.
+    fn inside(&self, recorder: &mut impl Recorder) -> Result<Decision<'t>, LocalReply> {
+        if let Some(code) = self.location.policies.denied {
+            recorder.step("denied", || format!("a protective setting cannot be honoured ({code})"));
+            return Err(LocalReply::Denied { code });
+        }
+        match self.location.target {
+            LocationTarget::Healthz => return Err(LocalReply::Healthz),
+            LocationTarget::StubStatus => return Err(self.stub_status()),
+            LocationTarget::Backend(_) | LocationTarget::Default(_) => {}
+        }
+        self.fixed_redirect(recorder)?;
+        let (target, forwarded_prefix) = self.rewrite(recorder)?;
+        self.ssl_redirect(recorder)?;
+        let (backend, fallback_for) = self.backend(recorder)?;
+        let (server, location) = (self.server, self.location);
+        Ok(Decision::Forward(Forward { server, location, backend, fallback_for, target, forwarded_prefix }))
+    }
+
+    fn fixed_redirect(&self, recorder: &mut impl Recorder) -> Result<(), LocalReply> {
+        let policies = &self.location.policies;
+        let Some(redirect) = policies.redirect.as_ref().filter(|_| !self.location.is_acme()) else { return Ok(()) };
+        let reply = redirect.reply(policies.redirect_style, self.view);
+        recorder.step("redirect", || said(&reply));
+        Err(reply)
+    }
+
+    fn rewrite(&self, recorder: &mut impl Recorder) -> Result<(Cow<'t, [u8]>, Option<String>), LocalReply> {
+        let policies = &self.location.policies;
+        let unchanged = (Cow::Borrowed(self.view.target), None);
+        let (Some(wanted), Some(pattern)) = (&policies.rewrite, &self.location.rewrite_pattern) else {
+            return Ok(unchanged);
+        };
+        let prefix = policies.forwarded_prefix.as_ref();
+        match rewrite::apply(wanted, pattern, &self.view.path, self.view.query, prefix) {
+            Ok(Some(rewritten)) => {
+                recorder.step("rewrite", || String::from_utf8_lossy(&rewritten.target).into_owned());
+                Ok((Cow::Owned(rewritten.target), rewritten.forwarded_prefix))
+            }
+            Ok(None) => {
+                recorder.step("rewrite", || "the expression does not match, so the target stays".to_owned());
+                Ok(unchanged)
+            }
+            Err(error) => {
+                recorder.step("rewrite", || error.to_string());
+                Err(LocalReply::RewriteFailed { reason: error.reason() })
+            }
+        }
+    }
+
+    fn ssl_redirect(&self, recorder: &mut impl Recorder) -> Result<(), LocalReply> {
+        if self.location.is_acme() {
+            return Ok(());
+        }
+        // A request without host (HTTP/1.0) is for the server `_`, which has an entry always.
+        let host = if self.view.host.name.is_empty() { "_" } else { &*self.view.host.name };
+        let place = ssl_redirect::Place {
+            location_path: &self.location.path,
+            has_certificate: self.table.certificate(host).is_some(),
+            https_port: self.table.https_port,
+        };
+        let policies = &self.location.policies;
+        let reply =
+            policies.ssl_redirect.decide(self.view, place, policies.redirect_style, &self.table.globals);
+        if let Some(reply) = reply {
+            recorder.step("ssl redirect", || said(&reply));
+            return Err(reply);
+        }
+        Ok(())
+    }
+
+    /// The primary backend, or the one of the `default-backend` annotation where the primary has no endpoints.
+    fn backend(
+        &self,
+        recorder: &mut impl Recorder,
+    ) -> Result<(&'t Arc<Backend>, Option<&'t Arc<Backend>>), LocalReply> {
+        let location = self.location;
+        let ready = |backend: &Backend| !self.endpoints.of(backend.slot).ready.is_empty();
+        let Some(backend) = location.backend() else { return Err(LocalReply::NoRoute) };
+        if ready(backend) {
+            recorder.step("backend", || backend.name.to_string());
+            return Ok((backend, None));
+        }
+        let why = self.endpoints.of(backend.slot).empty_because;
+        if matches!(location.target, LocationTarget::Default(_)) {
+            recorder.step("backend", || format!("the default backend has no endpoints ({why})"));
+            return Err(LocalReply::NoRoute);
+        }
+        if let Some(fallback) = location.default_backend.as_ref().filter(|fallback| ready(fallback)) {
+            recorder.step("backend", || format!("{} has no endpoints ({why}); {} serves", backend.name, fallback.name));
+            return Ok((fallback, Some(backend)));
+        }
+        recorder.step("backend", || format!("{} has no endpoints ({why})", backend.name));
+        Err(LocalReply::NoEndpoints)
+    }
+
+    fn stub_status(&self) -> LocalReply {
+        let client = self.view.forwarded.client;
+        if ip_access::contains(&self.table.globals.status_allow, client) {
+            LocalReply::StubStatus
+        } else {
+            LocalReply::Forbidden { client }
+        }
+    }
+}
+
+fn said(reply: &LocalReply) -> String {
+    match reply {
+        LocalReply::Redirect { status, location, .. } => format!("{} to {location}", status.as_u16()),
+        other => format!("{}", other.status().as_u16()),
+    }
+}
+
+struct Owner<'l>(&'l Location);
+
+impl fmt::Display for Owner<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0.owner {
+            Some(owner) if self.0.implicit => write!(f, "of Ingress {owner}, without rule"),
+            Some(owner) => write!(f, "of Ingress {owner}, {}", self.0.field),
+            None => f.write_str("of no Ingress"),
+        }
+    }
+}

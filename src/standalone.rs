@@ -1,0 +1,160 @@
+//! A directory of manifests as a source of objects: reads it, notices changes, and fills in what no API server is there
+//! to fill in. Publishes nothing; `control` does.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::compile::Options;
+use crate::diagnostic::Diagnostic;
+use crate::manifest::{self, Manifest};
+use crate::model::{IngressClass, Meta, ObjectKey, World};
+
+mod scan;
+mod watch;
+
+pub use scan::{ScanError, manifest_paths};
+pub use watch::{Watch, WatchHealth};
+
+use scan::Scanned;
+
+/// Class and controller that are assumed where no IngressClass is declared.
+const ASSUMED_CLASS: (&str, &str) = ("nginx", "k8s.io/ingress-nginx");
+/// How often a directory is read again in the hope of two equal listings.
+const ATTEMPTS: usize = 4;
+
+/// A directory of manifests with the last good content of each file.
+#[derive(Debug)]
+pub struct Directory {
+    root: PathBuf,
+    files: BTreeMap<PathBuf, File>,
+    listing: scan::Listing,
+}
+
+#[derive(Debug)]
+struct File {
+    scanned: Scanned,
+    /// Content as it counts: of objects that cannot be read now, the last good version.
+    manifest: Arc<Manifest>,
+}
+
+/// What a reading of the directory gave.
+#[derive(Debug)]
+pub struct Reading {
+    /// Objects of all files.
+    pub world: World,
+    /// Findings of all files.
+    pub diagnostics: Vec<Diagnostic>,
+    /// How many files were parsed anew; 0 when nothing changed.
+    pub parsed: usize,
+    /// How many files vanished.
+    pub gone: usize,
+}
+
+impl Directory {
+    /// A directory that has not been read yet.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into(), files: BTreeMap::new(), listing: scan::Listing::default() }
+    }
+
+    /// Where it is.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The listing that the last reading saw: what to watch.
+    pub const fn listing(&self) -> &scan::Listing {
+        &self.listing
+    }
+
+    /// Reads what changed since the last reading. The directory is listed before and after, and read again until both
+    /// agree; a writer that never pauses cannot hold this up for long.
+    ///
+    /// # Errors
+    /// When the directory itself cannot be read; the last content stays.
+    pub fn read(&mut self) -> Result<Reading, ScanError> {
+        let (mut parsed, mut gone) = (0, 0);
+        let mut listing = scan::list(&self.root)?;
+        for _ in 0..ATTEMPTS {
+            let (more, less) = self.take(&listing);
+            (parsed, gone) = (parsed + more, gone + less);
+            let after = scan::list(&self.root)?;
+            let stable = after.same_files(&listing);
+            listing = after;
+            if stable {
+                break;
+            }
+        }
+        self.listing = listing;
+        let (world, duplicates) = manifest::world(self.files.values().map(|file| &*file.manifest));
+        let found = self.files.values().flat_map(|file| file.manifest.diagnostics.iter().cloned());
+        let diagnostics = found.chain(duplicates).collect();
+        Ok(Reading { world, diagnostics, parsed, gone })
+    }
+
+    /// Whether a change of these paths may change what the last reading gave. No paths stand for any.
+    pub fn concerned_by(&self, paths: &[PathBuf]) -> bool {
+        watch::concern(&self.listing, paths)
+    }
+
+    /// Forgets what was read, so that the next reading parses every file; last good contents stay.
+    pub fn distrust(&mut self) {
+        for file in self.files.values_mut() {
+            file.scanned.distrust();
+        }
+    }
+
+    fn take(&mut self, listing: &scan::Listing) -> (usize, usize) {
+        let before = self.files.len();
+        self.files.retain(|path, _| listing.files.contains_key(path));
+        let gone = before - self.files.len();
+        let mut parsed = 0;
+        for (path, fingerprint) in &listing.files {
+            let last = self.files.get_mut(path);
+            if last.as_ref().is_some_and(|file| file.scanned.is_settled(fingerprint)) {
+                continue;
+            }
+            let shown = path.to_string_lossy();
+            let (scanned, fresh) = match scan::read(path) {
+                Ok((scanned, _)) if last.as_ref().is_some_and(|file| file.scanned.same_content(&scanned)) => {
+                    (scanned, None)
+                }
+                Ok((scanned, bytes)) => (scanned, Some(manifest::read(&shown, &bytes))),
+                // Vanished since it was listed: the next listing tells.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => (Scanned::unreadable(), Some(manifest::unreadable(&shown, &error.to_string()))),
+            };
+            parsed += usize::from(fresh.is_some());
+            match (last, fresh) {
+                (Some(file), None) => file.scanned = scanned,
+                (Some(file), Some(fresh)) => {
+                    let manifest = Arc::new(fresh.keeping(&file.manifest));
+                    *file = File { scanned, manifest };
+                }
+                (None, fresh) => {
+                    let manifest = Arc::new(fresh.unwrap_or_else(|| manifest::read(&shown, &[])));
+                    self.files.insert(path.clone(), File { scanned, manifest });
+                }
+            }
+        }
+        (parsed, gone)
+    }
+}
+
+/// Fills in what an API server or a cluster would: the IngressClass where none is declared, and with it the default of
+/// `--watch-ingress-without-class` (`given` is the flag).
+pub fn complete(world: &mut World, options: &mut Options, given: Option<bool>) {
+    let none = world.classes.is_empty();
+    options.without_class = given.unwrap_or(none);
+    if none {
+        let (name, controller) = ASSUMED_CLASS;
+        let key = ObjectKey::new("", name);
+        let class =
+            IngressClass { meta: Meta::named(key.clone()), controller: controller.into(), parameters: None };
+        world.classes.insert(key, Arc::new(class));
+    }
+}
+
+#[cfg(test)]
+mod tests;

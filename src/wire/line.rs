@@ -1,0 +1,94 @@
+//! Finding and splitting lines of a head; shared by the parsers of heads and trailer sections.
+
+use super::fields::is_tchar;
+use super::verdict::Reject;
+
+const ONES: u64 = 0x0101_0101_0101_0101;
+const HIGHS: u64 = 0x8080_8080_8080_8080;
+
+/// Index of the first byte that may not stand inside a line: a control byte other than HTAB, or DEL.
+///
+/// Eight bytes at a time: in `v - 0x20` a byte below 0x20 borrows into its high bit; a borrow may spill upwards
+/// only, so the lowest hit is real.
+pub(super) fn find_control(bytes: &[u8]) -> Option<usize> {
+    let mut chunks = bytes.chunks_exact(8);
+    let mut offset = 0;
+    for chunk in &mut chunks {
+        let word = chunk.try_into().map_or(0, u64::from_le_bytes);
+        let low = word.wrapping_sub(ONES * 0x20) & !word;
+        let del = word ^ (ONES * 0x7f);
+        let del = del.wrapping_sub(ONES) & !del;
+        if (low | del) & HIGHS != 0
+            && let Some(at) = chunk.iter().position(|byte| is_control(*byte))
+        {
+            return Some(offset + at);
+        }
+        offset += 8;
+    }
+    chunks.remainder().iter().position(|byte| is_control(*byte)).map(|at| offset + at)
+}
+
+const fn is_control(byte: u8) -> bool {
+    (byte < 0x20 && byte != b'\t') || byte == 0x7f
+}
+
+/// Splits a field line (no line end) into name and value by RFC 9112 section 5.1: a token, a colon at once, the
+/// value with white space trimmed. The caller has seen to it that no control byte is in the line.
+pub(super) fn split_field(line: &[u8]) -> Result<(&str, &[u8]), Reject> {
+    let colon = line.iter().position(|byte| !is_tchar(*byte));
+    let (name, rest) = colon.and_then(|at| line.split_at_checked(at)).unwrap_or((line, &[]));
+    let Some((b':', value)) = rest.split_first() else {
+        return Err(match line.first() {
+            Some(b' ' | b'\t') => Reject::bad("H1-06", "a field line starts with white space"),
+            _ => Reject::bad("H1-06", "a field line is not a name, a colon and a value"),
+        });
+    };
+    let name = std::str::from_utf8(name).unwrap_or("");
+    if name.is_empty() {
+        return Err(Reject::bad("H1-06", "a field line has no name"));
+    }
+    Ok((name, trim(value)))
+}
+
+/// `bytes` without SP and HTAB at both ends.
+pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
+    while let Some((b' ' | b'\t', rest)) = bytes.split_first() {
+        bytes = rest;
+    }
+    while let Some((b' ' | b'\t', rest)) = bytes.split_last() {
+        bytes = rest;
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_control_byte_is_found_at_every_offset() {
+        for byte in 0..=255u8 {
+            for offset in 0..20 {
+                let mut line = vec![b'a'; 21];
+                line[3] = b'\t';
+                line[offset] = byte;
+                let expect = ((byte < 0x20 && byte != b'\t') || byte == 0x7f).then_some(offset);
+                assert_eq!(find_control(&line), expect, "byte {byte:#x} at {offset}");
+            }
+        }
+        assert_eq!(find_control(b"\x80\xff\x20\x21\x1f\r\n"), Some(4));
+        assert_eq!(find_control(b"ab\rdefg\n"), Some(2));
+        assert_eq!(find_control(b""), None);
+    }
+
+    #[test]
+    fn a_field_line_is_a_token_a_colon_and_a_trimmed_value() {
+        assert_eq!(split_field(b"X-a:\t b c \t").unwrap(), ("X-a", &b"b c"[..]));
+        assert_eq!(split_field(b"X:").unwrap(), ("X", &b""[..]));
+        assert_eq!(split_field(b"X:a:b").unwrap(), ("X", &b"a:b"[..]));
+        for line in [&b": v"[..], b":", b"name", b"na me: v", b"name : v", b" name: v", b"n\xc3\xa4: v", b""]
+        {
+            assert_eq!(split_field(line).unwrap_err().rule, "H1-06", "{line:?}");
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! The running proxy on real sockets: bytes in, bytes out. One file per subject.
+
+mod support;
+
+#[path = "dataplane/bodies.rs"]
+mod bodies;
+#[path = "dataplane/drain.rs"]
+mod drain;
+#[path = "dataplane/http1.rs"]
+mod http1;
+#[path = "dataplane/http2.rs"]
+mod http2;
+#[path = "dataplane/operators.rs"]
+mod operators;
+#[path = "dataplane/retries.rs"]
+mod retries;
+#[path = "dataplane/swap.rs"]
+mod swap;
+#[path = "dataplane/tls.rs"]
+mod tls;
+#[path = "dataplane/upgrade.rs"]
+mod upgrade;

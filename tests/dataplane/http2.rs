@@ -1,0 +1,189 @@
+//! HTTP/2 towards clients, by hyper's client over clear text with prior knowledge.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{HeaderMap, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+
+use crate::support::TestProxy;
+use crate::support::backend::Backend;
+use crate::support::manifests::{annotated, simple};
+
+type Sender = hyper::client::conn::http2::SendRequest<Full<Bytes>>;
+
+fn block<T>(test: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap().block_on(test)
+}
+
+async fn connect(address: SocketAddr) -> Sender {
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+    tokio::spawn(connection);
+    sender
+}
+
+fn request(method: Method, target: &str, body: &'static str) -> Request<Full<Bytes>> {
+    Request::builder()
+        .method(method)
+        .uri(format!("http://h.test{target}"))
+        .header("cookie", "a=1")
+        .header("cookie", "b=2")
+        .body(Full::new(Bytes::from_static(body.as_bytes())))
+        .unwrap()
+}
+
+async fn read(response: http::Response<hyper::body::Incoming>) -> (StatusCode, HeaderMap, Bytes, Option<HeaderMap>) {
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.unwrap();
+    let trailers = body.trailers().cloned();
+    (parts.status, parts.headers, body.to_bytes(), trailers)
+}
+
+#[test]
+fn many_streams_share_one_connection_and_reach_an_http_1_backend() {
+    let backend = Backend::echo("b");
+    let proxy = TestProxy::start(&simple(backend.address()), &["--workers=1"]);
+    block(async {
+        let sender = connect(proxy.http()).await;
+        let all: Vec<_> = (0..100)
+            .map(|number| {
+                let mut sender = sender.clone();
+                tokio::spawn(async move {
+                    sender.ready().await.unwrap();
+                    let response = sender.send_request(request(Method::GET, &format!("/{number}?x=%2F"), "")).await.unwrap();
+                    (number, read(response).await)
+                })
+            })
+            .collect();
+        for one in all {
+            let (number, (status, headers, body, _)) = one.await.unwrap();
+            assert_eq!(status, StatusCode::OK);
+            assert_eq!(body, format!("GET /{number}?x=%2F HTTP/1.1"));
+            assert_eq!(headers.get("x-backend").unwrap(), "b");
+            assert!(headers.get("connection").is_none() && headers.contains_key("date"));
+        }
+    });
+    let seen = backend.requests();
+    assert_eq!(seen[0].field("host"), Some("h.test"));
+    assert_eq!(seen[0].field("cookie"), Some("a=1; b=2"), "crumbs are joined");
+    assert_eq!(seen[0].field("x-forwarded-proto"), Some("http"));
+}
+
+#[test]
+fn bodies_pass_in_both_directions() {
+    let backend = Backend::echo("b");
+    let proxy = TestProxy::start(&annotated(backend.address(), &[("proxy-body-size", "0")]), &[]);
+    block(async {
+        let mut sender = connect(proxy.http()).await;
+        for size in [1, 1000, 100_000, 3_000_000] {
+            let body = Bytes::from(vec![b'z'; size]);
+            let request = Request::post("http://h.test/").body(Full::new(body.clone())).unwrap();
+            sender.ready().await.unwrap();
+            let (status, _, echoed, _) = read(sender.send_request(request).await.unwrap()).await;
+            assert_eq!(status, StatusCode::OK);
+            assert!(echoed == body, "{size}");
+        }
+    });
+}
+
+#[test]
+fn trailers_of_an_http_1_backend_always_reach_the_client() {
+    let backend = Backend::answering(|_| {
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Sum: 7\r\n\r\n".to_vec()
+    });
+    let proxy = TestProxy::start(&simple(backend.address()), &[]);
+    block(async {
+        let mut sender = connect(proxy.http()).await;
+        let (_, _, body, trailers) = read(sender.send_request(request(Method::GET, "/", "")).await.unwrap()).await;
+        assert_eq!(body, "ok");
+        assert_eq!(trailers.unwrap().get("x-sum").unwrap(), "7");
+    });
+}
+
+#[test]
+fn local_answers_and_head_have_their_shape() {
+    let backend = Backend::echo("b");
+    let proxy = TestProxy::start(&annotated(backend.address(), &[("proxy-body-size", "2")]), &[]);
+    block(async {
+        let mut sender = connect(proxy.http()).await;
+        let unknown = Request::get("http://unknown.test/").body(Full::default()).unwrap();
+        let (status, headers, body, _) = read(sender.send_request(unknown).await.unwrap()).await;
+        assert_eq!((status, body.len()), (StatusCode::NOT_FOUND, 146));
+        assert!(headers.get("server").is_none());
+        sender.ready().await.unwrap();
+        let (status, _, body, _) = read(sender.send_request(request(Method::HEAD, "/", "")).await.unwrap()).await;
+        assert_eq!((status, body.len()), (StatusCode::OK, 0));
+        sender.ready().await.unwrap();
+        let (status, ..) = read(sender.send_request(request(Method::POST, "/", "xyz")).await.unwrap()).await;
+        assert_eq!(status, StatusCode::PAYLOAD_TOO_LARGE);
+        sender.ready().await.unwrap();
+        let (status, ..) = read(sender.send_request(request(Method::POST, "/", "xy")).await.unwrap()).await;
+        assert_eq!(status, StatusCode::OK, "the connection goes on after a refused stream");
+    });
+}
+
+#[test]
+fn grpc_reaches_an_http_2_backend_with_its_trailers_and_local_errors_speak_grpc() {
+    block(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let service = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async move {
+                    assert_eq!(request.headers().get("te").unwrap(), "trailers");
+                    let path = request.uri().path().to_owned();
+                    let sent = request.into_body().collect().await.unwrap().to_bytes();
+                    let mut trailers = HeaderMap::new();
+                    trailers.insert("grpc-status", "0".parse().unwrap());
+                    trailers.insert("grpc-message", path.parse().unwrap());
+                    let body = Full::new(sent).with_trailers(std::future::ready(Some(Ok(trailers))));
+                    let answer = http::Response::builder().header("content-type", "application/grpc").body(body);
+                    Ok::<_, std::convert::Infallible>(answer.unwrap())
+                });
+                tokio::spawn(
+                    hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+                        .serve_connection(TokioIo::new(stream), service),
+                );
+            }
+        });
+        let proxy = TestProxy::start(&annotated(address, &[("backend-protocol", "GRPC")]), &[]);
+        let mut sender = connect(proxy.http()).await;
+        let call = |uri: &str| {
+            Request::post(uri)
+                .header("content-type", "application/grpc")
+                .header("te", "trailers")
+                .body(Full::new(Bytes::from_static(b"\0\0\0\0\x02hi")))
+                .unwrap()
+        };
+        let (status, _, body, trailers) =
+            read(sender.send_request(call("http://h.test/pkg.Service/Method")).await.unwrap()).await;
+        let trailers = trailers.unwrap();
+        assert_eq!((status, &body[..]), (StatusCode::OK, &b"\0\0\0\0\x02hi"[..]));
+        assert_eq!(trailers.get("grpc-status").unwrap(), "0");
+        assert_eq!(trailers.get("grpc-message").unwrap(), "/pkg.Service/Method");
+        sender.ready().await.unwrap();
+        let (status, headers, ..) = read(sender.send_request(call("http://unknown.test/x.Y/Z")).await.unwrap()).await;
+        assert_eq!(status, StatusCode::OK);
+        assert_eq!(headers.get("grpc-status").unwrap(), "12");
+    });
+}
+
+#[test]
+fn a_table_swap_touches_no_stream() {
+    let backend = Backend::echo("b");
+    let proxy = TestProxy::start(&simple(backend.address()), &[]);
+    block(async {
+        let mut sender = connect(proxy.http()).await;
+        for round in 0..20 {
+            sender.ready().await.unwrap();
+            let (status, ..) = read(sender.send_request(request(Method::GET, "/", "")).await.unwrap()).await;
+            assert_eq!(status, StatusCode::OK);
+            let text = annotated(backend.address(), &[("proxy-read-timeout", &format!("{}", 60 + round))]);
+            let swapper = proxy.swapper();
+            swapper.swap(&text);
+        }
+    });
+}

@@ -1,0 +1,194 @@
+//! TLS towards clients: which certificate, which versions, resumption, swap.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
+
+use crate::support::backend::Backend;
+use crate::support::client::{Raw, get};
+use crate::support::manifests::{ingress, service, simple, tls_secret, with_tls};
+use crate::support::{TestProxy, eventually};
+
+#[derive(Debug)]
+struct AnyCertificate;
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+fn config(versions: &[&'static rustls::SupportedProtocolVersion]) -> Arc<ClientConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate))
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+/// What a handshake and one GET showed.
+struct Seen {
+    names: Vec<String>,
+    text: String,
+    resumed: bool,
+}
+
+fn ask(config: &Arc<ClientConfig>, address: SocketAddr, sni: &str, host: &str) -> std::io::Result<Seen> {
+    let mut stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
+    let name = ServerName::try_from(sni.to_owned()).expect("a server name");
+    let mut session = ClientConnection::new(Arc::clone(config), name).expect("a session");
+    let mut tls = rustls::Stream::new(&mut session, &mut stream);
+    tls.write_all(format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    let mut bytes = Vec::new();
+    tls.read_to_end(&mut bytes)?;
+    let certificate = session.peer_certificates().expect("a certificate")[0].clone();
+    Ok(Seen {
+        names: names(&certificate),
+        text: String::from_utf8_lossy(&bytes).into_owned(),
+        resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+    })
+}
+
+fn names(certificate: &CertificateDer<'_>) -> Vec<String> {
+    let (_, parsed) = x509_parser::parse_x509_certificate(certificate).unwrap();
+    let names = parsed.subject_alternative_name().unwrap().unwrap();
+    names.value.general_names.iter().map(|name| name.to_string()).collect()
+}
+
+fn pair(names: &[&str]) -> (String, String) {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    (made.cert.pem(), made.signing_key.serialize_pem())
+}
+
+fn secret(name: &str, names: &[&str]) -> String {
+    let (certificate, key) = pair(names);
+    tls_secret(name, &certificate, &key)
+}
+
+fn world(backend: SocketAddr, secrets: &str) -> String {
+    let host = |name: &str, host: &str| {
+        with_tls(&ingress(name, &[], &[(host, "/", "Prefix", "b")]), host, &format!("{name}-cert"))
+    };
+    host("exact", "a.w.test") + &host("wild", "*.w.test") + &host("broken", "broken.test")
+        + &ingress("plain", &[], &[("plain.test", "/", "Prefix", "b")])
+        + &service("b", &[backend])
+        + secrets
+}
+
+const BROKEN: &str = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: broken-cert, namespace: default}\ntype: kubernetes.io/tls\nstringData: {tls.crt: junk, tls.key: junk}\n";
+
+#[test]
+fn sni_chooses_exact_then_wildcard_then_default() {
+    let backend = Backend::echo("b");
+    let secrets = secret("exact-cert", &["a.w.test"]) + &secret("wild-cert", &["*.w.test"]) + BROKEN;
+    let proxy = TestProxy::start(&world(backend.address(), &secrets), &[]);
+    let config = config(rustls::ALL_VERSIONS);
+    for (sni, expected) in [
+        ("a.w.test", "a.w.test"),
+        ("A.W.test", "a.w.test"),
+        ("b.w.test", "*.w.test"),
+        ("x.y.w.test", "ingress.local"),
+        ("plain.test", "ingress.local"),
+        ("broken.test", "ingress.local"),
+        ("unknown.test", "ingress.local"),
+    ] {
+        let seen = ask(&config, proxy.https(), sni, "a.w.test").unwrap();
+        assert!(seen.names.iter().any(|name| name.contains(expected)), "{sni}: {:?}", seen.names);
+        assert!(seen.text.starts_with("HTTP/1.1 200 "), "{sni}: {}", seen.text);
+        assert!(seen.text.contains("Strict-Transport-Security: max-age=31536000; includeSubDomains"), "{}", seen.text);
+    }
+    assert_eq!(backend.requests()[0].field("x-forwarded-proto"), Some("https"));
+    assert_eq!(backend.requests()[0].field("x-forwarded-port"), Some("443"));
+    let redirect = get(proxy.http(), "a.w.test", "/x/");
+    assert_eq!((redirect.status, redirect.field("location")), (308, Some("https://a.w.test/x")));
+}
+
+#[test]
+fn both_versions_work_and_sessions_resume_on_any_worker() {
+    let backend = Backend::echo("b");
+    let proxy = TestProxy::start(&world(backend.address(), &secret("exact-cert", &["a.w.test"])), &["--workers=2"]);
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let config = config(&[version]);
+        assert!(!ask(&config, proxy.https(), "a.w.test", "a.w.test").unwrap().resumed);
+        let resumed = (0..6).filter(|_| ask(&config, proxy.https(), "a.w.test", "a.w.test").unwrap().resumed).count();
+        assert_eq!(resumed, 6, "{version:?}");
+    }
+}
+
+#[test]
+fn a_renewed_certificate_is_served_and_open_connections_go_on() {
+    let backend = Backend::echo("b");
+    let before = world(backend.address(), &secret("exact-cert", &["a.w.test", "old.test"]));
+    let proxy = TestProxy::start(&before, &[]);
+    let client = config(rustls::ALL_VERSIONS);
+    let mut stream = TcpStream::connect(proxy.https()).unwrap();
+    let name = ServerName::try_from("a.w.test").unwrap();
+    let mut session = ClientConnection::new(Arc::clone(&client), name).unwrap();
+    let mut open = rustls::Stream::new(&mut session, &mut stream);
+    let request = b"GET / HTTP/1.1\r\nHost: a.w.test\r\n\r\n";
+    let mut part = [0; 4096];
+    open.write_all(request).unwrap();
+    assert!(open.read(&mut part).unwrap() > 0);
+    proxy.replace(&world(backend.address(), &secret("exact-cert", &["a.w.test", "new.test"])));
+    eventually("the new certificate", || {
+        let fresh = config(rustls::ALL_VERSIONS);
+        let seen = ask(&fresh, proxy.https(), "a.w.test", "a.w.test").unwrap();
+        seen.names.iter().any(|name| name.contains("new.test"))
+    });
+    open.write_all(request).unwrap();
+    assert!(open.read(&mut part).unwrap() > 0, "the open connection goes on");
+    // A broken renewal keeps the last good pair.
+    let broken = BROKEN.replace("broken-cert", "exact-cert");
+    proxy.replace(&world(backend.address(), &broken));
+    let seen = ask(&config(rustls::ALL_VERSIONS), proxy.https(), "a.w.test", "a.w.test").unwrap();
+    assert!(seen.names.iter().any(|name| name.contains("new.test")), "{:?}", seen.names);
+}
+
+#[test]
+fn clear_http_on_the_tls_port_gets_nginx_s_400() {
+    let backend = Backend::echo("b");
+    let proxy = TestProxy::start(&simple(backend.address()), &[]);
+    let mut raw = Raw::connect(proxy.https());
+    raw.send("GET / HTTP/1.1\r\nHost: h.test\r\n\r\n");
+    let answer = raw.answer();
+    assert_eq!(answer.status, 400);
+    assert!(answer.text().contains("The plain HTTP request was sent to HTTPS port"));
+}
