@@ -1,7 +1,12 @@
-//! Narthex: Kubernetes Ingress controller and layer 7/4 reverse proxy. (Bird's-eye map: ARCHITECTURE.md.)
+//! Narthex: Kubernetes Ingress controller and layer 7/4 reverse proxy. ARCHITECTURE.md has the bird's-eye map.
+//!
+//! Features stand on the `pub mod` lines below and nowhere else: each names a ring, and a ring builds without those
+//! outside it.
 
 // ring 1: pure core. No runtime, no I/O, no clock, no randomness.
+pub mod compile;
 pub mod diagnostic;
+pub mod inquiry;
 pub mod model;
 pub mod pattern;
 pub mod policy;
@@ -10,28 +15,46 @@ pub mod request;
 pub mod route;
 pub mod wire;
 
-pub mod compile {
-    //! interim
-    pub mod options;
-    pub use options::{Options, PathSemantics};
-}
-
-// control plane
-#[cfg(feature = "controller")]
-pub mod config;
-#[cfg(feature = "controller")]
-pub mod standalone;
-
-// ring 1 to 2: Kubernetes objects to the model
+// from Kubernetes objects to the model, and JSON of what we say about them; no I/O either
 #[cfg(feature = "manifest")]
 pub mod manifest;
+#[cfg(feature = "manifest")]
+pub mod report;
 
 // seam: where the planes meet
 #[cfg(feature = "seam")]
 pub mod cert;
+#[cfg(feature = "seam")]
+pub mod snapshot;
+
+// used by both planes, knows neither
+#[cfg(feature = "telemetry")]
+pub mod drain;
+#[cfg(feature = "telemetry")]
+pub mod limit;
+#[cfg(feature = "telemetry")]
+pub mod telemetry;
 
 // ring 2a: data plane
+#[cfg(feature = "proxy")]
+pub mod listener;
+#[cfg(feature = "proxy")]
+pub mod message;
 #[cfg(feature = "proxy")]
 pub mod proxy;
 #[cfg(feature = "proxy")]
 pub mod upstream;
+
+// ring 2b: control plane
+#[cfg(feature = "controller")]
+pub mod cli;
+#[cfg(feature = "controller")]
+pub mod config;
+#[cfg(feature = "controller")]
+pub mod control;
+#[cfg(feature = "controller")]
+pub mod standalone;
+
+// everything
+#[cfg(all(feature = "controller", feature = "proxy"))]
+pub mod app;

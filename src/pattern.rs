@@ -29,6 +29,8 @@ pub const MAX_INPUT: usize = 8 * 1024;
 const MAX_NEST: usize = 50;
 /// Bytes of one compiled pattern.
 const MAX_COMPILED: usize = 1024 * 1024;
+/// Bytes of all patterns of one automaton (`D.2`).
+const MAX_SET: usize = 256 * 1024 * 1024;
 /// Steps of the backtracking engine in one search.
 const MAX_STEPS: usize = 20_000;
 
@@ -151,7 +153,9 @@ impl Pattern {
                 if !slots.is_match() {
                     return Ok(None);
                 }
-                (0..slots.group_len()).map(|i| slots.get_group(i).map(|span| (span.start, span.end))).collect()
+                (0..slots.group_len())
+                    .map(|i| slots.get_group(i).map(|span| (span.start, span.end)))
+                    .collect()
             }
             Active::Backtrack(regex) => {
                 let Some(groups) = regex.captures(input).map_err(|_| StepLimit)? else { return Ok(None) };
@@ -183,9 +187,8 @@ impl Pattern {
         if !(self.translated.dollar && input.last() == Some(&b'\n')) {
             return Ok(Active::Linear(regex));
         }
-        let exact = self
-            .newline
-            .get_or_init(|| backtracking(&self.translated.exact, self.case).ok().map(Box::new));
+        let exact =
+            self.newline.get_or_init(|| backtracking(&self.translated.exact, self.case).ok().map(Box::new));
         exact.as_deref().map(Active::Backtrack).ok_or(StepLimit)
     }
 }
@@ -203,7 +206,7 @@ fn syntax_config(case: Case) -> syntax::Config {
 fn linear(patterns: &[&str], case: Case) -> Result<meta::Regex, PatternError> {
     let config = meta::Config::new()
         .utf8_empty(false)
-        .nfa_size_limit(Some(MAX_COMPILED.saturating_mul(patterns.len())))
+        .nfa_size_limit(Some(MAX_COMPILED.saturating_mul(patterns.len()).min(MAX_SET)))
         .onepass_size_limit(Some(MAX_COMPILED));
     meta::Builder::new().configure(config).syntax(syntax_config(case)).build_many(patterns).map_err(|error| {
         if error.size_limit().is_some() {

@@ -2,40 +2,41 @@
 //! that these tests need no feature. Only what the tests write is read.
 
 #![allow(dead_code, reason = "every test takes what it needs")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a broken fixture fails the test")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use narthex::compile::{Inputs, Options};
 use narthex::model::{
-    Backend, CertCatalog, CertInfo, ConfigMap, Endpoint, EndpointSlice, Ingress, IngressClass, Meta, ObjectKey, PathRule,
-    PathType, PortRef, Protocol, Rule, Service, ServicePort, ServiceRef, ServiceType, SlicePort, TargetPort, Timestamp,
-    TlsBlock, World,
+    Backend, CertCatalog, CertInfo, ConfigMap, Endpoint, EndpointSlice, Ingress, IngressClass, Meta,
+    ObjectKey, PathRule, PathType, PortRef, Protocol, Rule, Service, ServicePort, ServiceRef, ServiceType,
+    SlicePort, TargetPort, Timestamp, TlsBlock, World,
 };
 use serde_json::Value;
 
 /// A world with its certificates and flags.
 #[derive(Debug, Clone, Default)]
-pub struct Scene {
-    pub world: World,
-    pub certificates: CertCatalog,
-    pub options: Options,
+pub(crate) struct Scene {
+    pub(crate) world: World,
+    pub(crate) certificates: CertCatalog,
+    pub(crate) options: Options,
 }
 
 impl Scene {
-    pub fn inputs(&self) -> Inputs<'_> {
+    pub(crate) fn inputs(&self) -> Inputs<'_> {
         Inputs { world: &self.world, certificates: &self.certificates, options: &self.options }
     }
 
     /// Adds every object of a YAML stream.
-    pub fn add_yaml(&mut self, yaml: &str) {
+    pub(crate) fn add_yaml(&mut self, yaml: &str) {
         for document in yaml.split("\n---\n").filter(|text| !text.trim().is_empty()) {
             let value: Value = serde_saphyr::from_str(document).expect("test manifests are YAML");
             self.add(&value);
         }
     }
 
-    pub fn add(&mut self, object: &Value) {
+    pub(crate) fn add(&mut self, object: &Value) {
         let meta = meta(&object["metadata"]);
         let key = meta.key.clone();
         match text(&object["kind"]).as_str() {
@@ -67,7 +68,7 @@ impl Scene {
     }
 
     /// A Service with ready endpoints on port 8080, one Service port for each of `ports`.
-    pub fn add_service(&mut self, key: &ObjectKey, ports: &[PortRef], endpoints: usize) {
+    pub(crate) fn add_service(&mut self, key: &ObjectKey, ports: &[PortRef], endpoints: usize) {
         let number = |index: usize| u16::try_from(index).unwrap();
         let single = ports.len() == 1;
         let mut service_ports = Vec::new();
@@ -99,7 +100,10 @@ impl Scene {
             traffic_distribution: String::new(),
         };
         // A stable address per Service, so that dumps can be compared.
-        let tail = key.to_string().bytes().fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
+        let tail = key
+            .to_string()
+            .bytes()
+            .fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
         let [_, _, high, low] = tail.to_be_bytes();
         let endpoints = (0..endpoints).map(|index| Endpoint {
             addresses: vec![[10, high, low, u8::try_from(index + 1).unwrap()].into()],
@@ -121,19 +125,22 @@ impl Scene {
     }
 
     /// A Service with one endpoint for every backend that an Ingress names and that is not there yet.
-    pub fn add_missing_services(&mut self) {
+    pub(crate) fn add_missing_services(&mut self) {
         let mut wanted: BTreeMap<ObjectKey, Vec<PortRef>> = BTreeMap::new();
         for ingress in self.world.ingresses.values() {
             let namespace = &ingress.meta.key.namespace;
-            let paths = ingress.rules.iter().flat_map(|rule| rule.paths.iter().flatten()).map(|path| &path.backend);
+            let paths =
+                ingress.rules.iter().flat_map(|rule| rule.paths.iter().flatten()).map(|path| &path.backend);
             for backend in paths.chain(&ingress.default_backend) {
                 let Backend::Service(service) = backend else { continue };
-                let ports = wanted.entry(ObjectKey::new(namespace.clone(), service.name.as_str())).or_default();
+                let ports =
+                    wanted.entry(ObjectKey::new(namespace.clone(), service.name.as_str())).or_default();
                 if !ports.contains(&service.port) {
                     ports.push(service.port.clone());
                 }
             }
-            let fallback = ingress.meta.annotations.iter().find(|(name, _)| name.ends_with("/default-backend"));
+            let fallback =
+                ingress.meta.annotations.iter().find(|(name, _)| name.ends_with("/default-backend"));
             if let Some((_, service)) = fallback {
                 wanted.entry(ObjectKey::new(namespace.clone(), service.as_str())).or_default();
             }
@@ -149,7 +156,7 @@ impl Scene {
     }
 }
 
-pub fn certificate(common_name: &str, names: &[String]) -> CertInfo {
+pub(crate) fn certificate(common_name: &str, names: &[String]) -> CertInfo {
     CertInfo {
         id: [0; 32],
         names: if names.is_empty() { vec![common_name.to_owned()] } else { names.to_vec() },
@@ -163,7 +170,7 @@ pub fn certificate(common_name: &str, names: &[String]) -> CertInfo {
     }
 }
 
-pub fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),
@@ -171,11 +178,11 @@ pub fn text(value: &Value) -> String {
     }
 }
 
-pub fn list(value: &Value) -> Vec<String> {
+pub(crate) fn list(value: &Value) -> Vec<String> {
     value.as_array().into_iter().flatten().map(text).collect()
 }
 
-pub fn strings(value: &Value) -> BTreeMap<String, String> {
+pub(crate) fn strings(value: &Value) -> BTreeMap<String, String> {
     value.as_object().into_iter().flatten().map(|(key, value)| (key.clone(), text(value))).collect()
 }
 
@@ -260,7 +267,11 @@ fn service(meta: Meta, spec: &Value) -> Service {
     let external_name = text(&spec["externalName"]);
     Service {
         meta,
-        service_type: if external_name.is_empty() { ServiceType::ClusterIp } else { ServiceType::ExternalName },
+        service_type: if external_name.is_empty() {
+            ServiceType::ClusterIp
+        } else {
+            ServiceType::ExternalName
+        },
         cluster_ip: text(&spec["clusterIP"]).parse().ok(),
         headless: text(&spec["clusterIP"]) == "None",
         external_name,
