@@ -60,7 +60,7 @@ fn run(case: &Value, ours: &Ours) -> (usize, Vec<String>) {
         let mut failures = Vec::new();
         for (index, request) in requests.iter().enumerate() {
             let own = ours.get(&(name.to_owned(), index));
-            let expect = own.unwrap_or(&request["expect"]);
+            let expect = own.unwrap_or_else(|| &request["expect"]);
             // nginx kept its old configuration there; ours has an answer, and golden tests say which.
             let any_answer = case["config_valid"] == false && own.is_none();
             let request = &request["request"];
