@@ -37,7 +37,7 @@ pub(super) fn run(
     err: &mut dyn Write,
 ) -> io::Result<u8> {
     // Nothing is watched; the source only completes the configuration.
-    let config = Config::resolve(Source::Demo, args.flags, given, Environment::default());
+    let config = Config::resolve(Source::Demo(None), args.flags, given, Environment::default());
     let offline = config.and_then(|config| compile_paths(&args.paths, &config, Differences::Tell));
     let offline = match offline {
         Ok(offline) => offline,

@@ -57,7 +57,7 @@ pub(super) fn run(
     if let Some(url) = args.admin {
         return ask(&url, &inquiry, args.output, out, err);
     }
-    let config = Config::resolve(Source::Demo, args.flags, given, Environment::default());
+    let config = Config::resolve(Source::Demo(None), args.flags, given, Environment::default());
     let offline = match config.and_then(|config| compile_paths(&args.manifests, &config, Differences::Skip)) {
         Ok(offline) => offline,
         Err(reason) => {

@@ -38,7 +38,7 @@ fn no_flag_at_all_gives_the_documented_defaults() {
     assert!(config.metrics.enabled && config.metrics.per_host);
     assert_eq!((config.workers, config.dns.len(), config.webhook, config.passthrough), (None, 0, None, None));
     assert_eq!(config.notices, []);
-    assert_eq!(Config::without_flags(Source::Demo).unwrap().options, config.options);
+    assert_eq!(Config::without_flags(Source::Demo(None)).unwrap().options, config.options);
 }
 
 #[test]
