@@ -1,11 +1,14 @@
 //! The process around the proxy: logging, signals, exit code.
 
+use std::error::Error;
+use std::io::Write;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Running, StartError, start};
-use crate::config::{Config, LogFormat, Notice};
+use crate::config::{Config, LogFormat, Notice, Source};
+use crate::demo;
 use crate::drain::DrainPlan;
 use crate::telemetry::logging::{self, LoggingConfig};
 use crate::telemetry::writer::Destination;
@@ -38,10 +41,25 @@ pub fn run(config: Config) -> u8 {
         Ok(runtime) => runtime,
         Err(source) => return failed(&StartError::Thread { what: "the main runtime", source }),
     };
+    let (config, demo) = match config.source {
+        Source::Demo(_) => match demo::prepare(config) {
+            Ok((config, demo)) => (config, Some(demo)),
+            Err(error) => {
+                say(&format!("error: {}", with_causes(&error)));
+                return 1;
+            }
+        },
+        Source::Directory(_) => (config, None),
+    };
     let running = match start(config) {
         Ok(running) => running,
         Err(error) => return failed(&error),
     };
+    if let Some(demo) = &demo {
+        let introduction = demo.introduction(running.http(), running.https(), running.admin());
+        // Nobody reads it when stdout is closed.
+        let _closed = std::io::stdout().write_all(introduction.as_bytes());
+    }
     tracing::info!(http = %running.http(), https = %running.https(), admin = %running.admin(), "serving");
     runtime.block_on(until_stopped(running));
     std::thread::sleep(post_grace);
@@ -53,9 +71,19 @@ fn failed(error: &StartError) -> u8 {
     error.exit_code()
 }
 
+/// An error and what caused it, in one line.
+fn with_causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(&format!(": {error}"));
+        cause = error.source();
+    }
+    text
+}
+
 /// To stderr, also when logging does not work.
 fn say(text: &str) {
-    use std::io::Write;
     // Nobody is left to tell when stderr is closed.
     let _closed = writeln!(std::io::stderr(), "{text}");
 }
