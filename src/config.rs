@@ -276,6 +276,7 @@ impl Config {
             path_semantics: objects.path_semantics,
             http_port: http.port(),
             https_port: https.port(),
+            trust_forwarded_any: operation.compat_trust_forwarded == TrustForwarded::Any,
             allow_upstream: objects.allow_upstream_cidr.unwrap_or_else(loopback),
             own_addresses: [http, https, admin]
                 .into_iter()

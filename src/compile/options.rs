@@ -47,6 +47,8 @@ pub struct Options {
     pub http_port: u16,
     /// See above.
     pub https_port: u16,
+    /// `--compat-trust-forwarded=any`: forwarded fields count from any peer.
+    pub trust_forwarded_any: bool,
     /// `--allow-upstream-cidr`: address ranges that endpoints may lie in although they are refused by default.
     pub allow_upstream: Vec<ipnet::IpNet>,
     /// Addresses that no endpoint may have: our own listeners (`B-18`).
@@ -72,6 +74,7 @@ impl Default for Options {
             path_semantics: PathSemantics::Nginx,
             http_port: 80,
             https_port: 443,
+            trust_forwarded_any: false,
             allow_upstream: Vec::new(),
             own_addresses: Vec::new(),
         }

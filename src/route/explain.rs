@@ -81,7 +81,7 @@ pub fn explain(table: &Table, endpoints: &EndpointMap, view: &RequestView<'_>) -
     let (server, location, outcome) = match &decision {
         Decision::Reply { server, location, reply } => (*server, *location, replied(reply)),
         Decision::Forward(forward) => {
-            let refused = access(table, forward.location, view);
+            let refused = access(forward.location, view);
             steps.step("client address", || {
                 let verdict = if refused.is_some() { "refused" } else { "admitted" };
                 format!("{} is {verdict}", view.forwarded.client)
