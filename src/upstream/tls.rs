@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use rustls::client::WebPkiServerVerifier;
@@ -19,6 +20,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 use super::Protocol;
 use crate::policy::backend_tls::BackendTls;
+
+/// A configuration that nobody asked for in this time is forgotten; longer than connections idle.
+const UNUSED: Duration = Duration::from_secs(3600);
 
 /// The parts of `proxy-ssl-secret` that a client uses, PEM as in the Secret. Shared by pointer: a changed Secret is
 /// another value.
@@ -92,6 +96,7 @@ struct Key {
 struct Entry {
     material: Option<Arc<TlsMaterial>>,
     tls: Rc<ClientTls>,
+    used: Instant,
 }
 
 /// The configurations of one worker.
@@ -140,6 +145,7 @@ impl TlsCache {
         if let Some(entry) = self.entries.borrow_mut().get_mut(&key)
             && entry.follows(material)
         {
+            entry.used = Instant::now();
             return Ok(Rc::clone(&entry.tls));
         }
         let config = self.config(policy, material.map(Arc::as_ref), protocol)?;
@@ -152,14 +158,15 @@ impl TlsCache {
         let id = self.next_id.get();
         self.next_id.set(id.wrapping_add(1));
         let tls = Rc::new(ClientTls { id, config, server_name });
-        let entry = Entry { material: material.cloned(), tls: Rc::clone(&tls) };
+        let entry = Entry { material: material.cloned(), tls: Rc::clone(&tls), used: Instant::now() };
         self.entries.borrow_mut().insert(key, entry);
         Ok(tls)
     }
 
-    /// Forgets configurations that no connection and no caller holds.
-    pub fn sweep(&self) {
-        self.entries.borrow_mut().retain(|_, entry| Rc::strong_count(&entry.tls) > 1);
+    /// Forgets configurations that nobody asked for lately. Not sooner: pooled connections and session tickets hang
+    /// on them.
+    pub fn sweep(&self, now: Instant) {
+        self.entries.borrow_mut().retain(|_, entry| now.saturating_duration_since(entry.used) < UNUSED);
     }
 
     fn config(
@@ -230,9 +237,8 @@ fn pair(
     certificate: &[u8],
     key: &[u8],
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate)
-        .collect::<Result<_, _>>()
-        .map_err(|_| TlsError::Pair)?;
+    let chain: Vec<_> =
+        CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>().map_err(|_| TlsError::Pair)?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::Pair)?;
     if chain.is_empty() { Err(TlsError::Pair) } else { Ok((chain, key)) }
 }
