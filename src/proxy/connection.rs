@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::message::{Request, ResponseBody};
+use crate::message::{Request, ResponseBody};
 use super::prefixed::Prefixed;
 use super::worker::Worker;
 use super::{http1, http2, respond, service};
@@ -172,7 +172,7 @@ async fn tls(worker: Rc<Worker>, mut stream: Prefixed<TcpStream>, mut facts: Con
         return plain_http_on_tls(&mut stream).await;
     }
     let handshake = worker.metrics.hold(Gauge::TlsHandshakes);
-    let accepting = tokio_rustls::TlsAcceptor::from(std::sync::Arc::clone(&worker.shared.tls)).accept(stream);
+    let accepting = tokio_rustls::TlsAcceptor::from(std::sync::Arc::clone(&worker.tls)).accept(stream);
     let stream = match timeout(HANDSHAKE, accepting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
@@ -266,7 +266,7 @@ where
     http1::serve(stream, ahead, &options, handler, async move { drained.draining().await }, rejected).await;
 }
 
-type Answer = Pin<Box<dyn Future<Output = super::message::Response>>>;
+type Answer = Pin<Box<dyn Future<Output = crate::message::Response>>>;
 
 fn handler(worker: Rc<Worker>, facts: Rc<ConnectionFacts>) -> impl Fn(Request) -> Answer + 'static {
     // Boxed: one allocation per request buys a small connection future (`performance.md` section 3).

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use super::connection::ConnectionFacts;
-use super::message::Meter;
+use crate::message::Meter;
 use super::worker::Worker;
 use crate::reply::{LocalReply, RedirectCause};
 use crate::route::{Backend, Location, Server};

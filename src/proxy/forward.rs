@@ -9,7 +9,7 @@ use http_body::Body;
 
 use super::body;
 use super::exchange::Exchange;
-use super::message::{BodyError, DownstreamStream, RequestBody, Response, ResponseBody};
+use crate::message::{BodyError, DownstreamStream, RequestBody, Response, ResponseBody};
 use super::tunnel;
 use crate::policy::backend_protocol::{BackendProtocol, HttpVersion};
 use crate::policy::global::Globals;

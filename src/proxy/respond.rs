@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::message::{Response, ResponseBody};
+use crate::message::{Response, ResponseBody};
 use crate::reply::LocalReply;
 use crate::wire::encode::reason_phrase;
 use crate::wire::{Fields, ResponseHead, Version};

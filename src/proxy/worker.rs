@@ -12,22 +12,12 @@ use bytes::Bytes;
 use super::connection::ConnectionFacts;
 use super::http1::{self, Rejection};
 use super::http2::Http2Options;
-use super::message::ResponseBody;
+use crate::message::ResponseBody;
 use crate::drain::DrainWatcher;
-use crate::limit::Connections;
 use crate::snapshot::Reader;
 use crate::telemetry::metrics::Gauge;
 use crate::telemetry::{LocalReason, LogLane, NoFields, Record, RequestLine, RouteLabels, WorkerMetrics};
 use crate::upstream::{Rng, Upstreams};
-
-/// What every worker of a process shares: fixed at start.
-#[derive(Debug, Clone)]
-pub struct Shared {
-    /// TLS configuration of the https listeners.
-    pub tls: Arc<rustls::ServerConfig>,
-    /// How many connections there may be.
-    pub connections: Connections,
-}
 
 /// One worker.
 pub struct Worker {
@@ -41,8 +31,8 @@ pub struct Worker {
     pub log: LogLane,
     /// Phase of the process.
     pub drain: DrainWatcher,
-    /// Shared by all workers.
-    pub shared: Shared,
+    /// TLS configuration of the https listeners.
+    pub tls: Arc<rustls::ServerConfig>,
     /// Source of chance: request ids, canary rolls.
     pub rng: Rng,
     /// Number of this worker, from 0.

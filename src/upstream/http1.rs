@@ -21,7 +21,7 @@ use super::times::UpstreamTimes;
 use super::{Answer, Content, Failed, UpstreamError, UpstreamRequest};
 use crate::policy::backend_protocol::HttpVersion;
 use crate::policy::timeout::Timeouts;
-use crate::proxy::message::{RequestBody, ResponseBody};
+use crate::message::{RequestBody, ResponseBody};
 use crate::wire::response::{MAX_INTERIM, MAX_INTERIM_BYTES};
 use crate::wire::{
     BodyDecoder, ChunkLimits, Framing, Leniency, Parse, ParsedResponse, Reject, ResponseContext, ResponseLimits,
@@ -203,7 +203,7 @@ impl Exchange {
     }
 
     /// Writes what can be written.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<Progress, crate::proxy::message::BodyError> {
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<Progress, crate::message::BodyError> {
         let before = self.sender.written();
         let progress = self.sender.poll(cx, &mut self.connection.stream);
         let moved = self.sender.written().saturating_sub(before);

@@ -23,7 +23,7 @@ use super::times::UpstreamTimes;
 use super::{Answer, Content, Failed, UpstreamError, UpstreamRequest};
 use crate::policy::global::UpstreamKeepalive;
 use crate::policy::timeout::Timeouts;
-use crate::proxy::message::{RequestBody, ResponseBody};
+use crate::message::{RequestBody, ResponseBody};
 
 mod convert;
 mod pump;
