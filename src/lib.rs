@@ -35,12 +35,6 @@ pub mod limit;
 #[cfg(feature = "telemetry")]
 pub mod telemetry;
 
-// process-wide: ending, bounds
-#[cfg(any(feature = "controller", feature = "proxy"))]
-pub mod drain;
-#[cfg(any(feature = "controller", feature = "proxy"))]
-pub mod limit;
-
 // ring 2a: data plane
 #[cfg(feature = "proxy")]
 pub mod listener;
