@@ -151,7 +151,9 @@ impl Pattern {
                 if !slots.is_match() {
                     return Ok(None);
                 }
-                (0..slots.group_len()).map(|i| slots.get_group(i).map(|span| (span.start, span.end))).collect()
+                (0..slots.group_len())
+                    .map(|i| slots.get_group(i).map(|span| (span.start, span.end)))
+                    .collect()
             }
             Active::Backtrack(regex) => {
                 let Some(groups) = regex.captures(input).map_err(|_| StepLimit)? else { return Ok(None) };
@@ -183,9 +185,8 @@ impl Pattern {
         if !(self.translated.dollar && input.last() == Some(&b'\n')) {
             return Ok(Active::Linear(regex));
         }
-        let exact = self
-            .newline
-            .get_or_init(|| backtracking(&self.translated.exact, self.case).ok().map(Box::new));
+        let exact =
+            self.newline.get_or_init(|| backtracking(&self.translated.exact, self.case).ok().map(Box::new));
         exact.as_deref().map(Active::Backtrack).ok_or(StepLimit)
     }
 }

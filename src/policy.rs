@@ -27,6 +27,7 @@ pub mod hsts;
 pub mod ip_access;
 pub mod load_balance;
 pub mod log;
+pub mod pending;
 pub mod redirect;
 pub mod request_headers;
 pub mod response_headers;
@@ -84,6 +85,53 @@ pub struct RoutePolicies {
     /// Set when a protective annotation cannot be honoured: the route answers 503 (`LocalReply::Denied`). The code of
     /// the diagnostic that says why.
     pub denied: Option<&'static str>,
+}
+
+impl RoutePolicies {
+    /// What a location without annotations does: the ConfigMap's values.
+    pub fn defaults(globals: &global::Globals) -> Self {
+        Self {
+            redirect: None,
+            redirect_style: redirect::RedirectStyle {
+                relative: globals.relative_redirects,
+                with_port: globals.use_port_in_redirects,
+            },
+            rewrite: None,
+            use_regex: false,
+            ssl_redirect: ssl_redirect::SslRedirect {
+                on: globals.ssl_redirect,
+                force: globals.force_ssl_redirect,
+                preserve_trailing_slash: globals.preserve_trailing_slash,
+            },
+            ip_access: ip_access::IpAccess::global(globals),
+            upstream_vhost: None,
+            forwarded_prefix: None,
+            connection_header: None,
+            timeout: timeout::Timeouts {
+                connect: globals.proxy_connect_timeout,
+                send: globals.proxy_send_timeout,
+                read: globals.proxy_read_timeout,
+            },
+            retry: retry::Retry {
+                on: globals.proxy_next_upstream,
+                tries: globals.proxy_next_upstream_tries,
+                timeout: globals.proxy_next_upstream_timeout,
+                non_idempotent: globals.retry_non_idempotent,
+            },
+            body: body::BodyLimits { max: globals.proxy_body_size, memory: globals.client_body_buffer_size },
+            buffering: buffering::Buffering::global(globals),
+            errors: custom_errors::CustomErrors {
+                codes: Arc::clone(&globals.custom_http_errors),
+                intercept: !globals.disable_proxy_intercept_errors,
+            },
+            default_backend: None,
+            protocol: backend_protocol::BackendProtocol::Http,
+            backend_tls: backend_tls::BackendTls::default(),
+            http_version: globals.proxy_http_version,
+            access_log: true,
+            denied: None,
+        }
+    }
 }
 
 /// Server scope: the first Ingress of a host with a value wins.

@@ -100,10 +100,14 @@ impl LocalReply {
     /// Status sent (499 only logged).
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::BadRequest { status, .. } | Self::Redirect { status, .. } | Self::BadBody { status } => *status,
+            Self::BadRequest { status, .. } | Self::Redirect { status, .. } | Self::BadBody { status } => {
+                *status
+            }
             Self::Healthz | Self::StubStatus => StatusCode::OK,
             Self::NoRoute => StatusCode::NOT_FOUND,
-            Self::NoEndpoints | Self::Denied { .. } | Self::Overloaded { .. } => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoEndpoints | Self::Denied { .. } | Self::Overloaded { .. } => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::Forbidden { .. } => StatusCode::FORBIDDEN,
             Self::RewriteFailed { .. } | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,

@@ -287,7 +287,8 @@ impl Scanner<'_> {
             }
             return Err(syntax("a comment is not closed"));
         }
-        for (start, hard) in [(":", false), ("=", true), ("!", true), ("<=", true), ("<!", true), (">", true)] {
+        for (start, hard) in [(":", false), ("=", true), ("!", true), ("<=", true), ("<!", true), (">", true)]
+        {
             if self.eat(start.as_bytes()) {
                 self.out.backtracks |= hard;
                 self.emit("(?");
@@ -351,7 +352,9 @@ impl Scanner<'_> {
         while let Some(byte) = self.next() {
             match byte {
                 _ if byte == end && !name.is_empty() => return Ok(name),
-                b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' if name.len() < 32 => name.push(char::from(byte)),
+                b'_' | b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' if name.len() < 32 => {
+                    name.push(char::from(byte))
+                }
                 _ => break,
             }
         }
@@ -396,10 +399,12 @@ impl Scanner<'_> {
                 self.out.backtracks = true;
                 self.assertion(r"\K");
             }
-            b'Q' => while !self.eat(br"\E") {
-                let Some(byte) = self.next() else { break };
-                self.literal(byte);
-            },
+            b'Q' => {
+                while !self.eat(br"\E") {
+                    let Some(byte) = self.next() else { break };
+                    self.literal(byte);
+                }
+            }
             b'E' => {}
             b'1'..=b'9' => return self.numbered(byte),
             b'k' => {
@@ -618,6 +623,6 @@ impl Scanner<'_> {
 }
 
 const POSIX: [&str; 14] = [
-    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space", "upper", "word",
-    "xdigit",
+    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space",
+    "upper", "word", "xdigit",
 ];

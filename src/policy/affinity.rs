@@ -50,8 +50,10 @@ impl Affinity {
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let on = reader.word(&AFFINITY, &[("cookie", ())]).ok();
         let mode = reader.word(&MODE, &[("balanced", Mode::Balanced), ("persistent", Mode::Persistent)]);
-        let canary = reader
-            .word(&CANARY_BEHAVIOR, &[("sticky", CanaryBehavior::Sticky), ("legacy", CanaryBehavior::Legacy)]);
+        let canary = reader.word(
+            &CANARY_BEHAVIOR,
+            &[("sticky", CanaryBehavior::Sticky), ("legacy", CanaryBehavior::Legacy)],
+        );
         on.map(|()| Self { mode: mode.or_default(), canary: canary.or_default() })
     }
 }
@@ -77,7 +79,11 @@ mod tests {
     fn modes_are_read_and_bad_ones_fall_back() {
         let persistent = Affinity { mode: Mode::Persistent, canary: CanaryBehavior::Legacy };
         check(
-            &[("affinity", "cookie"), ("affinity-mode", "persistent"), ("affinity-canary-behavior", "legacy")],
+            &[
+                ("affinity", "cookie"),
+                ("affinity-mode", "persistent"),
+                ("affinity-canary-behavior", "legacy"),
+            ],
             Some(persistent),
         );
         check(&[("affinity", "cookie"), ("affinity-mode", "sometimes")], Some(Affinity::default()));

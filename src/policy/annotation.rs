@@ -210,6 +210,11 @@ impl<'i> Reader<'i> {
         self.ingress
     }
 
+    /// Prefix of the names, without the slash.
+    pub fn prefix(&self) -> &'i str {
+        self.prefix
+    }
+
     /// The findings so far, and the code of the finding that shuts the routes.
     pub fn finish(self) -> (Vec<Diagnostic>, Option<&'static str>) {
         (self.diagnostics, self.denied)
@@ -234,8 +239,19 @@ impl<'i> Reader<'i> {
         reason: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        let full = format!("{}/{name}", self.prefix);
-        let value = self.ingress.meta.annotations.get(&full).map(|value| shorten(value)).unwrap_or_default();
+        self.report_full(&format!("{}/{name}", self.prefix), severity, code, reason, hint);
+    }
+
+    /// As [`Reader::report`] for an annotation named with its prefix.
+    pub fn report_full(
+        &mut self,
+        full: &str,
+        severity: Severity,
+        code: &'static str,
+        reason: impl Into<String>,
+        hint: impl Into<String>,
+    ) {
+        let value = self.ingress.meta.annotations.get(full).map(|value| shorten(value)).unwrap_or_default();
         self.diagnostics.push(Diagnostic {
             object: ObjectRef { kind: Kind::Ingress, key: self.ingress.meta.key.clone() },
             code,
@@ -264,15 +280,26 @@ impl<'i> Reader<'i> {
 
     /// Reads through `parse`; faults become diagnostics, and shut the routes where the spec says so.
     pub fn read<T>(&mut self, spec: &Spec, parse: impl FnOnce(&str) -> Result<T, String>) -> Value<T> {
-        let Some((name, raw)) = self.raw(spec) else { return Value::Absent };
-        let result = checked(raw, Lines::One).and_then(|text| parse(&text));
-        self.settle(spec, name, result)
+        self.read_as(spec, Lines::One, parse)
     }
 
     /// As [`Reader::read`] for texts that may have several lines.
     pub fn read_lines<T>(&mut self, spec: &Spec, parse: impl FnOnce(&str) -> Result<T, String>) -> Value<T> {
+        self.read_as(spec, Lines::Many, parse)
+    }
+
+    /// An empty value counts as absent, except where that would leave something unprotected.
+    fn read_as<T>(
+        &mut self,
+        spec: &Spec,
+        lines: Lines,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Value<T> {
         let Some((name, raw)) = self.raw(spec) else { return Value::Absent };
-        let result = checked(raw, Lines::Many).and_then(|text| parse(&text));
+        if raw.trim_matches([' ', '\t', '\n']).is_empty() && spec.on_invalid == OnInvalid::UseDefault {
+            return Value::Absent;
+        }
+        let result = checked(raw, lines).and_then(|text| parse(&text));
         self.settle(spec, name, result)
     }
 
@@ -358,7 +385,9 @@ impl<'i> Reader<'i> {
                 return Err("is no reference to an object: write name or namespace/name".into());
             }
             if namespace != &**own && !cross {
-                return Err("names another namespace, which allow-cross-namespace-resources does not permit".into());
+                return Err(
+                    "names another namespace, which allow-cross-namespace-resources does not permit".into()
+                );
             }
             Ok(ObjectKey::new(namespace, name))
         })
@@ -378,7 +407,9 @@ fn checked(raw: &str, lines: Lines) -> Result<String, String> {
         return Err(format!("is longer than {MAX_VALUE} bytes"));
     }
     let raw = raw.strip_suffix('\n').unwrap_or(raw);
-    let bad = |byte: &u8| (*byte < 0x20 && *byte != b'\t' && !(*byte == b'\n' && lines == Lines::Many)) || *byte == 0x7f;
+    let bad = |byte: &u8| {
+        (*byte < 0x20 && *byte != b'\t' && !(*byte == b'\n' && lines == Lines::Many)) || *byte == 0x7f
+    };
     if let Some(byte) = raw.bytes().find(bad) {
         return Err(format!("holds the control character 0x{byte:02X}"));
     }

@@ -23,7 +23,9 @@ pub fn read(reader: &mut Reader<'_>) -> Option<Arc<str>> {
             match text.bytes().find(|byte| !allowed(*byte)) {
                 Some(byte) => Err(format!("{:?} may not stand in a path", char::from(byte))),
                 None if text.contains('$') => Err("variables are not expanded here".into()),
-                None if !text.starts_with('/') || text.starts_with("//") => Err("must be an absolute path".into()),
+                None if !text.starts_with('/') || text.starts_with("//") => {
+                    Err("must be an absolute path".into())
+                }
                 None => Ok(Arc::from(text)),
             }
         })

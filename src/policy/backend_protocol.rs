@@ -116,7 +116,10 @@ mod tests {
 
     #[test]
     fn fastcgi_shuts_the_routes() {
-        assert_eq!(denied(&[("backend-protocol", "FCGI")], BackendProtocol::read), Some("ProtocolNotSupported"));
+        assert_eq!(
+            denied(&[("backend-protocol", "FCGI")], BackendProtocol::read),
+            Some("ProtocolNotSupported")
+        );
         assert_eq!(denied(&[("backend-protocol", "GRPCS")], BackendProtocol::read), None);
     }
 

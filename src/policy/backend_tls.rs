@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::annotation::{Fidelity, Reader, Risk, Scope, Spec, is_regex_char};
 use crate::model::ObjectKey;
 
-const WITHOUT_SECRET: Fidelity = Fidelity::Equivalent("counts without proxy-ssl-secret too; ingress-nginx ignores it then");
+const WITHOUT_SECRET: Fidelity =
+    Fidelity::Equivalent("counts without proxy-ssl-secret too; ingress-nginx ignores it then");
 
 const SECRET: Spec = Spec::new("proxy-ssl-secret", Scope::Location, Risk::Medium)
     .fail_closed()
@@ -62,7 +63,15 @@ pub struct BackendTls {
 
 impl Default for BackendTls {
     fn default() -> Self {
-        Self { secret: None, verify: false, depth: 1, name: None, server_name: false, tls12: true, tls13: true }
+        Self {
+            secret: None,
+            verify: false,
+            depth: 1,
+            name: None,
+            server_name: false,
+            tls12: true,
+            tls13: true,
+        }
     }
 }
 

@@ -27,7 +27,11 @@ impl BodyLimits {
     /// Reads the family over the ConfigMap's values. An empty size counts as absent: the limit of the ConfigMap holds.
     pub fn read(reader: &mut Reader<'_>, globals: &Globals) -> Self {
         let written = reader.raw(&SIZE).is_some_and(|(_, text)| !text.trim().is_empty());
-        let max = if written { reader.size(&SIZE).map(limit).or(globals.proxy_body_size) } else { globals.proxy_body_size };
+        let max = if written {
+            reader.size(&SIZE).map(limit).or(globals.proxy_body_size)
+        } else {
+            globals.proxy_body_size
+        };
         Self { max, memory: reader.size(&BUFFER).or(globals.client_body_buffer_size) }
     }
 }
@@ -43,7 +47,8 @@ mod tests {
     use crate::policy::annotation::sample::{denied, read};
 
     fn check(value: &str, expect: Option<u64>) {
-        let limits = read(&[("proxy-body-size", value)], |reader| BodyLimits::read(reader, &Globals::default()));
+        let limits =
+            read(&[("proxy-body-size", value)], |reader| BodyLimits::read(reader, &Globals::default()));
         assert_eq!(limits.max, expect, "{value:?}");
     }
 

@@ -49,6 +49,18 @@ pub struct Buffering {
 }
 
 impl Buffering {
+    /// The ConfigMap's values.
+    pub fn global(globals: &Globals) -> Self {
+        Self {
+            request: globals.proxy_request_buffering,
+            response: globals.proxy_buffering,
+            header_bytes: globals.proxy_buffer_size,
+            buffer_bytes: globals.proxy_buffer_size.unwrap_or(DEFAULT_BUFFER),
+            buffers: globals.proxy_buffers_number,
+            max_temp_file: globals.proxy_max_temp_file_size,
+        }
+    }
+
     /// Reads the family over the ConfigMap's values.
     pub fn read(reader: &mut Reader<'_>, globals: &Globals) -> Self {
         let narrow = |size: u64| u32::try_from(size).unwrap_or(u32::MAX);

@@ -90,7 +90,13 @@ impl Canary {
                 .map(|spec| spec.name);
             if let Some(name) = stray {
                 let reason = "canary annotations have no effect unless canary is \"true\"";
-                reader.report(name, Severity::Warning, "NotACanary", reason, "add the annotation canary: \"true\"");
+                reader.report(
+                    name,
+                    Severity::Warning,
+                    "NotACanary",
+                    reason,
+                    "add the annotation canary: \"true\"",
+                );
             }
             return None;
         }
@@ -124,7 +130,8 @@ impl Canary {
 
 impl HeaderRule {
     fn decide(&self, view: &RequestView<'_>) -> Option<Choice> {
-        let value = view.fields.iter().find(|(name, _)| same_variable(name, &self.name)).map(|(_, value)| value)?;
+        let value =
+            view.fields.iter().find(|(name, _)| same_variable(name, &self.name)).map(|(_, value)| value)?;
         match &self.test {
             HeaderTest::Switch => switch(value),
             HeaderTest::Value(wanted) => (value == wanted.as_bytes()).then_some(Choice::Canary),

@@ -1,8 +1,17 @@
 //! Who the client is and how it came: trust in `X-Forwarded-*`, real-IP walk, PROXY protocol (`HF-4`, `HF-5`).
 
-use std::net::SocketAddr;
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
 
-use crate::request::Scheme;
+use super::global::Globals;
+use super::ip_access::contains;
+use crate::request::{Forwarded, Host, Scheme};
+use crate::wire::Fields;
+
+/// Elements of `X-Forwarded-For` that are looked at (`HF-5`).
+const MAX_ELEMENTS: usize = 64;
+/// Bytes of `X-Forwarded-For` that are looked at.
+const MAX_BYTES: usize = 8 * 1024;
 
 /// What the connection itself says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,3 +34,136 @@ pub struct ProxyFacts {
     /// Where the client connected to.
     pub destination: SocketAddr,
 }
+
+impl Connection {
+    /// Address whose word about the client is judged: the source of a PROXY header if the balancer that sent it may be
+    /// trusted, else the peer.
+    pub fn source(&self, globals: &Globals) -> IpAddr {
+        self.accepted(globals).map_or(self.peer.ip(), |proxy| proxy.source.ip()).to_canonical()
+    }
+
+    /// True when `X-Forwarded-*` fields of this connection count.
+    pub fn is_trusted(&self, globals: &Globals) -> bool {
+        globals.use_forwarded_headers
+            && (globals.compat_trust_forwarded_any
+                || contains(&globals.proxy_real_ip_cidr, self.source(globals)))
+    }
+
+    fn accepted(&self, globals: &Globals) -> Option<ProxyFacts> {
+        let believed = globals.use_proxy_protocol && contains(&globals.proxy_real_ip_cidr, self.peer.ip());
+        self.proxy.filter(|_| believed)
+    }
+}
+
+/// Judges who the client is and how it came. `fields` are the client's, less hop-by-hop ones.
+pub fn resolve<'r>(
+    fields: &'r Fields,
+    connection: &Connection,
+    host: &Host<'r>,
+    globals: &Globals,
+) -> Forwarded<'r> {
+    let source = connection.source(globals);
+    let trusted = connection.is_trusted(globals);
+    let said =
+        |name: &str| if trusted { fields.get_str(name).filter(|value| !value.is_empty()) } else { None };
+
+    let walks = (globals.use_forwarded_headers || globals.enable_real_ip)
+        && contains(&globals.proxy_real_ip_cidr, source);
+    let client = if walks { walk(fields, source, globals) } else { source };
+
+    Forwarded {
+        client,
+        scheme: scheme(said("x-forwarded-proto"), connection, globals),
+        port: port(said("x-forwarded-port"), connection, globals),
+        host: match said("x-forwarded-host") {
+            Some(list) => Cow::Borrowed(list.split(',').next().unwrap_or_default()),
+            None => host.raw.clone(),
+        },
+        chain: chain(fields, client, trusted, connection, globals),
+    }
+}
+
+fn scheme<'r>(said: Option<&'r str>, connection: &Connection, globals: &Globals) -> Cow<'r, str> {
+    // A balancer that ends TLS and speaks PROXY tells so by the port its client came to.
+    if connection.accepted(globals).is_some_and(|proxy| proxy.destination.port() == 443) {
+        return Cow::Borrowed("https");
+    }
+    Cow::Borrowed(said.unwrap_or_else(|| connection.scheme.as_str()))
+}
+
+fn port<'r>(said: Option<&'r str>, connection: &Connection, globals: &Globals) -> Cow<'r, str> {
+    if let Some(port) = said {
+        return Cow::Borrowed(port);
+    }
+    if let Some(proxy) = connection.accepted(globals) {
+        return Cow::Owned(proxy.destination.port().to_string());
+    }
+    match (connection.scheme, connection.listen_port) {
+        (Scheme::Https, _) => Cow::Borrowed("443"),
+        (Scheme::Http, 80) => Cow::Borrowed("80"),
+        (Scheme::Http, port) => Cow::Owned(port.to_string()),
+    }
+}
+
+/// `X-Forwarded-For` to the backend: the client alone, or what came with the peer appended
+/// (`compute-full-forwarded-for`).
+fn chain<'r>(
+    fields: &Fields,
+    client: IpAddr,
+    trusted: bool,
+    connection: &Connection,
+    globals: &Globals,
+) -> Cow<'r, str> {
+    if !(trusted && globals.compute_full_forwarded_for) {
+        return Cow::Owned(client.to_string());
+    }
+    let peer = connection.source(globals).to_string();
+    match joined(fields, "x-forwarded-for") {
+        Some(came) => Cow::Owned(format!("{came}, {peer}")),
+        None => Cow::Owned(peer),
+    }
+}
+
+/// From the right over trusted addresses to the first that is not, as nginx with `real_ip_recursive on`: the sender of
+/// each element is the one to its right. An element that is no address ends the walk.
+fn walk(fields: &Fields, source: IpAddr, globals: &Globals) -> IpAddr {
+    let Some(list) = joined(fields, &globals.forwarded_for_header) else { return source };
+    if list.len() > MAX_BYTES {
+        return source;
+    }
+    let mut client = source;
+    for element in list.rsplit(',').take(MAX_ELEMENTS) {
+        if !contains(&globals.proxy_real_ip_cidr, client) {
+            break;
+        }
+        match address(element.trim()) {
+            Some(address) => client = address,
+            None => break,
+        }
+    }
+    client
+}
+
+/// An address, with or without port; IPv6 in brackets where a port follows.
+fn address(text: &str) -> Option<IpAddr> {
+    let plain = text.parse::<IpAddr>().ok();
+    plain
+        .or_else(|| text.parse::<SocketAddr>().ok().map(|address| address.ip()))
+        .map(|address| address.to_canonical())
+}
+
+fn joined<'f>(fields: &'f Fields, name: &'f str) -> Option<Cow<'f, str>> {
+    let mut lines =
+        fields.get_all(name).filter_map(|line| std::str::from_utf8(line).ok()).filter(|l| !l.is_empty());
+    let first = lines.next()?;
+    let mut all = Cow::Borrowed(first);
+    for line in lines {
+        let all = all.to_mut();
+        all.push_str(", ");
+        all.push_str(line);
+    }
+    Some(all)
+}
+
+#[cfg(test)]
+mod tests;

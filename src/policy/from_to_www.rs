@@ -6,9 +6,10 @@ use super::redirect::without_trailing_slash;
 use crate::reply::{LocalReply, RedirectCause};
 use crate::request::RequestView;
 
-const FROM_TO_WWW: Spec = Spec::new("from-to-www-redirect", Scope::Server, Risk::Low)
-    .values("false", "true")
-    .doc("Requests for `www.host` are redirected to `host`, or the other way round for a rule of `www.host`.");
+const FROM_TO_WWW: Spec =
+    Spec::new("from-to-www-redirect", Scope::Server, Risk::Low).values("false", "true").doc(
+        "Requests for `www.host` are redirected to `host`, or the other way round for a rule of `www.host`.",
+    );
 
 /// Annotations of this family.
 pub const SPECS: &[Spec] = &[FROM_TO_WWW];

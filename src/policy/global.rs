@@ -9,10 +9,12 @@ use ipnet::IpNet;
 
 use super::annotation::Risk;
 use super::backend_protocol::HttpVersion;
+use super::ip_access::contains;
 use super::load_balance::LoadBalance;
 use super::retry::RetryOn;
 use super::template::Template;
-use crate::pattern::Pattern;
+use crate::pattern::{Anchor, Case, Pattern};
+use crate::request::RequestView;
 
 /// Everything the ConfigMap (and the ConfigMaps it names) says.
 #[derive(Debug, Clone, PartialEq)]
@@ -247,3 +249,165 @@ pub enum TextTest {
 
 /// Data of the ConfigMaps that the controller's ConfigMap names, by `namespace/name`.
 pub type Referenced = BTreeMap<crate::model::ObjectKey, Arc<crate::model::ConfigMap>>;
+
+mod keys;
+mod parse;
+
+pub use keys::{Effect, KEYS, Key, markdown};
+
+impl Default for Globals {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        let everyone: Arc<[IpNet]> = parse::nets(&["0.0.0.0/0"]);
+        let nobody: Arc<[IpNet]> = Arc::from([]);
+        Self {
+            proxy_body_size: Some(1 << 20),
+            client_body_buffer_size: 8 << 10,
+            proxy_connect_timeout: seconds(5),
+            proxy_send_timeout: seconds(60),
+            proxy_read_timeout: seconds(60),
+            proxy_buffer_size: None,
+            proxy_buffers_number: 4,
+            proxy_max_temp_file_size: 1 << 30,
+            proxy_buffering: false,
+            proxy_request_buffering: true,
+            proxy_next_upstream: RetryOn::default(),
+            proxy_next_upstream_timeout: None,
+            proxy_next_upstream_tries: 3,
+            retry_non_idempotent: false,
+            proxy_http_version: HttpVersion::Http11,
+            ssl_redirect: true,
+            force_ssl_redirect: false,
+            http_redirect_code: StatusCode::PERMANENT_REDIRECT,
+            preserve_trailing_slash: false,
+            no_tls_redirect_locations: Arc::from(["/.well-known/acme-challenge".into()]),
+            use_port_in_redirects: false,
+            relative_redirects: false,
+            custom_http_errors: Arc::from([]),
+            disable_proxy_intercept_errors: false,
+            allowlist_source_range: Arc::clone(&nobody),
+            denylist_source_range: Arc::clone(&nobody),
+            load_balance: LoadBalance::RoundRobin,
+            service_upstream: false,
+            use_forwarded_headers: false,
+            compute_full_forwarded_for: false,
+            enable_real_ip: false,
+            proxy_real_ip_cidr: everyone,
+            forwarded_for_header: Arc::from("X-Forwarded-For"),
+            forwarded_host_header: Arc::from("X-Forwarded-Host"),
+            use_proxy_protocol: false,
+            proxy_protocol_header_timeout: seconds(5),
+            compat_trust_forwarded_any: false,
+            proxy_add_original_uri_header: false,
+            generate_request_id: true,
+            enable_underscores_in_headers: false,
+            ignore_invalid_headers: true,
+            proxy_set_headers: Arc::from([]),
+            add_headers: Arc::from([]),
+            hide_headers: Arc::from([]),
+            server_tokens: false,
+            allow_backend_server_header: false,
+            client_header_timeout: seconds(60),
+            client_body_timeout: seconds(60),
+            large_header_count: 4,
+            large_header_bytes: 8 << 10,
+            keep_alive: Some(seconds(75)),
+            keep_alive_requests: 1000,
+            use_http2: true,
+            http2_max_concurrent_streams: 128,
+            block_cidrs: nobody,
+            block_user_agents: Arc::from([]),
+            block_referers: Arc::from([]),
+            bind_address: Arc::from([]),
+            disable_ipv6: false,
+            strict_validate_path_type: true,
+            tls12: true,
+            tls13: true,
+            ssl_session_cache: true,
+            ssl_session_timeout: seconds(600),
+            ssl_session_tickets: false,
+            ssl_reject_handshake: false,
+            hsts: Some(Arc::from(super::hsts::value(31_536_000, true, false))),
+            allow_snippet_annotations: false,
+            annotations_risk_level: Risk::High,
+            annotation_value_word_blocklist: Arc::from([]),
+            allow_cross_namespace_resources: false,
+            log_format_upstream: Arc::from(DEFAULT_LOG_FORMAT),
+            log_escape: LogEscape::Default,
+            disable_access_log: false,
+            access_log_for_default_backend: false,
+            skip_access_log_urls: Arc::from([]),
+            access_log_path: Arc::from("/var/log/nginx/access.log"),
+            error_log_path: Arc::from("/var/log/nginx/error.log"),
+            error_log_level: Arc::from("notice"),
+            upstream_keepalive: UpstreamKeepalive {
+                connections: 320,
+                time: seconds(3600),
+                timeout: seconds(60),
+                requests: 10_000,
+            },
+            worker_shutdown_timeout: seconds(240),
+            worker_processes: None,
+            max_worker_connections: 16_384,
+            status_allow: parse::nets(&["127.0.0.1/32", "::1/128"]),
+            stream_timeout: seconds(600),
+            stream_next_upstream: true,
+            stream_next_upstream_timeout: Some(seconds(600)),
+            stream_next_upstream_tries: 3,
+            stream_responses: 1,
+        }
+    }
+}
+
+/// `log-format-upstream` of ingress-nginx.
+pub const DEFAULT_LOG_FORMAT: &str = concat!(
+    "$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \"$http_referer\" ",
+    "\"$http_user_agent\" $request_length $request_time [$proxy_upstream_name] [$proxy_alternative_upstream_name] ",
+    "$upstream_addr $upstream_response_length $upstream_response_time $upstream_status $req_id",
+);
+
+impl TextTest {
+    /// Reads text, `~regex` or `~*regex`.
+    ///
+    /// # Errors
+    /// Says what is wrong with an expression.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (case, pattern) = match text.strip_prefix('~') {
+            None => return Ok(Self::Text(text.strip_prefix('\\').unwrap_or(text).into())),
+            Some(rest) => match rest.strip_prefix('*') {
+                Some(rest) => (Case::Insensitive, rest),
+                None => (Case::Sensitive, rest),
+            },
+        };
+        let pattern =
+            Pattern::compile(pattern, case, Anchor::None).map_err(|error| format!("{text:?}: {error}"))?;
+        Ok(Self::Regex(Arc::new(pattern)))
+    }
+
+    /// True for a value that equals or matches. A search over its limit counts as a match: these lists refuse or hide.
+    pub fn matches(&self, value: &[u8]) -> bool {
+        match self {
+            Self::Text(text) => text.as_bytes().eq_ignore_ascii_case(value),
+            Self::Regex(pattern) => pattern.is_match(value).unwrap_or(true),
+        }
+    }
+}
+
+impl Globals {
+    /// 403 for a request that `block-cidrs`, `block-user-agents` or `block-referers` names. Asked before routing's
+    /// redirects, as nginx does at server level.
+    pub fn blocks(&self, view: &RequestView<'_>) -> bool {
+        let says = |tests: &[TextTest], name: &str| {
+            !tests.is_empty() && {
+                let value = view.fields.get(name).unwrap_or_default();
+                tests.iter().any(|test| test.matches(value))
+            }
+        };
+        contains(&self.block_cidrs, view.forwarded.client)
+            || says(&self.block_user_agents, "user-agent")
+            || says(&self.block_referers, "referer")
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -51,7 +51,8 @@ impl IpAccess {
 
     /// 403 for a client that may not ask.
     pub fn decide(&self, client: IpAddr) -> Option<LocalReply> {
-        let refused = contains(&self.deny, client) || (!self.allow.is_empty() && !contains(&self.allow, client));
+        let refused =
+            contains(&self.deny, client) || (!self.allow.is_empty() && !contains(&self.allow, client));
         refused.then_some(LocalReply::Forbidden { client })
     }
 }
@@ -69,7 +70,10 @@ mod tests {
     use crate::policy::annotation::sample::{denied, read};
 
     fn access(annotations: &[(&str, &str)]) -> Option<IpAccess> {
-        let globals = Globals { allowlist_source_range: Arc::from(["1.1.1.1/32".parse().unwrap()]), ..Globals::default() };
+        let globals = Globals {
+            allowlist_source_range: Arc::from(["1.1.1.1/32".parse().unwrap()]),
+            ..Globals::default()
+        };
         read(annotations, |reader| IpAccess::read(reader, &globals))
     }
 
@@ -89,7 +93,10 @@ mod tests {
 
     #[test]
     fn deny_beats_allow() {
-        let lists = [("denylist-source-range", "18.1.0.0/16, 56.0.0.0/8"), ("allowlist-source-range", "18.0.0.0/8, 55.0.0.0/8")];
+        let lists = [
+            ("denylist-source-range", "18.1.0.0/16, 56.0.0.0/8"),
+            ("allowlist-source-range", "18.0.0.0/8, 55.0.0.0/8"),
+        ];
         check(&lists, "18.1.2.3", true);
         check(&lists, "18.4.0.1", false);
         check(&lists, "56.0.0.1", true);
@@ -110,8 +117,16 @@ mod tests {
     fn a_list_that_cannot_be_read_shuts_the_routes() {
         let family = |reader: &mut Reader<'_>| IpAccess::read(reader, &Globals::default());
         for bad in ["10.0.0.0/33", "all", "", "10.0.0.1;", "10.0.0.0/8\r\nallow all", "1.2.3"] {
-            assert_eq!(denied(&[("whitelist-source-range", bad)], family), Some("InvalidAnnotation"), "{bad:?}");
-            assert_eq!(denied(&[("denylist-source-range", bad)], family), Some("InvalidAnnotation"), "{bad:?}");
+            assert_eq!(
+                denied(&[("whitelist-source-range", bad)], family),
+                Some("InvalidAnnotation"),
+                "{bad:?}"
+            );
+            assert_eq!(
+                denied(&[("denylist-source-range", bad)], family),
+                Some("InvalidAnnotation"),
+                "{bad:?}"
+            );
         }
         assert_eq!(denied(&[("allowlist-source-range", "10.0.0.0/8,::1")], family), None);
     }

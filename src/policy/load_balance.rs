@@ -96,7 +96,8 @@ mod tests {
 
     #[test]
     fn a_hash_needs_known_variables() {
-        let hash = |text| read(&[("upstream-hash-by", text), ("upstream-hash-by-subset", "true")], HashBy::read);
+        let hash =
+            |text| read(&[("upstream-hash-by", text), ("upstream-hash-by-subset", "true")], HashBy::read);
         assert_eq!(hash("$request_uri").unwrap().subset, Some(3));
         assert!(hash("${host}-$http_x_user").is_some());
         assert_eq!(hash("$unheard_of"), None);

@@ -1,9 +1,9 @@
 //! `enable-access-log`, `skip-access-log-urls`: which requests are written to the access log. `enable-rewrite-log` is
 //! known and means nothing here.
 
+use super::RoutePolicies;
 use super::annotation::{Fidelity, Reader, Risk, Scope, Spec};
 use super::global::Globals;
-use super::RoutePolicies;
 use crate::request::RequestView;
 
 const ACCESS_LOG: Spec = Spec::new("enable-access-log", Scope::Location, Risk::Low)
@@ -51,7 +51,9 @@ mod tests {
         let globals = Globals { skip_access_log_urls: Arc::from(tests), ..Globals::default() };
         let policies = RoutePolicies::defaults(&globals);
         let fields = fields(&[]);
-        for (target, expect) in [("/health", false), ("/health?x", true), ("/api/v1/ping", false), ("/", true)] {
+        for (target, expect) in
+            [("/health", false), ("/health?x", true), ("/api/v1/ping", false), ("/", true)]
+        {
             assert_eq!(writes(&policies, &globals, &view(target, &fields)), expect, "{target}");
         }
     }

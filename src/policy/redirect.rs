@@ -60,15 +60,17 @@ impl Redirect {
         let temporal = reader.read(&TEMPORAL, |text| url(text, Relative::Refuse)).ok();
         let temporal_code = reader.read(&TEMPORAL_CODE, |text| code(text, 307)).or(StatusCode::FOUND);
         let permanent = reader.read(&PERMANENT, |text| url(text, Relative::Allow)).ok();
-        let permanent_code = reader.read(&PERMANENT_CODE, |text| code(text, 308)).or(StatusCode::MOVED_PERMANENTLY);
-        temporal.map(|url| Self { url, status: temporal_code, cause: RedirectCause::Temporal }).or_else(|| {
-            permanent.map(|url| Self { url, status: permanent_code, cause: RedirectCause::Permanent })
-        })
+        let permanent_code =
+            reader.read(&PERMANENT_CODE, |text| code(text, 308)).or(StatusCode::MOVED_PERMANENTLY);
+        temporal.map(|url| Self { url, status: temporal_code, cause: RedirectCause::Temporal }).or_else(
+            || permanent.map(|url| Self { url, status: permanent_code, cause: RedirectCause::Permanent }),
+        )
     }
 
     /// The answer to every request of the route.
     pub fn reply(&self, style: RedirectStyle, view: &RequestView<'_>) -> LocalReply {
-        let location = if self.url.starts_with('/') { style.local(view, &self.url) } else { (*self.url).to_owned() };
+        let location =
+            if self.url.starts_with('/') { style.local(view, &self.url) } else { (*self.url).to_owned() };
         LocalReply::Redirect { status: self.status, location, cause: self.cause }
     }
 }
@@ -128,7 +130,10 @@ fn url(text: &str, relative: Relative) -> Result<Arc<str>, String> {
         return Err(format!("is longer than {MAX_URL} bytes"));
     }
     if let Some(byte) = text.bytes().find(|byte| !is_url_char(*byte)) {
-        return Err(format!("{:?} may not stand in it: variables and escapes are not expanded", char::from(byte)));
+        return Err(format!(
+            "{:?} may not stand in it: variables and escapes are not expanded",
+            char::from(byte)
+        ));
     }
     if text.starts_with('/') && !text.starts_with("//") && relative == Relative::Allow {
         return Ok(Arc::from(text));
@@ -142,7 +147,8 @@ fn url(text: &str, relative: Relative) -> Result<Arc<str>, String> {
 
 fn code(text: &str, highest: u16) -> Result<StatusCode, String> {
     let code = text.parse().ok().filter(|code| text.len() == 3 && (300..=highest).contains(code));
-    code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or_else(|| format!("must lie between 300 and {highest}"))
+    code.and_then(|code| StatusCode::from_u16(code).ok())
+        .ok_or_else(|| format!("must lie between 300 and {highest}"))
 }
 
 #[cfg(test)]

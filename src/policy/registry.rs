@@ -1,6 +1,196 @@
 //! Every annotation there is, and how the annotations of one Ingress become policies.
+//!
+//! Adding a family is one file, one line in [`FAMILIES`], one field and one line in [`read`]; documentation and the
+//! tests over all specs follow by themselves.
 
-use super::IngressPolicies;
+use std::sync::Arc;
+
+use super::annotation::{Fidelity, OnInvalid, Reader, Risk, Scope, Spec};
 use super::global::Globals;
+use super::{
+    BackendPolicies, IngressPolicies, RoutePolicies, ServerPolicies, affinity, app_root, backend_protocol,
+    backend_tls, body, buffering, canary, connection_header, custom_errors, default_backend,
+    forwarded_prefix, from_to_www, ip_access, load_balance, log, pending, redirect, retry, rewrite,
+    server_alias, service_upstream, session_cookie, ssl_redirect, timeout, upstream_vhost,
+};
 use crate::diagnostic::Diagnostic;
 use crate::model::Ingress;
+
+mod gate;
+
+/// The families.
+pub const FAMILIES: &[&[Spec]] = &[
+    affinity::SPECS,
+    app_root::SPECS,
+    backend_protocol::SPECS,
+    backend_tls::SPECS,
+    body::SPECS,
+    buffering::SPECS,
+    canary::SPECS,
+    connection_header::SPECS,
+    custom_errors::SPECS,
+    default_backend::SPECS,
+    forwarded_prefix::SPECS,
+    from_to_www::SPECS,
+    ip_access::SPECS,
+    load_balance::SPECS,
+    log::SPECS,
+    pending::REFUSED,
+    pending::SNIPPETS,
+    pending::WITHOUT_EFFECT,
+    redirect::SPECS,
+    retry::SPECS,
+    rewrite::SPECS,
+    server_alias::SPECS,
+    service_upstream::SPECS,
+    session_cookie::SPECS,
+    ssl_redirect::SPECS,
+    timeout::SPECS,
+    upstream_vhost::SPECS,
+];
+
+/// All annotations.
+pub fn specs() -> impl Iterator<Item = &'static Spec> {
+    FAMILIES.iter().flat_map(|family| family.iter())
+}
+
+/// Reads the annotations of an Ingress. `prefix` is `--annotations-prefix`, `validate`
+/// `--enable-annotation-validation`.
+///
+/// Never fails: what cannot be read is a diagnostic, and shuts the routes ([`RoutePolicies::denied`]) where it
+/// protects something. A canary whose routes are shut must take no traffic; that is for the merge to see.
+pub fn read(
+    ingress: &Ingress,
+    prefix: &str,
+    validate: bool,
+    globals: &Globals,
+) -> (IngressPolicies, Vec<Diagnostic>) {
+    let mut reader =
+        Reader::new(ingress, prefix, validate).with_cross_namespace(globals.allow_cross_namespace_resources);
+    let r = &mut reader;
+    gate::check(r, globals);
+    pending::read(r, globals);
+    let server = ServerPolicies {
+        aliases: server_alias::read(r),
+        app_root: app_root::read(r),
+        from_to_www: from_to_www::read(r),
+    };
+    let backend = BackendPolicies {
+        load_balance: load_balance::LoadBalance::read(r),
+        hash_by: load_balance::HashBy::read(r),
+        affinity: affinity::Affinity::read(r),
+        cookie: session_cookie::SessionCookie::read(r),
+        service_upstream: service_upstream::read(r),
+    };
+    let canary = canary::Canary::read(r);
+    let mut route = RoutePolicies {
+        redirect: redirect::Redirect::read(r),
+        redirect_style: redirect::RedirectStyle::read(r, globals),
+        rewrite: rewrite::read(r),
+        use_regex: rewrite::read_use_regex(r),
+        ssl_redirect: ssl_redirect::SslRedirect::read(r, globals),
+        ip_access: ip_access::IpAccess::read(r, globals),
+        upstream_vhost: upstream_vhost::read(r),
+        forwarded_prefix: forwarded_prefix::ForwardedPrefix::read(r),
+        connection_header: connection_header::ConnectionHeader::read(r),
+        timeout: timeout::Timeouts::read(r, globals),
+        retry: retry::Retry::read(r, globals),
+        body: body::BodyLimits::read(r, globals),
+        buffering: buffering::Buffering::read(r, globals),
+        errors: custom_errors::CustomErrors::read(r, globals),
+        default_backend: default_backend::read(r),
+        protocol: backend_protocol::BackendProtocol::read(r),
+        backend_tls: backend_tls::BackendTls::read(r),
+        http_version: backend_protocol::HttpVersion::read(r, globals.proxy_http_version),
+        access_log: log::read(r),
+        denied: None,
+    };
+    let (diagnostics, denied) = reader.finish();
+    route.denied = denied;
+    (IngressPolicies { route: Arc::new(route), server, backend, canary }, diagnostics)
+}
+
+/// The known name that is nearest to `name`, if one is near enough to be meant.
+pub fn nearest<'n>(name: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    let limit = (name.len() / 4).clamp(1, 4);
+    known
+        .map(|candidate| (distance(name.as_bytes(), candidate.as_bytes()), candidate))
+        .filter(|(distance, _)| *distance <= limit)
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// Levenshtein distance.
+fn distance(a: &[u8], b: &[u8]) -> usize {
+    if a.len() > 128 || b.len() > 128 {
+        return usize::MAX;
+    }
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        if let Some(first) = row.first_mut() {
+            *first = left;
+        }
+        for (cell, y) in row.iter_mut().skip(1).zip(b) {
+            let cost = (diagonal + usize::from(x != y)).min(left + 1).min(*cell + 1);
+            diagonal = *cell;
+            *cell = cost;
+            left = cost;
+        }
+    }
+    row.last().copied().unwrap_or(usize::MAX)
+}
+
+/// `docs/annotations.md`.
+pub fn markdown() -> String {
+    let mut all: Vec<&Spec> = specs().collect();
+    all.sort_by_key(|spec| spec.name);
+    let mut out = String::from(
+        "# Annotations\n\nMade from the specs in `src/policy`; do not edit.\n\
+         Names stand without the prefix `nginx.ingress.kubernetes.io/` (`--annotations-prefix`).\n\
+         An invalid value gives a diagnostic; *shuts* means that the routes of the Ingress answer 503 until it is \
+         mended, *default* that it counts as absent.\n\n\
+         | annotation | scope | risk | invalid value | default | example | compared with ingress-nginx | meaning |\n\
+         |---|---|---|---|---|---|---|---|\n",
+    );
+    for spec in all {
+        out.push_str(&row(spec));
+    }
+    out
+}
+
+fn row(spec: &Spec) -> String {
+    let cell = |text: &str| text.replace('|', "\\|").replace('\n', " ");
+    let mut name = format!("`{}`", spec.name);
+    for alias in spec.aliases {
+        name.push_str(&format!(", `{alias}`"));
+    }
+    let scope = match spec.scope {
+        Scope::Ingress => "Ingress",
+        Scope::Location => "path",
+        Scope::Server => "host",
+        Scope::Upstream => "backend",
+    };
+    let risk = match spec.risk {
+        Risk::Low => "Low",
+        Risk::Medium => "Medium",
+        Risk::High => "High",
+        Risk::Critical => "Critical",
+    };
+    let invalid = match spec.on_invalid {
+        OnInvalid::FailClosed => "shuts",
+        OnInvalid::UseDefault => "default",
+    };
+    let fidelity = match spec.fidelity {
+        Fidelity::Exact => "the same".to_owned(),
+        Fidelity::Equivalent(text) => cell(text),
+        Fidelity::AcceptedNoEffect(text) => format!("no effect: {}", cell(text)),
+        Fidelity::Refused(text) => format!("answers 503: {}", cell(text)),
+    };
+    let (default, example, doc) = (cell(spec.default), cell(spec.example), cell(spec.doc));
+    format!("| {name} | {scope} | {risk} | {invalid} | {default} | `{example}` | {fidelity} | {doc} |\n")
+}
+
+#[cfg(test)]
+mod tests;

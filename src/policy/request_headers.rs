@@ -1,1 +1,310 @@
-//! The head a backend sees, from the client's: what is removed, what is ours, in nginx's order (`routing.md` 8, `security.md` C.5).
+//! The head a backend sees, from the client's (`routing.md` 8, `security.md` C.5): [`sanitise`] takes away what no policy
+//! may see, [`apply`] builds the backend's fields in nginx's order. Framing is written by `upstream`, never here.
+
+use std::borrow::Cow;
+
+use http::Method;
+
+use super::RoutePolicies;
+use super::global::Globals;
+use super::template::{Facts, RouteFacts};
+use crate::request::RequestView;
+use crate::wire::fields::is_token;
+use crate::wire::{Fields, RequestHead, Version};
+
+/// What [`sanitise`] took out and still matters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Hop {
+    /// Protocol of an upgrade that may be attempted (`U-1`), as the client wrote it.
+    pub upgrade: Option<Box<str>>,
+    /// The client takes trailers (`TE: trailers`).
+    pub trailers: bool,
+}
+
+/// Takes out of a request head what ends at this hop and what no policy may look at (`C.5` steps 2 to 4): names with
+/// underscores or odd characters, nominated names, hop-by-hop fields, `Proxy`, `Proxy-Authorization`, `Expect`. Several
+/// `Cookie` lines become one.
+pub fn sanitise(head: &mut RequestHead, has_body: bool, globals: &Globals) -> Hop {
+    let nominated = nominated(&head.fields);
+    let hop = Hop { upgrade: upgrade(head, has_body, &nominated), trailers: takes_trailers(&head.fields) };
+    let keep_underscores = globals.enable_underscores_in_headers;
+    let keep_odd = !globals.ignore_invalid_headers;
+    head.fields.retain(|name, _| {
+        let usual = name.bytes().all(|byte| match byte {
+            b'_' => keep_underscores,
+            b'-' => true,
+            other => other.is_ascii_alphanumeric() || keep_odd,
+        });
+        usual
+            && !is_hop_by_hop(name)
+            && !nominated.iter().any(|nominated| nominated.eq_ignore_ascii_case(name))
+    });
+    join_cookies(&mut head.fields);
+    hop
+}
+
+/// Names that `Connection` nominates, less those that frame or route the message (`C.5` step 3).
+fn nominated(fields: &Fields) -> Vec<Box<str>> {
+    fields
+        .get_all("connection")
+        .filter_map(|line| std::str::from_utf8(line).ok())
+        .flat_map(|line| line.split(','))
+        .map(str::trim)
+        .filter(|name| is_token(name.as_bytes()))
+        .filter(|name| {
+            !["host", "content-length", "transfer-encoding"].iter().any(|own| own.eq_ignore_ascii_case(name))
+        })
+        .map(Into::into)
+        .collect()
+}
+
+/// Fields that end at this hop (RFC 9110 section 7.6.1), and those that are never passed on.
+fn is_hop_by_hop(name: &str) -> bool {
+    const NAMES: [&str; 11] = [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "http2-settings",
+        "proxy",
+        "proxy-authorization",
+        "expect",
+    ];
+    NAMES.iter().any(|hop| hop.eq_ignore_ascii_case(name))
+}
+
+/// The protocol of an upgrade that may be attempted: HTTP/1.1, no body, nominated, one protocol that is not another
+/// HTTP; `websocket` by GET, others by GET or POST.
+fn upgrade(head: &RequestHead, has_body: bool, nominated: &[Box<str>]) -> Option<Box<str>> {
+    let protocol = head.fields.get_only("upgrade").ok()??;
+    let protocol = std::str::from_utf8(protocol).ok()?.trim();
+    let (name, _) = protocol.split_once('/').unwrap_or((protocol, ""));
+    let one = protocol.split('/').count() <= 2 && protocol.split('/').all(|part| is_token(part.as_bytes()));
+    let http = name.eq_ignore_ascii_case("h2c") || name.eq_ignore_ascii_case("http");
+    let method = head.method == Method::GET
+        || (head.method == Method::POST && !name.eq_ignore_ascii_case("websocket"));
+    let asked = nominated.iter().any(|name| name.eq_ignore_ascii_case("upgrade"));
+    (head.version == Version::Http11 && !has_body && one && !http && method && asked).then(|| protocol.into())
+}
+
+fn takes_trailers(fields: &Fields) -> bool {
+    fields
+        .get_all("te")
+        .filter_map(|line| std::str::from_utf8(line).ok())
+        .flat_map(|line| line.split(','))
+        .any(|coding| coding.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("trailers"))
+}
+
+fn join_cookies(fields: &mut Fields) {
+    if fields.get_all("cookie").nth(1).is_none() {
+        return;
+    }
+    let all: Vec<&[u8]> = fields.get_all("cookie").collect();
+    let joined = all.join(&b"; "[..]);
+    if fields.set("Cookie", &joined).is_err() {
+        // A joined value of sound lines is sound unless it is too long for the section.
+        fields.remove("cookie");
+    }
+}
+
+/// Why a head is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// The request goes to its backend.
+    Forward,
+    /// The Service has no endpoints, so the Service of `default-backend` is asked the same.
+    DefaultBackend,
+    /// An answer with this status is replaced by a page of the error backend.
+    ErrorPage(u16),
+}
+
+/// Everything a backend's head is made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'o> {
+    /// The request.
+    pub view: &'o RequestView<'o>,
+    /// The route; `request_id` is the client's or a fresh one, empty for none.
+    pub route: RouteFacts<'o>,
+    /// Policies of the location.
+    pub policies: &'o RoutePolicies,
+    /// The ConfigMap.
+    pub globals: &'o Globals,
+    /// What [`sanitise`] found.
+    pub hop: &'o Hop,
+    /// The sender's word about the client counts (`forwarded::Connection::is_trusted`).
+    pub trusted: bool,
+    /// `rewrite::Rewritten::forwarded_prefix`.
+    pub forwarded_prefix: Option<&'o str>,
+    /// Why.
+    pub purpose: Purpose,
+}
+
+/// A head for a backend.
+#[derive(Debug, Clone)]
+pub struct BackendHead {
+    /// Fields in order, without framing.
+    pub fields: Fields,
+    /// Fields left out because their expanded value could not be sent (`B-7`).
+    pub rejected: u32,
+}
+
+/// The client's request id, where it sent a usable one.
+pub fn request_id<'f>(fields: &'f Fields) -> Option<&'f str> {
+    fields.get_str("x-request-id").filter(|id| !id.is_empty())
+}
+
+/// Builds the head: ours first, in nginx's order, then the client's fields that ours do not replace.
+pub fn apply(outgoing: &Outgoing<'_>) -> BackendHead {
+    let mut head = Builder {
+        fields: Fields::with_capacity(outgoing.view.fields.text_len() + 512),
+        ours: Vec::with_capacity(32),
+        rejected: 0,
+    };
+    match outgoing.purpose {
+        Purpose::Forward => standard(outgoing, &mut head),
+        Purpose::DefaultBackend => {
+            standard(outgoing, &mut head);
+            error_facts(outgoing, 503, &mut head);
+        }
+        Purpose::ErrorPage(status) => {
+            error_facts(outgoing, status, &mut head);
+            head.own("X-Forwarded-For", outgoing.view.forwarded.client.to_string().as_bytes());
+            head.own("Host", outgoing.view.forwarded.host.as_bytes());
+            head.own("X-Original-URI", outgoing.view.target);
+            head.ours.push("connection");
+            head.ours.push("upgrade");
+        }
+    }
+    for (name, value) in outgoing.view.fields.iter() {
+        let framing = name.eq_ignore_ascii_case("content-length");
+        if !framing && !head.replaces(name) && (outgoing.trusted || !is_claim(name)) {
+            head.pass(name, value);
+        }
+    }
+    if outgoing.purpose == Purpose::Forward {
+        set_headers(outgoing, &mut head);
+    }
+    BackendHead { fields: head.fields, rejected: head.rejected }
+}
+
+/// nginx's own list (`routing.md` 8), in its order.
+fn standard(outgoing: &Outgoing<'_>, head: &mut Builder) {
+    let Outgoing { view, policies, globals, hop, .. } = *outgoing;
+    let told = &view.forwarded;
+    let host = match &policies.upstream_vhost {
+        Some(template) => Cow::Owned(template.expand(&outgoing.facts())),
+        None => Cow::Borrowed(&*told.host),
+    };
+    head.own("Host", host.as_bytes());
+    let upgrade = hop.upgrade.as_deref().unwrap_or_default();
+    head.own("Upgrade", upgrade.as_bytes());
+    let connection = match policies.connection_header {
+        Some(fixed) => fixed.as_str(),
+        None if upgrade.is_empty() => "",
+        None => "upgrade",
+    };
+    head.own("Connection", connection.as_bytes());
+    if policies.protocol.is_grpc() {
+        head.own("TE", b"trailers");
+    }
+    head.own("X-Request-ID", outgoing.route.request_id.as_bytes());
+    head.own("X-Real-IP", told.client.to_string().as_bytes());
+    head.own("X-Forwarded-For", told.chain.as_bytes());
+    head.own("X-Forwarded-Host", told.host.as_bytes());
+    head.own("X-Forwarded-Port", told.port.as_bytes());
+    head.own("X-Forwarded-Proto", told.scheme.as_bytes());
+    head.own("X-Forwarded-Scheme", told.scheme.as_bytes());
+    head.own("X-Scheme", told.scheme.as_bytes());
+    if globals.proxy_add_original_uri_header {
+        head.own("X-Original-URI", view.target);
+    }
+    let joined = |name: &str| view.fields.get_all(name).collect::<Vec<_>>().join(&b", "[..]);
+    head.own("X-Original-Forwarded-For", &joined(&globals.forwarded_for_header));
+    head.own("X-Original-Forwarded-Host", &joined(&globals.forwarded_host_header));
+    if let Some(prefix) = outgoing.forwarded_prefix {
+        head.own("X-Forwarded-Prefix", prefix.as_bytes());
+    }
+}
+
+/// What an error backend is told (`surface.md` 7.11).
+fn error_facts(outgoing: &Outgoing<'_>, status: u16, head: &mut Builder) {
+    let route = &outgoing.route;
+    head.own("X-Code", status.to_string().as_bytes());
+    head.own("X-Format", outgoing.view.fields.get("accept").unwrap_or_default());
+    head.own("X-Namespace", route.namespace.as_bytes());
+    head.own("X-Ingress-Name", route.ingress.as_bytes());
+    head.own("X-Service-Name", route.service.as_bytes());
+    head.own("X-Service-Port", route.service_port.as_bytes());
+    head.own("X-Request-ID", route.request_id.as_bytes());
+}
+
+/// `proxy-set-headers`: replaces ours too; an empty value takes the field away.
+fn set_headers(outgoing: &Outgoing<'_>, head: &mut Builder) {
+    for (name, template) in outgoing.globals.proxy_set_headers.iter() {
+        let value = template.expand(&outgoing.facts());
+        if value.is_empty() {
+            head.fields.remove(name);
+        } else if head.fields.set(name, value.trim().as_bytes()).is_err() {
+            head.rejected += 1;
+        }
+    }
+}
+
+/// Fields by which a client could pretend to be a proxy in front; only trusted peers may send them (`HF-4`).
+fn is_claim(name: &str) -> bool {
+    const CLAIMS: [&str; 11] = [
+        "forwarded",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-port",
+        "x-forwarded-proto",
+        "x-forwarded-scheme",
+        "x-original-forwarded-for",
+        "x-original-method",
+        "x-original-uri",
+        "x-original-url",
+        "x-real-ip",
+    ];
+    let client_certificate = name.get(..11).is_some_and(|start| start.eq_ignore_ascii_case("ssl-client-"));
+    client_certificate || CLAIMS.iter().any(|claim| claim.eq_ignore_ascii_case(name))
+}
+
+impl<'o> Outgoing<'o> {
+    fn facts(&self) -> Facts<'o> {
+        Facts { view: self.view, route: self.route }
+    }
+}
+
+struct Builder {
+    fields: Fields,
+    /// Names that replace the client's.
+    ours: Vec<&'static str>,
+    rejected: u32,
+}
+
+impl Builder {
+    /// A field of ours: replaces the client's lines; an empty value is not sent.
+    fn own(&mut self, name: &'static str, value: &[u8]) {
+        self.ours.push(name);
+        let value = value.trim_ascii();
+        if !value.is_empty() {
+            self.pass(name, value);
+        }
+    }
+
+    fn pass(&mut self, name: &str, value: &[u8]) {
+        if self.fields.append(name, value).is_err() {
+            self.rejected += 1;
+        }
+    }
+
+    fn replaces(&self, name: &str) -> bool {
+        self.ours.iter().any(|own| own.eq_ignore_ascii_case(name))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,149 @@
-//! The head a client sees, from the backend's (`HF-6`).
+//! The head a client sees, from the backend's (`HF-6`), and the fields that every answer of ours carries too.
+
+use super::global::Globals;
+use super::hsts;
+use crate::request::Scheme;
+use crate::wire::Fields;
+use crate::wire::fields::is_token;
+
+/// What kind of answer it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// 101: `Connection` and `Upgrade` are the point of it.
+    SwitchingProtocols,
+    /// Any other.
+    Ordinary,
+}
+
+/// Turns a backend's fields into those for the client: hop-by-hop and nominated names go, `Server` and hidden names go,
+/// then ours are set. `Location` stays as it is (proxy_redirect off). Framing is the writer's.
+pub fn apply(fields: &mut Fields, kind: Kind, scheme: Scheme, globals: &Globals) {
+    let nominated: Vec<Box<str>> = fields
+        .get_all("connection")
+        .filter_map(|line| std::str::from_utf8(line).ok())
+        .flat_map(|line| line.split(','))
+        .map(str::trim)
+        .filter(|name| is_token(name.as_bytes()) && !is_framing(name))
+        .map(Into::into)
+        .collect();
+    let switching = kind == Kind::SwitchingProtocols;
+    fields.retain(|name, _| {
+        let same = |other: &str| other.eq_ignore_ascii_case(name);
+        let upgrade = switching && (same("connection") || same("upgrade"));
+        let hop = is_hop_by_hop(name) || nominated.iter().any(|nominated| same(nominated));
+        let hidden = (same("server") && !globals.allow_backend_server_header)
+            || is_internal(name)
+            || globals.hide_headers.iter().any(|hidden| same(hidden));
+        upgrade || !(hop || hidden)
+    });
+    set_ours(fields, scheme, globals);
+}
+
+/// Sets the fields that every answer carries, local ones too: `add-headers`, HSTS on TLS.
+pub fn set_ours(fields: &mut Fields, scheme: Scheme, globals: &Globals) {
+    if globals.server_tokens && !fields.contains("server") {
+        let _ = fields.set("Server", b"narthex");
+    }
+    // Values were judged when the ConfigMap was read; a section that is full keeps what it has.
+    for (name, value) in globals.add_headers.iter() {
+        if value.is_empty() {
+            fields.remove(name);
+        } else {
+            let _ = fields.set(name, value.as_bytes());
+        }
+    }
+    if let Some(value) = hsts::field(globals, scheme) {
+        let _ = fields.set(hsts::NAME, value.as_bytes());
+    }
+}
+
+fn is_framing(name: &str) -> bool {
+    name.eq_ignore_ascii_case("content-length") || name.eq_ignore_ascii_case("transfer-encoding")
+}
+
+fn is_hop_by_hop(name: &str) -> bool {
+    const NAMES: [&str; 7] = [
+        "connection",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "transfer-encoding",
+        "upgrade",
+        "http2-settings",
+    ];
+    NAMES.iter().any(|hop| hop.eq_ignore_ascii_case(name))
+}
+
+/// `X-Accel-*` speaks to nginx, not to clients.
+fn is_internal(name: &str) -> bool {
+    name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("x-accel-"))
+        || name.eq_ignore_ascii_case("x-pad")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::annotation::sample::fields;
+
+    fn applied(lines: &[(&str, &str)], kind: Kind, scheme: Scheme, globals: &Globals) -> Vec<String> {
+        let mut fields = fields(lines);
+        apply(&mut fields, kind, scheme, globals);
+        fields.iter().map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value))).collect()
+    }
+
+    const ANSWER: [(&str, &str); 9] = [
+        ("Server", "backend/1"),
+        ("Connection", "keep-alive, X-Hop"),
+        ("X-Hop", "1"),
+        ("Keep-Alive", "timeout=5"),
+        ("Upgrade", "websocket"),
+        ("Location", "http://backend:8080/x"),
+        ("Set-Cookie", "a=1"),
+        ("set-cookie", "b=2"),
+        ("X-Accel-Redirect", "/internal"),
+    ];
+
+    #[test]
+    fn hop_by_hop_fields_and_the_server_go_and_the_rest_stays() {
+        let lines = applied(&ANSWER, Kind::Ordinary, Scheme::Http, &Globals::default());
+        assert_eq!(lines, ["Location: http://backend:8080/x", "Set-Cookie: a=1", "set-cookie: b=2"]);
+    }
+
+    #[test]
+    fn a_switch_of_protocols_keeps_its_two_fields() {
+        let lines = applied(&ANSWER[1..5], Kind::SwitchingProtocols, Scheme::Http, &Globals::default());
+        assert_eq!(lines, ["Connection: keep-alive, X-Hop", "Upgrade: websocket"]);
+    }
+
+    #[test]
+    fn hsts_replaces_the_backends_on_tls_only() {
+        let lines = [("strict-transport-security", "max-age=1")];
+        let globals = Globals::default();
+        assert_eq!(
+            applied(&lines, Kind::Ordinary, Scheme::Https, &globals),
+            ["Strict-Transport-Security: max-age=31536000; includeSubDomains"],
+        );
+        assert_eq!(
+            applied(&lines, Kind::Ordinary, Scheme::Http, &globals),
+            ["strict-transport-security: max-age=1"]
+        );
+    }
+
+    #[test]
+    fn config_map_lists_hide_and_add() {
+        let globals = Globals {
+            hide_headers: ["x-powered-by".into()].into(),
+            add_headers: [("X-A".into(), "new".into())].into(),
+            allow_backend_server_header: true,
+            ..Globals::default()
+        };
+        let lines = [("Server", "b"), ("X-Powered-By", "php"), ("x-a", "old")];
+        assert_eq!(applied(&lines, Kind::Ordinary, Scheme::Http, &globals), ["Server: b", "X-A: new"]);
+    }
+
+    #[test]
+    fn server_tokens_add_a_server_field() {
+        let globals = Globals { server_tokens: true, ..Globals::default() };
+        assert_eq!(applied(&[("Server", "b")], Kind::Ordinary, Scheme::Http, &globals), ["Server: narthex"]);
+    }
+}

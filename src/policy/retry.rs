@@ -219,7 +219,8 @@ mod tests {
 
     #[test]
     fn statuses_off_and_limits_are_read() {
-        let statuses = retry(&[("proxy-next-upstream", "http_503 http_404"), ("proxy-next-upstream-tries", "0")]);
+        let statuses =
+            retry(&[("proxy-next-upstream", "http_503 http_404"), ("proxy-next-upstream-tries", "0")]);
         assert!(allows(&statuses, Failure::Status(503), &Method::GET, true, 1000));
         assert!(!allows(&statuses, Failure::Status(500), &Method::GET, true, 1));
         assert!(!allows(&statuses, Failure::Connect, &Method::GET, false, 1));

@@ -7,9 +7,9 @@ use crate::request::NormPath;
 const TARGET: Spec = Spec::new("rewrite-target", Scope::Location, Risk::Medium)
     .values("none", "/$2")
     .doc("The backend is asked for this path; `$1` to `$9` and `$name` are groups of the rule's path, which becomes an expression. Puts the whole host into regex mode.");
-const USE_REGEX: Spec = Spec::new("use-regex", Scope::Location, Risk::Low)
-    .values("false", "true")
-    .doc("Paths are expressions: case-insensitive, tied to the start only. Puts the whole host into regex mode.");
+const USE_REGEX: Spec = Spec::new("use-regex", Scope::Location, Risk::Low).values("false", "true").doc(
+    "Paths are expressions: case-insensitive, tied to the start only. Puts the whole host into regex mode.",
+);
 
 /// Annotations of this family.
 pub const SPECS: &[Spec] = &[TARGET, USE_REGEX];
@@ -128,7 +128,20 @@ fn encode(plain: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for byte in plain {
         match *byte {
-            0..=0x20 | 0x7f..=0xff | b'"' | b'#' | b'%' | b'<' | b'>' | b'?' | b'\\' | b'^' | b'`' | b'{' | b'|' | b'}' => {
+            0..=0x20
+            | 0x7f..=0xff
+            | b'"'
+            | b'#'
+            | b'%'
+            | b'<'
+            | b'>'
+            | b'?'
+            | b'\\'
+            | b'^'
+            | b'`'
+            | b'{'
+            | b'|'
+            | b'}' => {
                 let digit = |nibble: u8| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0');
                 out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 15)]);
             }
@@ -145,7 +158,10 @@ impl Substitution {
     pub fn parse(text: &str) -> Result<Self, String> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/:$".contains(&byte);
         if let Some(byte) = text.bytes().find(|byte| !allowed(*byte)) {
-            return Err(format!("{:?} may not stand in it; letters, digits and -._~/:$ may", char::from(byte)));
+            return Err(format!(
+                "{:?} may not stand in it; letters, digits and -._~/:$ may",
+                char::from(byte)
+            ));
         }
         let mut pieces = Vec::new();
         let mut parts = text.split('$');
@@ -164,7 +180,9 @@ impl Substitution {
             let (name, rest) = part.split_at(end);
             pieces.push(match (first, name) {
                 (Some(digit @ b'1'..=b'9'), _) => Piece::Group(digit - b'0'),
-                (None | Some(b'0'), _) | (_, "") => return Err("a $ is not followed by a group, such as $1 or $name".into()),
+                (None | Some(b'0'), _) | (_, "") => {
+                    return Err("a $ is not followed by a group, such as $1 or $name".into());
+                }
                 (_, name) => Piece::Name(name.into()),
             });
             push(&mut pieces, rest);

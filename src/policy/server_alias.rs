@@ -29,7 +29,8 @@ pub enum Alias {
 pub fn read(reader: &mut Reader<'_>) -> Vec<Alias> {
     reader
         .read(&SERVER_ALIAS, |text| {
-            let mut names: Vec<&str> = text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
+            let mut names: Vec<&str> =
+                text.split(',').map(str::trim).filter(|name| !name.is_empty()).collect();
             names.sort_unstable();
             names.dedup();
             names.into_iter().map(parse).collect()
@@ -43,14 +44,17 @@ fn parse(name: &str) -> Result<Alias, String> {
     }
     if let Some(text) = name.strip_prefix('~') {
         let pattern = Pattern::compile(text, Case::Insensitive, Anchor::None);
-        return pattern.map(|pattern| Alias::Regex(Arc::new(pattern))).map_err(|error| format!("{name:?}: {error}"));
+        return pattern
+            .map(|pattern| Alias::Regex(Arc::new(pattern)))
+            .map_err(|error| format!("{name:?}: {error}"));
     }
     let lower = name.trim_end_matches('.').to_ascii_lowercase();
-    let (alias, plain): (fn(Arc<str>) -> Alias, &str) = match (lower.strip_prefix("*."), lower.strip_suffix(".*")) {
-        (Some(suffix), _) => (Alias::Suffix, suffix),
-        (None, Some(prefix)) => (Alias::Prefix, prefix),
-        (None, None) => (Alias::Exact, &lower),
-    };
+    let (alias, plain): (fn(Arc<str>) -> Alias, &str) =
+        match (lower.strip_prefix("*."), lower.strip_suffix(".*")) {
+            (Some(suffix), _) => (Alias::Suffix, suffix),
+            (None, Some(prefix)) => (Alias::Prefix, prefix),
+            (None, None) => (Alias::Exact, &lower),
+        };
     if is_host(plain) { Ok(alias(Arc::from(plain))) } else { Err(format!("{name:?} is no host name")) }
 }
 
@@ -94,7 +98,10 @@ mod tests {
     #[test]
     fn wildcards_and_expressions_are_told_apart() {
         let kinds = read_with(&[("server-alias", "*.A.test,a.*,~^b[0-9]+\\.test$,c.test.")], read);
-        assert!(matches!(&kinds[..], [Alias::Suffix(_), Alias::Prefix(_), Alias::Exact(_), Alias::Regex(_)]), "{kinds:?}");
+        assert!(
+            matches!(&kinds[..], [Alias::Suffix(_), Alias::Prefix(_), Alias::Exact(_), Alias::Regex(_)]),
+            "{kinds:?}"
+        );
         assert_eq!(kinds[0].text(), "*.a.test");
         assert_eq!(kinds[2].text(), "c.test");
         let Alias::Regex(pattern) = &kinds[3] else { panic!() };

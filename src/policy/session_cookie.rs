@@ -39,8 +39,7 @@ const CHANGE: Spec = Spec::new("session-cookie-change-on-failure", Scope::Upstre
     .doc("After a failed try choose another endpoint and send a new cookie.");
 
 /// Annotations of this family.
-pub const SPECS: &[Spec] =
-    &[NAME, PATH, DOMAIN, SAME_SITE, CONDITIONAL, SECURE, EXPIRES, MAX_AGE, CHANGE];
+pub const SPECS: &[Spec] = &[NAME, PATH, DOMAIN, SAME_SITE, CONDITIONAL, SECURE, EXPIRES, MAX_AGE, CHANGE];
 
 /// What the cookie looks like.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -201,8 +200,11 @@ pub fn cookie_time(seconds: i64) -> String {
 /// Browsers that take `SameSite=None` for `Strict` or refuse the cookie: Chrome 4x to 6x, iOS 12, Safari on macOS 10.14.
 fn misreads_none(user_agent: &str) -> bool {
     let chrome = ["Chrome/4", "Chrome/5", "Chrome/6"].iter().any(|version| user_agent.contains(version));
-    let ios = ["iPhone", "iPad", "iPod"].iter().any(|device| user_agent.contains(device)) && user_agent.contains("OS 12_");
-    let safari = user_agent.contains("Mac OS X 10_14") && user_agent.contains("Safari") && !user_agent.contains("Chrom");
+    let ios = ["iPhone", "iPad", "iPod"].iter().any(|device| user_agent.contains(device))
+        && user_agent.contains("OS 12_");
+    let safari = user_agent.contains("Mac OS X 10_14")
+        && user_agent.contains("Safari")
+        && !user_agent.contains("Chrom");
     chrome || ios || safari
 }
 

@@ -60,12 +60,14 @@ impl SslRedirect {
         globals: &Globals,
     ) -> Option<LocalReply> {
         let wanted = self.force || (self.on && place.has_certificate);
-        let exempt =
-            || globals.no_tls_redirect_locations.iter().any(|prefix| place.location_path.starts_with(&**prefix));
+        let exempt = || {
+            globals.no_tls_redirect_locations.iter().any(|prefix| place.location_path.starts_with(&**prefix))
+        };
         if !wanted || view.forwarded.scheme != "http" || exempt() {
             return None;
         }
-        let target = if self.preserve_trailing_slash { view.target } else { without_trailing_slash(view.target) };
+        let target =
+            if self.preserve_trailing_slash { view.target } else { without_trailing_slash(view.target) };
         let port = if style.with_port { format!(":{}", place.https_port) } else { String::new() };
         Some(LocalReply::Redirect {
             status: globals.http_redirect_code,
@@ -136,7 +138,8 @@ mod tests {
     #[test]
     fn only_the_exact_scheme_http_is_redirected() {
         let fields = fields(&[]);
-        for (scheme, redirects) in [("http", true), ("https", false), ("HTTP", false), ("https,http", false)] {
+        for (scheme, redirects) in [("http", true), ("https", false), ("HTTP", false), ("https,http", false)]
+        {
             let mut view = view("/x", &fields);
             view.forwarded.scheme = scheme.into();
             assert_eq!(location(&[], &view, PLACE).is_some(), redirects, "{scheme}");
@@ -156,7 +159,8 @@ mod tests {
         let fields = fields(&[]);
         let mut view = view("/x", &fields);
         let with_port = Place { https_port: 8443, ..PLACE };
-        let at = |view: &RequestView<'_>| location(&[("use-port-in-redirects", "true")], view, with_port).unwrap();
+        let at =
+            |view: &RequestView<'_>| location(&[("use-port-in-redirects", "true")], view, with_port).unwrap();
         assert_eq!(at(&view), "https://Host.Test:8443/x");
         view.forwarded.host = "".into();
         assert_eq!(location(&[], &view, PLACE).unwrap(), "https://_/x");

@@ -148,7 +148,8 @@ impl Template {
             if name.is_empty() {
                 return Err(TemplateError::Broken);
             }
-            parts.push(Part::Variable(variable(name).ok_or_else(|| TemplateError::Unknown(name.to_owned()))?));
+            parts
+                .push(Part::Variable(variable(name).ok_or_else(|| TemplateError::Unknown(name.to_owned()))?));
             literal(&mut parts, rest);
         }
         Ok(Self { text: text.into(), parts: parts.into() })

@@ -61,7 +61,10 @@ mod tests {
     #[test]
     fn seconds_are_read_and_bad_values_fall_back() {
         assert_eq!(timeouts(&[]), [5, 60, 60]);
-        assert_eq!(timeouts(&[("proxy-read-timeout", "3600"), ("proxy-connect-timeout", "15s")]), [15, 60, 3600]);
+        assert_eq!(
+            timeouts(&[("proxy-read-timeout", "3600"), ("proxy-connect-timeout", "15s")]),
+            [15, 60, 3600]
+        );
         for bad in ["1k", "0", "-1", "", "1.5", "99999999999"] {
             assert_eq!(timeouts(&[("proxy-send-timeout", bad)]), [5, 60, 60], "{bad}");
         }

@@ -4,7 +4,9 @@ use super::annotation::{Fidelity, Reader, Risk, Scope, Spec, is_regex_char};
 use super::template::Template;
 
 const VHOST: Spec = Spec::new("upstream-vhost", Scope::Location, Risk::Medium)
-    .fidelity(Fidelity::Equivalent("variables of a closed list are known, such as `$host` and `$service_name`"))
+    .fidelity(Fidelity::Equivalent(
+        "variables of a closed list are known, such as `$host` and `$service_name`",
+    ))
     .values("the host the client named", "internal.example")
     .doc("`Host` that the backend sees.");
 

@@ -73,7 +73,11 @@ pub fn normalize(target: &[u8]) -> Result<NormPath<'_>, BadTarget> {
     if !ascii && std::str::from_utf8(path).is_err() {
         return Err(BadTarget::Byte);
     }
-    if plain { Ok(NormPath(Cow::Borrowed(path))) } else { resolve(&decode(path)?).map(|p| NormPath(Cow::Owned(p))) }
+    if plain {
+        Ok(NormPath(Cow::Borrowed(path)))
+    } else {
+        resolve(&decode(path)?).map(|p| NormPath(Cow::Owned(p)))
+    }
 }
 
 fn decode(path: &[u8]) -> Result<Cow<'_, [u8]>, BadTarget> {

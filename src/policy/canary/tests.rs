@@ -2,7 +2,8 @@ use super::*;
 use crate::policy::annotation::sample::{diagnostics, fields, read, view};
 
 fn canary(annotations: &[(&str, &str)]) -> Canary {
-    let all: Vec<(&str, &str)> = [("canary", "true")].into_iter().chain(annotations.iter().copied()).collect();
+    let all: Vec<(&str, &str)> =
+        [("canary", "true")].into_iter().chain(annotations.iter().copied()).collect();
     read(&all, Canary::read).unwrap()
 }
 
@@ -44,7 +45,11 @@ fn a_header_value_takes_over_from_always_never_and_pattern() {
     ];
     check(&rule, &[("X-C", "yes")], Choice::Canary);
     check(&rule, &[("X-C", "always")], Choice::Primary);
-    check(&[rule[0], rule[1], ("canary-by-cookie", "c")], &[("X-C", "no"), ("Cookie", "c=always")], Choice::Canary);
+    check(
+        &[rule[0], rule[1], ("canary-by-cookie", "c")],
+        &[("X-C", "no"), ("Cookie", "c=always")],
+        Choice::Canary,
+    );
 }
 
 #[test]
@@ -56,11 +61,8 @@ fn a_header_pattern_matches_anywhere_and_case_counts() {
 
 #[test]
 fn a_broken_pattern_keeps_requests_with_the_header_on_the_primary() {
-    let rule = [
-        ("canary-by-header", "X-C"),
-        ("canary-by-header-pattern", "[][**da?$&*"),
-        ("canary-by-cookie", "c"),
-    ];
+    let rule =
+        [("canary-by-header", "X-C"), ("canary-by-header-pattern", "[][**da?$&*"), ("canary-by-cookie", "c")];
     check(&rule, &[("X-C", "DoCanary"), ("Cookie", "c=always")], Choice::Primary);
     check(&rule, &[("Cookie", "c=always")], Choice::Canary);
     let all = [("canary", "true"), rule[0], rule[1]];

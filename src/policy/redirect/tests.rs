@@ -18,21 +18,45 @@ fn check(annotations: &[(&str, &str)], status: u16, location: &str) {
 #[test]
 fn the_url_is_used_to_the_letter() {
     check(&[("permanent-redirect", "https://new.example/base?x=1")], 301, "https://new.example/base?x=1");
-    check(&[("permanent-redirect", "https://n.example"), ("permanent-redirect-code", "300")], 300, "https://n.example");
+    check(
+        &[("permanent-redirect", "https://n.example"), ("permanent-redirect-code", "300")],
+        300,
+        "https://n.example",
+    );
     check(&[("temporal-redirect", "http://t.example")], 302, "http://t.example");
 }
 
 #[test]
 fn temporal_wins_over_permanent() {
-    check(&[("permanent-redirect", "https://p.example"), ("temporal-redirect", "https://t.example")], 302, "https://t.example");
-    check(&[("permanent-redirect", "https://p.example"), ("temporal-redirect", "/path")], 301, "https://p.example");
+    check(
+        &[("permanent-redirect", "https://p.example"), ("temporal-redirect", "https://t.example")],
+        302,
+        "https://t.example",
+    );
+    check(
+        &[("permanent-redirect", "https://p.example"), ("temporal-redirect", "/path")],
+        301,
+        "https://p.example",
+    );
 }
 
 #[test]
 fn codes_out_of_range_fall_back() {
-    check(&[("temporal-redirect", "https://t.example"), ("temporal-redirect-code", "308")], 302, "https://t.example");
-    check(&[("permanent-redirect", "https://p.example"), ("permanent-redirect-code", "309")], 301, "https://p.example");
-    check(&[("permanent-redirect", "https://p.example"), ("permanent-redirect-code", "308")], 308, "https://p.example");
+    check(
+        &[("temporal-redirect", "https://t.example"), ("temporal-redirect-code", "308")],
+        302,
+        "https://t.example",
+    );
+    check(
+        &[("permanent-redirect", "https://p.example"), ("permanent-redirect-code", "309")],
+        301,
+        "https://p.example",
+    );
+    check(
+        &[("permanent-redirect", "https://p.example"), ("permanent-redirect-code", "308")],
+        308,
+        "https://p.example",
+    );
 }
 
 #[test]
@@ -55,17 +79,28 @@ fn the_port_is_written_only_when_asked_for_and_unusual() {
 #[test]
 fn a_missing_slash_keeps_the_query() {
     let fields = fields(&[]);
-    let location = |target: &str| match RedirectStyle::default().trailing_slash(&view(target, &fields), "/foo/") {
-        LocalReply::Redirect { location, .. } => location,
-        other => panic!("{other:?}"),
-    };
+    let location =
+        |target: &str| match RedirectStyle::default().trailing_slash(&view(target, &fields), "/foo/") {
+            LocalReply::Redirect { location, .. } => location,
+            other => panic!("{other:?}"),
+        };
     assert_eq!(location("/foo?a=/b"), "http://host.test/foo/?a=/b");
     assert_eq!(location("/foo"), "http://host.test/foo/");
 }
 
 #[test]
 fn urls_with_variables_escapes_or_no_host_are_refused() {
-    for bad in ["https://x$request_uri", "https://a/%20", "https://a/b c", "//evil", "javascript:alert", "https://", "http://?x", "new", ""] {
+    for bad in [
+        "https://x$request_uri",
+        "https://a/%20",
+        "https://a/b c",
+        "//evil",
+        "javascript:alert",
+        "https://",
+        "http://?x",
+        "new",
+        "",
+    ] {
         assert_eq!(reply(&[("permanent-redirect", bad)]), None, "{bad}");
     }
 }

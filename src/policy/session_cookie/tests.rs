@@ -13,7 +13,9 @@ fn the_value_is_byte_compatible_with_ingress_nginx() {
     assert_eq!(tag, "452371c8807476367bd103adbd36bb9c");
     assert_eq!(key_for("abc|452371c8807476367bd103adbd36bb9c", &tag), Some("abc"));
     assert_eq!(key_for(&value("k", &tag), &tag), Some("k"));
-    for foreign in ["abc", "abc|", "|452371c8807476367bd103adbd36bb9c", "abc|452371c8807476367bd103adbd36bb9d", ""] {
+    for foreign in
+        ["abc", "abc|", "|452371c8807476367bd103adbd36bb9c", "abc|452371c8807476367bd103adbd36bb9d", ""]
+    {
         assert_eq!(key_for(foreign, &tag), None, "{foreign:?}");
     }
 }
@@ -65,7 +67,11 @@ fn same_site_none_is_left_out_only_for_old_browsers_and_only_when_asked() {
     let old = "Mozilla/5.0 (X11) Chrome/55.0 Safari/537.36";
     assert!(!text("true", "None", old));
     assert!(!text("true", "None", "Mozilla/5.0 (iPhone; CPU iPhone OS 12_1 like Mac OS X)"));
-    assert!(!text("true", "None", "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_14_2) Version/12.0 Safari/605.1"));
+    assert!(!text(
+        "true",
+        "None",
+        "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_14_2) Version/12.0 Safari/605.1"
+    ));
     assert!(text("true", "None", "Mozilla/5.0 (X11) Chrome/120.0 Safari/537.36"));
     assert!(text("true", "none", old));
     assert!(text("true", "Lax", old));

@@ -1,0 +1,294 @@
+//! Every key of the ConfigMap: name, default, and what setting it does here. `docs/configmap.md` is made from this.
+
+/// What setting a key does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It counts.
+    Applied,
+    /// It only means something to nginx; accepted.
+    NoMeaning,
+    /// It is known and not built yet; setting it is a warning.
+    NotYet,
+}
+
+/// One key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Key {
+    /// Name.
+    pub name: &'static str,
+    /// Default as text.
+    pub default: &'static str,
+    /// What it does.
+    pub effect: Effect,
+    /// For people.
+    pub doc: &'static str,
+}
+
+const fn on(name: &'static str, default: &'static str, doc: &'static str) -> Key {
+    Key { name, default, effect: Effect::Applied, doc }
+}
+
+const fn no(name: &'static str, default: &'static str) -> Key {
+    Key { name, default, effect: Effect::NoMeaning, doc: "Only nginx needs this." }
+}
+
+const fn later(name: &'static str, default: &'static str, doc: &'static str) -> Key {
+    Key { name, default, effect: Effect::NotYet, doc }
+}
+
+/// All keys in alphabetical order.
+pub const KEYS: &[Key] = &[
+    no("access-log-params", ""),
+    on("access-log-path", "/var/log/nginx/access.log", "Where the access log goes."),
+    on("add-headers", "", "ConfigMap (namespace/name) of response fields for all clients."),
+    on("allow-backend-server-header", "false", "Pass the Server field of backends."),
+    on("allow-cross-namespace-resources", "false", "Let annotations name objects of other namespaces."),
+    on("allow-snippet-annotations", "false", "Let snippet annotations count."),
+    on(
+        "annotation-value-word-blocklist",
+        "",
+        "An Ingress with one of these words in an annotation answers 503.",
+    ),
+    on("annotations-risk-level", "High", "An Ingress with a riskier annotation answers 503."),
+    no("app-root", ""),
+    on("bind-address", "", "Addresses to listen on."),
+    on("block-cidrs", "", "Networks whose clients get 403 everywhere."),
+    on("block-referers", "", "Referers that get 403."),
+    on("block-user-agents", "", "User agents (text, `~expression` or `~*expression`) that get 403."),
+    later("brotli-level", "4", "Compression level."),
+    later("brotli-min-length", "20", "Smallest response compressed."),
+    later("brotli-types", "", "Types compressed."),
+    on("client-body-buffer-size", "8k", "Bytes of a request body held in memory."),
+    on("client-body-timeout", "60", "Seconds between two reads of a request body."),
+    no("client-header-buffer-size", "1k"),
+    on("client-header-timeout", "60", "Seconds for a request head."),
+    on("compute-full-forwarded-for", "false", "Append to X-Forwarded-For instead of replacing it."),
+    on("custom-http-errors", "", "Statuses (300 to 599) replaced by a page of the default backend."),
+    no("debug-connections", ""),
+    no("default-type", "text/html"),
+    on("denylist-source-range", "", "Clients of these networks get 403; an annotation replaces the list."),
+    on("disable-access-log", "false", "Write no access log."),
+    on("disable-http-access-log", "false", "Write no access log of HTTP."),
+    on("disable-ipv6", "false", "Do not listen on IPv6."),
+    later("disable-ipv6-dns", "false", "Do not ask for IPv6 addresses of backends."),
+    on("disable-proxy-intercept-errors", "false", "Leave the answers of backends alone."),
+    later("disable-stream-access-log", "false", "Write no log of TCP and UDP services."),
+    on("enable-access-log-for-default-backend", "false", "Log requests of the default backend."),
+    no("enable-aio-write", "true"),
+    later("enable-auth-access-log", "false", "Log authentication requests."),
+    later("enable-brotli", "false", "Compress responses with Brotli."),
+    later("enable-modsecurity", "false", "Web application firewall."),
+    no("enable-multi-accept", "true"),
+    later("enable-ocsp", "false", "OCSP stapling."),
+    later("enable-opentelemetry", "false", "Tracing."),
+    later("enable-owasp-modsecurity-crs", "false", "Web application firewall rules."),
+    on("enable-real-ip", "false", "Take only the client address from forwarded-for-header."),
+    no("enable-serial-reloads", "false"),
+    later("enable-syslog", "false", "Send logs to syslog."),
+    on("enable-underscores-in-headers", "false", "Keep fields with underscores in their names."),
+    on("error-log-level", "notice", "Least important level of the error log."),
+    on("error-log-path", "/var/log/nginx/error.log", "Where the error log goes."),
+    on("force-ssl-redirect", "false", "Send all http requests to https."),
+    on("forwarded-for-header", "X-Forwarded-For", "Field that names the client."),
+    no("forwarded-for-proxy-protocol-header", "X-Forwarded-For-Proxy-Protocol"),
+    on("forwarded-host-header", "X-Forwarded-Host", "Field passed on as X-Original-Forwarded-Host."),
+    on("generate-request-id", "true", "Make an X-Request-ID where the client sent none."),
+    later("geoip2-autoreload-in-minutes", "0", "Variables by client address."),
+    later("global-allowed-response-headers", "", "Names that custom-headers may set."),
+    later("global-auth-always-set-cookie", "false", "External authentication for all hosts."),
+    later("global-auth-cache-duration", "", "External authentication for all hosts."),
+    later("global-auth-cache-key", "", "External authentication for all hosts."),
+    later("global-auth-method", "", "External authentication for all hosts."),
+    later("global-auth-request-redirect", "", "External authentication for all hosts."),
+    later("global-auth-response-headers", "", "External authentication for all hosts."),
+    later("global-auth-signin", "", "External authentication for all hosts."),
+    later("global-auth-signin-redirect-param", "rd", "External authentication for all hosts."),
+    later("global-auth-snippet", "", "External authentication for all hosts."),
+    later("global-auth-url", "", "External authentication for all hosts."),
+    no("grpc-buffer-size-kb", "0"),
+    later("gzip-disable", "", "User agents without compression."),
+    later("gzip-level", "1", "Compression level."),
+    later("gzip-min-length", "256", "Smallest response compressed."),
+    later("gzip-types", "", "Types compressed."),
+    on("hide-headers", "", "Response fields of backends that clients do not see."),
+    on("hsts", "true", "Send Strict-Transport-Security on TLS responses."),
+    on("hsts-include-subdomains", "true", "Include subdomains in Strict-Transport-Security."),
+    on("hsts-max-age", "31536000", "Seconds of Strict-Transport-Security."),
+    on("hsts-preload", "false", "Say preload in Strict-Transport-Security."),
+    on("http-access-log-path", "", "Where the access log of HTTP goes; wins over access-log-path."),
+    on("http-redirect-code", "308", "Status of redirects to https and between www twins."),
+    later("http-snippet", "", "Configuration text of nginx: not interpreted."),
+    on("http2-max-concurrent-streams", "128", "Open streams of one HTTP/2 connection."),
+    no("http2-max-field-size", ""),
+    no("http2-max-header-size", ""),
+    no("http2-max-requests", "0"),
+    on("ignore-invalid-headers", "true", "Drop fields with unusual characters in their names."),
+    on("keep-alive", "75", "Seconds an idle client connection stays open; 0 closes after each answer."),
+    on("keep-alive-requests", "1000", "Requests over one client connection."),
+    on(
+        "large-client-header-buffers",
+        "4 8k",
+        "Number and size of head buffers: one line may be one buffer long, the head all of them.",
+    ),
+    later("limit-conn-status-code", "503", "Status of limit-connections."),
+    later("limit-conn-zone-variable", "$binary_remote_addr", "Key of the request limits."),
+    later("limit-rate", "0", "Response bytes per second."),
+    later("limit-rate-after", "0", "Bytes before limit-rate counts."),
+    later("limit-req-status-code", "503", "Status of limit-rps and limit-rpm."),
+    on("load-balance", "round_robin", "`round_robin` or `ewma`."),
+    later("location-snippet", "", "Configuration text of nginx: not interpreted."),
+    on("log-format-escape-json", "false", "Escape values of the access log for JSON."),
+    on("log-format-escape-none", "false", "Do not escape values of the access log."),
+    later("log-format-stream", "", "Format of the log of TCP and UDP services."),
+    on("log-format-upstream", "see docs", "Format of the access log."),
+    no("lua-shared-dicts", ""),
+    later("main-snippet", "", "Configuration text of nginx: not interpreted."),
+    no("map-hash-bucket-size", "64"),
+    on("max-worker-connections", "16384", "Connections per worker."),
+    no("max-worker-open-files", "0"),
+    later("modsecurity-snippet", "", "Web application firewall rules."),
+    on("nginx-status-ipv4-whitelist", "127.0.0.1", "Clients that may read /nginx_status."),
+    on("nginx-status-ipv6-whitelist", "::1", "Clients that may read /nginx_status."),
+    later("no-auth-locations", "/.well-known/acme-challenge", "Path prefixes free of authentication."),
+    on(
+        "no-tls-redirect-locations",
+        "/.well-known/acme-challenge",
+        "Path prefixes that are not redirected to https.",
+    ),
+    later("opentelemetry-config", "/etc/ingress-controller/telemetry/opentelemetry.toml", "Tracing."),
+    later("opentelemetry-operation-name", "", "Tracing."),
+    later("opentelemetry-trust-incoming-span", "true", "Tracing."),
+    later("otel-max-export-batch-size", "512", "Tracing."),
+    later("otel-max-queuesize", "2048", "Tracing."),
+    later("otel-sampler", "AlwaysOn", "Tracing."),
+    later("otel-sampler-parent-based", "true", "Tracing."),
+    later("otel-sampler-ratio", "0.01", "Tracing."),
+    later("otel-schedule-delay-millis", "5000", "Tracing."),
+    later("otel-service-name", "nginx", "Tracing."),
+    later("otlp-collector-host", "", "Tracing."),
+    later("otlp-collector-port", "4317", "Tracing."),
+    on("preserve-trailing-slash", "false", "Keep the trailing slash in redirects to https."),
+    on("proxy-add-original-uri-header", "false", "Send X-Original-URI to backends."),
+    on("proxy-body-size", "1m", "Largest request body (413 above); 0 for no limit."),
+    on(
+        "proxy-buffer-size",
+        "",
+        "Largest response head and size of a response buffer; heads up to 64 KiB pass when unset.",
+    ),
+    on("proxy-buffering", "off", "Read responses ahead of slow clients."),
+    on("proxy-buffers-number", "4", "Number of response buffers."),
+    no("proxy-busy-buffers-size", ""),
+    on("proxy-connect-timeout", "5", "Seconds until a backend connection stands."),
+    later("proxy-cookie-domain", "off", "Rewrite `Domain` of `Set-Cookie`."),
+    later("proxy-cookie-path", "off", "Rewrite `Path` of `Set-Cookie`."),
+    no("proxy-headers-hash-bucket-size", "64"),
+    no("proxy-headers-hash-max-size", "512"),
+    on("proxy-http-version", "1.1", "HTTP version towards backends."),
+    on("proxy-max-temp-file-size", "1024m", "Bytes of a buffered response that may go to a file."),
+    on("proxy-next-upstream", "error timeout", "Failures after which another endpoint is asked."),
+    on(
+        "proxy-next-upstream-timeout",
+        "0",
+        "Seconds after which no further endpoint is asked; 0 for no limit.",
+    ),
+    on("proxy-next-upstream-tries", "3", "Endpoints asked in all; 0 for no limit."),
+    on("proxy-protocol-header-timeout", "5s", "Time for the PROXY header."),
+    on("proxy-read-timeout", "60", "Seconds between two reads from a backend."),
+    on("proxy-real-ip-cidr", "0.0.0.0/0", "Peers whose word about the client counts."),
+    later("proxy-redirect-from", "off", "Rewrite `Location` of backends."),
+    later("proxy-redirect-to", "off", "Rewrite `Location` of backends."),
+    on("proxy-request-buffering", "on", "Read the whole request body before a backend is asked."),
+    on("proxy-send-timeout", "60", "Seconds between two writes to a backend."),
+    on(
+        "proxy-set-headers",
+        "",
+        "ConfigMap (namespace/name) of request fields for all backends; values may hold variables.",
+    ),
+    no("proxy-ssl-location-only", "false"),
+    on("proxy-stream-next-upstream", "true", "Ask another endpoint when a TCP connection fails."),
+    on("proxy-stream-next-upstream-timeout", "600s", "Time for that; 0 for no limit."),
+    on("proxy-stream-next-upstream-tries", "3", "Endpoints asked in all; 0 for no limit."),
+    on("proxy-stream-responses", "1", "Datagrams that end a UDP session."),
+    on("proxy-stream-timeout", "600s", "Idle time of TCP and UDP sessions."),
+    on("relative-redirects", "false", "Write redirects made here without scheme and host."),
+    on("retry-non-idempotent", "false", "Also send POST, LOCK and PATCH twice."),
+    no("reuse-port", "true"),
+    no("server-name-hash-bucket-size", ""),
+    no("server-name-hash-max-size", "1024"),
+    later("server-snippet", "", "Configuration text of nginx: not interpreted."),
+    on("server-tokens", "false", "Send a Server field."),
+    on("service-upstream", "false", "Use cluster addresses instead of endpoints."),
+    on("skip-access-log-urls", "", "Request targets (text or `~expression`) that are not logged."),
+    no("ssl-buffer-size", "4k"),
+    later("ssl-ciphers", "", "TLS 1.2 ciphers."),
+    no("ssl-dh-param", ""),
+    later("ssl-early-data", "false", "TLS 1.3 early data."),
+    no("ssl-ecdh-curve", "auto"),
+    on("ssl-protocols", "TLSv1.2 TLSv1.3", "TLS versions."),
+    on("ssl-redirect", "true", "Send http requests to https where the host has a certificate."),
+    on("ssl-reject-handshake", "false", "Refuse handshakes for unknown server names."),
+    on("ssl-session-cache", "true", "Let TLS sessions resume."),
+    no("ssl-session-cache-size", "10m"),
+    later("ssl-session-ticket-key", "", "Key of session tickets."),
+    on("ssl-session-tickets", "false", "Let TLS sessions resume by tickets."),
+    on("ssl-session-timeout", "10m", "How long TLS sessions can resume."),
+    later("stream-access-log-path", "", "Where the log of TCP and UDP services goes."),
+    later("stream-snippet", "", "Configuration text of nginx: not interpreted."),
+    on(
+        "strict-validate-path-type",
+        "true",
+        "Exact and Prefix paths hold only letters, digits and ._-/ (checked at admission).",
+    ),
+    later("syslog-host", "", "Where syslog is."),
+    later("syslog-port", "514", "Where syslog is."),
+    no("upstream-hash-by", ""),
+    no("upstream-hash-by-subset", ""),
+    no("upstream-hash-by-subset-size", ""),
+    on("upstream-keepalive-connections", "320", "Idle backend connections per worker; 0 for none."),
+    on("upstream-keepalive-requests", "10000", "Requests over one backend connection."),
+    on("upstream-keepalive-time", "1h", "Greatest age of a backend connection."),
+    on("upstream-keepalive-timeout", "60", "Seconds a backend connection may idle."),
+    on(
+        "use-forwarded-headers",
+        "false",
+        "Believe X-Forwarded-For, -Host, -Proto and -Port of peers in proxy-real-ip-cidr.",
+    ),
+    later("use-geoip2", "false", "Variables by client address."),
+    later("use-gzip", "false", "Compress responses."),
+    on("use-http2", "true", "Offer HTTP/2."),
+    on("use-port-in-redirects", "false", "Write the listen port into redirects."),
+    on("use-proxy-protocol", "false", "Connections start with a PROXY header."),
+    no("variables-hash-bucket-size", "256"),
+    no("variables-hash-max-size", "2048"),
+    on(
+        "whitelist-source-range",
+        "",
+        "Only clients of these networks are served; an annotation replaces the list.",
+    ),
+    no("worker-cpu-affinity", ""),
+    on("worker-processes", "auto", "Workers; read at start only."),
+    on("worker-shutdown-timeout", "240s", "How long requests may go on when the process stops."),
+];
+
+/// `docs/configmap.md`.
+pub fn markdown() -> String {
+    let mut out = String::from(
+        "# ConfigMap keys\n\nMade from the table in `src/policy/global/keys.rs`; do not edit.\n\
+         A key that is not listed here, a value that cannot be read and a key without effect each give a diagnostic; \
+         a bad value affects its key only.\n\n| key | default | effect | meaning |\n|---|---|---|---|\n",
+    );
+    for key in KEYS {
+        let effect = match key.effect {
+            Effect::Applied => "applied",
+            Effect::NoMeaning => "accepted, no meaning here",
+            Effect::NotYet => "not yet",
+        };
+        let default = if key.default.is_empty() { "none".to_owned() } else { format!("`{}`", key.default) };
+        out.push_str(&format!(
+            "| `{}` | {default} | {effect} | {} |\n",
+            key.name,
+            key.doc.replace('|', "\\|")
+        ));
+    }
+    out
+}

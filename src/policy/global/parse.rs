@@ -1,0 +1,439 @@
+//! ConfigMap text to [`Globals`], one key at a time: a value that cannot be read leaves its key at the default.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use http::StatusCode;
+use ipnet::IpNet;
+
+use super::{Effect, Globals, KEYS, Key, LogEscape, Referenced, TextTest};
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::model::{ConfigMap, Kind, Meta, ObjectKey, ObjectRef};
+use crate::policy::annotation::{
+    Risk, is_protected_field, parse_bool, parse_cidrs, parse_count, parse_duration, parse_on_off, parse_size,
+};
+use crate::policy::backend_protocol::HttpVersion;
+use crate::policy::load_balance::LoadBalance;
+use crate::policy::registry::nearest;
+use crate::policy::template::Template;
+use crate::policy::{backend_tls, body, custom_errors, hsts, retry, timeout};
+use crate::wire::fields::{is_field_value, is_token};
+
+impl Globals {
+    /// Reads the controller's ConfigMap. `referenced` holds the ConfigMaps that it may name (`proxy-set-headers`,
+    /// `add-headers`).
+    pub fn parse(config_map: &ConfigMap, referenced: &Referenced) -> (Self, Vec<Diagnostic>) {
+        let mut globals = Self::default();
+        let mut report = Report { config_map, found: Vec::new() };
+        let mut hsts = Hsts { on: true, max_age: 31_536_000, include_subdomains: true, preload: false };
+        for (key, raw) in &config_map.data {
+            let text = raw.trim();
+            let Some(known) = KEYS.iter().find(|known| known.name == key) else {
+                report.unknown(key);
+                continue;
+            };
+            if !report.effective(known) || text.is_empty() {
+                continue;
+            }
+            let result = match key.as_str() {
+                "add-headers" | "proxy-set-headers" => globals.set_fields(key, text, referenced, &mut report),
+                key if key.starts_with("hsts") => hsts.set(key, text),
+                key => globals.set(key, text).unwrap_or_else(|| Err("is not read".into())),
+            };
+            if let Err(reason) = result {
+                report.invalid(known, raw, reason);
+            }
+        }
+        let value = || Arc::from(hsts::value(hsts.max_age, hsts.include_subdomains, hsts.preload));
+        globals.hsts = hsts.on.then(value);
+        (globals, report.found)
+    }
+
+    /// As [`Globals::parse`] for data that stands in no object.
+    pub fn parse_data(data: &BTreeMap<String, String>) -> (Self, Vec<Diagnostic>) {
+        let meta = Meta::named(ObjectKey::new("ingress-nginx", "ingress-nginx-controller"));
+        Self::parse(&ConfigMap { meta, data: data.clone() }, &Referenced::new())
+    }
+
+    /// Sets one key; `None` for a key that no arm knows.
+    #[expect(clippy::too_many_lines, reason = "one line per key: the list is the documentation")]
+    pub(super) fn set(&mut self, key: &str, text: &str) -> Option<Result<(), String>> {
+        Some(match key {
+            "allow-backend-server-header" => put(&mut self.allow_backend_server_header, parse_bool(text)),
+            "allow-cross-namespace-resources" => {
+                put(&mut self.allow_cross_namespace_resources, parse_bool(text))
+            }
+            "allow-snippet-annotations" => put(&mut self.allow_snippet_annotations, parse_bool(text)),
+            "annotation-value-word-blocklist" => {
+                put(&mut self.annotation_value_word_blocklist, Ok(words(text)))
+            }
+            "annotations-risk-level" => put(&mut self.annotations_risk_level, risk(text)),
+            "access-log-path" | "http-access-log-path" => put(&mut self.access_log_path, path(text)),
+            "bind-address" => put(&mut self.bind_address, addresses(text)),
+            "block-cidrs" => put(&mut self.block_cidrs, cidrs(text)),
+            "block-referers" => put(&mut self.block_referers, tests(text)),
+            "block-user-agents" => put(&mut self.block_user_agents, tests(text)),
+            "client-body-buffer-size" => put(&mut self.client_body_buffer_size, parse_size(text)),
+            "client-body-timeout" => put(&mut self.client_body_timeout, timeout::parse(text)),
+            "client-header-timeout" => put(&mut self.client_header_timeout, timeout::parse(text)),
+            "compute-full-forwarded-for" => put(&mut self.compute_full_forwarded_for, parse_bool(text)),
+            "custom-http-errors" => put(&mut self.custom_http_errors, custom_errors::parse_codes(text, 300)),
+            "denylist-source-range" => put(&mut self.denylist_source_range, cidrs(text)),
+            "disable-access-log" | "disable-http-access-log" => {
+                parse_bool(text).map(|off| self.disable_access_log |= off)
+            }
+            "disable-ipv6" => put(&mut self.disable_ipv6, parse_bool(text)),
+            "disable-proxy-intercept-errors" => {
+                put(&mut self.disable_proxy_intercept_errors, parse_bool(text))
+            }
+            "enable-access-log-for-default-backend" => {
+                put(&mut self.access_log_for_default_backend, parse_bool(text))
+            }
+            "enable-real-ip" => put(&mut self.enable_real_ip, parse_bool(text)),
+            "enable-underscores-in-headers" => put(&mut self.enable_underscores_in_headers, parse_bool(text)),
+            "error-log-level" => put(&mut self.error_log_level, log_level(text)),
+            "error-log-path" => put(&mut self.error_log_path, path(text)),
+            "force-ssl-redirect" => put(&mut self.force_ssl_redirect, parse_bool(text)),
+            "forwarded-for-header" => put(&mut self.forwarded_for_header, field_name(text)),
+            "forwarded-host-header" => put(&mut self.forwarded_host_header, field_name(text)),
+            "generate-request-id" => put(&mut self.generate_request_id, parse_bool(text)),
+            "hide-headers" => put(&mut self.hide_headers, field_names(text)),
+            "http-redirect-code" => put(&mut self.http_redirect_code, redirect_code(text)),
+            "http2-max-concurrent-streams" => put(&mut self.http2_max_concurrent_streams, positive(text)),
+            "ignore-invalid-headers" => put(&mut self.ignore_invalid_headers, parse_bool(text)),
+            "keep-alive" => put(&mut self.keep_alive, parse_duration(text).map(retry::limit)),
+            "keep-alive-requests" => put(&mut self.keep_alive_requests, positive(text)),
+            "large-client-header-buffers" => large_buffers(text).map(|(count, bytes)| {
+                self.large_header_count = count;
+                self.large_header_bytes = bytes;
+            }),
+            "load-balance" => put(&mut self.load_balance, load_balance(text)),
+            "log-format-escape-json" => parse_bool(text).map(|on| {
+                if on {
+                    self.log_escape = LogEscape::Json;
+                }
+            }),
+            "log-format-escape-none" => parse_bool(text).map(|on| {
+                if on && self.log_escape == LogEscape::Default {
+                    self.log_escape = LogEscape::None;
+                }
+            }),
+            "log-format-upstream" => put(&mut self.log_format_upstream, Ok(Arc::from(text))),
+            "max-worker-connections" => put(&mut self.max_worker_connections, positive(text)),
+            "nginx-status-ipv4-whitelist" | "nginx-status-ipv6-whitelist" => {
+                let v4 = key == "nginx-status-ipv4-whitelist";
+                cidrs(text).map(|nets| {
+                    let own = |net: &&IpNet| matches!(net, IpNet::V4(_)) == v4;
+                    let kept =
+                        self.status_allow.iter().filter(|net| !own(net)).chain(nets.iter().filter(own));
+                    let mut all: Vec<IpNet> = kept.copied().collect();
+                    all.sort_unstable();
+                    self.status_allow = all.into();
+                })
+            }
+            "no-tls-redirect-locations" => put(&mut self.no_tls_redirect_locations, Ok(words(text))),
+            "preserve-trailing-slash" => put(&mut self.preserve_trailing_slash, parse_bool(text)),
+            "proxy-add-original-uri-header" => put(&mut self.proxy_add_original_uri_header, parse_bool(text)),
+            "proxy-body-size" => put(&mut self.proxy_body_size, parse_size(text).map(body::limit)),
+            "proxy-buffer-size" => {
+                let narrow = |size: u64| Some(u32::try_from(size).unwrap_or(u32::MAX));
+                put(&mut self.proxy_buffer_size, parse_size(text).map(narrow))
+            }
+            "proxy-buffering" => put(&mut self.proxy_buffering, parse_on_off(text)),
+            "proxy-buffers-number" => put(&mut self.proxy_buffers_number, positive(text)),
+            "proxy-connect-timeout" => put(&mut self.proxy_connect_timeout, timeout::parse(text)),
+            "proxy-http-version" => put(&mut self.proxy_http_version, http_version(text)),
+            "proxy-max-temp-file-size" => put(&mut self.proxy_max_temp_file_size, parse_size(text)),
+            "proxy-next-upstream" => retry::parse_conditions(text).map(|(on, non_idempotent)| {
+                self.proxy_next_upstream = on;
+                self.retry_non_idempotent |= non_idempotent;
+            }),
+            "proxy-next-upstream-timeout" => {
+                put(&mut self.proxy_next_upstream_timeout, parse_duration(text).map(retry::limit))
+            }
+            "proxy-next-upstream-tries" => put(&mut self.proxy_next_upstream_tries, parse_count(text)),
+            "proxy-protocol-header-timeout" => {
+                put(&mut self.proxy_protocol_header_timeout, timeout::parse(text))
+            }
+            "proxy-read-timeout" => put(&mut self.proxy_read_timeout, timeout::parse(text)),
+            "proxy-real-ip-cidr" => put(&mut self.proxy_real_ip_cidr, cidrs(text)),
+            "proxy-request-buffering" => put(&mut self.proxy_request_buffering, parse_on_off(text)),
+            "proxy-send-timeout" => put(&mut self.proxy_send_timeout, timeout::parse(text)),
+            "proxy-stream-next-upstream" => put(&mut self.stream_next_upstream, parse_on_off(text)),
+            "proxy-stream-next-upstream-timeout" => {
+                put(&mut self.stream_next_upstream_timeout, parse_duration(text).map(retry::limit))
+            }
+            "proxy-stream-next-upstream-tries" => {
+                put(&mut self.stream_next_upstream_tries, parse_count(text))
+            }
+            "proxy-stream-responses" => put(&mut self.stream_responses, parse_count(text)),
+            "proxy-stream-timeout" => put(&mut self.stream_timeout, timeout::parse(text)),
+            "relative-redirects" => put(&mut self.relative_redirects, parse_bool(text)),
+            "retry-non-idempotent" => parse_bool(text).map(|on| self.retry_non_idempotent |= on),
+            "server-tokens" => put(&mut self.server_tokens, parse_bool(text)),
+            "service-upstream" => put(&mut self.service_upstream, parse_bool(text)),
+            "skip-access-log-urls" => put(&mut self.skip_access_log_urls, tests(text)),
+            "ssl-protocols" => backend_tls::protocols(text).map(|(tls12, tls13)| {
+                self.tls12 = tls12;
+                self.tls13 = tls13;
+            }),
+            "ssl-redirect" => put(&mut self.ssl_redirect, parse_bool(text)),
+            "ssl-reject-handshake" => put(&mut self.ssl_reject_handshake, parse_bool(text)),
+            "ssl-session-cache" => put(&mut self.ssl_session_cache, parse_bool(text)),
+            "ssl-session-tickets" => put(&mut self.ssl_session_tickets, parse_bool(text)),
+            "ssl-session-timeout" => put(&mut self.ssl_session_timeout, timeout::parse(text)),
+            "strict-validate-path-type" => put(&mut self.strict_validate_path_type, parse_bool(text)),
+            "upstream-keepalive-connections" => {
+                put(&mut self.upstream_keepalive.connections, parse_count(text))
+            }
+            "upstream-keepalive-requests" => put(&mut self.upstream_keepalive.requests, positive(text)),
+            "upstream-keepalive-time" => put(&mut self.upstream_keepalive.time, timeout::parse(text)),
+            "upstream-keepalive-timeout" => put(&mut self.upstream_keepalive.timeout, timeout::parse(text)),
+            "use-forwarded-headers" => put(&mut self.use_forwarded_headers, parse_bool(text)),
+            "use-http2" => put(&mut self.use_http2, parse_bool(text)),
+            "use-port-in-redirects" => put(&mut self.use_port_in_redirects, parse_bool(text)),
+            "use-proxy-protocol" => put(&mut self.use_proxy_protocol, parse_bool(text)),
+            "whitelist-source-range" => put(&mut self.allowlist_source_range, cidrs(text)),
+            "worker-processes" => put(&mut self.worker_processes, processes(text)),
+            "worker-shutdown-timeout" => put(&mut self.worker_shutdown_timeout, timeout::parse(text)),
+            _ => return None,
+        })
+    }
+
+    /// `add-headers`, `proxy-set-headers`: the value names a ConfigMap whose entries are fields. A bad entry is left
+    /// out with its own finding.
+    fn set_fields(
+        &mut self,
+        key: &str,
+        text: &str,
+        referenced: &Referenced,
+        report: &mut Report<'_>,
+    ) -> Result<(), String> {
+        let named = ObjectKey::parse(text).ok_or("must name a ConfigMap as namespace/name")?;
+        let fields =
+            referenced.get(&named).ok_or_else(|| format!("names ConfigMap {named}, which does not exist"))?;
+        let mut add = Vec::new();
+        let mut set = Vec::new();
+        for (name, value) in &fields.data {
+            let value = value.trim();
+            let sound = !is_protected_field(name) && name.len() <= 128 && is_field_value(value.as_bytes());
+            if !sound || value.len() > 4096 {
+                report.field(fields, name, value, "is no field that may be set");
+                continue;
+            }
+            if key == "add-headers" {
+                add.push((name.as_str().into(), value.into()));
+                continue;
+            }
+            match Template::parse(value) {
+                Ok(template) => set.push((name.as_str().into(), template)),
+                Err(error) => report.field(fields, name, value, &error.to_string()),
+            }
+        }
+        if key == "add-headers" {
+            self.add_headers = add.into();
+        } else {
+            self.proxy_set_headers = set.into();
+        }
+        Ok(())
+    }
+}
+
+struct Hsts {
+    on: bool,
+    max_age: u64,
+    include_subdomains: bool,
+    preload: bool,
+}
+
+impl Hsts {
+    fn set(&mut self, key: &str, text: &str) -> Result<(), String> {
+        match key {
+            "hsts" => put(&mut self.on, parse_bool(text)),
+            "hsts-include-subdomains" => put(&mut self.include_subdomains, parse_bool(text)),
+            "hsts-max-age" => put(&mut self.max_age, parse_count(text).map(u64::from)),
+            "hsts-preload" => put(&mut self.preload, parse_bool(text)),
+            _ => Err("is not read".into()),
+        }
+    }
+}
+
+struct Report<'c> {
+    config_map: &'c ConfigMap,
+    found: Vec<Diagnostic>,
+}
+
+impl Report<'_> {
+    fn add(&mut self, code: &'static str, key: &str, value: &str, reason: String, hint: String) {
+        self.at(self.config_map, code, key, value, reason, hint);
+    }
+
+    fn at(
+        &mut self,
+        object: &ConfigMap,
+        code: &'static str,
+        key: &str,
+        value: &str,
+        reason: String,
+        hint: String,
+    ) {
+        self.found.push(Diagnostic {
+            object: ObjectRef { kind: Kind::ConfigMap, key: object.meta.key.clone() },
+            code,
+            severity: Severity::Warning,
+            field: format!("data[{key}]"),
+            value: value.chars().take(200).collect(),
+            reason,
+            hint,
+            origin: Arc::clone(&object.meta.origin),
+        });
+    }
+
+    fn unknown(&mut self, key: &str) {
+        let hint = nearest(key, KEYS.iter().map(|key| key.name)).map(|name| format!("did you mean {name}?"));
+        self.add("UnknownKey", key, "", "is no key of this ConfigMap".into(), hint.unwrap_or_default());
+    }
+
+    fn invalid(&mut self, key: &Key, value: &str, reason: String) {
+        let hint = format!("until it is mended the default counts: {}", key.default);
+        self.add("InvalidConfigMapValue", key.name, value, reason, hint);
+    }
+
+    fn field(&mut self, object: &ConfigMap, name: &str, value: &str, reason: &str) {
+        self.at(object, "InvalidConfigMapValue", name, value, reason.into(), "the entry is left out".into());
+    }
+
+    /// True for a key that does something; others get a finding.
+    fn effective(&mut self, key: &Key) -> bool {
+        match key.effect {
+            Effect::Applied => true,
+            Effect::NoMeaning => {
+                let reason = "has no meaning in this proxy and is accepted".into();
+                self.add("NoEffect", key.name, "", reason, String::new());
+                if let Some(last) = self.found.last_mut() {
+                    last.severity = Severity::Info;
+                }
+                false
+            }
+            Effect::NotYet => {
+                let reason = "has no effect in this version".into();
+                self.add("NotSupported", key.name, "", reason, String::new());
+                false
+            }
+        }
+    }
+}
+
+fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
+    *place = value?;
+    Ok(())
+}
+
+/// Networks written in this source.
+pub(super) fn nets(texts: &[&str]) -> Arc<[IpNet]> {
+    texts.iter().filter_map(|text| text.parse().ok()).collect()
+}
+
+fn cidrs(text: &str) -> Result<Arc<[IpNet]>, String> {
+    parse_cidrs(text).map(Into::into)
+}
+
+fn items(text: &str) -> impl Iterator<Item = &str> {
+    text.split([',', '\n']).map(str::trim).filter(|item| !item.is_empty())
+}
+
+fn words(text: &str) -> Arc<[Box<str>]> {
+    items(text).map(Into::into).collect()
+}
+
+fn tests(text: &str) -> Result<Arc<[TextTest]>, String> {
+    items(text).map(TextTest::parse).collect()
+}
+
+fn addresses(text: &str) -> Result<Arc<[std::net::IpAddr]>, String> {
+    let parse =
+        |item: &str| item.trim_matches(['[', ']']).parse().map_err(|_| format!("{item:?} is no address"));
+    items(text).map(parse).collect()
+}
+
+fn risk(text: &str) -> Result<Risk, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "low" => Ok(Risk::Low),
+        "medium" => Ok(Risk::Medium),
+        "high" => Ok(Risk::High),
+        "critical" => Ok(Risk::Critical),
+        _ => Err("must be Low, Medium, High or Critical".into()),
+    }
+}
+
+fn redirect_code(text: &str) -> Result<StatusCode, String> {
+    match text {
+        "301" => Ok(StatusCode::MOVED_PERMANENTLY),
+        "302" => Ok(StatusCode::FOUND),
+        "307" => Ok(StatusCode::TEMPORARY_REDIRECT),
+        "308" => Ok(StatusCode::PERMANENT_REDIRECT),
+        _ => Err("must be 301, 302, 307 or 308".into()),
+    }
+}
+
+fn positive(text: &str) -> Result<u32, String> {
+    match parse_count(text)? {
+        0 => Err("must be at least 1".into()),
+        count => Ok(count),
+    }
+}
+
+fn processes(text: &str) -> Result<Option<u32>, String> {
+    if text == "auto" { Ok(None) } else { positive(text).map(Some) }
+}
+
+fn http_version(text: &str) -> Result<HttpVersion, String> {
+    match text {
+        "1.0" => Ok(HttpVersion::Http10),
+        "1.1" => Ok(HttpVersion::Http11),
+        _ => Err("must be 1.0 or 1.1".into()),
+    }
+}
+
+fn load_balance(text: &str) -> Result<LoadBalance, String> {
+    match text {
+        "round_robin" => Ok(LoadBalance::RoundRobin),
+        "ewma" => Ok(LoadBalance::Ewma),
+        _ => Err("must be round_robin or ewma".into()),
+    }
+}
+
+fn log_level(text: &str) -> Result<Arc<str>, String> {
+    match text {
+        "debug" | "info" | "notice" | "warn" | "error" | "crit" | "alert" | "emerg" => Ok(Arc::from(text)),
+        _ => Err("must be debug, info, notice, warn, error, crit, alert or emerg".into()),
+    }
+}
+
+fn path(text: &str) -> Result<Arc<str>, String> {
+    let sound =
+        text == "off" || (text.starts_with('/') && !text.contains(['\0', '\n']) && !text.contains("/../"));
+    if sound { Ok(Arc::from(text)) } else { Err("must be an absolute path or off".into()) }
+}
+
+fn field_name(text: &str) -> Result<Arc<str>, String> {
+    if is_token(text.as_bytes()) { Ok(Arc::from(text)) } else { Err("is no field name".into()) }
+}
+
+fn field_names(text: &str) -> Result<Arc<[Box<str>]>, String> {
+    items(text)
+        .map(|name| {
+            let lower = name.to_ascii_lowercase().into_boxed_str();
+            if is_token(name.as_bytes()) { Ok(lower) } else { Err(format!("{name:?} is no field name")) }
+        })
+        .collect()
+}
+
+/// `4 8k`: number and size.
+fn large_buffers(text: &str) -> Result<(u32, u32), String> {
+    let error = || "must be a number and a size, such as 4 8k".to_owned();
+    let (count, size) = text.split_once(char::is_whitespace).ok_or_else(error)?;
+    let count = positive(count)?;
+    let size = u32::try_from(parse_size(size.trim())?).map_err(|_| error())?;
+    if size == 0 || count > 1024 || size > 16 << 20 { Err(error()) } else { Ok((count, size)) }
+}

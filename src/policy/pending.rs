@@ -1,0 +1,316 @@
+//! Annotations that are known and not built yet, or mean nothing here. Those that protect something shut the routes;
+//! the others give a warning, so that nobody believes in them.
+
+use super::annotation::{Fidelity, Reader, Risk, Scope, Spec, parse_bool, parse_int};
+use super::global::Globals;
+use crate::diagnostic::Severity;
+
+const NOT_YET: Fidelity = Fidelity::Refused("not built yet");
+const NO_EFFECT_YET: Fidelity = Fidelity::AcceptedNoEffect("not built yet");
+const LOCATION: Scope = Scope::Location;
+
+/// Switches of protections: set to anything but "off", they shut the routes.
+pub const REFUSED: &[Spec] = &[
+    Spec::new("auth-type", LOCATION, Risk::Low)
+        .fail_closed()
+        .fidelity(NOT_YET)
+        .values("none", "basic")
+        .doc("Basic or digest authentication."),
+    Spec::new("auth-url", LOCATION, Risk::High)
+        .fail_closed()
+        .fidelity(NOT_YET)
+        .values("none", "https://auth.example/check")
+        .doc("External authentication."),
+    Spec::new("auth-tls-secret", Scope::Server, Risk::Medium)
+        .fail_closed()
+        .fidelity(NOT_YET)
+        .values("none", "default/clients-ca")
+        .doc("Client certificates."),
+    Spec::new("auth-tls-match-cn", Scope::Server, Risk::High)
+        .fail_closed()
+        .fidelity(NOT_YET)
+        .values("none", "CN=client")
+        .doc("Names of client certificates that are admitted."),
+    Spec::new("limit-connections", LOCATION, Risk::Low)
+        .fail_closed()
+        .fidelity(NOT_YET)
+        .values("0", "10")
+        .doc("Requests of one client at once."),
+    Spec::new("limit-rps", LOCATION, Risk::Low)
+        .fail_closed()
+        .fidelity(NOT_YET)
+        .values("0", "5")
+        .doc("Requests of one client per second."),
+    Spec::new("limit-rpm", LOCATION, Risk::Low)
+        .fail_closed()
+        .fidelity(NOT_YET)
+        .values("0", "300")
+        .doc("Requests of one client per minute."),
+    Spec::new("enable-modsecurity", LOCATION, Risk::Low)
+        .fail_closed()
+        .fidelity(Fidelity::Refused("there is no web application firewall"))
+        .values("false", "true")
+        .doc("Web application firewall."),
+];
+
+/// Configuration text of nginx.
+pub const SNIPPETS: &[Spec] = &[
+    snippet("auth-snippet", LOCATION),
+    snippet("configuration-snippet", LOCATION),
+    snippet("modsecurity-snippet", LOCATION),
+    snippet("server-snippet", Scope::Server),
+    snippet("stream-snippet", Scope::Server),
+];
+
+const fn snippet(name: &'static str, scope: Scope) -> Spec {
+    Spec::new(name, scope, Risk::Critical)
+        .fidelity(Fidelity::AcceptedNoEffect(
+            "not interpreted; needs annotations-risk-level Critical and allow-snippet-annotations even to be accepted",
+        ))
+        .values("none", "# nothing")
+        .doc("Configuration text of nginx.")
+}
+
+const fn later(
+    name: &'static str,
+    scope: Scope,
+    risk: Risk,
+    example: &'static str,
+    doc: &'static str,
+) -> Spec {
+    Spec::new(name, scope, risk).fidelity(NO_EFFECT_YET).values("none", example).doc(doc)
+}
+
+const fn dead(
+    name: &'static str,
+    scope: Scope,
+    risk: Risk,
+    example: &'static str,
+    why: &'static str,
+) -> Spec {
+    Spec::new(name, scope, risk).fidelity(Fidelity::AcceptedNoEffect(why)).values("none", example).doc(why)
+}
+
+const WITH_AUTH: &str = "Detail of external authentication.";
+const WITH_BASIC: &str = "Detail of basic authentication.";
+const WITH_TLS: &str = "Detail of client certificates.";
+const WITH_LIMIT: &str = "Detail of the request limits.";
+const CORS: &str = "Cross-origin requests.";
+const MIRROR: &str = "Copies of requests to another server.";
+const TRACING: &str = "Tracing.";
+const FASTCGI: &str = "FastCGI is not spoken";
+const SERVER_TLS: &str = "the TLS library offers a fixed set of sound ciphers";
+
+/// Comforts, and details of protections whose switch stands above.
+pub const WITHOUT_EFFECT: &[Spec] = &[
+    later("auth-secret", LOCATION, Risk::Medium, "default/users", WITH_BASIC),
+    later("auth-secret-type", LOCATION, Risk::Low, "auth-map", WITH_BASIC),
+    later("auth-realm", LOCATION, Risk::Medium, "Protected", WITH_BASIC),
+    later("satisfy", LOCATION, Risk::Low, "any", "How address lists and authentication go together."),
+    later("auth-signin", LOCATION, Risk::High, "https://auth.example/start", WITH_AUTH),
+    later("auth-signin-redirect-param", LOCATION, Risk::Medium, "rd", WITH_AUTH),
+    later("auth-method", LOCATION, Risk::Low, "GET", WITH_AUTH),
+    later("auth-response-headers", LOCATION, Risk::Medium, "X-User", WITH_AUTH),
+    later("auth-proxy-set-headers", LOCATION, Risk::Medium, "default/headers", WITH_AUTH),
+    later("auth-request-redirect", LOCATION, Risk::Medium, "/", WITH_AUTH),
+    later("auth-always-set-cookie", LOCATION, Risk::Low, "true", WITH_AUTH),
+    later("auth-cache-key", LOCATION, Risk::Medium, "$cookie_sid", WITH_AUTH),
+    later("auth-cache-duration", LOCATION, Risk::Medium, "200 5m", WITH_AUTH),
+    later("auth-keepalive", LOCATION, Risk::Low, "10", WITH_AUTH),
+    later("auth-keepalive-share-vars", LOCATION, Risk::Low, "true", WITH_AUTH),
+    later("auth-keepalive-requests", LOCATION, Risk::Low, "1000", WITH_AUTH),
+    later("auth-keepalive-timeout", LOCATION, Risk::Low, "60", WITH_AUTH),
+    later("enable-global-auth", LOCATION, Risk::Low, "false", WITH_AUTH),
+    later("auth-tls-verify-client", Scope::Server, Risk::Medium, "on", WITH_TLS),
+    later("auth-tls-verify-depth", Scope::Server, Risk::Low, "1", WITH_TLS),
+    later("auth-tls-error-page", Scope::Server, Risk::High, "https://app.example/error", WITH_TLS),
+    later("auth-tls-pass-certificate-to-upstream", Scope::Server, Risk::Low, "true", WITH_TLS),
+    later("limit-burst-multiplier", LOCATION, Risk::Low, "5", WITH_LIMIT),
+    later("limit-rate", LOCATION, Risk::Low, "100", "Response bandwidth."),
+    later("limit-rate-after", LOCATION, Risk::Low, "100", "Response bandwidth."),
+    later("limit-allowlist", LOCATION, Risk::Low, "10.0.0.0/8", WITH_LIMIT).aliases(&["limit-whitelist"]),
+    later("enable-cors", LOCATION, Risk::Low, "true", CORS),
+    later("cors-allow-origin", LOCATION, Risk::Medium, "https://app.example", CORS),
+    later("cors-allow-methods", LOCATION, Risk::Medium, "GET, PUT", CORS),
+    later("cors-allow-headers", LOCATION, Risk::Medium, "X-User", CORS),
+    later("cors-allow-credentials", LOCATION, Risk::Low, "true", CORS),
+    later("cors-expose-headers", LOCATION, Risk::Medium, "X-User", CORS),
+    later("cors-max-age", LOCATION, Risk::Low, "600", CORS),
+    later("custom-headers", LOCATION, Risk::Medium, "default/headers", "Response fields from a ConfigMap."),
+    later("mirror-target", LOCATION, Risk::High, "https://shadow.example$request_uri", MIRROR),
+    later("mirror-request-body", LOCATION, Risk::Low, "off", MIRROR),
+    later("mirror-host", LOCATION, Risk::High, "shadow.example", MIRROR),
+    later(
+        "proxy-cookie-domain",
+        LOCATION,
+        Risk::Medium,
+        "a.example b.example",
+        "Rewrites `Domain` of `Set-Cookie`.",
+    ),
+    later("proxy-cookie-path", LOCATION, Risk::Medium, "/one/ /", "Rewrites `Path` of `Set-Cookie`."),
+    later(
+        "proxy-redirect-from",
+        LOCATION,
+        Risk::Medium,
+        "http://internal/",
+        "Rewrites `Location` of backends.",
+    ),
+    later(
+        "proxy-redirect-to",
+        LOCATION,
+        Risk::Medium,
+        "https://app.example/",
+        "Rewrites `Location` of backends.",
+    ),
+    later(
+        "ssl-passthrough",
+        Scope::Server,
+        Risk::Low,
+        "true",
+        "TLS connections of the host go through unopened.",
+    ),
+    later("enable-opentelemetry", LOCATION, Risk::Low, "true", TRACING),
+    later("opentelemetry-trust-incoming-span", LOCATION, Risk::Low, "true", TRACING),
+    later("opentelemetry-operation-name", LOCATION, Risk::Medium, "checkout", TRACING),
+    dead("enable-owasp-core-rules", LOCATION, Risk::Low, "true", "there is no web application firewall"),
+    dead(
+        "modsecurity-transaction-id",
+        LOCATION,
+        Risk::High,
+        "$request_id",
+        "there is no web application firewall",
+    ),
+    dead("fastcgi-index", LOCATION, Risk::Medium, "index.php", FASTCGI),
+    dead("fastcgi-params-configmap", LOCATION, Risk::Medium, "default/params", FASTCGI),
+    dead("http2-push-preload", LOCATION, Risk::Low, "true", "browsers and servers gave up HTTP/2 push"),
+    dead("ssl-ciphers", Scope::Server, Risk::Low, "HIGH", SERVER_TLS),
+    dead("ssl-prefer-server-ciphers", Scope::Server, Risk::Low, "true", SERVER_TLS),
+];
+
+/// Reports every annotation of this file that is set, and shuts the routes for protections.
+pub fn read(reader: &mut Reader<'_>, globals: &Globals) {
+    for spec in REFUSED {
+        let Some((name, value)) = reader.raw(spec) else { continue };
+        if is_off(spec, value.trim()) {
+            continue;
+        }
+        reader.deny("NotSupported");
+        let reason = "protects the routes and is not supported in this version: they answer 503";
+        let hint = "keep these hosts on the old controller until it is, or remove the annotation";
+        reader.report(name, Severity::Error, "NotSupported", reason, hint);
+    }
+    for spec in SNIPPETS {
+        snippet_in_use(reader, spec, globals);
+    }
+    for spec in WITHOUT_EFFECT {
+        let Some((name, value)) = reader.raw(spec) else { continue };
+        if matches!(value.trim(), "" | "false" | "off") {
+            continue;
+        }
+        let reason = match spec.fidelity {
+            Fidelity::AcceptedNoEffect(why) if spec.fidelity != NO_EFFECT_YET => {
+                format!("has no effect: {why}")
+            }
+            _ => "has no effect in this version".into(),
+        };
+        reader.report(name, Severity::Warning, "NoEffect", reason, "");
+    }
+}
+
+/// True for a value that leaves the protection off. An empty value never does: it is more likely a template that went
+/// wrong than a wish (ground rule 1).
+fn is_off(spec: &Spec, value: &str) -> bool {
+    if spec.name.starts_with("limit-") {
+        parse_int(value).is_ok_and(|limit| limit <= 0)
+    } else if spec.name.starts_with("enable-") {
+        parse_bool(value) == Ok(false)
+    } else {
+        false
+    }
+}
+
+/// Snippets above the risk level were refused by the gate. The others are stripped; one that protects something shuts
+/// the routes when it was meant to count (`B-16`).
+fn snippet_in_use(reader: &mut Reader<'_>, spec: &Spec, globals: &Globals) {
+    let Some((name, value)) = reader.raw(spec) else { return };
+    if value.trim().is_empty() || spec.risk > globals.annotations_risk_level {
+        return;
+    }
+    if !globals.allow_snippet_annotations {
+        let reason = "is ignored: allow-snippet-annotations is false";
+        return reader.report(name, Severity::Warning, "SnippetIgnored", reason, "");
+    }
+    if value.split(|c: char| c.is_whitespace() || matches!(c, ';' | '{' | '}')).any(protects) {
+        reader.deny("SnippetRefused");
+        let reason =
+            "is not interpreted in this version and holds directives that protect: the routes answer 503";
+        return reader.report(name, Severity::Error, "SnippetRefused", reason, "use allowlist-source-range");
+    }
+    reader.report(name, Severity::Warning, "NoEffect", "is not interpreted in this version", "");
+}
+
+fn protects(word: &str) -> bool {
+    matches!(word, "deny" | "allow" | "return" | "satisfy" | "internal")
+        || word.starts_with("auth_")
+        || word.starts_with("limit_")
+        || word.starts_with("Sec")
+        || word.starts_with("access_by_lua")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::annotation::sample::{denied, diagnostics};
+
+    fn code(annotations: &[(&str, &str)], globals: &Globals) -> Option<&'static str> {
+        denied(annotations, |reader| read(reader, globals))
+    }
+
+    #[test]
+    fn protections_that_are_not_built_shut_the_routes_unless_off() {
+        let globals = Globals::default();
+        for (name, value) in [
+            ("auth-type", "basic"),
+            ("auth-type", ""),
+            ("auth-url", "https://a"),
+            ("auth-tls-secret", "default/ca"),
+            ("limit-rps", "5"),
+            ("limit-rpm", "junk"),
+            ("enable-modsecurity", "true"),
+            ("enable-modsecurity", "perhaps"),
+        ] {
+            assert_eq!(code(&[(name, value)], &globals), Some("NotSupported"), "{name} {value}");
+        }
+        for (name, value) in
+            [("limit-rps", "0"), ("enable-modsecurity", "false"), ("auth-realm", "x"), ("satisfy", "any")]
+        {
+            assert_eq!(code(&[(name, value)], &globals), None, "{name} {value}");
+        }
+    }
+
+    #[test]
+    fn comforts_are_reported_when_set() {
+        let codes = |name, value| diagnostics(&[(name, value)], |reader| read(reader, &Globals::default()));
+        assert_eq!(codes("enable-cors", "true"), ["NoEffect"]);
+        assert_eq!(codes("limit-whitelist", "10.0.0.0/8"), ["NoEffect"]);
+        assert!(codes("enable-cors", "false").is_empty());
+    }
+
+    #[test]
+    fn snippets_are_stripped_or_refused_by_what_they_hold() {
+        let globals = |allowed| Globals {
+            annotations_risk_level: Risk::Critical,
+            allow_snippet_annotations: allowed,
+            ..Globals::default()
+        };
+        let codes = |allowed, text| {
+            let globals = globals(allowed);
+            diagnostics(&[("configuration-snippet", text)], |reader| read(reader, &globals))
+        };
+        assert_eq!(codes(false, "deny all;"), ["SnippetIgnored"]);
+        assert_eq!(codes(true, "more_set_headers \"A: b\";"), ["NoEffect"]);
+        assert_eq!(codes(true, "location /x {deny all;}"), ["SnippetRefused"]);
+        assert_eq!(code(&[("server-snippet", "auth_request /x;")], &globals(true)), Some("SnippetRefused"));
+        assert_eq!(code(&[("server-snippet", "deny all;")], &globals(false)), None);
+    }
+}

@@ -1,0 +1,180 @@
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::*;
+use crate::policy::annotation::sample::{PREFIX, ingress};
+use crate::policy::global;
+
+fn policies(annotations: &[(&str, &str)], globals: &Globals) -> (IngressPolicies, Vec<Diagnostic>) {
+    read(&ingress(annotations), PREFIX, true, globals)
+}
+
+fn codes(annotations: &[(&str, &str)], globals: &Globals) -> Vec<&'static str> {
+    policies(annotations, globals).1.into_iter().map(|diagnostic| diagnostic.code).collect()
+}
+
+#[test]
+fn names_are_unique_and_all_136_are_known() {
+    let names: Vec<&str> =
+        specs().flat_map(|s| std::iter::once(s.name).chain(s.aliases.iter().copied())).collect();
+    let unique: BTreeSet<&str> = names.iter().copied().collect();
+    assert_eq!(unique.len(), names.len());
+    assert_eq!(specs().count(), 136);
+    assert_eq!(names.len(), 138);
+}
+
+#[test]
+fn every_spec_is_documented_and_its_example_is_valid() {
+    let permissive = Globals {
+        annotations_risk_level: Risk::Critical,
+        allow_cross_namespace_resources: true,
+        ..Globals::default()
+    };
+    for spec in specs() {
+        assert!(
+            !spec.doc.is_empty() && !spec.default.is_empty() && !spec.example.is_empty(),
+            "{}",
+            spec.name
+        );
+        let found = codes(&[(spec.name, spec.example), ("canary", "true")], &permissive);
+        assert!(!found.contains(&"InvalidAnnotation"), "{}: {found:?}", spec.name);
+        assert!(!found.contains(&"UnknownAnnotation"), "{}: {found:?}", spec.name);
+    }
+}
+
+#[test]
+fn no_annotations_give_the_defaults_of_the_config_map() {
+    let globals = Globals { ssl_redirect: false, proxy_body_size: None, ..Globals::default() };
+    let (policies, diagnostics) = policies(&[], &globals);
+    assert_eq!(*policies.route, RoutePolicies::defaults(&globals));
+    assert_eq!(policies.server, ServerPolicies::default());
+    assert_eq!(policies.backend, BackendPolicies::default());
+    assert_eq!((policies.canary, diagnostics), (None, vec![]));
+}
+
+#[test]
+fn a_control_character_makes_any_value_invalid() {
+    let globals = Globals { annotations_risk_level: Risk::Critical, ..Globals::default() };
+    for spec in
+        specs().filter(|spec| !matches!(spec.fidelity, Fidelity::AcceptedNoEffect(_) | Fidelity::Refused(_)))
+    {
+        for bad in ['\r', '\0', '\x1b', '\x7f'] {
+            let value = format!("{}{bad}", spec.example);
+            let found = codes(&[(spec.name, &value), ("canary", "true")], &globals);
+            if spec.name != "canary" {
+                assert!(found.contains(&"InvalidAnnotation"), "{} {bad:?}: {found:?}", spec.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_broken_protective_value_never_leaves_the_routes_open() {
+    let huge = "x".repeat(70_000);
+    let junk = ["", "junk", huge.as_str(), "a\r\nb", "{}"];
+    for spec in specs().filter(|spec| spec.on_invalid == OnInvalid::FailClosed) {
+        for bad in junk {
+            // An empty size is the limit of the ConfigMap; `junk` is a fine server name and Secret name.
+            let sound = (spec.name == "proxy-body-size" && bad.is_empty())
+                || (matches!(spec.name, "proxy-ssl-name" | "proxy-ssl-secret") && bad == "junk")
+                || (spec.name == "proxy-ssl-name" && bad == "{}");
+            let (policies, diagnostics) = policies(&[(spec.name, bad)], &Globals::default());
+            assert_eq!(policies.route.denied.is_none(), sound, "{} {:.20}", spec.name, bad);
+            assert!(sound || !diagnostics.is_empty(), "{} {:.20}", spec.name, bad);
+        }
+    }
+}
+
+#[test]
+fn one_annotation_never_changes_what_another_one_means() {
+    let globals = Globals::default();
+    let target = ("rewrite-target", "/$1");
+    let expect = policies(&[target], &globals).0;
+    for spec in specs().filter(|spec| spec.name != "rewrite-target" && spec.risk < Risk::Critical) {
+        let found = policies(&[target, (spec.name, "} # ; $(x) \\ \" '")], &globals).0;
+        assert_eq!(found.route.rewrite, expect.route.rewrite, "{}", spec.name);
+    }
+}
+
+#[test]
+fn risk_above_the_level_shuts_the_routes() {
+    let snippet = [("configuration-snippet", "more_set_headers \"A: b\";")];
+    let (denied, diagnostics) = policies(&snippet, &Globals::default());
+    assert_eq!(denied.route.denied, Some("AnnotationRiskTooHigh"));
+    assert_eq!(diagnostics[0].code, "AnnotationRiskTooHigh");
+    let low = Globals { annotations_risk_level: Risk::Low, ..Globals::default() };
+    assert_eq!(policies(&[("rewrite-target", "/")], &low).0.route.denied, Some("AnnotationRiskTooHigh"));
+    assert_eq!(policies(&[("use-regex", "true")], &low).0.route.denied, None);
+    let critical = Globals { annotations_risk_level: Risk::Critical, ..Globals::default() };
+    assert_eq!(policies(&snippet, &critical).0.route.denied, None);
+}
+
+#[test]
+fn blocklisted_words_shut_the_routes_with_and_without_spaces() {
+    let globals =
+        Globals { annotation_value_word_blocklist: ["bad_word".into()].into(), ..Globals::default() };
+    for value in ["bad_word", "a bad_ word"] {
+        let denied = policies(&[("connection-proxy-header", value)], &globals).0.route.denied;
+        assert_eq!(denied, Some("AnnotationBlocklisted"), "{value}");
+    }
+    assert_eq!(policies(&[("connection-proxy-header", "close")], &globals).0.route.denied, None);
+}
+
+#[test]
+fn unknown_removed_and_foreign_annotations_are_told_with_a_hint() {
+    let hint = |name: &str| {
+        let found = policies(&[(name, "x")], &Globals::default()).1;
+        found.first().map(|diagnostic| format!("{} {}", diagnostic.code, diagnostic.hint))
+    };
+    assert_eq!(hint("rewrite-targt").as_deref(), Some("UnknownAnnotation did you mean rewrite-target?"));
+    assert_eq!(
+        hint("white-list-source-range").as_deref(),
+        Some("UnknownAnnotation did you mean whitelist-source-range?")
+    );
+    assert_eq!(hint("secure-backends").as_deref(), Some("UnknownAnnotation use backend-protocol: HTTPS"));
+    assert_eq!(hint("flux-capacitor").as_deref(), Some("UnknownAnnotation "));
+    assert_eq!(hint("nginx.org/rewrites").as_deref(), Some("ForeignAnnotation "));
+    assert_eq!(
+        hint("nginx.ingress.kuberentes.io/use-regex").as_deref(),
+        Some("UnknownAnnotation did you mean nginx.ingress.kubernetes.io/use-regex?"),
+    );
+    assert_eq!(hint("cert-manager.io/cluster-issuer"), None);
+    assert_eq!(hint("kubernetes.io/ingress.class"), None);
+}
+
+#[test]
+fn a_diagnostic_names_object_field_value_reason_and_hint() {
+    let found = policies(&[("proxy-read-timeout", "soon")], &Globals::default()).1;
+    let [diagnostic] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(
+        diagnostic.to_string(),
+        concat!(
+            "warning: InvalidAnnotation Ingress default/app ",
+            "metadata.annotations[nginx.ingress.kubernetes.io/proxy-read-timeout] = \"soon\": ",
+            "is no duration: write seconds, or a number with ms, s, m, h or d ",
+            "(hint: use a value such as \"3600\"; until then the default counts: ConfigMap proxy-read-timeout (60))",
+        )
+    );
+}
+
+#[test]
+fn another_prefix_can_be_read() {
+    let ingress = ingress(&[("my.prefix/use-regex", "true"), ("use-regex", "false")]);
+    assert!(read(&ingress, "my.prefix", true, &Globals::default()).0.route.use_regex);
+}
+
+fn golden(name: &str, text: &str) {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, text).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(written == text, "docs/{name} is out of date: run the tests with UPDATE_GOLDEN=1");
+}
+
+#[test]
+fn the_documents_are_up_to_date() {
+    golden("annotations.md", &markdown());
+    golden("configmap.md", &global::markdown());
+}
