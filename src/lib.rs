@@ -1,4 +1,7 @@
-//! Narthex: Kubernetes Ingress controller and layer 7/4 reverse proxy. (Bird's-eye map: ARCHITECTURE.md.)
+//! Narthex: Kubernetes Ingress controller and layer 7/4 reverse proxy. ARCHITECTURE.md has the bird's-eye map.
+//!
+//! Features stand on the `pub mod` lines below and nowhere else: each names a ring, and a ring builds without those
+//! outside it.
 
 // ring 1: pure core. No runtime, no I/O, no clock, no randomness.
 pub mod compile;
@@ -12,7 +15,7 @@ pub mod request;
 pub mod route;
 pub mod wire;
 
-// Kubernetes objects to the model, and JSON of what we say about them
+// from Kubernetes objects to the model, and JSON of what we say about them; no I/O either
 #[cfg(feature = "manifest")]
 pub mod manifest;
 #[cfg(feature = "manifest")]
@@ -24,9 +27,23 @@ pub mod cert;
 #[cfg(feature = "seam")]
 pub mod snapshot;
 
+// used by both planes, knows neither
+#[cfg(feature = "telemetry")]
+pub mod drain;
+#[cfg(feature = "telemetry")]
+pub mod limit;
+#[cfg(feature = "telemetry")]
+pub mod telemetry;
+
 // ring 2a: data plane
 #[cfg(feature = "proxy")]
+pub mod listener;
+#[cfg(feature = "proxy")]
+pub mod message;
+#[cfg(feature = "proxy")]
 pub mod proxy;
+#[cfg(feature = "proxy")]
+pub mod upstream;
 
 // ring 2b: control plane
 #[cfg(feature = "controller")]
@@ -37,3 +54,7 @@ pub mod config;
 pub mod control;
 #[cfg(feature = "controller")]
 pub mod standalone;
+
+// everything
+#[cfg(all(feature = "controller", feature = "proxy"))]
+pub mod app;

@@ -29,6 +29,8 @@ pub const MAX_INPUT: usize = 8 * 1024;
 const MAX_NEST: usize = 50;
 /// Bytes of one compiled pattern.
 const MAX_COMPILED: usize = 1024 * 1024;
+/// Bytes of all patterns of one automaton (`D.2`).
+const MAX_SET: usize = 256 * 1024 * 1024;
 /// Steps of the backtracking engine in one search.
 const MAX_STEPS: usize = 20_000;
 
@@ -204,7 +206,7 @@ fn syntax_config(case: Case) -> syntax::Config {
 fn linear(patterns: &[&str], case: Case) -> Result<meta::Regex, PatternError> {
     let config = meta::Config::new()
         .utf8_empty(false)
-        .nfa_size_limit(Some(MAX_COMPILED.saturating_mul(patterns.len())))
+        .nfa_size_limit(Some(MAX_COMPILED.saturating_mul(patterns.len()).min(MAX_SET)))
         .onepass_size_limit(Some(MAX_COMPILED));
     meta::Builder::new().configure(config).syntax(syntax_config(case)).build_many(patterns).map_err(|error| {
         if error.size_limit().is_some() {

@@ -1,4 +1,17 @@
-//! The data plane: life of a request (ARCHITECTURE.md, "How a request flows").
+//! The data plane: life of a request.
+//!
+//! `listener` accepts, `connection` finds out what is spoken, `http1` and `http2` turn bytes into a [`message`], `service`
+//! is the handler, `forward` the way to a backend, `exchange` the account of it all. Knows nothing of manifests.
 
+pub mod body;
+pub mod connection;
+pub mod exchange;
+pub mod forward;
 pub mod http1;
-pub mod message;
+pub mod http2;
+pub mod prefixed;
+pub mod respond;
+pub mod service;
+pub mod sni;
+pub mod tunnel;
+pub mod worker;

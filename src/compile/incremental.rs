@@ -23,7 +23,6 @@ use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::{CertCatalog, CertInfo, ConfigMap, Ingress, IngressClass, Meta, ObjectKey};
 use crate::policy::RoutePolicies;
 use crate::policy::global::Globals;
-use crate::policy::registry;
 use crate::route::host::HostIndex;
 use crate::route::reach::Reach;
 use crate::route::{BackendKey, BackendSlot, CertificateChoice, EndpointMap, EndpointSet, Server, Table};
@@ -157,8 +156,10 @@ impl Compiler {
     }
 
     fn follow_ingresses(&mut self, inputs: &Inputs<'_>, work: &mut Work) {
-        let mut changed: BTreeSet<ObjectKey> =
-            follow(&mut self.ingresses, &inputs.world.ingresses).into_iter().map(|change| change.key).collect();
+        let mut changed: BTreeSet<ObjectKey> = follow(&mut self.ingresses, &inputs.world.ingresses)
+            .into_iter()
+            .map(|change| change.key)
+            .collect();
         let first = self.table.is_none();
         if !follow(&mut self.seen_classes, &inputs.world.classes).is_empty() || first {
             let classes = Classes::new(&self.seen_classes, inputs.options);
@@ -176,8 +177,14 @@ impl Compiler {
             let judged = match self.classes.judge(ingress, inputs.options) {
                 Verdict::Ours(semantics) => {
                     let settings = self.settings();
-                    let contribution = object::contribution(ingress, semantics, &settings.globals, inputs.options);
-                    let slots = contribution.backends.iter().map(|named| self.slots.intern(&named.id)).collect();
+                    let mut contribution =
+                        object::contribution(ingress, semantics, &settings.globals, inputs.options);
+                    // Most Ingresses say nothing special: they share one value.
+                    if contribution.policies.route == settings.base {
+                        contribution.policies.route = Arc::clone(&settings.base);
+                    }
+                    let slots =
+                        contribution.backends.iter().map(|named| self.slots.intern(&named.id)).collect();
                     let entry = Arc::new(Entry { contribution, slots });
                     added.push(Arc::clone(&entry));
                     Judged::Ours(entry)
@@ -271,11 +278,7 @@ impl Compiler {
         let catch_all: Arc<str> = Arc::from(CATCH_ALL);
         let hostless = self.hosts.entry(Arc::clone(&catch_all)).or_default().entries.clone();
         if work.plans.contains(&catch_all) {
-            let kubernetes = |host: &Host| {
-                host.plan.as_ref().is_some_and(|plan| plan.semantics == PathSemantics::Kubernetes)
-            };
-            let dependent = self.hosts.iter().filter(|(_, host)| kubernetes(host)).map(|(name, _)| Arc::clone(name));
-            work.plans.extend(dependent);
+            work.plans.extend(self.hosts_with_hostless_rules());
         }
         let Some(settings) = &self.settings else { return };
         let slots = &self.slots;
@@ -299,6 +302,7 @@ impl Compiler {
 
     fn attach_canaries(&mut self, work: &mut Work) {
         if self.canaries.is_empty() && self.attachments.is_empty() {
+            self.canary_findings.clear();
             return;
         }
         let plan_of = |host: &str| self.hosts.get(host).and_then(|host| host.plan.as_ref());
@@ -326,6 +330,16 @@ impl Compiler {
             let users = self.slots.state(*slot).map(|state| state.users.as_slice()).unwrap_or_default();
             work.servers.extend(users.iter().flat_map(|user| hosts_of(&user.contribution)));
         }
+        if work.servers.contains(CATCH_ALL) {
+            work.servers.extend(self.hosts_with_hostless_rules());
+        }
+    }
+
+    /// Hosts whose rules depend on those of the catch-all.
+    fn hosts_with_hostless_rules(&self) -> Vec<Arc<str>> {
+        let kubernetes =
+            |host: &Host| host.plan.as_ref().is_some_and(|plan| plan.semantics == PathSemantics::Kubernetes);
+        self.hosts.iter().filter(|(_, host)| kubernetes(host)).map(|(name, _)| Arc::clone(name)).collect()
     }
 
     fn follow_services(&mut self, inputs: &Inputs<'_>, backends: &BTreeSet<BackendSlot>) {
@@ -362,11 +376,8 @@ impl Compiler {
             host.server = server;
             let named = host.server.is_some() && (from_to_www || names::alias_owner(&host.entries).is_some());
             work.names |= named;
-            work.names |= if named {
-                self.named_hosts.insert(Arc::clone(name))
-            } else {
-                self.named_hosts.remove(name)
-            };
+            work.names |=
+                if named { self.named_hosts.insert(Arc::clone(name)) } else { self.named_hosts.remove(name) };
             place(&mut self.index, name, host.server.as_ref());
         }
     }
@@ -379,7 +390,8 @@ impl Compiler {
                 } else {
                     None
                 };
-                let (choice, finding) = chosen.map_or((None, None), |(choice, finding)| (Some(choice), finding));
+                let (choice, finding) =
+                    chosen.map_or((None, None), |(choice, finding)| (Some(choice), finding));
                 host.tls_finding = finding;
                 choice
             });
@@ -429,7 +441,7 @@ impl Compiler {
         let mut next = names::overlay(&named, is_host);
         let old = mem::take(&mut self.overlay);
         for name in old.exact.keys().filter(|name| !next.exact.contains_key(*name)) {
-            if !self.hosts.get(name).is_some_and(|host| host.server.is_some()) {
+            if self.hosts.get(name).is_none_or(|host| host.server.is_none()) {
                 self.index.remove_exact(name);
             }
         }
@@ -444,13 +456,15 @@ impl Compiler {
             self.index.set_exact(name, server);
         }
         self.index.set_aliases(mem::take(&mut next.patterns));
-        let gone: Vec<Arc<str>> = old.tls.keys().filter(|name| !next.tls.contains_key(*name)).cloned().collect();
+        let gone: Vec<Arc<str>> =
+            old.tls.keys().filter(|name| !next.tls.contains_key(*name)).cloned().collect();
         for name in gone {
-            if !self.hosts.get(&name).is_some_and(|host| host.server.is_some()) {
+            if self.hosts.get(&name).is_none_or(|host| host.server.is_none()) {
                 self.set_certificate(&name, None);
             }
         }
-        let covered: Vec<_> = next.tls.iter().map(|(name, choice)| (Arc::clone(name), choice.clone())).collect();
+        let covered: Vec<_> =
+            next.tls.iter().map(|(name, choice)| (Arc::clone(name), choice.clone())).collect();
         for (name, choice) in covered {
             self.set_certificate(&name, Some(choice));
         }
@@ -460,7 +474,8 @@ impl Compiler {
     /// Forgets hosts and backends that nobody mentions any more.
     fn retire(&mut self, work: &Work) {
         for name in &work.plans {
-            let unused = self.hosts.get(name).is_some_and(|host| host.entries.is_empty() && host.server.is_none());
+            let unused =
+                self.hosts.get(name).is_some_and(|host| host.entries.is_empty() && host.server.is_none());
             if unused {
                 self.hosts.remove(name);
             }
@@ -551,5 +566,6 @@ fn global_id(service: &ObjectKey) -> BackendId {
 }
 
 fn class_finding(meta: &Meta, field: &str, value: &str, reason: String) -> Diagnostic {
-    Finding { severity: Severity::Info, code: "ClassNotOurs", field, value, reason, hint: "" }.about_ingress(meta)
+    Finding { severity: Severity::Info, code: "ClassNotOurs", field, value, reason, hint: "" }
+        .about_ingress(meta)
 }

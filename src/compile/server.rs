@@ -8,7 +8,7 @@ use super::backend::Slots;
 use super::expression::Expressions;
 use super::finding::{Finding, name_for};
 use super::merge::{HostPlan, PlannedRule};
-use super::object::{CATCH_ALL, RuleKind};
+use super::object::CATCH_ALL;
 use super::options::PathSemantics;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::pattern::Anchor;
@@ -57,7 +57,12 @@ pub(super) fn build(plan: &HostPlan, workshop: &mut Workshop<'_>) -> Built {
         locations.extend(built_ins(workshop).map(Arc::new));
     }
     let slash_redirects = plan.semantics == PathSemantics::Nginx && !regex_mode;
-    let owners = || drafts.iter().filter(|draft| owns_server_scope(draft.rule)).filter_map(|draft| draft.rule.owner.as_ref());
+    let owners = || {
+        drafts
+            .iter()
+            .filter(|draft| owns_server_scope(draft.rule))
+            .filter_map(|draft| draft.rule.owner.as_ref())
+    };
     let server = Server {
         name: Arc::clone(&plan.host),
         redirect_to: None,
@@ -95,7 +100,7 @@ fn location(draft: &Draft<'_>, workshop: &mut Workshop<'_>, diagnostics: &mut Ve
         let expression = workshop.expressions.location(&draft.path, is_protective(&rule.policies));
         if let Some(fault) = expression.fault {
             shut = Some("InvalidPattern");
-            diagnostics.extend(invalid_pattern(draft, &fault));
+            diagnostics.extend(invalid_pattern(draft, &fault, expression.pattern.is_some()));
         }
         pattern = expression.pattern;
     }
@@ -105,7 +110,7 @@ fn location(draft: &Draft<'_>, workshop: &mut Workshop<'_>, diagnostics: &mut Ve
             Ok(pattern) => rewrite_pattern = Some(pattern),
             Err(fault) => {
                 shut = Some("InvalidPattern");
-                diagnostics.extend(invalid_pattern(draft, &fault));
+                diagnostics.extend(invalid_pattern(draft, &fault, true));
             }
         }
     }
@@ -145,14 +150,17 @@ fn denied(policies: &Arc<RoutePolicies>, code: &'static str) -> Arc<RoutePolicie
     Arc::new(RoutePolicies { denied: Some(code), ..RoutePolicies::clone(policies) })
 }
 
-fn invalid_pattern(draft: &Draft<'_>, fault: &str) -> Option<Diagnostic> {
+fn invalid_pattern(draft: &Draft<'_>, fault: &str, takes: bool) -> Option<Diagnostic> {
     let owner = draft.rule.owner.as_ref()?;
     let finding = Finding {
         severity: Severity::Error,
         code: "InvalidPattern",
         field: &format!("{}.path", draft.rule.field),
         value: &draft.path,
-        reason: format!("the path is no valid expression: {fault}; requests under its literal start answer 503"),
+        reason: format!(
+            "the path is no valid expression: {fault}; {}",
+            if takes { "requests under its literal start answer 503" } else { "it takes no request" }
+        ),
         hint: "correct the expression",
     };
     Some(finding.about(&owner.contribution))
@@ -162,25 +170,28 @@ fn invalid_pattern(draft: &Draft<'_>, fault: &str) -> Option<Diagnostic> {
 fn built_ins(workshop: &Workshop<'_>) -> impl Iterator<Item = Location> + use<> {
     let health = workshop.health_check_path.to_owned();
     let base = Arc::clone(workshop.base);
-    let wanted = [(health, LocationTarget::Healthz), ("/nginx_status".to_owned(), LocationTarget::StubStatus)];
-    wanted.into_iter().filter(|(path, _)| path.len() > 1 && path.starts_with('/')).map(move |(path, target)| {
-        let path: Arc<str> = Arc::from(path);
-        Location {
-            kind: LocationKind::Prefix,
-            rule_path: Arc::clone(&path),
-            path,
-            owner: None,
-            field: Arc::from(""),
-            implicit: false,
-            tier: Tier::Own,
-            pattern: None,
-            target,
-            policies: Arc::clone(&base),
-            default_backend: None,
-            rewrite_pattern: None,
-            sets_cookie: false,
-        }
-    })
+    let wanted =
+        [(health, LocationTarget::Healthz), ("/nginx_status".to_owned(), LocationTarget::StubStatus)];
+    wanted.into_iter().filter(|(path, _)| path.len() > 1 && path.starts_with('/')).map(
+        move |(path, target)| {
+            let path: Arc<str> = Arc::from(path);
+            Location {
+                kind: LocationKind::Prefix,
+                rule_path: Arc::clone(&path),
+                path,
+                owner: None,
+                field: Arc::from(""),
+                implicit: false,
+                tier: Tier::Own,
+                pattern: None,
+                target,
+                policies: Arc::clone(&base),
+                default_backend: None,
+                rewrite_pattern: None,
+                sets_cookie: false,
+            }
+        },
+    )
 }
 
 /// Tells every Ingress of a host in regex mode which Ingress switched it (`routing.md` 10.2).

@@ -107,14 +107,14 @@ fn look_around_and_back_references_run_on_the_other_engine() {
     check("/(?<=/)x", b"/x", Some(&[Some("/x")]));
     check("/(?>a+)b", b"/aab", Some(&[Some("/aab")]));
     check("/a++a", b"/aaa", None);
-    check("/(?!x).(.)", "/é".as_bytes(), Some(&[Some("/\u{fffd}\u{fffd}"), Some("\u{fffd}")]));
+    check("/(?!x).(.)", "/é".as_bytes(), Some(&[Some("/é"), Some("\u{fffd}")]));
     check("/(?!x)a$", b"/a\n", Some(&[Some("/a")]));
     assert!(pattern("/a").is_linear());
 }
 
 #[test]
 fn a_search_that_takes_too_many_steps_is_given_up() {
-    let slow = pattern(r"/(?=x)?(a|aa|aaa|b\2?)*\1$");
+    let slow = pattern(r"/(a|aa)+\1b$");
     let input = [b"/".to_vec(), vec![b'a'; 200], b"!".to_vec()].concat();
     assert_eq!(slow.is_match(&input), Err(StepLimit));
     assert_eq!(pattern("/a").is_match(&vec![b'/'; MAX_INPUT + 1]), Err(StepLimit));
@@ -204,7 +204,7 @@ fn a_set_answers_as_its_patterns_one_by_one() {
 
 #[test]
 fn a_search_over_its_limit_is_told_with_the_pattern() {
-    let slow = r"/(?=x)?(a|aa|aaa|b\2?)*\1$";
+    let slow = r"/(a|aa)+\1b$";
     let many = set(&["/first", slow, "/"]);
     let input = [b"/".to_vec(), vec![b'a'; 200], b"!".to_vec()].concat();
     assert_eq!(many.find(&input), Err((1, StepLimit)));

@@ -59,7 +59,7 @@ mod tests {
         check("1K", Some(1024));
         check("0", None);
         check("", Some(1 << 20));
-        check("9999999999g", Some(1 << 20));
+        check("99999999999", Some(1 << 20));
     }
 
     #[test]

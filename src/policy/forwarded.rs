@@ -39,7 +39,7 @@ impl Connection {
     /// Address whose word about the client is judged: the source of a PROXY header if the balancer that sent it may be
     /// trusted, else the peer.
     pub fn source(&self, globals: &Globals) -> IpAddr {
-        self.accepted(globals).map_or(self.peer.ip(), |proxy| proxy.source.ip()).to_canonical()
+        self.accepted(globals).map_or_else(|| self.peer.ip(), |proxy| proxy.source.ip()).to_canonical()
     }
 
     /// True when `X-Forwarded-*` fields of this connection count.

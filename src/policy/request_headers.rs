@@ -152,7 +152,7 @@ pub struct BackendHead {
 }
 
 /// The client's request id, where it sent a usable one.
-pub fn request_id<'f>(fields: &'f Fields) -> Option<&'f str> {
+pub fn request_id(fields: &Fields) -> Option<&str> {
     fields.get_str("x-request-id").filter(|id| !id.is_empty())
 }
 

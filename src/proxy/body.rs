@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 
-use super::message::{BodyError, LocalBody, RequestBody};
+use crate::message::{BodyError, LocalBody, RequestBody};
 
 /// A body that ends with [`BodyError::TooLarge`] when more than `limit` bytes come.
 pub fn limited(body: RequestBody, limit: Option<u64>) -> RequestBody {

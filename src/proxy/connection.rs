@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,12 +13,14 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::message::{Request, ResponseBody};
+use crate::message::{Request, ResponseBody};
 use super::prefixed::Prefixed;
 use super::worker::Worker;
 use super::{http1, http2, respond, service};
 use crate::listener::proxy_protocol::{self, Parse, ProxyHeader};
+use crate::policy::forwarded::{Connection, ProxyFacts};
 use crate::request::Scheme;
+use crate::telemetry::metrics::{Counter, Gauge};
 
 /// HTTP/2 connection preface (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -45,6 +47,17 @@ pub struct ConnectionFacts {
 }
 
 impl ConnectionFacts {
+    /// The connection as the policies that judge trust see it.
+    pub fn forwarded(&self) -> Connection {
+        let proxy = self.proxied.map(|(source, destination)| ProxyFacts { source, destination });
+        Connection { peer: self.peer, listen_port: self.local.port(), scheme: self.scheme, proxy }
+    }
+
+    /// Address of the client before fields are looked at.
+    pub fn client(&self) -> IpAddr {
+        self.proxied.map_or(self.peer, |(source, _)| source).ip()
+    }
+
     /// Counts one more request and says its number, from 1.
     pub fn next_request(&self) -> u64 {
         self.requests.set(self.requests.get() + 1);
@@ -117,7 +130,7 @@ where
         return serve_http1(worker, stream, BytesMut::new(), facts).await;
     }
     let first = tokio::select! {
-        first = timeout(worker.settings.first_byte, read_preface(&mut stream)) => first,
+        first = timeout(worker.first_byte(), read_preface(&mut stream)) => first,
         () = worker.drain.draining() => return,
     };
     let Ok(Ok((preface, ahead))) = first else { return };
@@ -148,29 +161,35 @@ async fn read_preface<IO: AsyncRead + Unpin>(stream: &mut IO) -> io::Result<(boo
 async fn tls(worker: Rc<Worker>, mut stream: Prefixed<TcpStream>, mut facts: ConnectionFacts) {
     let mut first = [0_u8; 1];
     let begun = tokio::select! {
-        begun = timeout(worker.settings.first_byte, stream.read_exact(&mut first)) => begun,
+        begun = timeout(worker.first_byte(), stream.read_exact(&mut first)) => begun,
         () = worker.drain.draining() => return,
     };
     let Ok(Ok(_)) = begun else { return };
     let mut stream = Prefixed::new(Bytes::copy_from_slice(&first), stream);
     // RFC 8446 section 5.1: a handshake record starts with 22. Anything else is HTTP on the TLS port.
     if first != [22] {
-        worker.metrics.rejected("plain-on-tls");
+        worker.metrics.count(Counter::TlsErrors);
         return plain_http_on_tls(&mut stream).await;
     }
-    let accepting = tokio_rustls::TlsAcceptor::from(std::sync::Arc::clone(&worker.settings.tls)).accept(stream);
+    let handshake = worker.metrics.hold(Gauge::TlsHandshakes);
+    let accepting = tokio_rustls::TlsAcceptor::from(std::sync::Arc::clone(&worker.tls)).accept(stream);
     let stream = match timeout(HANDSHAKE, accepting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
-            worker.metrics.rejected("tls-handshake");
+            worker.metrics.count(Counter::TlsErrors);
             return tracing::debug!(peer = %facts.peer, %error, "TLS handshake failed");
         }
         Err(_elapsed) => {
-            worker.metrics.rejected("tls-timeout");
+            worker.metrics.count(Counter::TlsErrors);
             return tracing::debug!(peer = %facts.peer, "TLS handshake took too long");
         }
     };
+    drop(handshake);
     let (_, session) = stream.get_ref();
+    worker.metrics.count(Counter::TlsHandshakes);
+    if session.handshake_kind() == Some(rustls::HandshakeKind::Resumed) {
+        worker.metrics.count(Counter::TlsResumed);
+    }
     facts.tls = Some(tls_facts(session));
     let http2 = session.alpn_protocol() == Some(b"h2");
     if http2 {
@@ -247,7 +266,7 @@ where
     http1::serve(stream, ahead, &options, handler, async move { drained.draining().await }, rejected).await;
 }
 
-type Answer = Pin<Box<dyn Future<Output = super::message::Response>>>;
+type Answer = Pin<Box<dyn Future<Output = crate::message::Response>>>;
 
 fn handler(worker: Rc<Worker>, facts: Rc<ConnectionFacts>) -> impl Fn(Request) -> Answer + 'static {
     // Boxed: one allocation per request buys a small connection future (`performance.md` section 3).

@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use super::connection::ConnectionFacts;
-use super::message::Meter;
+use crate::message::Meter;
 use super::worker::Worker;
 use crate::reply::{LocalReply, RedirectCause};
-use crate::request::Scheme;
-use crate::route::{Location, Server};
+use crate::route::{Backend, Location, Server};
 use crate::snapshot::Snapshot;
+use crate::telemetry::metrics::{Gauge, GaugeGuard};
 use crate::telemetry::{FieldLookup, HostLabel, LocalReason, Record, RequestLine, RouteLabels, UpstreamTry};
 use crate::upstream::UpstreamTimes;
 use crate::wire::{Fields, RequestHead};
@@ -41,12 +41,13 @@ pub struct Exchange {
     uri: RefCell<Vec<u8>>,
     server: OnceCell<Arc<Server>>,
     location: OnceCell<Arc<Location>>,
-    backend: RefCell<Arc<str>>,
-    canary: RefCell<Option<Arc<str>>>,
+    backend: RefCell<Option<Arc<Backend>>>,
+    canary: RefCell<Option<Arc<Backend>>>,
     tries: RefCell<Vec<Try>>,
     local: Cell<Option<LocalReason>>,
     status: Cell<u16>,
     answer: RefCell<Fields>,
+    _active: GaugeGuard,
 }
 
 #[derive(Default)]
@@ -63,7 +64,7 @@ pub struct Try {
     pub status: Option<u16>,
     /// Its times and bytes, still running while the body flows.
     pub times: Rc<UpstreamTimes>,
-    /// Length of its response head in bytes, so that the body's length can be told.
+    /// It is the first after an internal redirect (error page).
     pub starts_group: bool,
 }
 
@@ -77,7 +78,9 @@ impl Exchange {
         request_id: String,
         meter: Rc<Meter>,
     ) -> Self {
-        let client = connection.proxied.map_or(connection.peer, |(source, _)| source).ip();
+        let client = connection.client();
+        let active = worker.metrics.hold(Gauge::Requests);
+        worker.requests.set(worker.requests.get() + 1);
         let number = connection.next_request();
         Self {
             worker,
@@ -93,12 +96,13 @@ impl Exchange {
             uri: RefCell::default(),
             server: OnceCell::new(),
             location: OnceCell::new(),
-            backend: RefCell::new(Arc::from("")),
+            backend: RefCell::new(None),
             canary: RefCell::new(None),
             tries: RefCell::default(),
             local: Cell::new(None),
             status: Cell::new(0),
             answer: RefCell::default(),
+            _active: active,
         }
     }
 
@@ -120,8 +124,8 @@ impl Exchange {
     }
 
     /// `$proxy_upstream_name` and, when a canary takes it, `$proxy_alternative_upstream_name`.
-    pub fn chosen(&self, primary: &Arc<str>, canary: Option<&Arc<str>>) {
-        *self.backend.borrow_mut() = Arc::clone(primary);
+    pub fn chosen(&self, primary: &Arc<Backend>, canary: Option<&Arc<Backend>>) {
+        *self.backend.borrow_mut() = Some(Arc::clone(primary));
         *self.canary.borrow_mut() = canary.map(Arc::clone);
     }
 
@@ -157,7 +161,7 @@ impl Exchange {
     /// The answer's head as it goes out.
     pub fn answered(&self, status: u16, fields: &Fields) {
         self.status.set(status);
-        if self.worker.log.wants_response_fields() {
+        if self.snapshot.table.globals.log_format_upstream.contains("$sent_http_") {
             self.answer.borrow_mut().clone_from(fields);
         }
     }
@@ -206,15 +210,22 @@ impl Exchange {
             tls_protocol: tls.map(|tls| tls.protocol),
             tls_cipher: tls.map(|tls| tls.cipher.as_str()),
             tls_server_name: tls.and_then(|tls| tls.server_name.as_deref()),
-            upstream_name: &backend,
-            alternative_upstream_name: canary.as_deref().unwrap_or(""),
+            upstream_name: backend.as_ref().map_or("", |backend| &backend.name),
+            alternative_upstream_name: canary.as_ref().map_or("", |canary| &canary.name),
             tries: &tries,
             route: self.labels(&names.host),
             local: self.local.get(),
         };
+        if let Some(used) = canary.as_ref().or(backend.as_ref()) {
+            for one in self.tries.borrow().iter() {
+                if let Some(address) = one.address {
+                    self.worker.upstreams.observe(&used.key, address, &one.times);
+                }
+            }
+        }
         self.worker.metrics.observe(&record);
         if self.is_logged(&record) {
-            self.worker.log.write(&record);
+            self.worker.log.log(&record);
         }
     }
 
@@ -224,7 +235,7 @@ impl Exchange {
         };
         let host = if &*server.name == "_" { HostLabel::Undefined(host) } else { HostLabel::Configured(&server.name) };
         let Some(location) = self.location.get() else { return RouteLabels { host, ..RouteLabels::NONE } };
-        let backend = location.target.backend();
+        let backend = location.backend();
         RouteLabels {
             identity: Arc::as_ptr(location).addr(),
             host,
@@ -243,7 +254,8 @@ impl Exchange {
         if globals.disable_access_log || self.location.get().is_some_and(|location| !location.policies.access_log) {
             return false;
         }
-        !globals.skips_access_log(&self.head.target, record.upstream_name)
+        let hidden = record.upstream_name == "upstream-default-backend" && !globals.access_log_for_default_backend;
+        !hidden && !globals.skip_access_log_urls.iter().any(|test| test.matches(&self.head.target))
     }
 }
 

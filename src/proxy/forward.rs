@@ -9,7 +9,7 @@ use http_body::Body;
 
 use super::body;
 use super::exchange::Exchange;
-use super::message::{BodyError, DownstreamStream, RequestBody, Response, ResponseBody};
+use crate::message::{BodyError, DownstreamStream, RequestBody, Response, ResponseBody};
 use super::tunnel;
 use crate::policy::backend_protocol::{BackendProtocol, HttpVersion};
 use crate::policy::global::Globals;
@@ -22,6 +22,7 @@ use crate::reply::LocalReply;
 use crate::request::{RequestView, Scheme};
 use crate::route::decide::{Forward, Sticky, Unrecorded};
 use crate::route::{Backend, EndpointSet, Location, choose};
+use crate::telemetry::metrics::{Counter, Gauge};
 use crate::upstream::{
     Answer, Content, ErrorKind, Failed, Peer, PickFacts, Protocol, Reuse, Tunnel, UpstreamError, UpstreamRequest,
 };
@@ -249,7 +250,7 @@ impl Trip<'_> {
             if !allowed || again.is_none() {
                 return Err(reply);
             }
-            exchange.worker.metrics.retried(failure.word());
+            exchange.worker.metrics.count(Counter::Retries);
             body = again;
         }
     }
@@ -400,20 +401,18 @@ fn switch(way: &Way<'_>, mut head: ResponseHead, tunnel: Tunnel) -> Result<Respo
     let exchange = Rc::clone(way.exchange);
     let upgrade = Box::new(move |client: DownstreamStream| -> std::pin::Pin<Box<dyn Future<Output = ()>>> {
         Box::pin(async move {
-            let open = exchange.worker.metrics.tunnel();
+            exchange.worker.metrics.count(Counter::Tunnels);
+            let open = exchange.worker.metrics.hold(Gauge::Tunnels);
             let drain = exchange.worker.drain.clone();
             let meter = Rc::clone(&exchange.meter);
             let (received, sent) = (meter.request_bytes.get(), meter.bytes_sent.get());
-            let ended = tunnel::join(client, tunnel, idle, async move { drain.cut().await }, |carried| {
+            let _ended = tunnel::join(client, tunnel, idle, async move { drain.cut().await }, |carried| {
                 meter.request_bytes.set(received + carried.up);
                 meter.bytes_sent.set(sent + carried.down);
                 meter.body_bytes_sent.set(carried.down);
             })
             .await;
             drop(open);
-            if ended == tunnel::Ended::Cut {
-                exchange.worker.metrics.cut();
-            }
             drop(exchange);
         })
     });

@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::message::{BodyError, Meter, Request, RequestBody, Response, ResponseBody};
+use crate::message::{BodyError, Meter, Request, RequestBody, Response, ResponseBody};
 use crate::wire::{Fields, RequestHead, Version};
 
 /// Limits of one HTTP/2 connection.

@@ -5,7 +5,7 @@
 use bytes::Bytes;
 use http::StatusCode;
 
-use super::message::{Response, ResponseBody};
+use crate::message::{Response, ResponseBody};
 use crate::reply::LocalReply;
 use crate::wire::encode::reason_phrase;
 use crate::wire::{Fields, ResponseHead, Version};
@@ -53,6 +53,7 @@ pub fn answer(status: StatusCode, content_type: &str, body: Bytes) -> Response {
         body: if body.is_empty() { ResponseBody::Empty } else { ResponseBody::Full(body) },
         close: false,
         upgrade: None,
+        guard: None,
     }
 }
 

@@ -8,7 +8,7 @@ use super::body;
 use super::connection::ConnectionFacts;
 use super::exchange::Exchange;
 use super::forward::{self, Way};
-use super::message::{Request, RequestBody, Response};
+use crate::message::{Request, RequestBody, Response};
 use super::respond::{Asker, respond};
 use super::worker::Worker;
 use crate::policy::custom_errors::Made;

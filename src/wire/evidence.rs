@@ -176,24 +176,33 @@ impl Evidence {
         if self.host_lines == 0 && version != Version::Http10 {
             return Err(Reject::bad("H1-14", "no Host"));
         }
+        self.check_singletons()
+    }
+
+    /// H1-15.
+    pub(super) fn check_singletons(&self) -> Result<(), Reject> {
         if self.repeated {
             return Err(Reject::bad("H1-15", "a field that may stand once stands twice"));
         }
         Ok(())
     }
 
+    /// H1-16: no expectation but `100-continue`.
+    pub(super) fn check_expectation(&self) -> Result<(), Reject> {
+        if self.expect == Expect::Other {
+            let reason = "an expectation other than 100-continue";
+            return Err(Reject::new(StatusCode::EXPECTATION_FAILED, "H1-16", reason));
+        }
+        Ok(())
+    }
+
     /// H1-16: true when a 100 is owed, an error for an expectation that we do not know.
     pub(super) fn expect_continue(&self, version: Version, framing: Framing) -> Result<bool, Reject> {
-        match self.expect {
-            _ if version == Version::Http10 => Ok(false),
-            Expect::Absent => Ok(false),
-            Expect::Continue => Ok(framing != Framing::None),
-            Expect::Other => Err(Reject::new(
-                StatusCode::EXPECTATION_FAILED,
-                "H1-16",
-                "an expectation other than 100-continue",
-            )),
+        if version == Version::Http10 {
+            return Ok(false);
         }
+        self.check_expectation()?;
+        Ok(self.expect == Expect::Continue && framing != Framing::None)
     }
 
     /// HF-7: `close` on any line wins; HTTP/1.0 needs `keep-alive`.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use narthex::proxy::http1::{Options, Rejection, serve};
-use narthex::proxy::message::{BodyError, Request, Response, ResponseBody};
+use narthex::message::{BodyError, Request, Response, ResponseBody};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;
@@ -322,4 +322,43 @@ fn an_idle_connection_is_small() {
     let task = serve(server, BytesMut::new(), &options, large, pending(), |_: &Rejection<'_>| {});
     let size = size_of_val(&task);
     assert!(size < 3 * 1024, "the task of a connection takes {size} bytes");
+}
+
+#[test]
+fn a_refusal_reaches_a_client_that_goes_on_sending() {
+    run(async {
+        let (mut client, task) = start_tcp(Options::default(), echo).await;
+        send(&mut client, "GET /a b HTTP/1.1\r\n").await;
+        for _ in 0..3 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+            send(&mut client, vec![b'x'; 10_000]).await;
+        }
+        assert!(read_all(&mut client).await.starts_with("HTTP/1.1 400 Bad Request\r\n"));
+        drop(client);
+        task.await.unwrap();
+    });
+}
+
+#[test]
+fn a_client_that_closes_inside_a_request_is_never_served() {
+    const POST: &str =
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nX: y\r\n\r\n";
+    run(async {
+        for end in 0..=POST.len() {
+            let complete = Rc::new(Cell::new(false));
+            let note = Rc::clone(&complete);
+            let (mut client, task) = start(options(), move |request| {
+                let note = Rc::clone(&note);
+                async move {
+                    note.set(collect(request.body).await.is_ok());
+                    full("")
+                }
+            });
+            send(&mut client, &POST[..end]).await;
+            client.shutdown().await.unwrap();
+            read_all(&mut client).await;
+            task.await.unwrap();
+            assert_eq!(complete.get(), end == POST.len(), "closed after {end} bytes");
+        }
+    });
 }

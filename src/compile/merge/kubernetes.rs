@@ -5,18 +5,19 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Entry, Loser, Merge, PlannedRule, path_conflict};
-use crate::compile::server::is_expression;
+use super::{Entry, Left, Loser, Merge, PlannedRule, path_conflict};
 use crate::compile::object::{CATCH_ALL, RuleKind};
+use crate::compile::server::is_expression;
 use crate::route::precedence::Tier;
 
 impl Merge<'_> {
     pub(super) fn kubernetes(&mut self, creator: Option<&Arc<Entry>>) {
         let mut root = self.implicit_root(None);
         root.tier = Tier::Default;
-        let default = self.entries.iter().find(|entry| {
-            entry.contribution.default_backend.is_some() && !entry.contribution.is_canary()
-        });
+        let default = self
+            .entries
+            .iter()
+            .find(|entry| entry.contribution.default_backend.is_some() && !entry.contribution.is_canary());
         if let Some(entry) = default {
             root.owner = Some(Arc::clone(entry));
             root.target = entry.default_backend();
@@ -53,8 +54,9 @@ impl Merge<'_> {
                 let key = (rule.kind, elements(&rule));
                 match taken.get(&key) {
                     Some(winner) => {
-                        let loser = Loser { path: &line.path, kind: line.kind, field: &line.field };
-                        let told = path_conflict(&self.plan.host, &entry.contribution, loser, winner);
+                        let loser = Loser { path: &line.path, field: &line.field };
+                        let told =
+                            path_conflict(&self.plan.host, &entry.contribution, loser, winner, Left::Nothing);
                         // Whoever loses among rules without host is told once, at the catch-all.
                         self.plan.diagnostics.extend(told.filter(|_| tier == Tier::Own));
                     }

@@ -118,6 +118,7 @@ impl Waiting {
         if !self.started && life.poll_drain(cx).is_ready() {
             return Poll::Ready(Arrival::Closed);
         }
+        link.start_small();
         let timeout = if self.started { options.head_timeout } else { options.idle_timeout };
         let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + timeout);
         ready!(link.poll_until(deadline, cx));

@@ -16,7 +16,7 @@ use super::link::Link;
 use super::outgoing::Outgoing;
 use super::reply::{Asker, Progress, Reply};
 use super::{HalfClose, Options};
-use crate::proxy::message::{BodyError, Meter, Request, RequestBody, Response, Upgrade};
+use crate::message::{BodyError, Meter, Request, RequestBody, Response, Upgrade};
 use crate::wire::{BodyDecoder, Framing, Leniency, ParsedRequest};
 
 /// What the connection may do after an exchange.
@@ -154,7 +154,9 @@ impl<F: Future<Output = Response>> Exchange<F> {
                     return Ok(false);
                 }
             }
-            match link.poll_fill(cx)? {
+            // Between bodies nearly every read ahead finds nothing: that must not cost a buffer.
+            let read = if self.source.is_done() { link.poll_ahead(cx) } else { link.poll_fill(cx) };
+            match read? {
                 Poll::Pending => {
                     if hungry && self.body_deadline.is_none() {
                         self.body_deadline = Some(Instant::now() + options.body_timeout);

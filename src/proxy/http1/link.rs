@@ -53,8 +53,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
         !self.eof && self.buf.len() < READ_AHEAD.min(self.read_size)
     }
 
-    /// One read while the buffer is empty. What came is shown to `look` and nothing is kept: the buffer is released
-    /// while nothing comes.
+    /// One read while the buffer is empty. What came is shown to `look`, which keeps what it needs; while nothing
+    /// comes no buffer is held.
     pub(super) fn poll_first<T>(
         &mut self,
         cx: &mut Context<'_>,
@@ -65,7 +65,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
         match Pin::new(&mut self.io).poll_read(cx, &mut read) {
             Poll::Pending => {
                 self.buf = BytesMut::new();
-                self.read_size = SMALL_READ;
                 Poll::Pending
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
@@ -74,6 +73,22 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
                 Poll::Ready(Ok(look(self, read.filled())))
             }
         }
+    }
+
+    /// Forgets how large the last body was.
+    pub(super) fn start_small(&mut self) {
+        self.read_size = SMALL_READ;
+    }
+
+    /// One read ahead of need. 0: the client closed its side.
+    pub(super) fn poll_ahead(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if !self.buf.is_empty() {
+            return self.poll_fill(cx);
+        }
+        self.poll_first(cx, |link, bytes| {
+            link.buf.extend_from_slice(bytes);
+            bytes.len()
+        })
     }
 
     /// Reads once into nowhere and says how much it was. 0: the client closed its side.

@@ -28,7 +28,10 @@ fn index() -> HostIndex {
             (Arc::from("wild.test"), server("suffix")),
             (Arc::from("deep.wild.test"), server("deeper")),
         ]),
-        prefixes: BTreeMap::from([(Arc::from("mail"), server("prefix")), (Arc::from("mail.eu"), server("longer"))]),
+        prefixes: BTreeMap::from([
+            (Arc::from("mail"), server("prefix")),
+            (Arc::from("mail.eu"), server("longer")),
+        ]),
         expressions: vec![
             (pattern("^re[0-9]+\\.test$"), server("expression")),
             (pattern("^x\\.w\\.test$"), server("zzz")),

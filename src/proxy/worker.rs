@@ -1,0 +1,198 @@
+//! One worker: a thread with its own runtime, listeners, pools, balancers and metric cells. Nothing of it is shared with
+//! another worker but the published snapshot.
+
+use std::cell::Cell;
+use std::fmt::Write;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+
+use super::connection::ConnectionFacts;
+use super::http1::{self, Rejection};
+use super::http2::Http2Options;
+use crate::message::ResponseBody;
+use crate::drain::DrainWatcher;
+use crate::snapshot::Reader;
+use crate::telemetry::metrics::Gauge;
+use crate::telemetry::{LocalReason, LogLane, NoFields, Record, RequestLine, RouteLabels, WorkerMetrics};
+use crate::upstream::{Rng, Upstreams};
+
+/// One worker.
+pub struct Worker {
+    /// Published snapshots.
+    pub reader: Reader,
+    /// Way to backends.
+    pub upstreams: Upstreams,
+    /// Metric cells.
+    pub metrics: WorkerMetrics,
+    /// Access log.
+    pub log: LogLane,
+    /// Phase of the process.
+    pub drain: DrainWatcher,
+    /// TLS configuration of the https listeners.
+    pub tls: Arc<rustls::ServerConfig>,
+    /// Source of chance: request ids, canary rolls.
+    pub rng: Rng,
+    /// Number of this worker, from 0.
+    pub index: u64,
+    /// Connections so far.
+    pub connections: Cell<u64>,
+    /// Requests so far.
+    pub requests: Cell<u64>,
+}
+
+impl Worker {
+    /// Number of a new connection, distinct in the process.
+    pub fn next_connection(&self) -> u64 {
+        let number = self.connections.get() + 1;
+        self.connections.set(number);
+        (self.index << 48) | number
+    }
+
+    /// How long a fresh connection may stay silent (`client-header-timeout`).
+    pub fn first_byte(&self) -> Duration {
+        self.reader.load().table.globals.client_header_timeout
+    }
+
+    /// One random number for a request.
+    pub fn roll(&self) -> u32 {
+        u32::try_from(self.rng.next_u64() >> 32).unwrap_or(0)
+    }
+
+    /// A fresh request id: 32 hexadecimal digits.
+    pub fn random_id(&self) -> String {
+        let mut id = String::with_capacity(32);
+        // Writing to a String cannot fail.
+        let _ = write!(id, "{:016x}{:016x}", self.rng.next_u64(), self.rng.next_u64());
+        id
+    }
+
+    /// A key for a WebSocket handshake (RFC 6455 section 4.1): 16 random bytes in base64.
+    pub fn websocket_key(&self) -> String {
+        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut bits = self.rng.next_u64();
+        let mut key = String::with_capacity(24);
+        for place in 0..22 {
+            if place == 10 {
+                bits = self.rng.next_u64();
+            }
+            // The last of 22 digits carries two bits of the sixteenth byte.
+            let digit = if place == 21 { bits & 0x30 } else { bits & 0x3f };
+            bits >>= 6;
+            key.push(char::from(ALPHABET.get(usize::try_from(digit).unwrap_or(0)).copied().unwrap_or(b'A')));
+        }
+        key.push_str("==");
+        key
+    }
+
+    /// Seconds since 1970.
+    pub fn unix_now(&self) -> i64 {
+        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+    }
+
+    /// Limits of a new HTTP/1 connection, from the ConfigMap in force.
+    pub fn http1_options(&self) -> http1::Options {
+        let snapshot = self.reader.load();
+        let globals = &snapshot.table.globals;
+        let mut options = http1::Options {
+            idle_timeout: globals.keep_alive.unwrap_or_default(),
+            head_timeout: globals.client_header_timeout,
+            body_timeout: globals.client_body_timeout,
+            max_requests: if globals.keep_alive.is_none() { 1 } else { u64::from(globals.keep_alive_requests) },
+            ..http1::Options::default()
+        };
+        let line = usize::try_from(globals.large_header_bytes).unwrap_or(usize::MAX);
+        options.head.line = line;
+        options.head.head = line.saturating_mul(usize::try_from(globals.large_header_count).unwrap_or(4));
+        options
+    }
+
+    /// Limits of a new HTTP/2 connection, from the ConfigMap in force.
+    pub fn http2_options(&self) -> Http2Options {
+        let snapshot = self.reader.load();
+        let globals = &snapshot.table.globals;
+        Http2Options {
+            max_streams: globals.http2_max_concurrent_streams,
+            max_header_list: globals.large_header_bytes.saturating_mul(globals.large_header_count),
+            body_timeout: globals.client_body_timeout,
+            ..Http2Options::default()
+        }
+    }
+
+    /// Accounts for a request that broke a rule before it could become one.
+    pub fn rejected(&self, connection: &ConnectionFacts, rejection: &Rejection<'_>) {
+        let line = if rejection.line.is_empty() { RequestLine::Absent } else { RequestLine::Raw(rejection.line) };
+        let record = Record {
+            time: SystemTime::now(),
+            client: connection.client(),
+            peer: connection.peer,
+            listener: connection.local,
+            proxy_protocol: connection.proxied.map(|(source, _)| source),
+            remote_user: None,
+            line,
+            scheme: connection.scheme.as_str(),
+            host: "",
+            best_host: "",
+            uri: b"",
+            args: None,
+            request_fields: &NoFields,
+            response_fields: &NoFields,
+            request_id: "",
+            connection: connection.number,
+            connection_requests: connection.next_request(),
+            request_length: rejection.request_bytes,
+            request_time: Duration::ZERO,
+            status: rejection.status.as_u16(),
+            bytes_sent: rejection.bytes_sent,
+            body_bytes_sent: rejection.body_bytes_sent,
+            tls_protocol: connection.tls.as_ref().map(|tls| tls.protocol),
+            tls_cipher: connection.tls.as_ref().map(|tls| tls.cipher.as_str()),
+            tls_server_name: connection.tls.as_ref().and_then(|tls| tls.server_name.as_deref()),
+            upstream_name: "",
+            alternative_upstream_name: "",
+            tries: &[],
+            route: RouteLabels::NONE,
+            local: Some(LocalReason { kind: "bad_request", rule: rejection.rule }),
+        };
+        tracing::debug!(peer = %connection.peer, rule = rejection.rule, reason = rejection.reason, "request refused");
+        self.metrics.observe(&record);
+        if !self.reader.load().table.globals.disable_access_log {
+            self.log.log(&record);
+        }
+    }
+
+    /// nginx's `stub_status` text, of this worker.
+    pub fn stub_status(&self) -> ResponseBody {
+        let open = self.metrics.gauge(Gauge::Connections);
+        let active = self.metrics.gauge(Gauge::Requests);
+        let accepted = self.connections.get();
+        let text = format!(
+            "Active connections: {open} \nserver accepts handled requests\n {accepted} {accepted} {} \nReading: 0 Writing: {active} Waiting: {} \n",
+            self.requests.get(),
+            (open - active).max(0),
+        );
+        ResponseBody::Full(Bytes::from(text))
+    }
+
+    /// Follows publications and keeps the pools clean, for as long as it is polled.
+    pub async fn maintain(self: Rc<Self>) {
+        let mut seen = 0;
+        let follow = async {
+            let mut ticks = tokio::time::interval(Duration::from_millis(100));
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                ticks.tick().await;
+                let snapshot = self.reader.load();
+                if snapshot.generation != seen {
+                    seen = snapshot.generation;
+                    let keepalive = snapshot.table.globals.upstream_keepalive;
+                    self.upstreams.publish(snapshot.table.backends.iter().map(Arc::as_ref), &snapshot.endpoints, keepalive);
+                }
+            }
+        };
+        tokio::join!(follow, self.upstreams.maintain());
+    }
+}

@@ -1,0 +1,155 @@
+//! The access log: one line per request, byte-compatible with ingress-nginx's `log-format-upstream`.
+//!
+//! The ConfigMap's format is compiled once into a [`Format`]; a worker renders each [`Record`] straight into its
+//! [`LogLane`]. Which requests are logged at all (`enable-access-log`, `skip-access-log-urls`) is the caller's decision.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::record::Record;
+use super::writer::{Bounds, Destination, Lane, LineWriter, OpenError};
+
+pub mod clock;
+pub mod escape;
+pub mod format;
+pub mod object;
+pub mod stream;
+pub mod template;
+pub mod variable;
+
+pub use clock::Clock;
+pub use escape::Escape;
+pub use format::{DEFAULT_FORMAT, Format};
+pub use stream::{StreamFormat, StreamRecord};
+pub use template::Problem;
+
+/// The access log of the process. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct AccessLog {
+    writer: LineWriter,
+    formats: Arc<Formats>,
+}
+
+#[derive(Debug)]
+struct Formats {
+    version: AtomicU64,
+    http: Mutex<Arc<Format>>,
+    stream: Mutex<Arc<StreamFormat>>,
+}
+
+/// One worker's way into the access log. Not `Sync`: each worker has its own.
+#[derive(Debug)]
+pub struct LogLane {
+    lane: Lane,
+    formats: Arc<Formats>,
+    seen: RefCell<Seen>,
+}
+
+/// What a lane knows: formats as of `version`, and the text of the current second.
+#[derive(Debug)]
+struct Seen {
+    version: u64,
+    http: Arc<Format>,
+    stream: Arc<StreamFormat>,
+    clock: Clock,
+}
+
+// === impl AccessLog ===
+
+impl AccessLog {
+    /// Opens the destination and starts the writer thread; `lanes` is the number of workers.
+    ///
+    /// # Errors
+    /// When the destination cannot be opened.
+    pub fn open(destination: &Destination, lanes: usize) -> Result<Self, OpenError> {
+        let formats = Formats {
+            version: AtomicU64::new(0),
+            http: Mutex::new(Arc::new(Format::default())),
+            stream: Mutex::new(Arc::new(StreamFormat::default())),
+        };
+        let writer = LineWriter::start(destination, Bounds::for_lanes(lanes))?;
+        Ok(Self { writer, formats: Arc::new(formats) })
+    }
+
+    /// Formats that every lane uses from its next line on (the ConfigMap changed).
+    pub fn set_formats(&self, http: Arc<Format>, stream: Arc<StreamFormat>) {
+        *self.formats.http.lock().unwrap_or_else(PoisonError::into_inner) = http;
+        *self.formats.stream.lock().unwrap_or_else(PoisonError::into_inner) = stream;
+        self.formats.version.fetch_add(1, Ordering::Release);
+    }
+
+    /// A lane for one worker.
+    pub fn lane(&self) -> LogLane {
+        LogLane {
+            lane: self.writer.lane(),
+            formats: Arc::clone(&self.formats),
+            seen: RefCell::new(Seen::of(&self.formats)),
+        }
+    }
+
+    /// Goes on in `destination` (changed path, or the same one after rotation).
+    ///
+    /// # Errors
+    /// When it cannot be opened; lines keep going where they went.
+    pub fn reopen(&self, destination: &Destination) -> Result<(), OpenError> {
+        self.writer.reopen(destination)
+    }
+
+    /// Waits until all lines so far are written; false when that took longer than `patience`.
+    pub fn flush(&self, patience: Duration) -> bool {
+        self.writer.flush(patience)
+    }
+
+    /// Writes what is left and ends the thread; false when that took longer than `patience`.
+    pub fn close(&self, patience: Duration) -> bool {
+        self.writer.close(patience)
+    }
+
+    /// Counters of the writer, for metrics.
+    pub fn writer(&self) -> &LineWriter {
+        &self.writer
+    }
+}
+
+// === impl LogLane ===
+
+impl LogLane {
+    /// Logs one request. Never blocks on the destination; false when the line was dropped.
+    pub fn log(&self, record: &Record<'_>) -> bool {
+        let mut seen = self.seen.borrow_mut();
+        seen.refresh(&self.formats);
+        let Seen { http, clock, .. } = &mut *seen;
+        self.lane.append(|out| http.render(record, clock, out))
+    }
+
+    /// Logs one TCP or UDP session.
+    pub fn log_stream(&self, record: &StreamRecord<'_>) -> bool {
+        let mut seen = self.seen.borrow_mut();
+        seen.refresh(&self.formats);
+        let Seen { stream, clock, .. } = &mut *seen;
+        self.lane.append(|out| stream.render(record, clock, out))
+    }
+}
+
+// === impl Seen ===
+
+impl Seen {
+    fn of(formats: &Formats) -> Self {
+        // The version is read first: a change in between costs one more refresh, never a stale format.
+        let version = formats.version.load(Ordering::Acquire);
+        let http = Arc::clone(&formats.http.lock().unwrap_or_else(PoisonError::into_inner));
+        let stream = Arc::clone(&formats.stream.lock().unwrap_or_else(PoisonError::into_inner));
+        Self { version, http, stream, clock: Clock::system() }
+    }
+
+    fn refresh(&mut self, formats: &Formats) {
+        if formats.version.load(Ordering::Acquire) != self.version {
+            *self = Self::of(formats);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,84 @@
+//! A log format, compiled: the ConfigMap's `log-format-upstream`, or the JSON object of `--log-format json`.
+
+use super::clock::Clock;
+use super::escape::{Escape, LINE_MAX, Out};
+use super::object;
+use super::template::{Problem, Segment, parse};
+use super::variable::Variable;
+use crate::telemetry::record::Record;
+
+/// Default of `log-format-upstream` in ingress-nginx.
+pub const DEFAULT_FORMAT: &str = "$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \
+    \"$http_referer\" \"$http_user_agent\" $request_length $request_time [$proxy_upstream_name] \
+    [$proxy_alternative_upstream_name] $upstream_addr $upstream_response_length $upstream_response_time \
+    $upstream_status $req_id";
+
+/// How a record becomes a line.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Format(Layout);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Layout {
+    Template { segments: Vec<Segment<Variable>>, escape: Escape, budget: usize },
+    Object,
+}
+
+impl Default for Format {
+    fn default() -> Self {
+        Self::compile(DEFAULT_FORMAT, Escape::Default).0
+    }
+}
+
+impl Format {
+    /// Compiles `log-format-upstream`. Always gives a usable format.
+    pub fn compile(text: &str, escape: Escape) -> (Self, Vec<Problem>) {
+        let mut problems = Vec::new();
+        let segments = parse(text, |name| {
+            let variable = Variable::parse(name);
+            if variable.is_none() {
+                problems.push(Problem::Unknown { name: name.to_owned() });
+            } else if variable.as_ref().is_some_and(Variable::is_sensitive) {
+                problems.push(Problem::Sensitive { name: name.to_owned() });
+            }
+            variable.unwrap_or(Variable::Missing)
+        });
+        let budget = budget(&segments);
+        (Self(Layout::Template { segments, escape, budget }), problems)
+    }
+
+    /// One JSON object per line with fixed keys (`docs/access-log.md`).
+    pub const fn json() -> Self {
+        Self(Layout::Object)
+    }
+
+    /// Appends the line for `record`, without a line feed.
+    pub fn render(&self, record: &Record<'_>, clock: &mut Clock, buffer: &mut Vec<u8>) {
+        match &self.0 {
+            Layout::Template { segments, escape, budget } => {
+                let mut out = Out::new(buffer, *escape, *budget);
+                for segment in segments {
+                    match segment {
+                        Segment::Literal(text) => out.literal(text),
+                        Segment::Variable(variable) => {
+                            out.begin_field();
+                            if !variable.write(record, clock, &mut out) {
+                                out.missing();
+                            }
+                        }
+                    }
+                }
+            }
+            Layout::Object => object::render(record, clock, buffer),
+        }
+    }
+}
+
+/// What the literals of a format leave of a line: they are the operator's and always written, so that a JSON format
+/// stays JSON when values are cut.
+pub(super) fn budget<V>(segments: &[Segment<V>]) -> usize {
+    let literals = segments.iter().map(|segment| match segment {
+        Segment::Literal(text) => text.len(),
+        Segment::Variable(_) => 0,
+    });
+    LINE_MAX.saturating_sub(literals.sum())
+}

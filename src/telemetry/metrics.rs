@@ -1,0 +1,107 @@
+//! Metrics: counted by workers without locks, merged when somebody scrapes.
+//!
+//! Each worker owns a [`WorkerMetrics`] and writes cells that nobody else writes; a scrape adds the cells of all
+//! workers. Labels come from configured objects and closed lists only (`H-3`), and their number is bounded.
+//! The control plane tells its facts through [`ControlMetrics`].
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use super::record::LocalReason;
+use super::writer::LineWriter;
+
+pub mod config;
+pub mod control;
+mod layout;
+pub mod names;
+mod process;
+mod render;
+pub mod series;
+mod text;
+pub mod worker;
+
+pub use config::MetricsConfig;
+pub use control::{AdmissionFacts, CertificateFacts, ControlMetrics, Orphan, OrphanKind, TableSize};
+pub use series::LiveObjects;
+pub use worker::{Counter, Gauge, GaugeGuard, WorkerMetrics};
+
+/// All metrics of the process. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Metrics(Arc<Shared>);
+
+/// What workers, control plane and scraper share.
+#[derive(Debug)]
+struct Shared {
+    config: MetricsConfig,
+    registry: series::Registry,
+    control: ControlMetrics,
+    workers: Mutex<Vec<Arc<worker::WorkerCells>>>,
+    made: AtomicUsize,
+    local_replies: Mutex<BTreeMap<LocalReason, Arc<AtomicU64>>>,
+    logs: Mutex<Vec<(&'static str, LineWriter)>>,
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// Empty metrics.
+    pub fn new(config: MetricsConfig) -> Self {
+        Self(Arc::new(Shared {
+            registry: series::Registry::new(&config),
+            control: ControlMetrics::new(&config),
+            workers: Mutex::default(),
+            made: AtomicUsize::new(0),
+            local_replies: Mutex::default(),
+            logs: Mutex::default(),
+            config,
+        }))
+    }
+
+    /// The handle of one worker. Each call makes cells of its own, so no two handles ever write the same cell.
+    pub fn worker(&self) -> WorkerMetrics {
+        let number = self.0.made.fetch_add(1, Ordering::Relaxed);
+        WorkerMetrics::new(Arc::clone(&self.0), number)
+    }
+
+    /// The handles of the control plane.
+    pub fn control(&self) -> &ControlMetrics {
+        &self.0.control
+    }
+
+    /// Says after a publication which objects exist: series of others leave five minutes later.
+    pub fn set_live(&self, live: LiveObjects, now: Instant) {
+        self.0.registry.set_live(live, now);
+    }
+
+    /// Shows the counters of a log under this name, such as `access` or `diagnostic`.
+    pub fn add_log(&self, name: &'static str, writer: &LineWriter) {
+        lock(&self.0.logs).push((name, writer.clone()));
+    }
+
+    /// Prometheus text, version 0.0.4.
+    pub fn render(&self, now: Instant) -> String {
+        self.0.registry.retire(now);
+        render::render(&self.0, now)
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn add_worker(&self, cells: Arc<worker::WorkerCells>) {
+        lock(&self.workers).push(cells);
+    }
+
+    fn local_reply(&self, reason: LocalReason) -> Arc<AtomicU64> {
+        Arc::clone(lock(&self.local_replies).entry(reason).or_default())
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;

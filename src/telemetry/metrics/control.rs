@@ -1,0 +1,407 @@
+//! What the control plane tells: configuration, certificates, admission, leadership, shutdown.
+//!
+//! These change rarely, so they are ordinary metrics of the `prometheus` crate, shared by everybody.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use prometheus::core::Collector;
+use prometheus::{
+    Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
+};
+
+use super::config::MetricsConfig;
+use super::names::{self, Family};
+
+/// Facts about the certificate of a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFacts {
+    /// Host, `_` for the default certificate.
+    pub host: String,
+    /// Namespace of the Secret.
+    pub namespace: String,
+    /// Name of the Secret.
+    pub secret: String,
+    /// SHA-256 of the material, hexadecimal: label `identifier`.
+    pub identifier: String,
+    /// Issuer's organization.
+    pub issuer_organization: String,
+    /// Issuer's common name.
+    pub issuer_common_name: String,
+    /// Serial number.
+    pub serial_number: String,
+    /// Public key algorithm.
+    pub public_key_algorithm: String,
+    /// End of validity, seconds since 1970.
+    pub not_after: i64,
+}
+
+/// Why an Ingress is an orphan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OrphanKind {
+    /// The Service does not exist.
+    NoService,
+    /// The Service has no endpoint.
+    NoEndpoint,
+}
+
+/// An Ingress that leads nowhere.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Orphan {
+    /// Namespace.
+    pub namespace: String,
+    /// Name.
+    pub ingress: String,
+    /// Why.
+    pub kind: OrphanKind,
+}
+
+/// Sizes of a routing table.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TableSize {
+    /// Virtual hosts.
+    pub hosts: usize,
+    /// Locations.
+    pub locations: usize,
+    /// Backends.
+    pub backends: usize,
+    /// Endpoints.
+    pub endpoints: usize,
+    /// Certificates.
+    pub certificates: usize,
+}
+
+/// Numbers of an admission check.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub struct AdmissionFacts {
+    /// Ingresses looked at.
+    pub tested: usize,
+    /// Time of looking at them.
+    pub tested_time: Duration,
+    /// Ingresses compiled.
+    pub compiled: usize,
+    /// Time of compiling them.
+    pub compiled_time: Duration,
+    /// Size of the object, bytes.
+    pub size: usize,
+    /// From request to answer.
+    pub roundtrip: Duration,
+}
+
+/// Handles of the control plane. Every method may be called from any thread.
+#[derive(Debug)]
+pub struct ControlMetrics {
+    registry: Registry,
+    class: String,
+    build_info: IntGaugeVec,
+    config_hash: Gauge,
+    reload_ok: IntGauge,
+    reload_time: Gauge,
+    success: IntCounter,
+    errors: IntCounter,
+    check_success: IntCounterVec,
+    check_errors: IntCounterVec,
+    leader: IntGaugeVec,
+    ssl_expire: GaugeVec,
+    ssl_info: IntGaugeVec,
+    orphan: IntGaugeVec,
+    admission: [Gauge; 6],
+    generation: IntGauge,
+    snapshot_age: Gauge,
+    confirmed: Mutex<Option<Instant>>,
+    build_seconds: Histogram,
+    propagation_seconds: Histogram,
+    table: IntGaugeVec,
+    diagnostics: IntGaugeVec,
+    quarantined: IntCounter,
+    source_connected: IntGauge,
+    connection_limit: IntGauge,
+    memory_bound: Gauge,
+    memory_limit: GaugeVec,
+    panics: IntCounterVec,
+    drained: IntCounter,
+    cut: IntCounter,
+    drain_phase: IntGauge,
+}
+
+/// Makes metrics from the name table and registers them.
+struct Maker<'r> {
+    registry: &'r Registry,
+    constant: Vec<(&'static str, String)>,
+}
+
+impl Maker<'_> {
+    /// `common` adds the labels that all metrics of ingress-nginx's controller have.
+    fn opts(&self, family: &Family, common: bool) -> Opts {
+        let opts = Opts::new(family.name, family.help);
+        if !common {
+            return opts;
+        }
+        self.constant.iter().fold(opts, |opts, (name, value)| opts.const_label(*name, value))
+    }
+
+    fn register<M: Collector + Clone + 'static>(&self, metric: M) -> M {
+        self.registry.register(Box::new(metric.clone())).expect("each name stands once in the table");
+        metric
+    }
+
+    fn gauge(&self, family: &Family, common: bool) -> Gauge {
+        self.register(Gauge::with_opts(self.opts(family, common)).expect("names in the table are valid"))
+    }
+
+    fn int_gauge(&self, family: &Family, common: bool) -> IntGauge {
+        self.register(IntGauge::with_opts(self.opts(family, common)).expect("names in the table are valid"))
+    }
+
+    fn counter(&self, family: &Family, common: bool) -> IntCounter {
+        self.register(IntCounter::with_opts(self.opts(family, common)).expect("names in the table are valid"))
+    }
+
+    fn gauges(&self, family: &Family, common: bool, labels: &[&str]) -> IntGaugeVec {
+        self.register(
+            IntGaugeVec::new(self.opts(family, common), labels).expect("names in the table are valid"),
+        )
+    }
+
+    fn float_gauges(&self, family: &Family, labels: &[&str]) -> GaugeVec {
+        self.register(GaugeVec::new(self.opts(family, false), labels).expect("names in the table are valid"))
+    }
+
+    fn counters(&self, family: &Family, common: bool, labels: &[&str]) -> IntCounterVec {
+        self.register(
+            IntCounterVec::new(self.opts(family, common), labels).expect("names in the table are valid"),
+        )
+    }
+
+    fn histogram(&self, family: &Family, buckets: &[f64]) -> Histogram {
+        let opts = HistogramOpts::new(family.name, family.help).buckets(buckets.to_vec());
+        self.register(Histogram::with_opts(opts).expect("names and buckets in the table are valid"))
+    }
+}
+
+// === impl ControlMetrics ===
+
+impl ControlMetrics {
+    pub(super) fn new(config: &MetricsConfig) -> Self {
+        let registry = Registry::new();
+        let make = Maker {
+            registry: &registry,
+            constant: vec![
+                ("controller_class", config.controller_class.clone()),
+                ("controller_namespace", config.controller_namespace.clone()),
+                ("controller_pod", config.controller_pod.clone()),
+            ],
+        };
+        let certificate = ["class", "host", "identifier", "namespace", "secret_name"];
+        let certificate_info = [
+            "class",
+            "host",
+            "identifier",
+            "issuer_common_name",
+            "issuer_organization",
+            "namespace",
+            "public_key_algorithm",
+            "secret_name",
+            "serial_number",
+        ];
+        Self {
+            class: config.controller_class.clone(),
+            build_info: make.gauges(&names::BUILD_INFO, true, &["release", "build", "repository"]),
+            config_hash: make.gauge(&names::CONFIG_HASH, true),
+            reload_ok: make.int_gauge(&names::CONFIG_RELOAD_OK, true),
+            reload_time: make.gauge(&names::CONFIG_RELOAD_TIME, true),
+            success: make.counter(&names::SUCCESS, true),
+            errors: make.counter(&names::ERRORS, true),
+            check_success: make.counters(&names::CHECK_SUCCESS, true, &["namespace", "ingress"]),
+            check_errors: make.counters(&names::CHECK_ERRORS, true, &["namespace", "ingress"]),
+            leader: make.gauges(&names::LEADER, true, &["name"]),
+            ssl_expire: make.float_gauges(&names::SSL_EXPIRE, &certificate),
+            ssl_info: make.gauges(&names::SSL_INFO, false, &certificate_info),
+            orphan: make.gauges(&names::ORPHAN, true, &["namespace", "ingress", "type"]),
+            admission: [
+                make.gauge(&names::ADMISSION_TESTED, true),
+                make.gauge(&names::ADMISSION_TESTED_TIME, true),
+                make.gauge(&names::ADMISSION_RENDER, true),
+                make.gauge(&names::ADMISSION_RENDER_TIME, true),
+                make.gauge(&names::ADMISSION_SIZE, true),
+                make.gauge(&names::ADMISSION_ROUNDTRIP, true),
+            ],
+            generation: make.int_gauge(&names::GENERATION, false),
+            snapshot_age: make.gauge(&names::SNAPSHOT_AGE, false),
+            confirmed: Mutex::new(None),
+            build_seconds: make.histogram(&names::BUILD_SECONDS, &names::BUILD_BUCKETS),
+            propagation_seconds: make.histogram(&names::PROPAGATION_SECONDS, &names::BUILD_BUCKETS),
+            table: make.gauges(&names::TABLE_OBJECTS, false, &["kind"]),
+            diagnostics: make.gauges(&names::DIAGNOSTICS, false, &["severity"]),
+            quarantined: make.counter(&names::QUARANTINED, false),
+            source_connected: make.int_gauge(&names::SOURCE_CONNECTED, false),
+            connection_limit: make.int_gauge(&names::CONNECTION_LIMIT, false),
+            memory_bound: make.gauge(&names::MEMORY_BOUND, false),
+            memory_limit: make.float_gauges(&names::MEMORY_LIMIT, &[]),
+            panics: make.counters(&names::PANICS, false, &["where"]),
+            drained: make.counter(&names::DRAINED, false),
+            cut: make.counter(&names::CUT, false),
+            drain_phase: make.int_gauge(&names::DRAIN_PHASE, false),
+            registry,
+        }
+    }
+
+    /// Version of the binary.
+    pub fn set_build(&self, release: &str, build: &str, repository: &str) {
+        self.build_info.with_label_values(&[release, build, repository]).set(1);
+    }
+
+    /// A configuration was published: its hash, generation and size, and when.
+    pub fn published(&self, hash: u64, generation: u64, size: TableSize, at: SystemTime) {
+        // A gauge is a float: 53 bits survive.
+        self.config_hash.set((hash >> 11) as f64);
+        self.generation.set(i64::try_from(generation).unwrap_or(i64::MAX));
+        self.reload_ok.set(1);
+        self.reload_time
+            .set(at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs_f64().floor());
+        self.success.inc();
+        for (kind, count) in [
+            ("host", size.hosts),
+            ("location", size.locations),
+            ("backend", size.backends),
+            ("endpoint", size.endpoints),
+            ("certificate", size.certificates),
+        ] {
+            self.table.with_label_values(&[kind]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// A configuration could not be taken in.
+    pub fn failed(&self) {
+        self.reload_ok.set(0);
+        self.errors.inc();
+    }
+
+    /// The source was read completely and without error just now.
+    pub fn confirmed(&self, now: Instant) {
+        *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
+        self.source_connected.set(1);
+    }
+
+    /// The source cannot be read.
+    pub fn disconnected(&self) {
+        self.source_connected.set(0);
+    }
+
+    /// Time of one compilation.
+    pub fn observe_build(&self, time: Duration) {
+        self.build_seconds.observe(time.as_secs_f64());
+    }
+
+    /// Time from the arrival of a change to its publication.
+    pub fn observe_propagation(&self, time: Duration) {
+        self.propagation_seconds.observe(time.as_secs_f64());
+    }
+
+    /// Findings by severity.
+    pub fn set_diagnostics(&self, infos: usize, warnings: usize, errors: usize) {
+        for (severity, count) in [("info", infos), ("warning", warnings), ("error", errors)] {
+            self.diagnostics.with_label_values(&[severity]).set(i64::try_from(count).unwrap_or(i64::MAX));
+        }
+    }
+
+    /// An object was set aside because compiling it failed.
+    pub fn quarantined(&self) {
+        self.quarantined.inc();
+    }
+
+    /// Replaces the certificates of all hosts.
+    pub fn set_certificates(&self, certificates: &[CertificateFacts]) {
+        self.ssl_expire.reset();
+        self.ssl_info.reset();
+        for one in certificates {
+            let labels = [self.class.as_str(), &one.host, &one.identifier, &one.namespace, &one.secret];
+            self.ssl_expire.with_label_values(&labels).set(one.not_after as f64);
+            let labels = [
+                self.class.as_str(),
+                &one.host,
+                &one.identifier,
+                &one.issuer_common_name,
+                &one.issuer_organization,
+                &one.namespace,
+                &one.public_key_algorithm,
+                &one.secret,
+                &one.serial_number,
+            ];
+            self.ssl_info.with_label_values(&labels).set(1);
+        }
+    }
+
+    /// Replaces the orphans.
+    pub fn set_orphans(&self, orphans: &[Orphan]) {
+        self.orphan.reset();
+        for one in orphans {
+            let kind = match one.kind {
+                OrphanKind::NoService => "no-service",
+                OrphanKind::NoEndpoint => "no-endpoint",
+            };
+            self.orphan.with_label_values(&[one.namespace.as_str(), &one.ingress, kind]).set(1);
+        }
+    }
+
+    /// One admission check of an Ingress that exists or is to be.
+    pub fn admission(&self, namespace: &str, ingress: &str, allowed: bool, facts: AdmissionFacts) {
+        let counters = if allowed { &self.check_success } else { &self.check_errors };
+        counters.with_label_values(&[namespace, ingress]).inc();
+        let values = [
+            facts.tested as f64,
+            facts.tested_time.as_secs_f64(),
+            facts.compiled as f64,
+            facts.compiled_time.as_secs_f64(),
+            facts.size as f64,
+            facts.roundtrip.as_secs_f64(),
+        ];
+        for (gauge, value) in self.admission.iter().zip(values) {
+            gauge.set(value);
+        }
+    }
+
+    /// An Ingress is gone: forgets its admission counters.
+    pub fn forget_ingress(&self, namespace: &str, ingress: &str) {
+        // An Ingress that was never checked has none.
+        let _ = self.check_success.remove_label_values(&[namespace, ingress]);
+        let _ = self.check_errors.remove_label_values(&[namespace, ingress]);
+    }
+
+    /// Whether this instance leads the election called `name`.
+    pub fn set_leader(&self, name: &str, leads: bool) {
+        self.leader.with_label_values(&[name]).set(i64::from(leads));
+    }
+
+    /// Bounds fixed at start.
+    pub fn set_bounds(&self, connections: usize, memory_bound: u64, memory_limit: Option<u64>) {
+        self.connection_limit.set(i64::try_from(connections).unwrap_or(i64::MAX));
+        self.memory_bound.set(memory_bound as f64);
+        if let Some(limit) = memory_limit {
+            self.memory_limit.with_label_values::<&str>(&[]).set(limit as f64);
+        }
+    }
+
+    /// A panic was contained at `place`, such as `request`, `connection`, `control`.
+    pub fn panicked(&self, place: &'static str) {
+        self.panics.with_label_values(&[place]).inc();
+    }
+
+    /// Phase of shutdown, as a number (see the help text).
+    pub fn set_drain_phase(&self, phase: u8) {
+        self.drain_phase.set(phase.into());
+    }
+
+    /// How a drain ended.
+    pub fn drained(&self, finished: u64, cut: u64) {
+        self.drained.inc_by(finished);
+        self.cut.inc_by(cut);
+    }
+
+    pub(super) fn render(&self, now: Instant) -> String {
+        let confirmed = *self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
+        self.snapshot_age.set(confirmed.map_or(0.0, |at| now.saturating_duration_since(at).as_secs_f64()));
+        TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default()
+    }
+}

@@ -1,0 +1,316 @@
+//! One worker's metrics: plain counters and gauges, and the way from a [`Record`] to its series.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::time::Duration;
+
+use super::Shared;
+use super::layout::{Layout, Observed};
+use super::names::{self, Family};
+use super::series::{Slot, method_index};
+use crate::telemetry::record::{HostLabel, LocalReason, Record, RouteLabels};
+
+/// Routes that a worker remembers series for; beyond, it forgets all and begins again.
+const CACHED_ROUTES: usize = 16_384;
+
+macro_rules! indexed {
+    ($(#[$doc:meta])* $name:ident $table:ident { $($variant:ident = $family:ident,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum $name {
+            $(#[doc = concat!("See `names::", stringify!($family), "`.")] $variant,)*
+        }
+
+        /// Families in the order of the enum.
+        pub(super) static $table: &[&Family] = &[$(&names::$family,)*];
+    };
+}
+
+indexed! {
+    /// Counters of a worker.
+    Counter COUNTERS {
+        Accepted = ACCEPTED,
+        AcceptErrors = ACCEPT_ERRORS,
+        Refused = REFUSED,
+        Requests = PROCESS_REQUESTS_TOTAL,
+        Unmatched = UNMATCHED,
+        BytesReceived = BYTES_RECEIVED,
+        BytesSent = BYTES_SENT_TOTAL,
+        TlsHandshakes = TLS_HANDSHAKES,
+        TlsResumed = TLS_RESUMED,
+        TlsErrors = TLS_ERRORS,
+        UpstreamConnects = UPSTREAM_CONNECTS,
+        UpstreamConnectErrors = UPSTREAM_CONNECT_ERRORS,
+        UpstreamReuses = UPSTREAM_REUSES,
+        UpstreamStale = UPSTREAM_STALE,
+        Retries = RETRIES,
+        RetriesDenied = RETRIES_DENIED,
+        Ejections = EJECTIONS,
+        Tunnels = TUNNELS_TOTAL,
+        Stalls = WORKER_STALLS,
+    }
+}
+
+indexed! {
+    /// Gauges of a worker.
+    Gauge GAUGES {
+        Connections = CONNECTIONS,
+        Requests = ACTIVE_REQUESTS,
+        Tunnels = TUNNELS,
+        TlsHandshakes = TLS_HANDSHAKES_ACTIVE,
+        PoolIdle = POOL_IDLE,
+        PoolInUse = POOL_IN_USE,
+        UdpSessions = UDP_SESSIONS,
+        Spooled = SPOOLED,
+        Buffered = BUFFERED,
+    }
+}
+
+/// Counters and gauges of one worker, shared with the scraper.
+#[derive(Debug)]
+pub(super) struct WorkerCells {
+    counters: [AtomicU64; COUNTERS.len()],
+    gauges: [AtomicI64; GAUGES.len()],
+}
+
+impl WorkerCells {
+    fn new() -> Self {
+        Self {
+            counters: std::array::from_fn(|_| AtomicU64::new(0)),
+            gauges: std::array::from_fn(|_| AtomicI64::new(0)),
+        }
+    }
+
+    pub(super) fn counter(&self, index: usize) -> u64 {
+        self.counters.get(index).map_or(0, |cell| cell.load(Ordering::Relaxed))
+    }
+
+    pub(super) fn gauge(&self, index: usize) -> i64 {
+        self.gauges.get(index).map_or(0, |cell| cell.load(Ordering::Relaxed))
+    }
+
+    fn add_gauge(&self, gauge: Gauge, amount: i64) {
+        if let Some(cell) = self.gauges.get(gauge as usize) {
+            cell.fetch_add(amount, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What one worker counts with. Not `Sync`; share it inside the worker by `Rc`.
+#[derive(Debug)]
+pub struct WorkerMetrics {
+    shared: Arc<Shared>,
+    cells: Arc<WorkerCells>,
+    number: usize,
+    hasher: RandomState,
+    cache: RefCell<Cache>,
+}
+
+#[derive(Debug, Default)]
+struct Cache {
+    epoch: u64,
+    routes: HashMap<u64, CachedRoute>,
+    local: HashMap<LocalReason, Arc<AtomicU64>>,
+}
+
+/// The series of one route that this worker has met.
+#[derive(Debug)]
+struct CachedRoute {
+    host: Box<str>,
+    configured: bool,
+    namespace: Box<str>,
+    ingress: Box<str>,
+    service: Box<str>,
+    path: Box<str>,
+    canary: Box<str>,
+    slots: Vec<(u16, u8, Slot)>,
+}
+
+/// Raises a gauge until it is dropped, also when the work is cancelled. May be dropped on any thread.
+#[derive(Debug)]
+#[must_use = "the gauge falls when the guard is dropped"]
+pub struct GaugeGuard {
+    cells: Arc<WorkerCells>,
+    gauge: Gauge,
+    amount: i64,
+}
+
+// === impl WorkerMetrics ===
+
+impl WorkerMetrics {
+    pub(super) fn new(shared: Arc<Shared>, number: usize) -> Self {
+        let cells = Arc::new(WorkerCells::new());
+        shared.add_worker(Arc::clone(&cells));
+        Self { shared, cells, number, hasher: RandomState::new(), cache: RefCell::default() }
+    }
+
+    /// Adds one.
+    pub fn count(&self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Adds `amount`.
+    pub fn add(&self, counter: Counter, amount: u64) {
+        if let Some(cell) = self.cells.counters.get(counter as usize) {
+            // Only this worker writes the cell.
+            cell.store(cell.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
+        }
+    }
+
+    /// Raises `gauge` by one until the guard is dropped.
+    pub fn hold(&self, gauge: Gauge) -> GaugeGuard {
+        self.hold_amount(gauge, 1)
+    }
+
+    /// Raises `gauge` by `amount` until the guard is dropped.
+    pub fn hold_amount(&self, gauge: Gauge, amount: u64) -> GaugeGuard {
+        let amount = i64::try_from(amount).unwrap_or(i64::MAX);
+        self.cells.add_gauge(gauge, amount);
+        GaugeGuard { cells: Arc::clone(&self.cells), gauge, amount }
+    }
+
+    /// Present value of a gauge on this worker.
+    pub fn gauge(&self, gauge: Gauge) -> i64 {
+        self.cells.gauge(gauge as usize)
+    }
+
+    /// Counts one finished request.
+    pub fn observe(&self, record: &Record<'_>) {
+        self.count(Counter::Requests);
+        self.add(Counter::BytesReceived, record.request_length);
+        self.add(Counter::BytesSent, record.bytes_sent);
+        if record.route.ingress.is_empty() {
+            self.count(Counter::Unmatched);
+        }
+        let mut cache = self.cache.borrow_mut();
+        cache.refresh(self.shared.registry.epoch());
+        if let Some(reason) = record.local {
+            let counter = cache.local.entry(reason).or_insert_with(|| self.shared.local_reply(reason));
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+        let registry = &self.shared.registry;
+        if !registry.counts(&record.route) {
+            return;
+        }
+        let status = registry.status(record.status);
+        let method = method_index(record.method());
+        let key = self.key(&record.route, record.alternative_upstream_name);
+        if cache.routes.len() >= CACHED_ROUTES && !cache.routes.contains_key(&key) {
+            cache.routes.clear();
+        }
+        let canary = record.alternative_upstream_name;
+        let route = cache.routes.entry(key).or_insert_with(|| CachedRoute::new(&record.route, canary));
+        if !route.is(&record.route, canary) {
+            *route = CachedRoute::new(&record.route, canary);
+        }
+        let known = route.slots.iter().position(|(s, m, _)| *s == status && *m == method);
+        let known = known.unwrap_or_else(|| {
+            let slot = registry.slot(self.number, &record.route, canary, method, record.status);
+            route.slots.push((status, method, slot));
+            route.slots.len() - 1
+        });
+        if let Some((_, _, slot)) = route.slots.get(known) {
+            fill(&registry.layout, slot, record);
+        }
+    }
+
+    /// A likely unique number for a route: equal ones are told apart by comparing the texts.
+    fn key(&self, route: &RouteLabels<'_>, canary: &str) -> u64 {
+        match route.host {
+            HostLabel::Configured(name) => {
+                self.hasher.hash_one((route.identity, name.as_ptr() as usize, canary.as_ptr() as usize))
+            }
+            HostLabel::Undefined(name) => {
+                self.hasher.hash_one((route.identity, name, canary.as_ptr() as usize))
+            }
+        }
+    }
+}
+
+// === impl Cache ===
+
+impl Cache {
+    fn refresh(&mut self, epoch: u64) {
+        if self.epoch != epoch {
+            self.epoch = epoch;
+            self.routes.clear();
+        }
+    }
+}
+
+// === impl CachedRoute ===
+
+impl CachedRoute {
+    fn new(route: &RouteLabels<'_>, canary: &str) -> Self {
+        let (host, configured) = match route.host {
+            HostLabel::Configured(name) => (name, true),
+            HostLabel::Undefined(name) => (name, false),
+        };
+        Self {
+            host: host.into(),
+            configured,
+            namespace: route.namespace.into(),
+            ingress: route.ingress.into(),
+            service: route.service.into(),
+            path: route.path.into(),
+            canary: canary.into(),
+            slots: Vec::new(),
+        }
+    }
+
+    fn is(&self, route: &RouteLabels<'_>, canary: &str) -> bool {
+        let same_host = match route.host {
+            HostLabel::Configured(name) => self.configured && *self.host == *name,
+            HostLabel::Undefined(name) => !self.configured && *self.host == *name,
+        };
+        same_host
+            && *self.path == *route.path
+            && *self.ingress == *route.ingress
+            && *self.namespace == *route.namespace
+            && *self.service == *route.service
+            && *self.canary == *canary
+    }
+}
+
+// === impl GaugeGuard ===
+
+impl GaugeGuard {
+    /// Changes how much the guard holds.
+    pub fn set_amount(&mut self, amount: u64) {
+        let amount = i64::try_from(amount).unwrap_or(i64::MAX);
+        self.cells.add_gauge(self.gauge, amount.saturating_sub(self.amount));
+        self.amount = amount;
+    }
+}
+
+impl Drop for GaugeGuard {
+    fn drop(&mut self) {
+        self.cells.add_gauge(self.gauge, self.amount.saturating_neg());
+    }
+}
+
+fn fill(layout: &Layout, slot: &Slot, record: &Record<'_>) {
+    slot.count.add(0, 1);
+    let last = record.tries.last();
+    for histogram in &layout.histograms {
+        let value = match histogram.observed {
+            Observed::RequestDuration => Some(micros(record.request_time)),
+            Observed::ResponseDuration => last.and_then(|one| one.response_time).map(micros),
+            Observed::HeaderDuration => last.and_then(|one| one.header_time).map(micros),
+            Observed::ConnectDuration => last.and_then(|one| one.connect_time).map(micros),
+            Observed::RequestSize => Some(record.request_length),
+            Observed::ResponseSize | Observed::BytesSent => Some(record.bytes_sent),
+        };
+        if let Some(value) = value {
+            slot.observe.add(histogram.bucket(value), 1);
+            slot.observe.add(histogram.sum(), value);
+        }
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}

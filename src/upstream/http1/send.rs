@@ -1,0 +1,261 @@
+//! Writing one request: the head with the first bytes of the body, then the body as it comes.
+
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use http::HeaderMap;
+use http_body::Body;
+use tokio::io::AsyncWrite;
+
+use super::super::UpstreamRequest;
+use super::super::trailers;
+use crate::policy::backend_protocol::HttpVersion;
+use crate::message::{BodyError, RequestBody};
+use crate::wire::{Framing, encode};
+
+/// How far writing got.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// All of it is written.
+    Done,
+    /// The socket takes no more.
+    Blocked,
+    /// The client has not sent more yet.
+    Starved,
+    /// The socket failed; an early answer may still be there to read.
+    Broken,
+}
+
+/// The request on its way.
+pub(super) struct Sender {
+    /// Encoded head, later chunk lines and trailers.
+    lines: Vec<u8>,
+    lines_at: usize,
+    data: Bytes,
+    /// What follows the data of a chunk.
+    tail: &'static [u8],
+    body: RequestBody,
+    framing: Framing,
+    /// What `body` was if it can be sent again.
+    full: Option<Bytes>,
+    polled: bool,
+    ended: bool,
+    unflushed: bool,
+    state: Progress,
+    written: u64,
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sender({:?}, {} bytes written)", self.state, self.written)
+    }
+}
+
+impl Sender {
+    /// Encodes the head.
+    ///
+    /// # Errors
+    /// Why the request cannot be written, and the body.
+    pub(super) fn new(
+        request: &UpstreamRequest<'_>,
+        body: RequestBody,
+    ) -> Result<Self, (&'static str, RequestBody)> {
+        let lines = match head(request, &body) {
+            Ok(lines) => lines,
+            Err(reason) => return Err((reason, body)),
+        };
+        let full = match &body {
+            RequestBody::Empty => Some(Bytes::new()),
+            RequestBody::Full(bytes) => Some(bytes.clone()),
+            RequestBody::Stream(_) => None,
+        };
+        Ok(Self {
+            lines,
+            lines_at: 0,
+            data: Bytes::new(),
+            tail: b"",
+            body,
+            framing: request.framing,
+            full,
+            polled: false,
+            ended: matches!(request.framing, Framing::None | Framing::Length(0)),
+            unflushed: false,
+            state: Progress::Starved,
+            written: 0,
+        })
+    }
+
+    /// Bytes that the socket took.
+    pub(super) const fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// True when all of it is written.
+    pub(super) fn is_done(&self) -> bool {
+        self.state == Progress::Done
+    }
+
+    /// The body, if it can be sent (again).
+    pub(super) fn into_body(self) -> Option<RequestBody> {
+        match (self.full, self.body) {
+            (Some(bytes), _) if bytes.is_empty() => Some(RequestBody::Empty),
+            (Some(bytes), _) => Some(RequestBody::Full(bytes)),
+            (None, body @ RequestBody::Stream(_)) if !self.polled => Some(body),
+            (None, _) => None,
+        }
+    }
+
+    /// Writes what can be written now.
+    ///
+    /// # Errors
+    /// The client's body failed.
+    pub(super) fn poll<W: AsyncWrite + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut W,
+    ) -> Result<Progress, BodyError> {
+        while !matches!(self.state, Progress::Done | Progress::Broken) {
+            let starved = !self.ended && self.data.is_empty() && self.tail.is_empty() && !self.pull(cx)?;
+            if self.has_queued() {
+                match self.write(cx, stream) {
+                    Poll::Ready(Ok(())) => continue,
+                    Poll::Ready(Err(_)) => self.state = Progress::Broken,
+                    Poll::Pending => {
+                        self.state = Progress::Blocked;
+                        break;
+                    }
+                }
+                continue;
+            }
+            if self.unflushed {
+                match Pin::new(&mut *stream).poll_flush(cx) {
+                    Poll::Ready(Ok(())) => self.unflushed = false,
+                    Poll::Ready(Err(_)) => {
+                        self.state = Progress::Broken;
+                        break;
+                    }
+                    Poll::Pending => {
+                        self.state = Progress::Blocked;
+                        break;
+                    }
+                }
+            }
+            if self.ended {
+                self.state = Progress::Done;
+            } else if starved {
+                self.state = Progress::Starved;
+                break;
+            }
+        }
+        Ok(self.state)
+    }
+
+    fn has_queued(&self) -> bool {
+        self.lines_at < self.lines.len() || !self.data.is_empty() || !self.tail.is_empty()
+    }
+
+    /// Queues the next piece of the body; false when the client has none yet.
+    fn pull(&mut self, cx: &mut Context<'_>) -> Result<bool, BodyError> {
+        self.polled = true;
+        match Pin::new(&mut self.body).poll_frame(cx) {
+            Poll::Pending => return Ok(false),
+            Poll::Ready(Some(Err(error))) => return Err(error),
+            Poll::Ready(None) => self.end(None)?,
+            Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                Ok(data) => self.queue(data)?,
+                Err(frame) => self.end(frame.into_trailers().ok().and_then(trailers::cleaned))?,
+            },
+        }
+        // The end of a body whose length is told needs no further poll, and its last bytes no second write.
+        if self.framing == Framing::Length(0) {
+            self.ended = true;
+        }
+        Ok(true)
+    }
+
+    fn queue(&mut self, data: Bytes) -> Result<(), BodyError> {
+        match &mut self.framing {
+            Framing::Length(left) => {
+                let rest = left.checked_sub(data.len() as u64);
+                *left = rest.ok_or(BodyError::Framing("the body is longer than its Content-Length"))?;
+            }
+            Framing::Chunked if !data.is_empty() => {
+                let mut line = [0; encode::MAX_CHUNK_SIZE_LINE];
+                let line = encode::chunk_size(data.len(), &mut line);
+                self.lines.extend_from_slice(line);
+                self.tail = b"\r\n";
+            }
+            Framing::Chunked | Framing::None | Framing::UntilClose => {}
+        }
+        self.data = data;
+        Ok(())
+    }
+
+    fn end(&mut self, trailers: Option<HeaderMap>) -> Result<(), BodyError> {
+        match self.framing {
+            Framing::Length(left) if left > 0 => {
+                return Err(BodyError::Framing("the body is shorter than its Content-Length"));
+            }
+            Framing::Chunked => match trailers {
+                Some(trailers) => encode::last_chunk(&mut self.lines, &trailers),
+                None => self.lines.extend_from_slice(encode::LAST_CHUNK),
+            },
+            Framing::Length(_) | Framing::None | Framing::UntilClose => {}
+        }
+        self.ended = true;
+        self.body = RequestBody::Empty;
+        Ok(())
+    }
+
+    fn write<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, stream: &mut W) -> Poll<io::Result<()>> {
+        let lines = self.lines.get(self.lines_at..).unwrap_or(&[]);
+        let slices = [IoSlice::new(lines), IoSlice::new(&self.data), IoSlice::new(self.tail)];
+        let mut taken = match Pin::new(stream).poll_write_vectored(cx, &slices) {
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+            Poll::Ready(Ok(taken)) => taken,
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => return Poll::Pending,
+        };
+        self.written = self.written.saturating_add(taken as u64);
+        self.unflushed = true;
+        let of_lines = taken.min(lines.len());
+        taken -= of_lines;
+        self.lines_at = self.lines_at.saturating_add(of_lines);
+        if self.lines_at >= self.lines.len() {
+            self.lines.clear();
+            self.lines_at = 0;
+        }
+        let of_data = taken.min(self.data.len());
+        taken -= of_data;
+        self.data.advance(of_data);
+        self.tail = self.tail.get(taken.min(self.tail.len())..).unwrap_or(b"");
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn head(request: &UpstreamRequest<'_>, body: &RequestBody) -> Result<Vec<u8>, &'static str> {
+    let lines = request.fields.len();
+    let room = request.target.len() + request.fields.text_len() + 4 * lines + 96;
+    let mut head = Vec::with_capacity(room);
+    encode::request_line(&mut head, request.method, request.target)
+        .map_err(|_| "the target holds a byte that would break the request line")?;
+    if request.version == HttpVersion::Http10 {
+        // The line just written ends in "1.1\r\n".
+        head.truncate(head.len().saturating_sub(3));
+        head.extend_from_slice(b"0\r\n");
+    }
+    encode::fields(&mut head, request.fields);
+    match request.framing {
+        Framing::None if body.is_end_stream() => {}
+        Framing::None => return Err("a body without framing"),
+        Framing::Length(length) => encode::content_length(&mut head, length),
+        Framing::Chunked if request.version == HttpVersion::Http10 => return Err("chunks in HTTP/1.0"),
+        Framing::Chunked => encode::transfer_chunked(&mut head),
+        Framing::UntilClose => return Err("a request body that ends with the connection"),
+    }
+    encode::end_of_head(&mut head);
+    Ok(head)
+}

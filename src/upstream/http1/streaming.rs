@@ -1,0 +1,138 @@
+//! The body of an answer while it arrives. Owns the connection and moves both directions.
+
+use std::fmt;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::{Buf, Bytes};
+use http_body::{Body, Frame, SizeHint};
+
+use super::super::deadline::Wait;
+use super::super::trailers;
+use super::{Exchange, Progress};
+use crate::message::{BodyError, trailers_of};
+use crate::wire::{BodyDecoder, Step};
+
+/// A body under way. `exchange` is there until the end, clean or not.
+pub(super) struct Streaming {
+    exchange: Option<Exchange>,
+    decoder: BodyDecoder,
+    reusable: bool,
+}
+
+impl fmt::Debug for Streaming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Streaming({:?} bytes left)", self.decoder.remaining())
+    }
+}
+
+impl Streaming {
+    pub(super) fn new(exchange: Exchange, decoder: BodyDecoder, reusable: bool) -> Self {
+        Self { exchange: Some(exchange), decoder, reusable }
+    }
+
+    /// The connection goes back, or is closed when it cannot be used again.
+    fn finish(&mut self) {
+        if let Some(exchange) = self.exchange.take() {
+            exchange.finish(self.reusable);
+        }
+    }
+
+    /// The connection is closed.
+    fn cut(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(exchange) = self.exchange.take() {
+            exchange.times.ended();
+        }
+        Poll::Ready(Some(Err(error)))
+    }
+
+    /// What the buffer holds of the body; `None` when more must be read.
+    fn decode(&mut self) -> Result<Option<Option<Frame<Bytes>>>, BodyError> {
+        let Some(exchange) = &mut self.exchange else { return Ok(Some(None)) };
+        match self.decoder.decode(&exchange.buffer) {
+            Ok(Step::More) => {
+                exchange.buffer.clear();
+                Ok(None)
+            }
+            Ok(Step::Data(range)) => {
+                exchange.buffer.advance(range.start);
+                let data = exchange.buffer.split_to(range.len()).freeze();
+                exchange.connection.deadline.rest();
+                if self.decoder.remaining() == Some(0) {
+                    self.finish();
+                }
+                Ok(Some(Some(Frame::data(data))))
+            }
+            Ok(Step::End(taken)) => {
+                exchange.buffer.advance(taken);
+                let fields = self.decoder.take_trailers();
+                self.finish();
+                let trailers = fields.and_then(|fields| trailers::cleaned(trailers_of(&fields)));
+                Ok(Some(trailers.map(Frame::trailers)))
+            }
+            Err(_) => Err(BodyError::Upstream),
+        }
+    }
+}
+
+impl Body for Streaming {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
+            let progress = match exchange.poll_send(cx) {
+                Ok(progress) => progress,
+                Err(error) => return self.cut(error),
+            };
+            match self.decode() {
+                Ok(Some(Some(frame))) => return Poll::Ready(Some(Ok(frame))),
+                Ok(Some(None)) => return Poll::Ready(None),
+                Ok(None) => {}
+                Err(error) => return self.cut(error),
+            }
+            let may_end = self.decoder.may_end();
+            let Some(exchange) = &mut self.exchange else { return Poll::Ready(None) };
+            match exchange.poll_fill(cx) {
+                Poll::Ready(Ok(0)) if may_end => {
+                    self.reusable = false;
+                    self.finish();
+                    return Poll::Ready(None);
+                }
+                Poll::Ready(Ok(0) | Err(_)) => return self.cut(BodyError::Upstream),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => {
+                    // While the request goes on, either direction's progress counts for the one limit.
+                    let wait = if progress == Progress::Blocked { Wait::Send } else { Wait::Read };
+                    return match exchange.poll_deadline(cx, wait) {
+                        Poll::Ready(_) => self.cut(BodyError::UpstreamTimeout),
+                        Poll::Pending => Poll::Pending,
+                    };
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.exchange.is_none()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.decoder.remaining() {
+            Some(left) => SizeHint::with_exact(left),
+            None => SizeHint::default(),
+        }
+    }
+}
+
+impl Drop for Streaming {
+    fn drop(&mut self) {
+        if let Some(exchange) = &self.exchange {
+            exchange.times.ended();
+        }
+    }
+}

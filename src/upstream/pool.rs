@@ -1,0 +1,194 @@
+//! Idle HTTP/1 connections of one worker, and how many connections an endpoint has.
+//!
+//! The youngest connection goes out first, so that surplus ones age and leave. What is handed out has just been
+//! looked at: a connection that became readable or closed while idle is dropped.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Instant;
+
+use bytes::BytesMut;
+use foldhash::fast::RandomState;
+
+use super::Protocol;
+use super::http1::Connection;
+use crate::policy::global::UpstreamKeepalive;
+
+/// Capacity of a fresh read buffer, bytes.
+pub(super) const BUFFER: usize = 8 * 1024;
+/// Read buffers kept for the next exchange.
+const SPARE_BUFFERS: usize = 32;
+
+/// What two requests must share to share a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct PoolKey {
+    /// Where it leads.
+    pub address: SocketAddr,
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// [`super::ClientTls::id`]; 0 for clear text.
+    pub tls: u64,
+}
+
+/// Idle connections.
+#[derive(Debug)]
+pub struct Pool {
+    limits: Cell<UpstreamKeepalive>,
+    idle: RefCell<HashMap<PoolKey, VecDeque<Idle>, RandomState>>,
+    count: Cell<usize>,
+    buffers: RefCell<Vec<BytesMut>>,
+}
+
+#[derive(Debug)]
+struct Idle {
+    connection: Box<Connection>,
+    since: Instant,
+}
+
+impl Pool {
+    /// An empty pool.
+    pub fn new(limits: UpstreamKeepalive) -> Self {
+        Self {
+            limits: Cell::new(limits),
+            idle: RefCell::new(HashMap::default()),
+            count: Cell::new(0),
+            buffers: RefCell::new(Vec::new()),
+        }
+    }
+
+    /// Changes the limits; connections above them leave with the next sweep.
+    pub fn configure(&self, limits: UpstreamKeepalive) {
+        self.limits.set(limits);
+    }
+
+    /// The limits in force.
+    pub fn limits(&self) -> UpstreamKeepalive {
+        self.limits.get()
+    }
+
+    /// Idle connections.
+    pub fn len(&self) -> usize {
+        self.count.get()
+    }
+
+    /// True when no connection idles.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The youngest idle connection that is still good.
+    pub fn checkout(&self, key: &PoolKey, now: Instant) -> Option<Box<Connection>> {
+        let mut idle = self.idle.borrow_mut();
+        let queue = idle.get_mut(key)?;
+        while let Some(mut entry) = queue.pop_back() {
+            self.count.set(self.count.get().saturating_sub(1));
+            if self.may_stay(&entry, now) && entry.connection.is_quiet() {
+                return Some(entry.connection);
+            }
+        }
+        None
+    }
+
+    /// Takes back a connection on which nothing is under way; drops it when it is worn out or there is no room. At
+    /// the limit the connection that has idled longest makes room.
+    pub fn checkin(&self, key: PoolKey, connection: Box<Connection>, now: Instant) {
+        let limits = self.limits.get();
+        let entry = Idle { connection, since: now };
+        if limits.connections == 0 || !self.may_stay(&entry, now) {
+            return;
+        }
+        let mut idle = self.idle.borrow_mut();
+        if self.count.get() >= limits.connections as usize {
+            let oldest = idle.values_mut().filter(|queue| !queue.is_empty());
+            if let Some(queue) = oldest.min_by_key(|queue| queue.front().map(|entry| entry.since)) {
+                queue.pop_front();
+                self.count.set(self.count.get().saturating_sub(1));
+            }
+        }
+        idle.entry(key).or_default().push_back(entry);
+        self.count.set(self.count.get().saturating_add(1));
+    }
+
+    /// Drops connections that idled too long, are too old, or were closed or written to by the backend.
+    pub fn sweep(&self, now: Instant) {
+        self.prune(|_, entry| self.may_stay(entry, now) && entry.connection.is_quiet());
+    }
+
+    /// Drops the connections for whose key `keep` does not hold: endpoints that are gone.
+    pub fn retain(&self, keep: impl Fn(&PoolKey) -> bool) {
+        self.prune(|key, _| keep(key));
+    }
+
+    fn prune(&self, mut keep: impl FnMut(&PoolKey, &mut Idle) -> bool) {
+        let mut count: usize = 0;
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|key, queue| {
+            queue.retain_mut(|entry| keep(key, entry));
+            count = count.saturating_add(queue.len());
+            !queue.is_empty()
+        });
+        self.count.set(count);
+    }
+
+    fn may_stay(&self, entry: &Idle, now: Instant) -> bool {
+        let limits = self.limits.get();
+        now.saturating_duration_since(entry.since) < limits.timeout
+            && now.saturating_duration_since(entry.connection.created()) < limits.time
+            && entry.connection.exchanges() < limits.requests
+    }
+
+    /// An empty read buffer.
+    pub(super) fn buffer(&self) -> BytesMut {
+        self.buffers.borrow_mut().pop().unwrap_or_else(|| BytesMut::with_capacity(BUFFER))
+    }
+
+    /// Takes a read buffer back unless it grew or parts of it are still in use.
+    pub(super) fn recycle(&self, mut buffer: BytesMut) {
+        buffer.clear();
+        let mut buffers = self.buffers.borrow_mut();
+        if buffers.len() < SPARE_BUFFERS && buffer.try_reclaim(BUFFER) && buffer.capacity() <= 2 * BUFFER {
+            buffers.push(buffer);
+        }
+    }
+}
+
+/// Open connections by endpoint (F-17).
+#[derive(Debug, Default)]
+pub struct OpenCounts {
+    counts: RefCell<HashMap<SocketAddr, Rc<Cell<u32>>, RandomState>>,
+}
+
+/// One open connection; counts while it lives.
+#[derive(Debug)]
+pub struct Open(Rc<Cell<u32>>);
+
+impl OpenCounts {
+    /// Counts one more connection to `address`, unless there are `limit` already.
+    pub fn open(&self, address: SocketAddr, limit: u32) -> Option<Open> {
+        let mut counts = self.counts.borrow_mut();
+        let count = counts.entry(address).or_default();
+        if count.get() >= limit {
+            return None;
+        }
+        count.set(count.get().saturating_add(1));
+        Some(Open(Rc::clone(count)))
+    }
+
+    /// Connections to `address` now.
+    pub fn of(&self, address: SocketAddr) -> u32 {
+        self.counts.borrow().get(&address).map_or(0, |count| count.get())
+    }
+
+    /// Forgets endpoints without connections.
+    pub fn sweep(&self) {
+        self.counts.borrow_mut().retain(|_, count| count.get() > 0);
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
+    }
+}

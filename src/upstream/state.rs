@@ -1,0 +1,326 @@
+//! What one worker has towards backends, as one value.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::balance::{Balancer, PickFacts, Picked};
+use super::connect::connect;
+use super::error::ErrorKind;
+use super::health::Health;
+use super::http1::{self, Connection, Home};
+use super::http2::{self, Checkout, Sessions};
+use super::pool::{OpenCounts, Pool, PoolKey};
+use super::resolve::{AddressRule, NameServers, Resolver};
+use super::rng::Rng;
+use super::tls::{ClientTls, TlsCache, TlsError, TlsMaterial};
+use super::{Answer, Failed, Protocol, Reuse, UpstreamError, UpstreamRequest, UpstreamTimes};
+use crate::policy::backend_tls::BackendTls;
+use crate::policy::global::UpstreamKeepalive;
+use crate::policy::timeout::Timeouts;
+use crate::message::RequestBody;
+use crate::route::{Backend, BackendKey, EndpointAddress, EndpointMap, EndpointSet};
+
+/// Between two looks at idle connections.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// What a worker starts with.
+pub struct Settings {
+    /// The ConfigMap's `upstream-keepalive-*`.
+    pub keepalive: UpstreamKeepalive,
+    /// Who resolves ExternalName Services.
+    pub name_servers: NameServers,
+    /// Which addresses may be connected to (B-18); asked for every connection and every resolved address.
+    pub address_rule: AddressRule,
+    /// False for `--passive-health=off`.
+    pub passive_health: bool,
+    /// Connections of this worker to one endpoint (F-17: 1,024 over all workers).
+    pub endpoint_connections: u32,
+    /// Source of chance for balancing.
+    pub rng: Rng,
+}
+
+/// Where and how a request goes.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Address that was picked.
+    pub address: SocketAddr,
+    /// What is spoken.
+    pub protocol: Protocol,
+    /// TLS, or clear text.
+    pub tls: Option<Rc<ClientTls>>,
+}
+
+/// Pools, balancers, TLS configurations, names and health of one worker.
+pub struct Upstreams {
+    pool: Rc<Pool>,
+    sessions: Rc<Sessions>,
+    open: OpenCounts,
+    balancer: Balancer,
+    health: Health,
+    tls: TlsCache,
+    resolver: Resolver,
+    address_rule: AddressRule,
+    endpoint_connections: u32,
+}
+
+impl fmt::Debug for Upstreams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Upstreams")
+            .field("idle", &self.pool.len())
+            .field("sessions", &self.sessions.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Upstreams {
+    /// Empty pools, unresolved names.
+    pub fn new(settings: Settings) -> Self {
+        let resolver = Resolver::new(&settings.name_servers);
+        Self::with_resolver(settings, resolver)
+    }
+
+    /// As [`Upstreams::new`], with a resolver of the caller's.
+    pub fn with_resolver(settings: Settings, resolver: Resolver) -> Self {
+        Self {
+            pool: Rc::new(Pool::new(settings.keepalive)),
+            sessions: Rc::default(),
+            open: OpenCounts::default(),
+            balancer: Balancer::new(settings.rng),
+            health: Health::new(settings.passive_health),
+            tls: TlsCache::new(),
+            resolver,
+            address_rule: settings.address_rule,
+            endpoint_connections: settings.endpoint_connections,
+        }
+    }
+
+    /// The set with every name replaced by its allowed addresses. Waits only for a name that was never resolved;
+    /// a set without names comes back as it is.
+    pub async fn endpoints(&self, set: &Arc<EndpointSet>) -> Arc<EndpointSet> {
+        // Sets are sorted, and names sort last.
+        if !matches!(set.ready.last(), Some(EndpointAddress::Name(..))) {
+            return Arc::clone(set);
+        }
+        let mut ready = Vec::with_capacity(set.ready.len());
+        for endpoint in &set.ready {
+            match endpoint {
+                EndpointAddress::Socket(_) => ready.push(endpoint.clone()),
+                EndpointAddress::Name(name, port) => {
+                    let addresses = self.resolver.addresses(name).await;
+                    let sockets = addresses.iter().map(|address| SocketAddr::new(*address, *port));
+                    let allowed = sockets.filter(|socket| (self.address_rule)(*socket));
+                    ready.extend(allowed.map(EndpointAddress::Socket));
+                }
+            }
+        }
+        let empty_because = if ready.is_empty() { "the external name has no usable address" } else { "" };
+        Arc::new(EndpointSet { ready, empty_because })
+    }
+
+    /// Picks the endpoint for a try; `None` when there is none (503).
+    pub fn pick(
+        &self,
+        backend: &Backend,
+        endpoints: &Arc<EndpointSet>,
+        facts: &PickFacts<'_>,
+    ) -> Option<Picked> {
+        self.balancer.pick(backend, endpoints, facts, &self.health, Instant::now())
+    }
+
+    /// The TLS configuration for a backend; see [`TlsCache::client`].
+    ///
+    /// # Errors
+    /// [`TlsError`]: answer 502, never go on in clear text.
+    pub fn tls(
+        &self,
+        policy: &BackendTls,
+        material: Option<&Arc<TlsMaterial>>,
+        host: &str,
+        protocol: Protocol,
+    ) -> Result<Rc<ClientTls>, TlsError> {
+        self.tls.client(policy, material, host, protocol)
+    }
+
+    /// One try: takes or makes a connection, sends `request` with `body`, reads the head of the answer. Dropping the
+    /// future gives the try up and closes what it used. Passive health learns from the outcome.
+    ///
+    /// # Errors
+    /// [`Failed`], with the body where it can be sent again.
+    pub async fn exchange(
+        &self,
+        peer: &Peer,
+        request: &UpstreamRequest<'_>,
+        body: RequestBody,
+        timeouts: &Timeouts,
+        reuse: Reuse,
+        times: &Rc<UpstreamTimes>,
+    ) -> Result<Answer, Failed> {
+        let key = PoolKey {
+            address: peer.address,
+            protocol: peer.protocol,
+            tls: peer.tls.as_ref().map_or(0, |tls| tls.id()),
+        };
+        let outcome = match peer.protocol {
+            Protocol::Http1 => self.exchange_http1(peer, key, request, body, timeouts, reuse, times).await,
+            Protocol::Http2 => self.exchange_http2(peer, key, request, body, timeouts, times).await,
+        };
+        match &outcome {
+            Ok(_) => self.health.answered(peer.address),
+            Err(failed) => {
+                times.ended();
+                if failed.error.is_illness() {
+                    self.health.failed(peer.address, Instant::now());
+                }
+            }
+        }
+        outcome
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the second half of `exchange`, split by protocol")]
+    async fn exchange_http1(
+        &self,
+        peer: &Peer,
+        key: PoolKey,
+        request: &UpstreamRequest<'_>,
+        body: RequestBody,
+        timeouts: &Timeouts,
+        reuse: Reuse,
+        times: &Rc<UpstreamTimes>,
+    ) -> Result<Answer, Failed> {
+        let pooled = match reuse {
+            Reuse::Allow => self.pool.checkout(&key, Instant::now()),
+            Reuse::Fresh => None,
+        };
+        let connection = match pooled {
+            Some(connection) => connection,
+            None => match self.connect(peer, timeouts).await {
+                Ok((stream, open)) => Box::new(Connection::new(stream, open)),
+                Err(kind) => {
+                    return Err(Failed { error: UpstreamError::unsent(kind), body: Some(body) });
+                }
+            },
+        };
+        times.connected(connection.exchanges() > 0);
+        let home = Home { pool: Rc::clone(&self.pool), key };
+        http1::exchange(connection, home, request, body, *timeouts, Rc::clone(times)).await
+    }
+
+    async fn exchange_http2(
+        &self,
+        peer: &Peer,
+        key: PoolKey,
+        request: &UpstreamRequest<'_>,
+        body: RequestBody,
+        timeouts: &Timeouts,
+        times: &Rc<UpstreamTimes>,
+    ) -> Result<Answer, Failed> {
+        let mut may_wait = true;
+        let lease = loop {
+            match self.sessions.checkout(&key, &self.pool.limits(), may_wait, Instant::now()) {
+                Checkout::Lease(lease) => {
+                    times.connected(true);
+                    break lease;
+                }
+                Checkout::Wait(notify) => {
+                    notify.notified().await;
+                    may_wait = false;
+                }
+                Checkout::Connect(_ticket) => {
+                    let started = match self.connect(peer, timeouts).await {
+                        Ok((stream, open)) => self.sessions.start(key, stream, open).await,
+                        Err(kind) => Err(kind),
+                    };
+                    match started {
+                        Ok(lease) => {
+                            times.connected(false);
+                            break lease;
+                        }
+                        Err(kind) => {
+                            return Err(Failed { error: UpstreamError::unsent(kind), body: Some(body) });
+                        }
+                    }
+                }
+            }
+        };
+        http2::exchange(lease, &key, request, body, *timeouts, Rc::clone(times)).await
+    }
+
+    async fn connect(
+        &self,
+        peer: &Peer,
+        timeouts: &Timeouts,
+    ) -> Result<(super::stream::Stream, super::pool::Open), ErrorKind> {
+        if !(self.address_rule)(peer.address) {
+            return Err(ErrorKind::Denied);
+        }
+        let open = self.open.open(peer.address, self.endpoint_connections).ok_or(ErrorKind::Busy)?;
+        let stream = connect(peer.address, peer.tls.as_deref(), timeouts.connect).await?;
+        Ok((stream, open))
+    }
+
+    /// Tells the EWMA balancer what a finished try took. Call when the answer's body ended or the try failed.
+    pub fn observe(&self, backend: &BackendKey, address: SocketAddr, times: &UpstreamTimes) {
+        if let Some(response) = times.response() {
+            let took = response.saturating_add(times.connect().unwrap_or_default());
+            self.balancer.observe(backend, address, took, Instant::now());
+        }
+    }
+
+    /// Takes a newly published table over: limits, and what belongs to vanished backends and endpoints goes. Running
+    /// exchanges go on.
+    pub fn publish<'b>(
+        &self,
+        backends: impl Iterator<Item = &'b Backend>,
+        endpoints: &EndpointMap,
+        keepalive: UpstreamKeepalive,
+    ) {
+        self.pool.configure(keepalive);
+        let keys: std::collections::HashSet<&BackendKey, foldhash::fast::RandomState> =
+            backends.map(|backend| &backend.key).collect();
+        self.balancer.retain(|key| keys.contains(key));
+        self.tls.sweep();
+        self.open.sweep();
+        if self.pool.is_empty() && self.sessions.is_empty() {
+            return;
+        }
+        let names = self.resolver.all_addresses();
+        let sockets: std::collections::HashSet<&SocketAddr, foldhash::fast::RandomState> = endpoints
+            .iter()
+            .flat_map(|set| &set.ready)
+            .filter_map(|endpoint| match endpoint {
+                EndpointAddress::Socket(socket) => Some(socket),
+                EndpointAddress::Name(..) => None,
+            })
+            .collect();
+        let keep = |key: &PoolKey| sockets.contains(&key.address) || names.contains(&key.address.ip());
+        self.pool.retain(keep);
+        self.sessions.retain(keep);
+    }
+
+    /// Drops what idled too long or was closed by backends. [`Upstreams::maintain`] calls it.
+    pub fn sweep(&self) {
+        let now = Instant::now();
+        self.pool.sweep(now);
+        self.sessions.sweep(&self.pool.limits(), now);
+        self.health.sweep(now);
+        self.resolver.sweep(now);
+    }
+
+    /// Keeps the pools clean for as long as it is polled: the worker spawns it once.
+    pub async fn maintain(&self) {
+        let mut ticks = tokio::time::interval(SWEEP);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.sweep();
+        }
+    }
+
+    /// Idle HTTP/1 connections, and HTTP/2 connections.
+    pub fn kept_connections(&self) -> (usize, usize) {
+        (self.pool.len(), self.sessions.len())
+    }
+}

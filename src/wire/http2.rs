@@ -1,0 +1,123 @@
+//! Heads of HTTP/2 requests judged by the rules of HTTP/1 (`spec/security.md` C.4): what a client may ask for must not
+//! depend on the version it speaks. Frames, HPACK and pseudo-field order are the HTTP/2 library's.
+
+use super::authority::{Authority, parse_authority};
+use super::evidence::Evidence;
+use super::head::RequestHead;
+use super::target::{check_method, check_target};
+use super::verdict::Reject;
+
+/// Checks method (H2-07), target (H2-06), authority (H2-05), connection-specific fields (H2-02), singletons and
+/// expectations (H1-15, H1-16).
+///
+/// # Errors
+/// [`Reject`] with the status to answer the stream with.
+pub fn check_http2_head(head: &RequestHead) -> Result<(), Reject> {
+    if head.protocol.is_none() || head.method != http::Method::CONNECT {
+        check_method(head.method.as_str().as_bytes())?;
+    }
+    check_target(&head.target)?;
+    check_authority(head)?;
+    let mut evidence = Evidence::default();
+    for (name, value) in head.fields.iter() {
+        if is_connection_specific(name) {
+            return Err(Reject::bad("H2-02", "a connection-specific field in HTTP/2"));
+        }
+        if name.eq_ignore_ascii_case("te") && !value.eq_ignore_ascii_case(b"trailers") {
+            return Err(Reject::bad("H2-02", "TE other than trailers in HTTP/2"));
+        }
+        evidence.note(name, value);
+    }
+    evidence.check_singletons()?;
+    evidence.check_expectation()
+}
+
+/// `:authority` and `Host` are one name or the request is refused.
+fn check_authority(head: &RequestHead) -> Result<(), Reject> {
+    let Ok(host) = head.fields.get_only("host") else {
+        return Err(Reject::bad("H2-05", "more than one Host"));
+    };
+    let host = host.map(parse_authority).transpose()?;
+    let authority = head.authority.as_deref().map(|text| parse_authority(text.as_bytes())).transpose()?;
+    match (authority, host) {
+        (None, None) => Err(Reject::bad("H2-05", "neither :authority nor Host")),
+        (Some(authority), Some(host)) if !same(&authority, &host) => {
+            Err(Reject::bad("H2-05", ":authority and Host differ"))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn same(one: &Authority<'_>, two: &Authority<'_>) -> bool {
+    let port = |authority: &Authority<'_>| authority.port.filter(|port| !matches!(port, 80 | 443));
+    one.host.eq_ignore_ascii_case(two.host) && port(one) == port(two)
+}
+
+fn is_connection_specific(name: &str) -> bool {
+    ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "http2-settings"]
+        .iter()
+        .any(|specific| name.eq_ignore_ascii_case(specific))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Fields, Version};
+
+    fn head(method: &str, target: &str, authority: Option<&str>, lines: &[(&str, &str)]) -> RequestHead {
+        let mut fields = Fields::new();
+        for (name, value) in lines {
+            fields.append(name, value.as_bytes()).unwrap();
+        }
+        RequestHead {
+            method: method.parse().unwrap(),
+            target: target.as_bytes().to_vec(),
+            version: Version::Http2,
+            authority: authority.map(str::to_owned),
+            protocol: None,
+            fields,
+        }
+    }
+
+    #[test]
+    fn heads_that_http_1_would_take_are_taken() {
+        let a = Some("a.test");
+        for head in [
+            head("GET", "/x?y", a, &[("te", "trailers"), ("cookie", "a=1"), ("cookie", "b=2")]),
+            head("GET", "/", None, &[("host", "a.test:8080")]),
+            head("GET", "/", a, &[("host", "A.test:443")]),
+            head("GET", "/", Some("a.test:80"), &[("host", "a.test")]),
+        ] {
+            assert_eq!(check_http2_head(&head), Ok(()), "{head:?}");
+        }
+        let mut connect = head("CONNECT", "/chat", a, &[]);
+        connect.protocol = Some("websocket".to_owned());
+        assert_eq!(check_http2_head(&connect), Ok(()));
+    }
+
+    #[test]
+    fn heads_that_http_1_would_refuse_are_refused() {
+        let a = Some("a.test");
+        let check = |head: RequestHead, rule: &str| {
+            assert_eq!(check_http2_head(&head).map_err(|reject| reject.rule), Err(rule), "{head:?}");
+        };
+        check(head("CONNECT", "/", a, &[]), "H1-12");
+        check(head("TRACE", "/", a, &[]), "H1-12");
+        check(head("get", "/", a, &[]), "H1-12");
+        check(head("GET", "x", a, &[]), "H1-13");
+        check(head("OPTIONS", "*", a, &[]), "H1-13");
+        check(head("GET", "/a\\b", a, &[]), "H1-13");
+        check(head("GET", "/%00", a, &[]), "H1-13");
+        check(head("GET", "/", None, &[]), "H2-05");
+        check(head("GET", "/", Some("a..test"), &[]), "H1-14");
+        check(head("GET", "/", Some("u@a.test"), &[]), "H1-14");
+        check(head("GET", "/", a, &[("host", "b.test")]), "H2-05");
+        check(head("GET", "/", a, &[("host", "a.test:81")]), "H2-05");
+        check(head("GET", "/", a, &[("host", "a.test"), ("host", "a.test")]), "H2-05");
+        check(head("GET", "/", a, &[("connection", "close")]), "H2-02");
+        check(head("GET", "/", a, &[("http2-settings", "x")]), "H2-02");
+        check(head("GET", "/", a, &[("te", "gzip")]), "H2-02");
+        check(head("GET", "/", a, &[("authorization", "a"), ("authorization", "b")]), "H1-15");
+        check(head("GET", "/", a, &[("expect", "foo")]), "H1-16");
+    }
+}
