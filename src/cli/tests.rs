@@ -130,8 +130,12 @@ fn json_holds_every_finding_and_a_summary() {
     assert_eq!(answer["summary"]["files"], 2);
     assert_eq!(answer["summary"]["objects"], 5);
     assert_eq!(answer["summary"]["errors"], 1);
-    let errors: Vec<_> =
-        answer["diagnostics"].as_array().unwrap().iter().filter(|found| found["severity"] == "error").collect();
+    let errors: Vec<_> = answer["diagnostics"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|found| found["severity"] == "error")
+        .collect();
     assert_eq!(errors.len(), 1);
     let found = errors[0].as_object().unwrap();
     let keys: Vec<_> = found.keys().map(String::as_str).collect();
@@ -158,7 +162,10 @@ fn wrong_command_lines_are_exit_code_2() {
         (&["chek"], "check"),
         (&["standalone"], "--manifests"),
         (&["standalone", "--manifests", "m", "--http-adr=x"], "--http-addr"),
-        (&["standalone", "--manifests", "m", "--watch-namespace=a", "--watch-namespace-selector=b"], "exclude"),
+        (
+            &["standalone", "--manifests", "m", "--watch-namespace=a", "--watch-namespace-selector=b"],
+            "exclude",
+        ),
         (&["explain", "GET", "http://a/"], "--manifests"),
         (&["explain", "--manifests", "/nonexistent/manifests", "GET", "http://a/"], "does not exist"),
         (&["explain", "--manifests", &path, "-H", "no colon", "GET", "http://a/"], "Name: value"),
@@ -172,7 +179,8 @@ fn wrong_command_lines_are_exit_code_2() {
 
 #[test]
 fn standalone_and_demo_become_configurations() {
-    let Action::Run(config) = run(&["standalone", "--manifests", "m", "--http-addr=127.0.0.1:1", "--http-addr=127.0.0.1:2"]).action
+    let Action::Run(config) =
+        run(&["standalone", "--manifests", "m", "--http-addr=127.0.0.1:1", "--http-addr=127.0.0.1:2"]).action
     else {
         panic!("should run")
     };
@@ -204,7 +212,16 @@ fn explain_says_where_a_request_goes() {
 #[test]
 fn explain_takes_a_host_field_over_that_of_the_url() {
     let (_root, path) = directory(&[("a.yaml", GOOD)]);
-    let ran = run(&["explain", "--manifests", &path, "--output=json", "-H", "Host: a.example", "GET", "https://127.0.0.1/x"]);
+    let ran = run(&[
+        "explain",
+        "--manifests",
+        &path,
+        "--output=json",
+        "-H",
+        "Host: a.example",
+        "GET",
+        "https://127.0.0.1/x",
+    ]);
     assert_eq!(ran.json()["server"], "a.example");
 }
 
