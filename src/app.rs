@@ -14,6 +14,7 @@ use crate::drain::{DrainPlan, DrainTrigger, Phase};
 use crate::limit::{self, ConnectionLimit, Descriptors};
 use crate::listener::{self, BindError};
 use crate::proxy::sni;
+use crate::route::reach::Reach;
 use crate::snapshot::Reader;
 use crate::telemetry::writer::{Destination, OpenError};
 use crate::telemetry::{AccessLog, Metrics};
@@ -97,7 +98,9 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     };
     let metrics = Metrics::new(observe::metrics_config(&config));
     let settings = control::Settings::of(&config);
-    let (control, reader) = control::start(directory.clone(), settings, vec![observe::metrics_hook(metrics.clone())])?;
+    let log_formats = observe::LogFormats::new(config.logging.format);
+    let hooks = vec![observe::metrics_hook(metrics.clone()), log_formats.hook()];
+    let (control, reader) = control::start(directory.clone(), settings, hooks)?;
     let first = reader.load();
     let globals = &first.table.globals;
 
@@ -107,9 +110,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     );
     let log = AccessLog::open(&Destination::from_path(&globals.access_log_path), count)?;
     metrics.add_log("access", log.writer());
-    let formats = observe::LogFormats::new(log.clone(), config.logging.format);
-    formats.follow(&first);
-    control.add_hook(formats.into_hook());
+    log_formats.begin(log.clone(), &first);
 
     let per_worker = usize::try_from(globals.max_worker_connections).unwrap_or(limit::CONNECTIONS_PER_WORKER);
     let connections = ConnectionLimit::new(limit::connection_cap(per_worker, count, descriptors.soft));
@@ -124,8 +125,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         log: log.clone(),
         dns: config.dns.clone(),
         passive_health: config.passive_health == PassiveHealth::On,
-        allow_upstream: config.options.allow_upstream.clone().into(),
-        own_addresses: Arc::from(addresses),
+        reach: Arc::new(Reach { allow: config.options.allow_upstream.clone(), own: addresses.to_vec() }),
         workers: count,
     };
     let (http_address, https_address, admin_address) = (http.address, https.address, admin.address);

@@ -7,20 +7,19 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use ipnet::IpNet;
-
 use super::StartError;
-use crate::compile;
 use crate::drain::{DrainTrigger, DrainWatcher, Work};
 use crate::limit::ConnectionLimit;
 use crate::listener;
 use crate::proxy::connection;
 use crate::proxy::worker::Worker;
 use crate::request::Scheme;
+use crate::route::reach::Reach;
 use crate::snapshot::Reader;
 use crate::telemetry::metrics::{Counter, Gauge};
 use crate::telemetry::{AccessLog, Metrics};
-use crate::upstream::{NameServers, Rng, Settings, Upstreams};
+use crate::upstream::resolve::NameServers;
+use crate::upstream::{Rng, Settings, Upstreams};
 
 /// Connections to one endpoint over all workers (F-17).
 const ENDPOINT_CONNECTIONS: usize = 1024;
@@ -36,8 +35,8 @@ pub(super) struct Shared {
     pub(super) log: AccessLog,
     pub(super) dns: Vec<SocketAddr>,
     pub(super) passive_health: bool,
-    pub(super) allow_upstream: Arc<[IpNet]>,
-    pub(super) own_addresses: Arc<[SocketAddr]>,
+    /// Which addresses may be backends (B-18); asked again for each connection.
+    pub(super) reach: Arc<Reach>,
     pub(super) workers: usize,
 }
 
@@ -80,13 +79,13 @@ async fn serve(index: usize, ports: Ports, shared: Shared) {
 }
 
 fn worker(index: usize, shared: &Shared, drain: DrainWatcher) -> Worker {
-    let (allowed, own) = (Arc::clone(&shared.allow_upstream), Arc::clone(&shared.own_addresses));
+    let reach = Arc::clone(&shared.reach);
     let dns = shared.dns.clone();
     let share = (ENDPOINT_CONNECTIONS / shared.workers.max(1)).max(1);
     let settings = Settings {
         keepalive: shared.reader.load().table.globals.upstream_keepalive,
         name_servers: if dns.is_empty() { NameServers::System } else { NameServers::Listed(dns) },
-        address_rule: Rc::new(move |address| compile::backend::may_connect(address, &allowed, &own)),
+        address_rule: Rc::new(move |address| reach.check(address).is_ok()),
         passive_health: shared.passive_health,
         endpoint_connections: u32::try_from(share).unwrap_or(u32::MAX),
         rng: Rng::from_system(),
@@ -110,7 +109,7 @@ async fn accept(worker: &Rc<Worker>, shared: &Shared, port: (TcpListener, Socket
     let admit = || {
         let permit = shared.connections.try_acquire();
         if permit.is_none() {
-            worker.metrics.count(Counter::Refused);
+            worker.metrics.rejected("connections");
         }
         permit
     };

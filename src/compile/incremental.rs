@@ -494,6 +494,7 @@ impl Compiler {
             Some(last) if work.backends.is_empty() => Arc::clone(&last.backends),
             _ => self.slots.backends(),
         };
+        let default_backend = settings.default_slot.and_then(|slot| self.slots.backend(slot));
         let catch_all = self.hosts.get(CATCH_ALL).and_then(|host| host.server.clone());
         let catch_all = catch_all.expect("the catch-all host always has a plan, and so a server");
         let unchanged = |last: &Table| {
@@ -511,6 +512,7 @@ impl Compiler {
                 tls: Arc::clone(&self.tls),
                 backends,
                 globals: Arc::clone(&settings.globals),
+                default_backend: default_backend.cloned(),
                 https_port: settings.options.https_port,
             }),
         };

@@ -161,7 +161,7 @@ impl Exchange {
     /// The answer's head as it goes out.
     pub fn answered(&self, status: u16, fields: &Fields) {
         self.status.set(status);
-        if self.snapshot.table.globals.log_format_upstream.contains("$sent_http_") {
+        if self.worker.log.wants_response_fields() {
             self.answer.borrow_mut().clone_from(fields);
         }
     }
@@ -225,7 +225,7 @@ impl Exchange {
         }
         self.worker.metrics.observe(&record);
         if self.is_logged(&record) {
-            self.worker.log.log(&record);
+            self.worker.log.write(&record);
         }
     }
 

@@ -22,7 +22,7 @@ use crate::reply::LocalReply;
 use crate::request::{RequestView, Scheme};
 use crate::route::decide::{Forward, Sticky, Unrecorded};
 use crate::route::{Backend, EndpointSet, Location, choose};
-use crate::telemetry::metrics::{Counter, Gauge};
+use crate::telemetry::metrics::Counter;
 use crate::upstream::{
     Answer, Content, ErrorKind, Failed, Peer, PickFacts, Protocol, Reuse, Tunnel, UpstreamError, UpstreamRequest,
 };
@@ -139,7 +139,7 @@ pub async fn to_backend(
 pub async fn error_page(way: &Way<'_>, status: StatusCode, body: RequestBody) -> Option<Response> {
     let snapshot = &way.exchange.snapshot;
     let alive = |backend: &&Arc<Backend>| !snapshot.endpoints.of(backend.slot).ready.is_empty();
-    let backend = way.location.default_backend.as_ref().filter(alive).or(snapshot.table.default_backend().filter(alive))?;
+    let backend = way.location.default_backend.as_ref().filter(alive).or(snapshot.table.default_backend.as_ref().filter(alive))?;
     let described = way.location.backend().unwrap_or(backend);
     let outgoing = Outgoing {
         view: way.view,
@@ -250,7 +250,7 @@ impl Trip<'_> {
             if !allowed || again.is_none() {
                 return Err(reply);
             }
-            exchange.worker.metrics.count(Counter::Retries);
+            exchange.worker.metrics.retried(word(failure));
             body = again;
         }
     }
@@ -303,10 +303,27 @@ impl Trip<'_> {
     fn tls(&self, protocol: Protocol) -> Result<Rc<crate::upstream::ClientTls>, ErrorKind> {
         let policy = &self.way.location.policies.backend_tls;
         let snapshot = &self.way.exchange.snapshot;
-        let material = policy.secret.as_ref().and_then(|key| snapshot.certs.backend_material(key));
-        let host = &self.backend.name;
-        let made = self.way.exchange.worker.upstreams.tls(policy, material, host, protocol);
+        let material = policy.secret.as_ref().and_then(|key| snapshot.certs.materials.get(key));
+        // The name a certificate of a Service is expected to carry, where `proxy-ssl-name` gives none (E-11).
+        let host = match &policy.name {
+            Some(_) => String::new(),
+            None => format!("{}.{}.svc", self.backend.key.service, self.backend.key.namespace),
+        };
+        let made = self.way.exchange.worker.upstreams.tls(policy, material, &host, protocol);
         made.map_err(|error| ErrorKind::Tls(error.to_string().into()))
+    }
+}
+
+/// The metrics' word for a failure that leads to another try.
+const fn word(failure: Failure) -> &'static str {
+    match failure {
+        Failure::Connect => "connect",
+        Failure::ConnectTimeout => "connect_timeout",
+        Failure::SendTimeout => "send_timeout",
+        Failure::ReadTimeout => "read_timeout",
+        Failure::Reset => "reset",
+        Failure::InvalidHeader => "invalid_header",
+        Failure::Status(_) => "status",
     }
 }
 
@@ -401,18 +418,20 @@ fn switch(way: &Way<'_>, mut head: ResponseHead, tunnel: Tunnel) -> Result<Respo
     let exchange = Rc::clone(way.exchange);
     let upgrade = Box::new(move |client: DownstreamStream| -> std::pin::Pin<Box<dyn Future<Output = ()>>> {
         Box::pin(async move {
-            exchange.worker.metrics.count(Counter::Tunnels);
-            let open = exchange.worker.metrics.hold(Gauge::Tunnels);
+            let open = exchange.worker.metrics.tunnel();
             let drain = exchange.worker.drain.clone();
             let meter = Rc::clone(&exchange.meter);
             let (received, sent) = (meter.request_bytes.get(), meter.bytes_sent.get());
-            let _ended = tunnel::join(client, tunnel, idle, async move { drain.cut().await }, |carried| {
+            let ended = tunnel::join(client, tunnel, idle, async move { drain.cut().await }, |carried| {
                 meter.request_bytes.set(received + carried.up);
                 meter.bytes_sent.set(sent + carried.down);
                 meter.body_bytes_sent.set(carried.down);
             })
             .await;
             drop(open);
+            if ended == tunnel::Ended::Cut {
+                exchange.worker.metrics.count(Counter::TunnelsCut);
+            }
             drop(exchange);
         })
     });

@@ -160,7 +160,7 @@ impl Worker {
         tracing::debug!(peer = %connection.peer, rule = rejection.rule, reason = rejection.reason, "request refused");
         self.metrics.observe(&record);
         if !self.reader.load().table.globals.disable_access_log {
-            self.log.log(&record);
+            self.log.write(&record);
         }
     }
 

@@ -117,15 +117,22 @@ impl AccessLog {
 
 impl LogLane {
     /// Logs one request. Never blocks on the destination; false when the line was dropped.
-    pub fn log(&self, record: &Record<'_>) -> bool {
+    pub fn write(&self, record: &Record<'_>) -> bool {
         let mut seen = self.seen.borrow_mut();
         seen.refresh(&self.formats);
         let Seen { http, clock, .. } = &mut *seen;
         self.lane.append(|out| http.render(record, clock, out))
     }
 
+    /// False when the format shows no response field, so none has to be kept.
+    pub fn wants_response_fields(&self) -> bool {
+        let mut seen = self.seen.borrow_mut();
+        seen.refresh(&self.formats);
+        seen.http.wants_response_fields()
+    }
+
     /// Logs one TCP or UDP session.
-    pub fn log_stream(&self, record: &StreamRecord<'_>) -> bool {
+    pub fn write_stream(&self, record: &StreamRecord<'_>) -> bool {
         let mut seen = self.seen.borrow_mut();
         seen.refresh(&self.formats);
         let Seen { stream, clock, .. } = &mut *seen;

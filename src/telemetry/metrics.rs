@@ -9,7 +9,6 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use super::record::LocalReason;
 use super::writer::LineWriter;
 
 pub mod config;
@@ -39,7 +38,7 @@ struct Shared {
     control: ControlMetrics,
     workers: Mutex<Vec<Arc<worker::WorkerCells>>>,
     made: AtomicUsize,
-    local_replies: Mutex<BTreeMap<LocalReason, Arc<AtomicU64>>>,
+    words: Mutex<BTreeMap<worker::WordedKey, Arc<AtomicU64>>>,
     logs: Mutex<Vec<(&'static str, LineWriter)>>,
 }
 
@@ -53,7 +52,7 @@ impl Metrics {
             control: ControlMetrics::new(&config),
             workers: Mutex::default(),
             made: AtomicUsize::new(0),
-            local_replies: Mutex::default(),
+            words: Mutex::default(),
             logs: Mutex::default(),
             config,
         }))
@@ -94,8 +93,8 @@ impl Shared {
         lock(&self.workers).push(cells);
     }
 
-    fn local_reply(&self, reason: LocalReason) -> Arc<AtomicU64> {
-        Arc::clone(lock(&self.local_replies).entry(reason).or_default())
+    fn word(&self, key: worker::WordedKey) -> Arc<AtomicU64> {
+        Arc::clone(lock(&self.words).entry(key).or_default())
     }
 }
 

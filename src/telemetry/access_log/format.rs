@@ -51,6 +51,16 @@ impl Format {
         Self(Layout::Object)
     }
 
+    /// True when a variable shows a response field.
+    pub fn wants_response_fields(&self) -> bool {
+        match &self.0 {
+            Layout::Template { segments, .. } => {
+                segments.iter().any(|segment| matches!(segment, Segment::Variable(Variable::ResponseField(_))))
+            }
+            Layout::Object => false,
+        }
+    }
+
     /// Appends the line for `record`, without a line feed.
     pub fn render(&self, record: &Record<'_>, clock: &mut Clock, buffer: &mut Vec<u8>) {
         match &self.0 {

@@ -183,7 +183,7 @@ families! {
         ACCEPT_ERRORS = Counter "narthex_accept_errors_total"
             "The number of failed attempts to accept a connection.";
         REFUSED = Counter "narthex_connections_refused_total"
-            "The number of client connections closed at once because of a limit.";
+            "The number of client connections closed before they carried a request, by reason.";
         BYTES_RECEIVED = Counter "narthex_client_received_bytes_total"
             "The bytes of requests received from clients.";
         BYTES_SENT_TOTAL = Counter "narthex_client_sent_bytes_total"
@@ -203,13 +203,15 @@ families! {
         UPSTREAM_STALE = Counter "narthex_upstream_stale_connections_total"
             "The number of pooled connections that turned out to be closed when a request was to be sent.";
         RETRIES = Counter "narthex_upstream_retries_total"
-            "The number of tries after the first one.";
+            "The number of tries after the first one, by what failed before.";
         RETRIES_DENIED = Counter "narthex_upstream_retries_denied_total"
             "The number of tries that the retry budget forbade.";
         EJECTIONS = Counter "narthex_endpoint_ejections_total"
             "The number of times an endpoint was set aside after failures.";
         TUNNELS_TOTAL = Counter "narthex_tunnels_total"
             "The number of upgraded connections and of TCP sessions that began.";
+        TUNNELS_CUT = Counter "narthex_tunnels_cut_total"
+            "The number of tunnels that the shutdown deadline or a limit cut.";
         WORKER_STALLS = Counter "narthex_worker_stalls_total"
             "The number of times a worker was held up for 10 ms or longer.";
         UNMATCHED = Counter "narthex_unmatched_requests_total"

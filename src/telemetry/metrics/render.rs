@@ -10,7 +10,7 @@ use super::names;
 use super::process::Process;
 use super::series::{Cells, Series};
 use super::text::{Text, push_label};
-use super::worker::{COUNTERS, Counter, GAUGES, Gauge, WorkerCells};
+use super::worker::{COUNTERS, Counter, GAUGES, Gauge, Worded, WorkerCells};
 use super::{Shared, lock};
 
 pub(super) fn render(shared: &Shared, now: Instant) -> String {
@@ -25,7 +25,7 @@ pub(super) fn render(shared: &Shared, now: Instant) -> String {
     }
     drop(series);
     workers(&mut text, shared, &constant);
-    local_replies(&mut text, shared);
+    words(&mut text, shared);
     logs(&mut text, shared);
     process(&mut text, &constant);
     text.single(&names::SERIES, "", shared.registry.lines());
@@ -142,12 +142,11 @@ fn workers(text: &mut Text, shared: &Shared, constant: &str) {
         &[("active", active), ("reading", reading), ("waiting", waiting), ("writing", writing)],
     );
     let accepted = i64::try_from(counter(Counter::Accepted)).unwrap_or(i64::MAX);
-    let refused = i64::try_from(counter(Counter::Refused)).unwrap_or(i64::MAX);
     states(
         text,
         &names::PROCESS_CONNECTIONS_TOTAL,
         constant,
-        &[("accepted", accepted), ("handled", accepted.saturating_sub(refused).max(0))],
+        &[("accepted", accepted), ("handled", accepted)],
     );
 }
 
@@ -160,17 +159,26 @@ fn states(text: &mut Text, family: &names::Family, constant: &str, values: &[(&s
     }
 }
 
-fn local_replies(text: &mut Text, shared: &Shared) {
-    let replies = lock(&shared.local_replies);
-    if replies.is_empty() {
-        return;
-    }
-    text.family(&names::LOCAL_REPLIES);
-    for (reason, count) in replies.iter() {
-        let mut labels = String::new();
-        push_label(&mut labels, "kind", reason.kind);
-        push_label(&mut labels, "rule", reason.rule);
-        text.sample(names::LOCAL_REPLIES.name, "", &labels, count.load(Ordering::Relaxed));
+fn words(text: &mut Text, shared: &Shared) {
+    let words = lock(&shared.words);
+    for (counted, family, first, second) in [
+        (Worded::LocalReply, &names::LOCAL_REPLIES, "kind", "rule"),
+        (Worded::Retry, &names::RETRIES, "reason", ""),
+        (Worded::Refused, &names::REFUSED, "reason", ""),
+    ] {
+        let mut begun = false;
+        for ((_, one, other), count) in words.iter().filter(|((which, ..), _)| *which == counted) {
+            if !begun {
+                text.family(family);
+                begun = true;
+            }
+            let mut labels = String::new();
+            push_label(&mut labels, first, one);
+            if !second.is_empty() {
+                push_label(&mut labels, second, other);
+            }
+            text.sample(family.name, "", &labels, count.load(Ordering::Relaxed));
+        }
     }
 }
 

@@ -34,7 +34,6 @@ indexed! {
     Counter COUNTERS {
         Accepted = ACCEPTED,
         AcceptErrors = ACCEPT_ERRORS,
-        Refused = REFUSED,
         Requests = PROCESS_REQUESTS_TOTAL,
         Unmatched = UNMATCHED,
         BytesReceived = BYTES_RECEIVED,
@@ -46,10 +45,10 @@ indexed! {
         UpstreamConnectErrors = UPSTREAM_CONNECT_ERRORS,
         UpstreamReuses = UPSTREAM_REUSES,
         UpstreamStale = UPSTREAM_STALE,
-        Retries = RETRIES,
         RetriesDenied = RETRIES_DENIED,
         Ejections = EJECTIONS,
         Tunnels = TUNNELS_TOTAL,
+        TunnelsCut = TUNNELS_CUT,
         Stalls = WORKER_STALLS,
     }
 }
@@ -68,6 +67,20 @@ indexed! {
         Buffered = BUFFERED,
     }
 }
+
+/// Counters told apart by words of ours: a closed list, written by hand at the place that counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) enum Worded {
+    /// By kind and rule.
+    LocalReply,
+    /// By what failed.
+    Retry,
+    /// By reason.
+    Refused,
+}
+
+/// What is counted, and its words.
+pub(super) type WordedKey = (Worded, &'static str, &'static str);
 
 /// Counters and gauges of one worker, shared with the scraper.
 #[derive(Debug)]
@@ -113,7 +126,7 @@ pub struct WorkerMetrics {
 struct Cache {
     epoch: u64,
     routes: HashMap<u64, CachedRoute>,
-    local: HashMap<LocalReason, Arc<AtomicU64>>,
+    words: HashMap<WordedKey, Arc<AtomicU64>>,
 }
 
 /// The series of one route that this worker has met.
@@ -177,6 +190,27 @@ impl WorkerMetrics {
         self.cells.gauge(gauge as usize)
     }
 
+    /// A try failed and another one follows; `word` says what failed.
+    pub fn retried(&self, word: &'static str) {
+        self.cache.borrow_mut().word(&self.shared, (Worded::Retry, word, ""));
+    }
+
+    /// A connection was closed before it carried a request; `word` says why.
+    pub fn rejected(&self, word: &'static str) {
+        self.cache.borrow_mut().word(&self.shared, (Worded::Refused, word, ""));
+    }
+
+    /// A tunnel began; it lasts as long as the guard.
+    pub fn tunnel(&self) -> GaugeGuard {
+        self.count(Counter::Tunnels);
+        self.hold(Gauge::Tunnels)
+    }
+
+    /// A tunnel was cut by us.
+    pub fn cut(&self) {
+        self.count(Counter::TunnelsCut);
+    }
+
     /// Counts one finished request.
     pub fn observe(&self, record: &Record<'_>) {
         self.count(Counter::Requests);
@@ -187,9 +221,8 @@ impl WorkerMetrics {
         }
         let mut cache = self.cache.borrow_mut();
         cache.refresh(self.shared.registry.epoch());
-        if let Some(reason) = record.local {
-            let counter = cache.local.entry(reason).or_insert_with(|| self.shared.local_reply(reason));
-            counter.fetch_add(1, Ordering::Relaxed);
+        if let Some(LocalReason { kind, rule }) = record.local {
+            cache.word(&self.shared, (Worded::LocalReply, kind, rule));
         }
         let registry = &self.shared.registry;
         if !registry.counts(&record.route) {
@@ -233,6 +266,11 @@ impl WorkerMetrics {
 // === impl Cache ===
 
 impl Cache {
+    fn word(&mut self, shared: &Shared, key: WordedKey) {
+        let counter = self.words.entry(key).or_insert_with(|| shared.word(key));
+        counter.fetch_add(1, Ordering::Relaxed);
+    }
+
     fn refresh(&mut self, epoch: u64) {
         if self.epoch != epoch {
             self.epoch = epoch;
