@@ -41,6 +41,8 @@ pub struct Options {
     pub default_certificate: Option<ObjectKey>,
     /// `--health-check-path` for the catch-all built-in.
     pub health_check_path: String,
+    /// `--compat-trust-forwarded=any`.
+    pub trust_forwarded_any: bool,
     /// `--path-semantics`.
     pub path_semantics: PathSemantics,
     /// `--http-port`, `--https-port` as written into redirects.
@@ -71,6 +73,7 @@ impl Default for Options {
             default_backend: None,
             default_certificate: None,
             health_check_path: "/healthz".into(),
+            trust_forwarded_any: false,
             path_semantics: PathSemantics::Nginx,
             http_port: 80,
             https_port: 443,
