@@ -86,8 +86,8 @@ pub struct Config {
 /// Where objects come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Source {
-    /// The built-in example.
-    Demo,
+    /// The built-in example, in this directory or a temporary one.
+    Demo(Option<PathBuf>),
     /// Files below this directory.
     Directory(PathBuf),
 }
