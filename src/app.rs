@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::cert;
 use crate::config::{Config, PassiveHealth, Source};
 use crate::control::{self, Control};
 use crate::drain::{DrainPlan, DrainTrigger, Phase};
