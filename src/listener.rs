@@ -37,7 +37,9 @@ pub fn bind(address: SocketAddr, flag: &'static str, workers: usize) -> Result<V
     let fail = |source: io::Error| {
         let hint = match source.kind() {
             io::ErrorKind::AddrInUse => "another process holds this port; stop it or choose another address",
-            io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher port",
+            io::ErrorKind::PermissionDenied => {
+                "ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher port"
+            }
             io::ErrorKind::AddrNotAvailable => "no interface of this machine has that address",
             _ => "choose another address",
         };
@@ -191,7 +193,8 @@ mod tests {
     #[test]
     fn port_zero_gives_every_worker_the_same_free_port() {
         let sockets = bind(loopback(), "--http-addr", 3).unwrap();
-        let ports: std::collections::BTreeSet<u16> = sockets.iter().map(|s| s.local_addr().unwrap().port()).collect();
+        let ports: std::collections::BTreeSet<u16> =
+            sockets.iter().map(|s| s.local_addr().unwrap().port()).collect();
         assert_eq!((sockets.len(), ports.len()), (3, 1));
     }
 

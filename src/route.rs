@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::model::ObjectKey;
-use crate::policy::global::Globals;
 use crate::pattern::Pattern;
+use crate::policy::global::Globals;
 use crate::policy::{BackendPolicies, RoutePolicies, canary::Canary};
 
 pub mod decide;

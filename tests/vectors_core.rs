@@ -17,9 +17,7 @@ use narthex::policy::forwarded::ProxyFacts;
 use narthex::reply::{LocalReply, RedirectCause};
 use narthex::request::Scheme;
 use narthex::route::decide::Unrecorded;
-use narthex::route::{
-    CertificateChoice, Decision, LocationTarget, access, choose, decide,
-};
+use narthex::route::{CertificateChoice, Decision, LocationTarget, access, choose, decide};
 use narthex::wire::Version;
 use request::Ask;
 use serde_json::{Value, json};
@@ -33,7 +31,9 @@ fn scene(case: &Value) -> Scene {
     let mut scene = Scene::default();
     let classes = case.get("ingressClasses").cloned().unwrap_or(json!({"nginx": "k8s.io/ingress-nginx"}));
     for (name, controller) in classes.as_object().unwrap() {
-        scene.add(&json!({"kind": "IngressClass", "metadata": {"name": name}, "spec": {"controller": controller}}));
+        scene.add(
+            &json!({"kind": "IngressClass", "metadata": {"name": name}, "spec": {"controller": controller}}),
+        );
     }
     for ingress in case["ingresses"].as_array().unwrap() {
         scene.add(ingress);
@@ -42,7 +42,9 @@ fn scene(case: &Value) -> Scene {
         let info = world::certificate(&text(&certificate["commonName"]), &list(&certificate["dnsNames"]));
         scene.certificates.insert(ObjectKey::parse(key).unwrap(), Ok(Arc::new(info)));
     }
-    if let Some(data) = case.get("configmap").filter(|data| data.as_object().is_some_and(|data| !data.is_empty())) {
+    if let Some(data) =
+        case.get("configmap").filter(|data| data.as_object().is_some_and(|data| !data.is_empty()))
+    {
         let key = ObjectKey::new("sys", "cfg");
         let map = ConfigMap { meta: Meta::named(key.clone()), data: world::strings(data) };
         scene.world.config_maps.insert(key.clone(), Arc::new(map));
@@ -126,7 +128,8 @@ fn see(compiled: &Compiled, scene: &Scene, ask: &Ask, request: &Value) -> Option
         Decision::Reply { server, location, reply } => (*server, *location, Some(reply.clone())),
         Decision::Forward(forward) => {
             let refused = access(table, forward.location, &view);
-            let chosen = choose(forward.backend, &compiled.endpoints, &view, Default::default(), &mut Unrecorded);
+            let chosen =
+                choose(forward.backend, &compiled.endpoints, &view, Default::default(), &mut Unrecorded);
             seen.backend = Some(chosen.backend.name.to_string());
             if refused.is_none() {
                 seen.upstream_path = Some(String::from_utf8_lossy(&forward.target).into_owned());
@@ -212,7 +215,9 @@ fn is_elsewhere(request: &Value, expected: &Value) -> bool {
     let method = text(&request["method"]);
     let status = expected["status"].as_u64().unwrap_or_default();
     let before = status == 400 || method == "TRACE";
-    let replaced = expected["ingress"].is_null() && expected["location"].is_null() && expected["upstream_path"].is_string();
+    let replaced = expected["ingress"].is_null()
+        && expected["location"].is_null()
+        && expected["upstream_path"].is_string();
     before || replaced
 }
 
@@ -240,7 +245,8 @@ fn the_core_routes_as_ingress_nginx_was_observed_to() {
             let ours = decided.get(&(name.clone(), number));
             let (request, expected) = (&entry["request"], ours.unwrap_or(&entry["expect"]));
             let ask = ask(request);
-            let mut fail = |why: String| failures.push(format!("{name}[{number}] {} {}: {why}", ask.host, ask.target));
+            let mut fail =
+                |why: String| failures.push(format!("{name}[{number}] {} {}: {why}", ask.host, ask.target));
             if is_elsewhere(request, expected) {
                 elsewhere += 1;
                 continue;
@@ -287,7 +293,8 @@ fn configurations_that_nginx_refuses_have_a_defined_answer() {
     let duplicate = compiled("prefix-exact-exact-duplicate");
     check(&duplicate, "/foo", 200, "default/e1");
     check(&duplicate, "/foo/x", 200, "default/p");
-    let told = duplicate.0.diagnostics.iter().find(|one| one.code == "PathConflict").expect("the loser is told");
+    let told =
+        duplicate.0.diagnostics.iter().find(|one| one.code == "PathConflict").expect("the loser is told");
     assert_eq!(&*told.object.key.name, "e2");
 
     let invalid = compiled("regex-invalid-pattern");

@@ -109,16 +109,22 @@ impl Slots {
 
     /// Built backends, sorted by key.
     pub(super) fn backends(&self) -> Arc<[Arc<Backend>]> {
-        let mut all: Vec<_> = self.iter().filter_map(|(_, state)| Some((&state.id, state.backend.as_ref()?))).collect();
+        let mut all: Vec<_> =
+            self.iter().filter_map(|(_, state)| Some((&state.id, state.backend.as_ref()?))).collect();
         all.sort_by_key(|(id, _)| *id);
         all.into_iter().map(|(_, backend)| Arc::clone(backend)).collect()
     }
 
     /// Builds the backend of a slot anew; true when it differs from the one before.
-    pub(super) fn rebuild(&mut self, slot: BackendSlot, attachments: &BTreeMap<BackendSlot, Attachment>) -> bool {
+    pub(super) fn rebuild(
+        &mut self,
+        slot: BackendSlot,
+        attachments: &BTreeMap<BackendSlot, Attachment>,
+    ) -> bool {
         let Some(state) = self.state(slot) else { return false };
         let mut next = backend(slot, state, policies(state));
-        next.canary = attachments.get(&slot).and_then(|attachment| self.canary(&next, attachment)).map(Arc::new);
+        next.canary =
+            attachments.get(&slot).and_then(|attachment| self.canary(&next, attachment)).map(Arc::new);
         if state.backend.as_deref() == Some(&next) {
             return false;
         }

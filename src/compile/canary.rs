@@ -60,7 +60,8 @@ impl Work<'_> {
             hint: "a canary needs a Service of its own and a main Ingress with the same host, path and pathType",
         };
         if !self.slots.canary_only(slot) {
-            let reason = "an older Ingress uses the same Service as main one, so this is no canary of it".to_owned();
+            let reason =
+                "an older Ingress uses the same Service as main one, so this is no canary of it".to_owned();
             self.diagnostics.push(finding("CanaryIgnored", reason).about(&entry.contribution));
             return;
         }

@@ -41,7 +41,8 @@ impl Classes {
                 || (options.class_by_name && *class.meta.key.name == *options.ingress_class)
         };
         let ours = classes.values().filter(is_ours);
-        let ours = ours.map(|class| (class.meta.key.name.to_string(), semantics(class, options.path_semantics)));
+        let ours =
+            ours.map(|class| (class.meta.key.name.to_string(), semantics(class, options.path_semantics)));
         Self { ours: ours.collect() }
     }
 
@@ -51,12 +52,20 @@ impl Classes {
             return Verdict::OutOfScope;
         }
         if options.disable_catch_all && ingress.default_backend.is_some() {
-            return foreign("spec.defaultBackend", "", "--disable-catch-all refuses Ingresses with a default backend");
+            return foreign(
+                "spec.defaultBackend",
+                "",
+                "--disable-catch-all refuses Ingresses with a default backend",
+            );
         }
         if let Some(name) = &ingress.class_name {
             return match self.ours.get(name) {
                 Some(semantics) => Verdict::Ours(*semantics),
-                None => foreign("spec.ingressClassName", name, "no IngressClass of this name belongs to this controller"),
+                None => foreign(
+                    "spec.ingressClassName",
+                    name,
+                    "no IngressClass of this name belongs to this controller",
+                ),
             };
         }
         match ingress.meta.annotations.get(CLASS_ANNOTATION) {

@@ -48,7 +48,10 @@ fn look(wish: Wish<'_>, service: Option<&Service>, slices: &[&Arc<EndpointSlice>
     let key = &wish.id.key;
     let Some(service) = service else {
         let reason = format!("Service {}/{} does not exist; requests answer 503", key.namespace, key.service);
-        return Err(("the Service does not exist", error("ServiceNotFound", reason, "create the Service or correct its name")));
+        return Err((
+            "the Service does not exist",
+            error("ServiceNotFound", reason, "create the Service or correct its name"),
+        ));
     };
     let port = port_of(service, &key.port);
     if service.service_type == ServiceType::ExternalName {
@@ -62,14 +65,18 @@ fn look(wish: Wish<'_>, service: Option<&Service>, slices: &[&Arc<EndpointSlice>
             key.port,
             if known.is_empty() { "none".to_owned() } else { known.join(", ") }
         );
-        return Err(("the Service has no such port", error("PortNotFound", reason, "use a port number or name of the Service")));
+        return Err((
+            "the Service has no such port",
+            error("PortNotFound", reason, "use a port number or name of the Service"),
+        ));
     };
     let mut told = None;
     if wish.service_upstream {
         match service.cluster_ip {
             Some(ip) => return checked(wish, BTreeSet::from([SocketAddr::new(ip, port.port)]), None),
             None => {
-                let reason = format!("Service {} has no cluster address; its endpoints are used", service.meta.key);
+                let reason =
+                    format!("Service {} has no cluster address; its endpoints are used", service.meta.key);
                 told = Some(Problem {
                     severity: Severity::Warning,
                     code: "ServiceUpstreamIgnored",
@@ -146,7 +153,8 @@ fn checked(wish: Wish<'_>, found: BTreeSet<SocketAddr>, told: Option<Problem>) -
     }
     let key = &wish.id.key;
     if let Some((address, reason)) = refused {
-        let text = format!("endpoint {address} of Service {}/{} is not used: {reason}", key.namespace, key.service);
+        let text =
+            format!("endpoint {address} of Service {}/{} is not used: {reason}", key.namespace, key.service);
         let problem = error("EndpointRefused", text, "see --allow-upstream-cidr");
         return if ready.is_empty() {
             Err(("its endpoints have addresses that may not be reached", problem))
@@ -159,7 +167,10 @@ fn checked(wish: Wish<'_>, found: BTreeSet<SocketAddr>, told: Option<Problem>) -
         let problem = Problem {
             severity: Severity::Info,
             code: "NoEndpoints",
-            reason: format!("Service {}/{} has no ready endpoint; requests answer {answer}", key.namespace, key.service),
+            reason: format!(
+                "Service {}/{} has no ready endpoint; requests answer {answer}",
+                key.namespace, key.service
+            ),
             hint: "",
         };
         return Err(("the Service has no ready endpoint", told.unwrap_or(problem)));
@@ -170,8 +181,14 @@ fn checked(wish: Wish<'_>, found: BTreeSet<SocketAddr>, told: Option<Problem>) -
 /// `spec.externalName` (`B-19`): a name to resolve, never an address and never this machine.
 fn external_name(wish: Wish<'_>, service: &Service, port: Option<&ServicePort>) -> Found {
     let refuse = |reason: &str| {
-        let text = format!("externalName {:?} of Service {} is not used: {reason}", service.external_name, service.meta.key);
-        Err(("its external name is not used", error("ExternalNameRefused", text, "use a Service with endpoints")))
+        let text = format!(
+            "externalName {:?} of Service {} is not used: {reason}",
+            service.external_name, service.meta.key
+        );
+        Err((
+            "its external name is not used",
+            error("ExternalNameRefused", text, "use a Service with endpoints"),
+        ))
     };
     let name = service.external_name.trim_end_matches('.').to_ascii_lowercase();
     if !wish.external_names {
@@ -181,7 +198,11 @@ fn external_name(wish: Wish<'_>, service: &Service, port: Option<&ServicePort>) 
         return refuse("it is an address and no name");
     }
     let is_local = name == "localhost" || name.ends_with(".localhost");
-    if is_local || name == "metadata" || name.ends_with(".metadata.google.internal") || name == "metadata.google.internal" {
+    if is_local
+        || name == "metadata"
+        || name.ends_with(".metadata.google.internal")
+        || name == "metadata.google.internal"
+    {
         return refuse("the name means this machine or a metadata service");
     }
     let labels_sound = name.split('.').all(|label| {

@@ -49,7 +49,8 @@ pub(super) fn follow_by<K: Ord + Clone, V: Clone>(
             Some(value) => known.insert(key.clone(), value.clone()),
             None => known.remove(&key),
         };
-        let unchanged = matches!((&before, now.get(&key)), (Some(before), Some(value)) if equal(before, value));
+        let unchanged =
+            matches!((&before, now.get(&key)), (Some(before), Some(value)) if equal(before, value));
         if !unchanged {
             changes.push(Change { key, before });
         }

@@ -157,8 +157,10 @@ impl Compiler {
     }
 
     fn follow_ingresses(&mut self, inputs: &Inputs<'_>, work: &mut Work) {
-        let mut changed: BTreeSet<ObjectKey> =
-            follow(&mut self.ingresses, &inputs.world.ingresses).into_iter().map(|change| change.key).collect();
+        let mut changed: BTreeSet<ObjectKey> = follow(&mut self.ingresses, &inputs.world.ingresses)
+            .into_iter()
+            .map(|change| change.key)
+            .collect();
         let first = self.table.is_none();
         if !follow(&mut self.seen_classes, &inputs.world.classes).is_empty() || first {
             let classes = Classes::new(&self.seen_classes, inputs.options);
@@ -176,8 +178,10 @@ impl Compiler {
             let judged = match self.classes.judge(ingress, inputs.options) {
                 Verdict::Ours(semantics) => {
                     let settings = self.settings();
-                    let contribution = object::contribution(ingress, semantics, &settings.globals, inputs.options);
-                    let slots = contribution.backends.iter().map(|named| self.slots.intern(&named.id)).collect();
+                    let contribution =
+                        object::contribution(ingress, semantics, &settings.globals, inputs.options);
+                    let slots =
+                        contribution.backends.iter().map(|named| self.slots.intern(&named.id)).collect();
                     let entry = Arc::new(Entry { contribution, slots });
                     added.push(Arc::clone(&entry));
                     Judged::Ours(entry)
@@ -274,7 +278,8 @@ impl Compiler {
             let kubernetes = |host: &Host| {
                 host.plan.as_ref().is_some_and(|plan| plan.semantics == PathSemantics::Kubernetes)
             };
-            let dependent = self.hosts.iter().filter(|(_, host)| kubernetes(host)).map(|(name, _)| Arc::clone(name));
+            let dependent =
+                self.hosts.iter().filter(|(_, host)| kubernetes(host)).map(|(name, _)| Arc::clone(name));
             work.plans.extend(dependent);
         }
         let Some(settings) = &self.settings else { return };
@@ -362,11 +367,8 @@ impl Compiler {
             host.server = server;
             let named = host.server.is_some() && (from_to_www || names::alias_owner(&host.entries).is_some());
             work.names |= named;
-            work.names |= if named {
-                self.named_hosts.insert(Arc::clone(name))
-            } else {
-                self.named_hosts.remove(name)
-            };
+            work.names |=
+                if named { self.named_hosts.insert(Arc::clone(name)) } else { self.named_hosts.remove(name) };
             place(&mut self.index, name, host.server.as_ref());
         }
     }
@@ -379,7 +381,8 @@ impl Compiler {
                 } else {
                     None
                 };
-                let (choice, finding) = chosen.map_or((None, None), |(choice, finding)| (Some(choice), finding));
+                let (choice, finding) =
+                    chosen.map_or((None, None), |(choice, finding)| (Some(choice), finding));
                 host.tls_finding = finding;
                 choice
             });
@@ -444,13 +447,15 @@ impl Compiler {
             self.index.set_exact(name, server);
         }
         self.index.set_aliases(mem::take(&mut next.patterns));
-        let gone: Vec<Arc<str>> = old.tls.keys().filter(|name| !next.tls.contains_key(*name)).cloned().collect();
+        let gone: Vec<Arc<str>> =
+            old.tls.keys().filter(|name| !next.tls.contains_key(*name)).cloned().collect();
         for name in gone {
             if !self.hosts.get(&name).is_some_and(|host| host.server.is_some()) {
                 self.set_certificate(&name, None);
             }
         }
-        let covered: Vec<_> = next.tls.iter().map(|(name, choice)| (Arc::clone(name), choice.clone())).collect();
+        let covered: Vec<_> =
+            next.tls.iter().map(|(name, choice)| (Arc::clone(name), choice.clone())).collect();
         for (name, choice) in covered {
             self.set_certificate(&name, Some(choice));
         }
@@ -460,7 +465,8 @@ impl Compiler {
     /// Forgets hosts and backends that nobody mentions any more.
     fn retire(&mut self, work: &Work) {
         for name in &work.plans {
-            let unused = self.hosts.get(name).is_some_and(|host| host.entries.is_empty() && host.server.is_none());
+            let unused =
+                self.hosts.get(name).is_some_and(|host| host.entries.is_empty() && host.server.is_none());
             if unused {
                 self.hosts.remove(name);
             }
@@ -551,5 +557,6 @@ fn global_id(service: &ObjectKey) -> BackendId {
 }
 
 fn class_finding(meta: &Meta, field: &str, value: &str, reason: String) -> Diagnostic {
-    Finding { severity: Severity::Info, code: "ClassNotOurs", field, value, reason, hint: "" }.about_ingress(meta)
+    Finding { severity: Severity::Info, code: "ClassNotOurs", field, value, reason, hint: "" }
+        .about_ingress(meta)
 }

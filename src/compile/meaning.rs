@@ -24,9 +24,8 @@ pub fn semantics_differences(inputs: &Inputs<'_>) -> Vec<Diagnostic> {
     }
     let compiled = compile(&Inputs { world: &world, options: &options, ..*inputs });
     let classes = super::class::Classes::new(&world.classes, &options);
-    let ours = |ingress: &&Arc<Ingress>| {
-        matches!(classes.judge(ingress, &options), super::class::Verdict::Ours(_))
-    };
+    let ours =
+        |ingress: &&Arc<Ingress>| matches!(classes.judge(ingress, &options), super::class::Verdict::Ours(_));
     let mut all = Vec::new();
     for ingress in world.ingresses.values().filter(ours) {
         let one = contribution(ingress, PathSemantics::Nginx, &compiled.table.globals, &options);
@@ -59,21 +58,35 @@ fn difference(one: &Contribution, host: &str, line: &PathLine, server: &Server) 
         return None;
     }
     if server.regex_mode && stays_expression {
-        differences.insert("order", "nginx asks expressions by length of their text alone, before equal or longer plain paths");
+        differences.insert(
+            "order",
+            "nginx asks expressions by length of their text alone, before equal or longer plain paths",
+        );
     } else if server.regex_mode && line.kind == RuleKind::Exact {
-        differences.insert("expression", "nginx takes it as a case-insensitive expression without end, so it takes longer paths too");
+        differences.insert(
+            "expression",
+            "nginx takes it as a case-insensitive expression without end, so it takes longer paths too",
+        );
     } else if server.regex_mode {
-        differences.insert("expression", "nginx takes it as a case-insensitive expression without end, so element boundaries do not count");
+        differences.insert(
+            "expression",
+            "nginx takes it as a case-insensitive expression without end, so element boundaries do not count",
+        );
     }
     if !server.regex_mode && path.len() > 1 && path.ends_with('/') {
         let why = match line.kind {
             RuleKind::Prefix => "nginx redirects the path without its last slash (301), Kubernetes serves it",
-            RuleKind::Exact => "nginx redirects the path without its last slash (301), for Kubernetes it does not match",
+            RuleKind::Exact => {
+                "nginx redirects the path without its last slash (301), for Kubernetes it does not match"
+            }
         };
         differences.insert("slash", why);
     }
     if host == CATCH_ALL {
-        differences.insert("hostless", "nginx asks rules without host for unknown hosts only, Kubernetes for every host");
+        differences.insert(
+            "hostless",
+            "nginx asks rules without host for unknown hosts only, Kubernetes for every host",
+        );
     }
     if differences.is_empty() {
         return None;

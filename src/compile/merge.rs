@@ -130,7 +130,8 @@ struct Merge<'m> {
 
 impl Merge<'_> {
     fn nginx(&mut self, creator: Option<&Arc<Entry>>) {
-        let root = if *self.plan.host == *CATCH_ALL { self.catch_all_root() } else { self.implicit_root(creator) };
+        let root =
+            if *self.plan.host == *CATCH_ALL { self.catch_all_root() } else { self.implicit_root(creator) };
         self.add(root);
         for entry in self.entries {
             for line in entry.lines(&self.plan.host.clone()) {
@@ -152,7 +153,9 @@ impl Merge<'_> {
             tier: Tier::Own,
             target: creator.and_then(|entry| entry.default_backend()),
             fallback: creator.and_then(|entry| entry.fallback()),
-            policies: creator.map_or(self.surroundings.base, |entry| &entry.contribution.policies.route).clone(),
+            policies: creator
+                .map_or(self.surroundings.base, |entry| &entry.contribution.policies.route)
+                .clone(),
             sets_cookie: false,
             shut: None,
         }
@@ -226,7 +229,9 @@ impl Merge<'_> {
                     code: "CanaryOwnsService",
                     field: &format!("{}.backend.service", line.field),
                     value: "",
-                    reason: "an older canary Ingress uses the same Service and port, so this rule is left out".into(),
+                    reason:
+                        "an older canary Ingress uses the same Service and port, so this rule is left out"
+                            .into(),
                     hint: "give the canary a Service of its own",
                 };
                 self.plan.diagnostics.push(finding.about(contribution));
@@ -257,7 +262,12 @@ impl Merge<'_> {
     }
 
     fn conflict(&mut self, entry: &Entry, line: &PathLine, winner: &PlannedRule) {
-        self.plan.diagnostics.extend(path_conflict(&self.plan.host, &entry.contribution, line_of(line), winner));
+        self.plan.diagnostics.extend(path_conflict(
+            &self.plan.host,
+            &entry.contribution,
+            line_of(line),
+            winner,
+        ));
     }
 
     /// Who else's annotations guard the paths that no rule takes (`routing.md` 10.6).
@@ -285,7 +295,8 @@ impl Merge<'_> {
     fn tell_about_claims(&mut self, creator: Option<&Arc<Entry>>) {
         let Some(creator) = creator.filter(|_| *self.plan.host != *CATCH_ALL) else { return };
         let winner = &creator.contribution.key;
-        for entry in self.entries.iter().filter(|entry| entry.contribution.key.namespace != winner.namespace) {
+        for entry in self.entries.iter().filter(|entry| entry.contribution.key.namespace != winner.namespace)
+        {
             let finding = Finding {
                 severity: Severity::Info,
                 code: "HostClaimed",
@@ -337,7 +348,10 @@ pub(super) fn path_conflict(
         code: "PathConflict",
         field: &format!("{}.path", rule.field),
         value: rule.path,
-        reason: format!("{who} {why} and has the {kind} path {} of host {host}; this one takes no request", winner.path),
+        reason: format!(
+            "{who} {why} and has the {kind} path {} of host {host}; this one takes no request",
+            winner.path
+        ),
         hint: "remove one of the two rules",
     };
     Some(finding.about(loser))

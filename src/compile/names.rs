@@ -66,7 +66,8 @@ impl Overlay {
         let name = &host.server.name;
         let owner = host.entries.iter().find(|entry| entry.contribution.policies.server.from_to_www);
         let Some(twin) = from_to_www::twin(name) else {
-            let reason = format!("host {name} has no single name to redirect to; the annotation has no effect on it");
+            let reason =
+                format!("host {name} has no single name to redirect to; the annotation has no effect on it");
             self.tell(owner.map(|entry| &entry.contribution), "FromToWwwIgnored", reason);
             return;
         };
@@ -90,20 +91,24 @@ impl Overlay {
     fn aliases(&mut self, host: &Named<'_>, is_host: &impl Fn(&str) -> bool) {
         let Some(owner) = alias_owner(host.entries) else { return };
         for late in host.entries.iter().filter(|entry| has_aliases(&entry.contribution)) {
-            let same = late.contribution.policies.server.aliases == owner.contribution.policies.server.aliases;
+            let same =
+                late.contribution.policies.server.aliases == owner.contribution.policies.server.aliases;
             if !same {
                 let who = name_for(&late.contribution.key, &owner.contribution.key);
-                let reason = format!("{who} is older and already gives host {} its aliases", host.server.name);
+                let reason =
+                    format!("{who} is older and already gives host {} its aliases", host.server.name);
                 self.tell(Some(&late.contribution), "AliasIgnored", reason);
             }
         }
         for alias in &owner.contribution.policies.server.aliases {
             let text = alias.text();
             if is_host(&text) {
-                let reason = format!("{text} is a host of its own, so it is no alias of {}", host.server.name);
+                let reason =
+                    format!("{text} is a host of its own, so it is no alias of {}", host.server.name);
                 self.tell(Some(&owner.contribution), "AliasIgnored", reason);
             } else if let Some(other) = self.take(alias, &text, host) {
-                let reason = format!("{text} already leads to {other}, so it is no alias of {}", host.server.name);
+                let reason =
+                    format!("{text} already leads to {other}, so it is no alias of {}", host.server.name);
                 self.tell(Some(&owner.contribution), "AliasIgnored", reason);
             }
         }
@@ -147,8 +152,14 @@ impl Overlay {
     }
 
     fn tell(&mut self, owner: Option<&Contribution>, code: &'static str, reason: String) {
-        let finding =
-            Finding { severity: Severity::Warning, code, field: "metadata.annotations", value: "", reason, hint: "" };
+        let finding = Finding {
+            severity: Severity::Warning,
+            code,
+            field: "metadata.annotations",
+            value: "",
+            reason,
+            hint: "",
+        };
         self.diagnostics.extend(owner.map(|owner| finding.about(owner)));
     }
 }

@@ -327,7 +327,8 @@ fn is_never_met(path: &str) -> bool {
 
 fn host_fault(host: &str) -> Option<&'static str> {
     let name = host.strip_prefix("*.").unwrap_or(host);
-    let sound = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b'_');
+    let sound =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b'_');
     if host.is_empty() || (!name.is_empty() && name.bytes().all(sound)) {
         None
     } else if name.bytes().all(|byte| sound(byte.to_ascii_lowercase())) && !name.is_empty() {

@@ -57,7 +57,12 @@ pub(super) fn build(plan: &HostPlan, workshop: &mut Workshop<'_>) -> Built {
         locations.extend(built_ins(workshop).map(Arc::new));
     }
     let slash_redirects = plan.semantics == PathSemantics::Nginx && !regex_mode;
-    let owners = || drafts.iter().filter(|draft| owns_server_scope(draft.rule)).filter_map(|draft| draft.rule.owner.as_ref());
+    let owners = || {
+        drafts
+            .iter()
+            .filter(|draft| owns_server_scope(draft.rule))
+            .filter_map(|draft| draft.rule.owner.as_ref())
+    };
     let server = Server {
         name: Arc::clone(&plan.host),
         redirect_to: None,
@@ -152,7 +157,9 @@ fn invalid_pattern(draft: &Draft<'_>, fault: &str) -> Option<Diagnostic> {
         code: "InvalidPattern",
         field: &format!("{}.path", draft.rule.field),
         value: &draft.path,
-        reason: format!("the path is no valid expression: {fault}; requests under its literal start answer 503"),
+        reason: format!(
+            "the path is no valid expression: {fault}; requests under its literal start answer 503"
+        ),
         hint: "correct the expression",
     };
     Some(finding.about(&owner.contribution))
@@ -162,25 +169,28 @@ fn invalid_pattern(draft: &Draft<'_>, fault: &str) -> Option<Diagnostic> {
 fn built_ins(workshop: &Workshop<'_>) -> impl Iterator<Item = Location> + use<> {
     let health = workshop.health_check_path.to_owned();
     let base = Arc::clone(workshop.base);
-    let wanted = [(health, LocationTarget::Healthz), ("/nginx_status".to_owned(), LocationTarget::StubStatus)];
-    wanted.into_iter().filter(|(path, _)| path.len() > 1 && path.starts_with('/')).map(move |(path, target)| {
-        let path: Arc<str> = Arc::from(path);
-        Location {
-            kind: LocationKind::Prefix,
-            rule_path: Arc::clone(&path),
-            path,
-            owner: None,
-            field: Arc::from(""),
-            implicit: false,
-            tier: Tier::Own,
-            pattern: None,
-            target,
-            policies: Arc::clone(&base),
-            default_backend: None,
-            rewrite_pattern: None,
-            sets_cookie: false,
-        }
-    })
+    let wanted =
+        [(health, LocationTarget::Healthz), ("/nginx_status".to_owned(), LocationTarget::StubStatus)];
+    wanted.into_iter().filter(|(path, _)| path.len() > 1 && path.starts_with('/')).map(
+        move |(path, target)| {
+            let path: Arc<str> = Arc::from(path);
+            Location {
+                kind: LocationKind::Prefix,
+                rule_path: Arc::clone(&path),
+                path,
+                owner: None,
+                field: Arc::from(""),
+                implicit: false,
+                tier: Tier::Own,
+                pattern: None,
+                target,
+                policies: Arc::clone(&base),
+                default_backend: None,
+                rewrite_pattern: None,
+                sets_cookie: false,
+            }
+        },
+    )
 }
 
 /// Tells every Ingress of a host in regex mode which Ingress switched it (`routing.md` 10.2).

@@ -30,7 +30,9 @@ pub(super) fn covers(info: &CertInfo, name: &str) -> bool {
     let wildcard = name.split_once('.').map(|(_, rest)| rest);
     info.names.iter().any(|known| {
         known.eq_ignore_ascii_case(name)
-            || known.strip_prefix("*.").is_some_and(|rest| wildcard.is_some_and(|tail| rest.eq_ignore_ascii_case(tail)))
+            || known
+                .strip_prefix("*.")
+                .is_some_and(|rest| wildcard.is_some_and(|tail| rest.eq_ignore_ascii_case(tail)))
     })
 }
 
@@ -47,8 +49,13 @@ fn secret_for(host: &str, decider: &Contribution, certificates: &CertCatalog) ->
     let lists = |hosts: &[String]| hosts.iter().any(|listed| listed.eq_ignore_ascii_case(host));
     let key = |secret: &str| ObjectKey::new(Arc::clone(&decider.key.namespace), secret);
     let Some(number) = decider.tls.iter().position(|block| lists(&block.hosts)) else {
-        let covering = decider.tls.iter().filter(|block| !block.secret_name.is_empty()).map(|block| key(&block.secret_name));
-        let mut covering = covering.filter(|secret| matches!(certificates.get(secret), Some(Ok(info)) if covers(info, host)));
+        let covering = decider
+            .tls
+            .iter()
+            .filter(|block| !block.secret_name.is_empty())
+            .map(|block| key(&block.secret_name));
+        let mut covering = covering
+            .filter(|secret| matches!(certificates.get(secret), Some(Ok(info)) if covers(info, host)));
         return covering.next().ok_or(Fault::NotListed);
     };
     let name = decider.tls.get(number).map(|block| block.secret_name.as_str()).unwrap_or_default();
@@ -72,7 +79,9 @@ impl Fault {
                 Severity::Warning,
                 "CertificateNotCoveringHost",
                 "spec.tls".to_owned(),
-                format!("no tls entry lists host {host} and none of their certificates covers it; {consequence}"),
+                format!(
+                    "no tls entry lists host {host} and none of their certificates covers it; {consequence}"
+                ),
             ),
             // An entry without Secret asks for the default certificate.
             Self::NoSecret(number) => (

@@ -233,7 +233,11 @@ impl Exchange {
         let Some(server) = self.server.get() else {
             return RouteLabels { host: HostLabel::Undefined(host), ..RouteLabels::NONE };
         };
-        let host = if &*server.name == "_" { HostLabel::Undefined(host) } else { HostLabel::Configured(&server.name) };
+        let host = if &*server.name == "_" {
+            HostLabel::Undefined(host)
+        } else {
+            HostLabel::Configured(&server.name)
+        };
         let Some(location) = self.location.get() else { return RouteLabels { host, ..RouteLabels::NONE } };
         let backend = location.backend();
         RouteLabels {
@@ -251,10 +255,13 @@ impl Exchange {
     /// `skip-access-log-urls` names.
     fn is_logged(&self, record: &Record<'_>) -> bool {
         let globals = &self.snapshot.table.globals;
-        if globals.disable_access_log || self.location.get().is_some_and(|location| !location.policies.access_log) {
+        if globals.disable_access_log
+            || self.location.get().is_some_and(|location| !location.policies.access_log)
+        {
             return false;
         }
-        let hidden = record.upstream_name == "upstream-default-backend" && !globals.access_log_for_default_backend;
+        let hidden =
+            record.upstream_name == "upstream-default-backend" && !globals.access_log_for_default_backend;
         !hidden && !globals.skip_access_log_urls.iter().any(|test| test.matches(&self.head.target))
     }
 }

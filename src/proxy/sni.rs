@@ -24,7 +24,8 @@ pub fn server_config(reader: Reader, http2: bool) -> Result<Arc<ServerConfig>, r
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SniResolver { reader }));
-    config.alpn_protocols = if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
+    config.alpn_protocols =
+        if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
     // Stateful resumption, as ingress-nginx has it by default (tickets off).
     config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
     Ok(Arc::new(config))
@@ -52,7 +53,9 @@ pub fn key_for(snapshot: &Snapshot, name: Option<&str>) -> Option<Arc<CertifiedK
             Some(Arc::clone(&pair.key))
         }
         Some(crate::route::CertificateChoice::Default) => Some(Arc::clone(&snapshot.certs.default.key)),
-        None if snapshot.table.globals.ssl_reject_handshake && !names_a_route(snapshot, name.as_deref()) => None,
+        None if snapshot.table.globals.ssl_reject_handshake && !names_a_route(snapshot, name.as_deref()) => {
+            None
+        }
         None => Some(Arc::clone(&snapshot.certs.default.key)),
     }
 }

@@ -155,7 +155,9 @@ pub fn choose<'t>(
     recorder.step("canary", || match (wanted, alive) {
         (Choice::Primary, _) => format!("Ingress {} does not take the request", canary.owner),
         (Choice::Canary, true) => format!("Ingress {} takes the request", canary.owner),
-        (Choice::Canary, false) => format!("Ingress {} would take the request but has no endpoints", canary.owner),
+        (Choice::Canary, false) => {
+            format!("Ingress {} would take the request but has no endpoints", canary.owner)
+        }
     });
     match wanted {
         Choice::Canary if alive => Chosen { backend: &canary.backend, canary: true },
@@ -203,7 +205,9 @@ impl<'t> Walk<'t, '_, '_> {
 
     fn fixed_redirect(&self, recorder: &mut impl Recorder) -> Result<(), LocalReply> {
         let policies = &self.location.policies;
-        let Some(redirect) = policies.redirect.as_ref().filter(|_| !self.location.is_acme()) else { return Ok(()) };
+        let Some(redirect) = policies.redirect.as_ref().filter(|_| !self.location.is_acme()) else {
+            return Ok(());
+        };
         let reply = redirect.reply(policies.redirect_style, self.view);
         recorder.step("redirect", || said(&reply));
         Err(reply)
@@ -271,7 +275,9 @@ impl<'t> Walk<'t, '_, '_> {
             return Err(LocalReply::NoRoute);
         }
         if let Some(fallback) = location.default_backend.as_ref().filter(|fallback| ready(fallback)) {
-            recorder.step("backend", || format!("{} has no endpoints ({why}); {} serves", backend.name, fallback.name));
+            recorder.step("backend", || {
+                format!("{} has no endpoints ({why}); {} serves", backend.name, fallback.name)
+            });
             return Ok((fallback, Some(backend)));
         }
         recorder.step("backend", || format!("{} has no endpoints ({why})", backend.name));

@@ -94,7 +94,12 @@ pub fn explain(table: &Table, endpoints: &EndpointMap, view: &RequestView<'_>) -
                         backend: chosen.backend.name.to_string(),
                         canary: chosen.canary,
                         target: String::from_utf8_lossy(&forward.target).into_owned(),
-                        endpoints: endpoints.of(chosen.backend.slot).ready.iter().map(ToString::to_string).collect(),
+                        endpoints: endpoints
+                            .of(chosen.backend.slot)
+                            .ready
+                            .iter()
+                            .map(ToString::to_string)
+                            .collect(),
                     }
                 }
             };
@@ -139,7 +144,8 @@ fn servers(table: &Table, host: &str) -> Vec<Candidate> {
             NameKind::Expression if name.starts_with('~') => "the alias matches",
             NameKind::Expression => "the wildcard takes one label",
         };
-        let because = if won { how.to_owned() } else { format!("{how}, but a name before it in precedence does too") };
+        let because =
+            if won { how.to_owned() } else { format!("{how}, but a name before it in precedence does too") };
         all.push(Candidate { name, owner: format!("server {}", server.name), won, because });
     }
     let won = all.is_empty();
@@ -149,7 +155,8 @@ fn servers(table: &Table, host: &str) -> Vec<Candidate> {
 }
 
 fn locations(server: &Server, path: &[u8], winner: Option<&Location>) -> Vec<Candidate> {
-    let winning = server.locations.iter().position(|one| winner.is_some_and(|winner| std::ptr::eq(&**one, winner)));
+    let winning =
+        server.locations.iter().position(|one| winner.is_some_and(|winner| std::ptr::eq(&**one, winner)));
     let best = winning.and_then(|position| Rank::of(server, position, path));
     let lacks_slash = matches!(server.index.find(&server.locations, path), Some(Found::LacksSlash(_)));
     let numbered = server.locations.iter().enumerate();
@@ -159,7 +166,9 @@ fn locations(server: &Server, path: &[u8], winner: Option<&Location>) -> Vec<Can
             (Some(_), Some(_)) if won => why_it_matches(location).to_owned(),
             _ if won && lacks_slash => "the path lacks only its trailing slash".to_owned(),
             (None, _) => why_not(location).to_owned(),
-            (Some(rank), Some(best)) => format!("{}, but {}", why_it_matches(location), why_later(rank, best, server)),
+            (Some(rank), Some(best)) => {
+                format!("{}, but {}", why_it_matches(location), why_later(rank, best, server))
+            }
             (Some(_), None) => format!("{}, but the answer came before", why_it_matches(location)),
         };
         let owner = match &location.owner {
@@ -234,7 +243,8 @@ impl Explanation {
 fn list(text: &mut String, candidates: &[Candidate]) {
     for candidate in candidates {
         let mark = if candidate.won { "->" } else { "  " };
-        let owner = if candidate.owner.is_empty() { String::new() } else { format!(" [{}]", candidate.owner) };
+        let owner =
+            if candidate.owner.is_empty() { String::new() } else { format!(" [{}]", candidate.owner) };
         let _ = writeln!(text, "  {mark} {}{owner}: {}", candidate.name, candidate.because);
     }
 }

@@ -83,7 +83,8 @@ impl HostIndex {
 
     /// Every name whose pattern takes `host`, in order of precedence, for `explain`.
     pub fn candidates(&self, host: &str) -> Vec<(NameKind, String, &Arc<Server>)> {
-        let mut all: Vec<_> = self.names().into_iter().filter(|(kind, text, _)| self.takes(kind, text, host)).collect();
+        let mut all: Vec<_> =
+            self.names().into_iter().filter(|(kind, text, _)| self.takes(kind, text, host)).collect();
         all.sort_by(|a, b| {
             let longest = b.1.len().cmp(&a.1.len());
             let order = match a.0 {
@@ -98,15 +99,19 @@ impl HostIndex {
     /// Every name in stable order: how it compares, its text as a user writes it, its server.
     pub fn names(&self) -> Vec<(NameKind, String, &Arc<Server>)> {
         let exact = self.exact.iter().map(|(name, server)| (NameKind::Exact, name.to_string(), server));
-        let wildcards =
-            self.wildcards.iter().map(|(suffix, server)| (NameKind::Expression, format!("*.{suffix}"), server));
+        let wildcards = self
+            .wildcards
+            .iter()
+            .map(|(suffix, server)| (NameKind::Expression, format!("*.{suffix}"), server));
         let suffixes = self.aliases.suffixes.iter();
-        let suffixes = suffixes.map(|(suffix, server)| (NameKind::AliasSuffix, format!("*.{suffix}"), server));
+        let suffixes =
+            suffixes.map(|(suffix, server)| (NameKind::AliasSuffix, format!("*.{suffix}"), server));
         let prefixes = self.aliases.prefixes.iter();
-        let prefixes = prefixes.map(|(prefix, server)| (NameKind::AliasPrefix, format!("{prefix}.*"), server));
+        let prefixes =
+            prefixes.map(|(prefix, server)| (NameKind::AliasPrefix, format!("{prefix}.*"), server));
         let expressions = self.aliases.expressions.iter();
-        let expressions =
-            expressions.map(|(pattern, server)| (NameKind::Expression, format!("~{}", pattern.as_str()), server));
+        let expressions = expressions
+            .map(|(pattern, server)| (NameKind::Expression, format!("~{}", pattern.as_str()), server));
         let mut all: Vec<_> =
             exact.chain(wildcards).chain(suffixes).chain(prefixes).chain(expressions).collect();
         all.sort_by(|a, b| (&a.2.name, &a.0, &a.1).cmp(&(&b.2.name, &b.0, &b.1)));
@@ -150,7 +155,9 @@ impl HostIndex {
         let dotted = |text: Option<&str>| text.is_some_and(|text| host.len() > text.len());
         match kind {
             NameKind::Exact => text == host,
-            NameKind::AliasSuffix => text.strip_prefix('*').is_some_and(|end| host.ends_with(end) && dotted(Some(end))),
+            NameKind::AliasSuffix => {
+                text.strip_prefix('*').is_some_and(|end| host.ends_with(end) && dotted(Some(end)))
+            }
             NameKind::AliasPrefix => {
                 text.strip_suffix('*').is_some_and(|start| host.starts_with(start) && dotted(Some(start)))
             }
@@ -159,9 +166,9 @@ impl HostIndex {
                     let mut expressions = self.aliases.expressions.iter();
                     expressions.any(|(pattern, _)| pattern.as_str() == text && takes(pattern, host))
                 }
-                None => host.split_once('.').is_some_and(|(label, rest)| {
-                    is_label(label) && text.strip_prefix("*.") == Some(rest)
-                }),
+                None => host
+                    .split_once('.')
+                    .is_some_and(|(label, rest)| is_label(label) && text.strip_prefix("*.") == Some(rest)),
             },
         }
     }
@@ -173,7 +180,8 @@ fn takes(pattern: &Pattern, host: &str) -> bool {
 }
 
 fn is_label(label: &str) -> bool {
-    !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+    !label.is_empty()
+        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
 // === impl AliasNames ===

@@ -55,7 +55,7 @@ impl Rank {
             LocationKind::Prefix => path.starts_with(location.path.as_bytes()),
             LocationKind::Regex => {
                 location.pattern.as_ref().is_some_and(|pattern| pattern.is_match(path).unwrap_or(false))
-            },
+            }
         };
         matches.then(|| Self::unchecked(server.regex_mode, location, position))
     }

@@ -230,9 +230,8 @@ fn pair(
     certificate: &[u8],
     key: &[u8],
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate)
-        .collect::<Result<_, _>>()
-        .map_err(|_| TlsError::Pair)?;
+    let chain: Vec<_> =
+        CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>().map_err(|_| TlsError::Pair)?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::Pair)?;
     if chain.is_empty() { Err(TlsError::Pair) } else { Ok((chain, key)) }
 }

@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use narthex::compile::{Inputs, Options};
 use narthex::model::{
-    Backend, CertCatalog, CertInfo, ConfigMap, Endpoint, EndpointSlice, Ingress, IngressClass, Meta, ObjectKey, PathRule,
-    PathType, PortRef, Protocol, Rule, Service, ServicePort, ServiceRef, ServiceType, SlicePort, TargetPort, Timestamp,
-    TlsBlock, World,
+    Backend, CertCatalog, CertInfo, ConfigMap, Endpoint, EndpointSlice, Ingress, IngressClass, Meta,
+    ObjectKey, PathRule, PathType, PortRef, Protocol, Rule, Service, ServicePort, ServiceRef, ServiceType,
+    SlicePort, TargetPort, Timestamp, TlsBlock, World,
 };
 use serde_json::Value;
 
@@ -99,7 +99,10 @@ impl Scene {
             traffic_distribution: String::new(),
         };
         // A stable address per Service, so that dumps can be compared.
-        let tail = key.to_string().bytes().fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
+        let tail = key
+            .to_string()
+            .bytes()
+            .fold(7_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte)));
         let [_, _, high, low] = tail.to_be_bytes();
         let endpoints = (0..endpoints).map(|index| Endpoint {
             addresses: vec![[10, high, low, u8::try_from(index + 1).unwrap()].into()],
@@ -125,15 +128,18 @@ impl Scene {
         let mut wanted: BTreeMap<ObjectKey, Vec<PortRef>> = BTreeMap::new();
         for ingress in self.world.ingresses.values() {
             let namespace = &ingress.meta.key.namespace;
-            let paths = ingress.rules.iter().flat_map(|rule| rule.paths.iter().flatten()).map(|path| &path.backend);
+            let paths =
+                ingress.rules.iter().flat_map(|rule| rule.paths.iter().flatten()).map(|path| &path.backend);
             for backend in paths.chain(&ingress.default_backend) {
                 let Backend::Service(service) = backend else { continue };
-                let ports = wanted.entry(ObjectKey::new(namespace.clone(), service.name.as_str())).or_default();
+                let ports =
+                    wanted.entry(ObjectKey::new(namespace.clone(), service.name.as_str())).or_default();
                 if !ports.contains(&service.port) {
                     ports.push(service.port.clone());
                 }
             }
-            let fallback = ingress.meta.annotations.iter().find(|(name, _)| name.ends_with("/default-backend"));
+            let fallback =
+                ingress.meta.annotations.iter().find(|(name, _)| name.ends_with("/default-backend"));
             if let Some((_, service)) = fallback {
                 wanted.entry(ObjectKey::new(namespace.clone(), service.as_str())).or_default();
             }
@@ -260,7 +266,11 @@ fn service(meta: Meta, spec: &Value) -> Service {
     let external_name = text(&spec["externalName"]);
     Service {
         meta,
-        service_type: if external_name.is_empty() { ServiceType::ClusterIp } else { ServiceType::ExternalName },
+        service_type: if external_name.is_empty() {
+            ServiceType::ClusterIp
+        } else {
+            ServiceType::ExternalName
+        },
         cluster_ip: text(&spec["clusterIP"]).parse().ok(),
         headless: text(&spec["clusterIP"]) == "None",
         external_name,

@@ -23,7 +23,12 @@ fn service(ports: &[(&str, u16, TargetPort)]) -> Service {
     }
 }
 
-fn endpoint(address: &str, ready: Option<bool>, serving: Option<bool>, terminating: Option<bool>) -> Endpoint {
+fn endpoint(
+    address: &str,
+    ready: Option<bool>,
+    serving: Option<bool>,
+    terminating: Option<bool>,
+) -> Endpoint {
     Endpoint {
         addresses: vec![address.parse().unwrap()],
         ready,
@@ -45,7 +50,12 @@ fn slice(ports: &[(&str, u16)], endpoints: Vec<Endpoint>) -> Arc<EndpointSlice> 
     Arc::new(EndpointSlice { meta, service: "s".into(), ports: ports.collect(), endpoints })
 }
 
-fn found(port: &str, upstream: bool, service: Option<&Service>, slices: &[Arc<EndpointSlice>]) -> (String, &'static str) {
+fn found(
+    port: &str,
+    upstream: bool,
+    service: Option<&Service>,
+    slices: &[Arc<EndpointSlice>],
+) -> (String, &'static str) {
     let key = BackendKey { namespace: "ns".into(), service: "s".into(), port: port.into() };
     let id = BackendId { key, role: BackendRole::Route };
     let own: SocketAddr = "10.0.0.99:80".parse().unwrap();
@@ -67,7 +77,8 @@ fn ready(address: &str) -> Vec<Endpoint> {
 
 #[test]
 fn a_port_is_found_by_number_target_port_or_name() {
-    let service = service(&[("http", 80, TargetPort::Number(8080)), ("admin", 81, TargetPort::Name("adm".into()))]);
+    let service =
+        service(&[("http", 80, TargetPort::Number(8080)), ("admin", 81, TargetPort::Name("adm".into()))]);
     let slices = [slice(&[("http", 8080), ("admin", 9090)], ready("10.0.0.1"))];
     check("80", &service, &slices, "10.0.0.1:8080", "");
     check("8080", &service, &slices, "10.0.0.1:8080", "");
@@ -126,7 +137,10 @@ fn service_upstream_takes_the_cluster_address_and_headless_services_have_none() 
     assert_eq!(found("80", true, Some(&service), &slices), ("10.96.0.9:80".into(), ""));
     service.cluster_ip = None;
     service.headless = true;
-    assert_eq!(found("80", true, Some(&service), &slices), ("10.0.0.1:8080".into(), "ServiceUpstreamIgnored"));
+    assert_eq!(
+        found("80", true, Some(&service), &slices),
+        ("10.0.0.1:8080".into(), "ServiceUpstreamIgnored")
+    );
 }
 
 #[test]
@@ -144,7 +158,17 @@ fn an_external_name_is_a_name_with_a_port_and_never_this_machine() {
     check("80", &external("Ext.Example.", &[]), &[], "ext.example:80", "");
     check("80", &external("ext.example", &[("", 80, TargetPort::Number(8443))]), &[], "ext.example:8443", "");
     check("http", &external("ext.example", &[]), &[], "", "ExternalNameRefused");
-    for name in ["localhost", "a.localhost", "127.0.0.1", "10.0.0.1", "::1", "metadata.google.internal", "a b", "", "-a.b"] {
+    for name in [
+        "localhost",
+        "a.localhost",
+        "127.0.0.1",
+        "10.0.0.1",
+        "::1",
+        "metadata.google.internal",
+        "a b",
+        "",
+        "-a.b",
+    ] {
         check("80", &external(name, &[]), &[], "", "ExternalNameRefused");
     }
 }

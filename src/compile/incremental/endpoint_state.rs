@@ -1,8 +1,8 @@
 //! Endpoint sets by slot, kept while nothing touches their Service.
 
 use super::{
-    Arc, BTreeSet, BackendId, BackendRole, BackendSlot, EndpointMap, EndpointSet, ObjectKey, Problem, Services, Settings, Slots,
-    Wish, endpoints,
+    Arc, BTreeSet, BackendId, BackendRole, BackendSlot, EndpointMap, EndpointSet, ObjectKey, Problem,
+    Services, Settings, Slots, Wish, endpoints,
 };
 use std::collections::BTreeMap;
 

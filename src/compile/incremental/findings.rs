@@ -24,11 +24,14 @@ impl Compiler {
         for (slot, problem) in &self.endpoints.problems {
             let Some(state) = self.slots.state(*slot) else { continue };
             for user in &state.users {
-                all.extend(named_fields(user, *slot).map(|field| told(user, &field, &state.id.key.service, problem)));
+                all.extend(
+                    named_fields(user, *slot).map(|field| told(user, &field, &state.id.key.service, problem)),
+                );
             }
         }
         all.sort_by(|a, b| {
-            (&a.object, &a.field, a.code, &a.value, &a.reason).cmp(&(&b.object, &b.field, b.code, &b.value, &b.reason))
+            (&a.object, &a.field, a.code, &a.value, &a.reason)
+                .cmp(&(&b.object, &b.field, b.code, &b.value, &b.reason))
         });
         all.dedup();
         all
@@ -39,12 +42,14 @@ impl Compiler {
 fn named_fields(user: &Entry, slot: crate::route::BackendSlot) -> impl Iterator<Item = String> {
     let leads = move |backend: usize| user.slot(backend) == Some(slot);
     let contribution = &user.contribution;
-    let default = contribution.default_backend.filter(|backend| leads(*backend)).map(|_| "spec.defaultBackend".to_owned());
-    let fallback = contribution
-        .fallback
+    let default = contribution
+        .default_backend
         .filter(|backend| leads(*backend))
-        .map(|_| "metadata.annotations".to_owned());
-    let lines = contribution.rules.iter().flat_map(|rule| &rule.paths).filter(move |line| leads(line.backend));
+        .map(|_| "spec.defaultBackend".to_owned());
+    let fallback =
+        contribution.fallback.filter(|backend| leads(*backend)).map(|_| "metadata.annotations".to_owned());
+    let lines =
+        contribution.rules.iter().flat_map(|rule| &rule.paths).filter(move |line| leads(line.backend));
     let lines = lines.map(|line| format!("{}.backend.service", line.field));
     default.into_iter().chain(fallback).chain(lines)
 }

@@ -1,8 +1,8 @@
 //! What every contribution depends on: flags and ConfigMap. When they change, all is compiled anew.
 
 use super::{
-    Arc, BTreeMap, BackendSlot, ConfigMap, Diagnostic, Globals, Ingress, Inputs, Meta, ObjectKey, Options, Reach,
-    RoutePolicies, follow, registry,
+    Arc, BTreeMap, BackendSlot, ConfigMap, Diagnostic, Globals, Ingress, Inputs, Meta, ObjectKey, Options,
+    Reach, RoutePolicies, follow, registry,
 };
 use crate::policy::global;
 

@@ -6,17 +6,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Entry, Loser, Merge, PlannedRule, path_conflict};
-use crate::compile::server::is_expression;
 use crate::compile::object::{CATCH_ALL, RuleKind};
+use crate::compile::server::is_expression;
 use crate::route::precedence::Tier;
 
 impl Merge<'_> {
     pub(super) fn kubernetes(&mut self, creator: Option<&Arc<Entry>>) {
         let mut root = self.implicit_root(None);
         root.tier = Tier::Default;
-        let default = self.entries.iter().find(|entry| {
-            entry.contribution.default_backend.is_some() && !entry.contribution.is_canary()
-        });
+        let default = self
+            .entries
+            .iter()
+            .find(|entry| entry.contribution.default_backend.is_some() && !entry.contribution.is_canary());
         if let Some(entry) = default {
             root.owner = Some(Arc::clone(entry));
             root.target = entry.default_backend();

@@ -8,8 +8,8 @@ use super::{is_expression, regex_mode_findings, rewrites};
 use crate::compile::merge::{HostPlan, Loser, PlannedRule, path_conflict};
 use crate::compile::object::RuleKind;
 use crate::diagnostic::Diagnostic;
-use crate::route::{LocationKind, is_acme_path};
 use crate::route::precedence::Tier;
+use crate::route::{LocationKind, is_acme_path};
 
 /// A location before its backend and patterns are looked up.
 pub(super) struct Draft<'p> {
@@ -41,7 +41,8 @@ pub(super) fn nginx(plan: &HostPlan) -> (Vec<Draft<'_>>, bool, Vec<Diagnostic>) 
             }
         }
     }
-    let switch = drafts.iter().find(|draft| draft.rule.policies.use_regex || rewrites(draft.rule, &draft.path));
+    let switch =
+        drafts.iter().find(|draft| draft.rule.policies.use_regex || rewrites(draft.rule, &draft.path));
     match switch.map(|draft| draft.rule) {
         Some(switch) => {
             for draft in &mut drafts {
@@ -89,7 +90,8 @@ pub(super) fn kubernetes(plan: &HostPlan) -> Vec<Draft<'_>> {
     order.sort_by_key(|(age, rule)| (rule.tier, Reverse(rule.path.len()), *age));
     let mut drafts = Vec::with_capacity(order.len() * 2);
     // Exact rules first: among locations of one path and kind the first one counts.
-    let (exact, other): (Vec<_>, Vec<_>) = order.into_iter().partition(|(_, rule)| rule.kind == RuleKind::Exact);
+    let (exact, other): (Vec<_>, Vec<_>) =
+        order.into_iter().partition(|(_, rule)| rule.kind == RuleKind::Exact);
     for (age, rule) in exact {
         drafts.push(Draft { rule, age, kind: LocationKind::Exact, path: Arc::clone(&rule.path) });
     }
