@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use rustls::sign::CertifiedKey;
 
-use crate::model::{CertInfo, ObjectKey};
+use crate::model::{CertInfo, ObjectKey, Secret, SecretBytes};
 
 mod fallback;
 mod keeper;
@@ -39,12 +39,45 @@ pub struct CertStore {
     pub pairs: BTreeMap<ObjectKey, Arc<Pair>>,
     /// `--default-ssl-certificate`, else the self-signed one made at start.
     pub default: Arc<Pair>,
+    /// What `proxy-ssl-secret` may name, by Secret.
+    pub materials: BTreeMap<ObjectKey, Arc<TlsMaterial>>,
+}
+
+/// The parts of a Secret that a TLS client uses, PEM as they stand there. Shared by pointer: a changed Secret is another
+/// value.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct TlsMaterial {
+    /// `ca.crt`.
+    pub authority: Option<Arc<[u8]>>,
+    /// `tls.crt`.
+    pub certificate: Option<Arc<[u8]>>,
+    /// `tls.key`.
+    pub key: Option<Arc<[u8]>>,
+}
+
+impl TlsMaterial {
+    /// Those of a Secret; `None` when it has none.
+    pub fn of(secret: &Secret) -> Option<Self> {
+        let part = |name| secret.data.get(name).map(SecretBytes::share);
+        let material = Self { authority: part("ca.crt"), certificate: part("tls.crt"), key: part("tls.key") };
+        (material != Self::default()).then_some(material)
+    }
+}
+
+impl fmt::Debug for TlsMaterial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TlsMaterial")
+            .field("authority", &self.authority.is_some())
+            .field("certificate", &self.certificate.is_some())
+            .finish_non_exhaustive()
+    }
 }
 
 impl CertStore {
     /// True when both hold the same material for the same Secrets.
     pub fn same_as(&self, other: &Self) -> bool {
         self.default.info.id == other.default.info.id
+            && self.materials == other.materials
             && self.pairs.len() == other.pairs.len()
             && self.pairs.iter().zip(&other.pairs).all(|((left_key, left), (right_key, right))| {
                 left_key == right_key && left.info.id == right.info.id

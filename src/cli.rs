@@ -105,9 +105,12 @@ pub fn main(
     let matches = match command().try_get_matches_from(args) {
         Ok(matches) => matches,
         Err(error) => {
-            let usage = error.use_stderr();
-            write!(if usage { err } else { out }, "{}", error.render())?;
-            return Ok(Action::Exit(if usage { USAGE } else { OK }));
+            let text = error.render().to_string();
+            if error.use_stderr() {
+                return usage(err, &text);
+            }
+            out.write_all(text.as_bytes())?;
+            return Ok(Action::Exit(OK));
         }
     };
     let cli = match Cli::from_arg_matches(&matches) {

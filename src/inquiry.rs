@@ -1,12 +1,12 @@
 //! A request told in words (method, URL, fields) made into the view that the data plane would have of it: what
 //! `narthex explain` and the admin API ask about. Pure; the parsers are those of the data plane.
 
-use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-use crate::policy::forwarded;
-use crate::request::{Host, RequestView, Scheme, normalize};
+use crate::policy::forwarded::Connection;
+use crate::request::Scheme;
 use crate::route::explain::{Explanation, explain};
+use crate::route::intake::Intake;
 use crate::route::{EndpointMap, Table};
 use crate::wire::{self, HeadLimits, Parse};
 
@@ -47,35 +47,18 @@ impl Inquiry {
             Scheme::Http => 80,
             Scheme::Https => 443,
         };
-        let parsed = match wire::parse_request_head(&self.head(authority, &target), &HeadLimits::default()) {
-            Parse::Done(parsed) => parsed,
-            Parse::Reject(reject) => return Err(format!("answered {}: {}", reject.status, reject.reason)),
+        let head = match wire::parse_request_head(&self.head(authority, &target), &HeadLimits::default()) {
+            Parse::Complete(parsed) => parsed.head,
+            Parse::Reject(reject) => {
+                return Err(format!("such a request is answered {}: {}", reject.status.as_u16(), reject.reason));
+            }
             Parse::Incomplete => return Err("this is no request".into()),
         };
-        let head = parsed.head;
-        let raw = head.fields.get_str("host").unwrap_or_default().to_owned();
-        let name = wire::parse_authority(raw.as_bytes())
-            .map(|authority| authority.lookup_host().to_ascii_lowercase())
-            .map_err(|reject| format!("answered {}: {}", reject.status, reject.reason))?;
-        let host = Host { raw: Cow::Borrowed(&raw), name: Cow::Borrowed(&name) };
-        let path = normalize::normalize(&head.target).map_err(|error| format!("answered 400: {error}"))?;
-        let (_, query) = normalize::split_target(&head.target);
+        let intake = Intake::of(&head)
+            .map_err(|reply| format!("such a request is answered {}", reply.status().as_u16()))?;
         let peer = SocketAddr::new(self.client, 0);
-        let connection = forwarded::Connection { peer, listen_port, scheme, proxy: None };
-        let view = RequestView {
-            method: &head.method,
-            version: head.version,
-            scheme,
-            forwarded: forwarded::resolve(&head.fields, &connection, &host, &table.globals),
-            host,
-            target: &head.target,
-            path,
-            query,
-            fields: &head.fields,
-            peer,
-            listen_port,
-            roll,
-        };
+        let connection = Connection { peer, listen_port, scheme, proxy: None };
+        let view = intake.view(&connection, &table.globals, roll);
         Ok(explain(table, endpoints, &view))
     }
 

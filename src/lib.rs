@@ -6,6 +6,7 @@
 // ring 1: pure core. No runtime, no I/O, no clock, no randomness.
 pub mod compile;
 pub mod diagnostic;
+pub mod inquiry;
 pub mod model;
 pub mod pattern;
 pub mod policy;
@@ -14,9 +15,11 @@ pub mod request;
 pub mod route;
 pub mod wire;
 
-// from Kubernetes objects to the model; no I/O either
+// from Kubernetes objects to the model, and JSON of what we say about them; no I/O either
 #[cfg(feature = "manifest")]
 pub mod manifest;
+#[cfg(feature = "manifest")]
+pub mod report;
 
 // seam: where the planes meet
 #[cfg(feature = "seam")]
@@ -26,17 +29,17 @@ pub mod snapshot;
 
 // used by both planes, knows neither
 #[cfg(feature = "telemetry")]
-pub mod telemetry;
-
-// process-wide: ending, bounds
-#[cfg(any(feature = "controller", feature = "proxy"))]
 pub mod drain;
-#[cfg(any(feature = "controller", feature = "proxy"))]
+#[cfg(feature = "telemetry")]
 pub mod limit;
+#[cfg(feature = "telemetry")]
+pub mod telemetry;
 
 // ring 2a: data plane
 #[cfg(feature = "proxy")]
 pub mod listener;
+#[cfg(feature = "proxy")]
+pub mod message;
 #[cfg(feature = "proxy")]
 pub mod proxy;
 #[cfg(feature = "proxy")]
@@ -44,6 +47,14 @@ pub mod upstream;
 
 // ring 2b: control plane
 #[cfg(feature = "controller")]
+pub mod cli;
+#[cfg(feature = "controller")]
 pub mod config;
 #[cfg(feature = "controller")]
+pub mod control;
+#[cfg(feature = "controller")]
 pub mod standalone;
+
+// everything
+#[cfg(all(feature = "controller", feature = "proxy"))]
+pub mod app;

@@ -28,40 +28,68 @@ pub struct BindError {
     pub source: io::Error,
 }
 
-/// One socket per worker on one address. The first is bound without `SO_REUSEPORT`, so a port that another process
-/// holds is an error and never shared in silence. Port 0 takes a free one, the same for all workers.
+/// A port that is ours: its first socket, and the address it really has.
+#[derive(Debug)]
+pub struct Port {
+    /// Address with the real port number.
+    pub address: SocketAddr,
+    flag: &'static str,
+    first: StdListener,
+}
+
+/// Takes a port. It is tried without `SO_REUSEPORT` first, so a port that another process holds is an error and never
+/// shared in silence. Port 0 takes a free one.
 ///
 /// # Errors
 /// [`BindError`] naming address and flag.
-pub fn bind(address: SocketAddr, flag: &'static str, workers: usize) -> Result<Vec<StdListener>, BindError> {
-    let fail = |source: io::Error| {
-        let hint = match source.kind() {
-            io::ErrorKind::AddrInUse => "another process holds this port; stop it or choose another address",
-            io::ErrorKind::PermissionDenied => {
-                "ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher port"
-            }
-            io::ErrorKind::AddrNotAvailable => "no interface of this machine has that address",
-            _ => "choose another address",
-        };
-        BindError { address, flag, hint, source }
-    };
-    let alone = socket(address, false).map_err(fail)?;
-    let address = alone.local_addr().map_err(fail)?.as_socket().unwrap_or(address);
+pub fn bind(address: SocketAddr, flag: &'static str) -> Result<Port, BindError> {
+    let fail = |source| refusal(address, flag, source);
+    let alone = socket(address, Sharing::Alone).map_err(fail)?;
+    let real = alone.local_addr().map_err(fail)?.as_socket().unwrap_or(address);
     drop(alone);
-    (0..workers.max(1))
-        .map(|_| {
-            let socket = socket(address, true).map_err(fail)?;
-            socket.listen(BACKLOG).map_err(fail)?;
-            Ok(socket.into())
-        })
-        .collect()
+    let first = socket(real, Sharing::Workers).map_err(fail)?;
+    Ok(Port { address: real, flag, first: first.into() })
 }
 
-fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+impl Port {
+    /// One listening socket per worker.
+    ///
+    /// # Errors
+    /// [`BindError`] naming address and flag.
+    pub fn listen(self, workers: usize) -> Result<Vec<StdListener>, BindError> {
+        let fail = |source| refusal(self.address, self.flag, source);
+        let mut sockets = vec![self.first];
+        while sockets.len() < workers {
+            sockets.push(socket(self.address, Sharing::Workers).map_err(fail)?.into());
+        }
+        Ok(sockets)
+    }
+}
+
+fn refusal(address: SocketAddr, flag: &'static str, source: io::Error) -> BindError {
+    let hint = match source.kind() {
+        io::ErrorKind::AddrInUse => "another process holds this port; stop it or choose another address",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need CAP_NET_BIND_SERVICE; choose a higher port",
+        io::ErrorKind::AddrNotAvailable => "no interface of this machine has that address",
+        _ => "choose another address",
+    };
+    BindError { address, flag, hint, source }
+}
+
+/// Who may listen on the same port.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    /// Nobody else.
+    Alone,
+    /// The other workers of this process.
+    Workers,
+}
+
+fn socket(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
-    if shared {
+    if sharing == Sharing::Workers {
         socket.set_reuse_port(true)?;
     }
     if let SocketAddr::V6(v6) = address
@@ -70,10 +98,8 @@ fn socket(address: SocketAddr, shared: bool) -> io::Result<Socket> {
         socket.set_only_v6(false)?;
     }
     socket.bind(&address.into())?;
-    if !shared {
-        // Two sockets may be bound to one port as long as none listens (SO_REUSEADDR); listening is what tells.
-        socket.listen(1)?;
-    }
+    // Two sockets may be bound to one port as long as none listens (SO_REUSEADDR); listening is what tells.
+    socket.listen(BACKLOG)?;
     Ok(socket)
 }
 
@@ -183,25 +209,23 @@ mod tests {
     fn a_port_in_use_is_an_error_that_names_address_and_flag() {
         let held = StdListener::bind(loopback()).unwrap();
         let address = held.local_addr().unwrap();
-        let text = bind(address, "--http-addr", 2).unwrap_err().to_string();
+        let text = bind(address, "--http-addr").unwrap_err().to_string();
         assert!(text.contains(&address.to_string()) && text.contains("--http-addr"), "{text}");
-        let ours = bind(loopback(), "--http-addr", 2).unwrap();
-        let again = bind(ours[0].local_addr().unwrap(), "--http-addr", 1);
-        assert!(again.is_err(), "two processes would share the port");
+        let ours = bind(loopback(), "--http-addr").unwrap();
+        assert!(bind(ours.address, "--http-addr").is_err(), "two processes would share the port");
     }
 
     #[test]
     fn port_zero_gives_every_worker_the_same_free_port() {
-        let sockets = bind(loopback(), "--http-addr", 3).unwrap();
-        let ports: std::collections::BTreeSet<u16> =
-            sockets.iter().map(|s| s.local_addr().unwrap().port()).collect();
+        let sockets = bind(loopback(), "--http-addr").unwrap().listen(3).unwrap();
+        let ports: std::collections::BTreeSet<u16> = sockets.iter().map(|s| s.local_addr().unwrap().port()).collect();
         assert_eq!((sockets.len(), ports.len()), (3, 1));
     }
 
     #[test]
     fn what_waits_in_the_kernel_is_taken_before_the_socket_closes_and_the_refused_are_closed() {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let listener = bind(loopback(), "--http-addr", 1).unwrap().remove(0);
+        let listener = bind(loopback(), "--http-addr").unwrap().listen(1).unwrap().remove(0);
         let address = listener.local_addr().unwrap();
         let mut clients: Vec<std::net::TcpStream> =
             (0..3).map(|_| std::net::TcpStream::connect(address).unwrap()).collect();

@@ -180,9 +180,19 @@ impl Manifest {
     }
 
     /// This content over an earlier one of the same file: objects that cannot be read now stay as they were. After a
-    /// document that does not parse, that is every object which is not there now.
+    /// document that does not parse, that is every object which is not there now. Objects that did not change keep
+    /// their address, which is what incremental compilation looks at.
     #[must_use]
     pub fn keeping(mut self, last: &Self) -> Self {
+        let known: BTreeMap<ObjectRef, &Object> =
+            last.objects.iter().map(|object| (object.reference(), object)).collect();
+        for object in &mut self.objects {
+            if let Some(before) = known.get(&object.reference())
+                && *before == object
+            {
+                *object = (*before).clone();
+            }
+        }
         if !self.torn && self.refused.is_empty() {
             return self;
         }

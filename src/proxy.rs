@@ -9,7 +9,6 @@ pub mod exchange;
 pub mod forward;
 pub mod http1;
 pub mod http2;
-pub mod message;
 pub mod prefixed;
 pub mod respond;
 pub mod service;

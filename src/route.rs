@@ -156,6 +156,8 @@ pub struct Table {
     pub backends: Arc<[Arc<Backend>]>,
     /// The ConfigMap, typed.
     pub globals: Arc<Globals>,
+    /// The global default backend: what `--default-backend-service` names; error pages come from it.
+    pub default_backend: Option<Arc<Backend>>,
     /// `--https-port` as written into redirects.
     pub https_port: u16,
 }

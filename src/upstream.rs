@@ -8,7 +8,7 @@
 use http::Method;
 
 use crate::policy::backend_protocol::HttpVersion;
-use crate::proxy::message::{RequestBody, ResponseBody};
+use crate::message::{RequestBody, ResponseBody};
 use crate::wire::{Fields, Framing, ResponseHead};
 
 pub mod balance;

@@ -15,7 +15,7 @@ use bytes::BytesMut;
 use http::StatusCode;
 use http_body::Body;
 use narthex::proxy::http1::{Options, Rejection, serve};
-use narthex::proxy::message::{BodyError, Request, RequestBody, Response, ResponseBody};
+use narthex::message::{BodyError, Request, RequestBody, Response, ResponseBody};
 use narthex::wire::{
     BodyDecoder, ChunkLimits, Fields, Framing, HeadLimits, Leniency, Parse, RequestParser, ResponseContext,
     ResponseHead, ResponseLimits, ResponseParser, Step, Version, parse_request_head,

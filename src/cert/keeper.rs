@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::pair::{self, CHAIN, KEY, Refusal};
-use super::{CertStore, Pair};
+use super::{CertStore, Pair, TlsMaterial};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::{CertCatalog, Kind, ObjectKey, ObjectRef, Secret};
 
@@ -47,7 +47,8 @@ pub struct Judged {
 impl Keeper {
     /// A keeper that knows the fallback only.
     pub fn new(fallback: Arc<Pair>) -> Self {
-        let store = CertStore { pairs: BTreeMap::new(), default: Arc::clone(&fallback) };
+        let store =
+            CertStore { pairs: BTreeMap::new(), default: Arc::clone(&fallback), materials: BTreeMap::new() };
         Self { fallback, read: BTreeMap::new(), good: BTreeMap::new(), store: Arc::new(store) }
     }
 
@@ -74,12 +75,22 @@ impl Keeper {
         let pairs: BTreeMap<_, _> =
             self.good.iter().map(|(key, good)| (key.clone(), Arc::clone(&good.pair))).collect();
         let chosen = default.and_then(|key| pairs.get(key)).unwrap_or(&self.fallback);
-        let store = CertStore { default: Arc::clone(chosen), pairs };
+        let store = CertStore { default: Arc::clone(chosen), pairs, materials: self.materials(secrets) };
         if !store.same_as(&self.store) {
             self.store = Arc::new(store);
         }
         judged.store = Arc::clone(&self.store);
         judged
+    }
+
+    /// What Secrets give to TLS clients; unchanged ones keep their address.
+    fn materials(&self, secrets: &BTreeMap<ObjectKey, Arc<Secret>>) -> BTreeMap<ObjectKey, Arc<TlsMaterial>> {
+        let with_material = |(key, secret): (&ObjectKey, &Arc<Secret>)| {
+            let material = TlsMaterial::of(secret)?;
+            let kept = self.store.materials.get(key).filter(|kept| ***kept == material);
+            Some((key.clone(), kept.map_or_else(|| Arc::new(material), Arc::clone)))
+        };
+        secrets.iter().filter_map(with_material).collect()
     }
 
     fn judge_secret(

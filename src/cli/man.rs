@@ -24,7 +24,7 @@ pub(super) fn run(args: &ManArgs, out: &mut dyn Write, err: &mut dyn Write) -> i
                 writeln!(err, "error: there is no command {name:?}")?;
                 return Ok(USAGE);
             };
-            found.clone().name(format!("narthex-{name}"))
+            found.clone().display_name(format!("narthex-{name}"))
         }
     };
     clap_mangen::Man::new(page).render(out)?;

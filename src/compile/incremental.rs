@@ -23,7 +23,6 @@ use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::{CertCatalog, CertInfo, ConfigMap, Ingress, IngressClass, Meta, ObjectKey};
 use crate::policy::RoutePolicies;
 use crate::policy::global::Globals;
-use crate::policy::registry;
 use crate::route::host::HostIndex;
 use crate::route::reach::Reach;
 use crate::route::{BackendKey, BackendSlot, CertificateChoice, EndpointMap, EndpointSet, Server, Table};
@@ -178,8 +177,12 @@ impl Compiler {
             let judged = match self.classes.judge(ingress, inputs.options) {
                 Verdict::Ours(semantics) => {
                     let settings = self.settings();
-                    let contribution =
+                    let mut contribution =
                         object::contribution(ingress, semantics, &settings.globals, inputs.options);
+                    // Most Ingresses say nothing special: they share one value.
+                    if contribution.policies.route == settings.base {
+                        contribution.policies.route = Arc::clone(&settings.base);
+                    }
                     let slots =
                         contribution.backends.iter().map(|named| self.slots.intern(&named.id)).collect();
                     let entry = Arc::new(Entry { contribution, slots });
@@ -275,12 +278,7 @@ impl Compiler {
         let catch_all: Arc<str> = Arc::from(CATCH_ALL);
         let hostless = self.hosts.entry(Arc::clone(&catch_all)).or_default().entries.clone();
         if work.plans.contains(&catch_all) {
-            let kubernetes = |host: &Host| {
-                host.plan.as_ref().is_some_and(|plan| plan.semantics == PathSemantics::Kubernetes)
-            };
-            let dependent =
-                self.hosts.iter().filter(|(_, host)| kubernetes(host)).map(|(name, _)| Arc::clone(name));
-            work.plans.extend(dependent);
+            work.plans.extend(self.hosts_with_hostless_rules());
         }
         let Some(settings) = &self.settings else { return };
         let slots = &self.slots;
@@ -304,6 +302,7 @@ impl Compiler {
 
     fn attach_canaries(&mut self, work: &mut Work) {
         if self.canaries.is_empty() && self.attachments.is_empty() {
+            self.canary_findings.clear();
             return;
         }
         let plan_of = |host: &str| self.hosts.get(host).and_then(|host| host.plan.as_ref());
@@ -331,6 +330,16 @@ impl Compiler {
             let users = self.slots.state(*slot).map(|state| state.users.as_slice()).unwrap_or_default();
             work.servers.extend(users.iter().flat_map(|user| hosts_of(&user.contribution)));
         }
+        if work.servers.contains(CATCH_ALL) {
+            work.servers.extend(self.hosts_with_hostless_rules());
+        }
+    }
+
+    /// Hosts whose rules depend on those of the catch-all.
+    fn hosts_with_hostless_rules(&self) -> Vec<Arc<str>> {
+        let kubernetes =
+            |host: &Host| host.plan.as_ref().is_some_and(|plan| plan.semantics == PathSemantics::Kubernetes);
+        self.hosts.iter().filter(|(_, host)| kubernetes(host)).map(|(name, _)| Arc::clone(name)).collect()
     }
 
     fn follow_services(&mut self, inputs: &Inputs<'_>, backends: &BTreeSet<BackendSlot>) {
@@ -432,7 +441,7 @@ impl Compiler {
         let mut next = names::overlay(&named, is_host);
         let old = mem::take(&mut self.overlay);
         for name in old.exact.keys().filter(|name| !next.exact.contains_key(*name)) {
-            if !self.hosts.get(name).is_some_and(|host| host.server.is_some()) {
+            if self.hosts.get(name).is_none_or(|host| host.server.is_none()) {
                 self.index.remove_exact(name);
             }
         }
@@ -450,7 +459,7 @@ impl Compiler {
         let gone: Vec<Arc<str>> =
             old.tls.keys().filter(|name| !next.tls.contains_key(*name)).cloned().collect();
         for name in gone {
-            if !self.hosts.get(&name).is_some_and(|host| host.server.is_some()) {
+            if self.hosts.get(&name).is_none_or(|host| host.server.is_none()) {
                 self.set_certificate(&name, None);
             }
         }
@@ -485,6 +494,7 @@ impl Compiler {
             Some(last) if work.backends.is_empty() => Arc::clone(&last.backends),
             _ => self.slots.backends(),
         };
+        let default_backend = settings.default_slot.and_then(|slot| self.slots.backend(slot));
         let catch_all = self.hosts.get(CATCH_ALL).and_then(|host| host.server.clone());
         let catch_all = catch_all.expect("the catch-all host always has a plan, and so a server");
         let unchanged = |last: &Table| {
@@ -502,6 +512,7 @@ impl Compiler {
                 tls: Arc::clone(&self.tls),
                 backends,
                 globals: Arc::clone(&settings.globals),
+                default_backend: default_backend.cloned(),
                 https_port: settings.options.https_port,
             }),
         };

@@ -67,7 +67,7 @@ fn difference(one: &Contribution, host: &str, line: &PathLine, server: &Server) 
             "expression",
             "nginx takes it as a case-insensitive expression without end, so it takes longer paths too",
         );
-    } else if server.regex_mode {
+    } else if server.regex_mode && path.len() > 1 {
         differences.insert(
             "expression",
             "nginx takes it as a case-insensitive expression without end, so element boundaries do not count",

@@ -18,72 +18,72 @@ mod kubernetes;
 
 /// A contribution and the slots of its backends.
 #[derive(Debug)]
-pub struct Entry {
+pub(super) struct Entry {
     /// What the Ingress adds.
-    pub contribution: Contribution,
+    pub(super) contribution: Contribution,
     /// Slots of `contribution.backends`, in the same order.
-    pub slots: Box<[BackendSlot]>,
+    pub(super) slots: Box<[BackendSlot]>,
 }
 
 /// The rules of one host, merged.
 #[derive(Debug)]
-pub struct HostPlan {
+pub(super) struct HostPlan {
     /// Server name.
-    pub host: Arc<str>,
+    pub(super) host: Arc<str>,
     /// Meaning of its paths: that of the oldest Ingress.
-    pub semantics: PathSemantics,
+    pub(super) semantics: PathSemantics,
     /// Rules in the order in which they were added; the root of the server is first.
-    pub rules: Vec<PlannedRule>,
+    pub(super) rules: Vec<PlannedRule>,
     /// Findings about losers and owners.
-    pub diagnostics: Vec<Diagnostic>,
+    pub(super) diagnostics: Vec<Diagnostic>,
 }
 
 /// One rule that has won its place.
 #[derive(Debug, Clone)]
-pub struct PlannedRule {
+pub(super) struct PlannedRule {
     /// Who owns it; `None` for the root of the catch-all.
-    pub owner: Option<Arc<Entry>>,
+    pub(super) owner: Option<Arc<Entry>>,
     /// Path as the Ingress wrote it.
-    pub path: Arc<str>,
+    pub(super) path: Arc<str>,
     /// How it was declared.
-    pub kind: RuleKind,
+    pub(super) kind: RuleKind,
     /// True for a path that is never an expression with the Kubernetes meaning.
-    pub literal: bool,
+    pub(super) literal: bool,
     /// Field of the owner; empty for a root without rule.
-    pub field: Arc<str>,
+    pub(super) field: Arc<str>,
     /// A root without rule.
-    pub implicit: bool,
+    pub(super) implicit: bool,
     /// When it is asked.
-    pub tier: Tier,
+    pub(super) tier: Tier,
     /// Where it leads; `None` for the global default backend.
-    pub target: Option<BackendSlot>,
+    pub(super) target: Option<BackendSlot>,
     /// `default-backend` annotation.
-    pub fallback: Option<BackendSlot>,
+    pub(super) fallback: Option<BackendSlot>,
     /// Policies of the owner.
-    pub policies: Arc<RoutePolicies>,
+    pub(super) policies: Arc<RoutePolicies>,
     /// The owner asks for session affinity.
-    pub sets_cookie: bool,
+    pub(super) sets_cookie: bool,
     /// Requests for it are answered 503, with this code.
-    pub shut: Option<&'static str>,
+    pub(super) shut: Option<&'static str>,
 }
 
 /// What a plan depends on beside the entries of the host.
-pub struct Surroundings<'s> {
+pub(super) struct Surroundings<'s> {
     /// Policies without any annotation.
-    pub base: &'s Arc<RoutePolicies>,
+    pub(super) base: &'s Arc<RoutePolicies>,
     /// True for backends that only a canary may lead to (`routing.md` 7).
-    pub canary_only: &'s dyn Fn(BackendSlot) -> bool,
+    pub(super) canary_only: &'s dyn Fn(BackendSlot) -> bool,
     /// Entries with rules without host, oldest first, for hosts with the Kubernetes meaning.
-    pub hostless: &'s [Arc<Entry>],
+    pub(super) hostless: &'s [Arc<Entry>],
     /// Meaning of paths where no Ingress says.
-    pub semantics: PathSemantics,
+    pub(super) semantics: PathSemantics,
 }
 
 // === impl Entry ===
 
 impl Entry {
     /// The slot of a backend by its index in the contribution.
-    pub fn slot(&self, backend: usize) -> Option<BackendSlot> {
+    pub(super) fn slot(&self, backend: usize) -> Option<BackendSlot> {
         self.slots.get(backend).copied()
     }
 
@@ -102,7 +102,11 @@ impl Entry {
 
 /// Merges the rules of one host. `entries` are all that mention it, oldest first; `None` when none of them may
 /// create a server (canaries only).
-pub fn plan(host: &Arc<str>, entries: &[Arc<Entry>], surroundings: &Surroundings<'_>) -> Option<HostPlan> {
+pub(super) fn plan(
+    host: &Arc<str>,
+    entries: &[Arc<Entry>],
+    surroundings: &Surroundings<'_>,
+) -> Option<HostPlan> {
     let creator = entries.iter().find(|entry| !entry.contribution.is_canary());
     if creator.is_none() && **host != *CATCH_ALL {
         return None;
@@ -267,6 +271,7 @@ impl Merge<'_> {
             &entry.contribution,
             line_of(line),
             winner,
+            Left::Nothing,
         ));
     }
 
@@ -274,7 +279,9 @@ impl Merge<'_> {
     fn tell_about_root(&mut self) {
         let Some(root) = self.plan.rules.first().filter(|root| root.implicit) else { return };
         let Some(owner) = &root.owner else { return };
-        if root.policies == *self.surroundings.base {
+        // That expressions spread over the host is told by `server`.
+        let more = RoutePolicies { use_regex: false, ..RoutePolicies::clone(&root.policies) };
+        if Arc::ptr_eq(&root.policies, self.surroundings.base) || more == **self.surroundings.base {
             return;
         }
         let finding = Finding {
@@ -311,19 +318,26 @@ impl Merge<'_> {
 }
 
 /// True for an Ingress that may take over the root of the catch-all.
-pub fn is_default_only(contribution: &Contribution) -> bool {
+pub(super) fn is_default_only(contribution: &Contribution) -> bool {
     contribution.default_backend.is_some() && contribution.rules.is_empty() && !contribution.is_canary()
 }
 
 /// What a conflict is about.
 pub(super) struct Loser<'l> {
     pub(super) path: &'l str,
-    pub(super) kind: RuleKind,
     pub(super) field: &'l str,
 }
 
+/// What a rule that lost still takes.
+#[derive(Clone, Copy)]
+pub(super) enum Left {
+    /// Requests for its path to the byte.
+    PathItself,
+    Nothing,
+}
+
 fn line_of(line: &PathLine) -> Loser<'_> {
-    Loser { path: &line.path, kind: line.kind, field: &line.field }
+    Loser { path: &line.path, field: &line.field }
 }
 
 /// Tells the owner of a rule that another one stands in its place.
@@ -332,26 +346,28 @@ pub(super) fn path_conflict(
     loser: &Contribution,
     rule: Loser<'_>,
     winner: &PlannedRule,
+    left: Left,
 ) -> Option<Diagnostic> {
     let owner = &winner.owner.as_ref()?.contribution.key;
     let (who, why) = if *owner == loser.key {
         (format!("{} of this Ingress", winner.field), "comes first")
     } else {
-        (name_for(&loser.key, owner), "is older")
+        (name_for(&loser.key, owner), "goes before")
     };
-    let kind = match rule.kind {
+    let kind = match winner.kind {
         RuleKind::Exact => "Exact",
         RuleKind::Prefix => "Prefix",
+    };
+    let left = match left {
+        Left::PathItself => format!("this one takes {} only, and nothing below it", rule.path),
+        Left::Nothing => "this one takes no request".to_owned(),
     };
     let finding = Finding {
         severity: Severity::Warning,
         code: "PathConflict",
         field: &format!("{}.path", rule.field),
         value: rule.path,
-        reason: format!(
-            "{who} {why} and has the {kind} path {} of host {host}; this one takes no request",
-            winner.path
-        ),
+        reason: format!("{who} {why} and has the {kind} path {} of host {host}; {left}", winner.path),
         hint: "remove one of the two rules",
     };
     Some(finding.about(loser))

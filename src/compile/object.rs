@@ -119,7 +119,7 @@ pub fn contribution(
     options: &Options,
 ) -> Contribution {
     let (policies, diagnostics) =
-        registry::read(ingress, globals, &options.annotations_prefix, options.validate_annotations);
+        registry::read(ingress, &options.annotations_prefix, options.validate_annotations, globals);
     let contribution = Contribution {
         age: Age::of(&ingress.meta),
         key: ingress.meta.key.clone(),

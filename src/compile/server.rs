@@ -8,7 +8,7 @@ use super::backend::Slots;
 use super::expression::Expressions;
 use super::finding::{Finding, name_for};
 use super::merge::{HostPlan, PlannedRule};
-use super::object::{CATCH_ALL, RuleKind};
+use super::object::CATCH_ALL;
 use super::options::PathSemantics;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::pattern::Anchor;
@@ -100,7 +100,7 @@ fn location(draft: &Draft<'_>, workshop: &mut Workshop<'_>, diagnostics: &mut Ve
         let expression = workshop.expressions.location(&draft.path, is_protective(&rule.policies));
         if let Some(fault) = expression.fault {
             shut = Some("InvalidPattern");
-            diagnostics.extend(invalid_pattern(draft, &fault));
+            diagnostics.extend(invalid_pattern(draft, &fault, expression.pattern.is_some()));
         }
         pattern = expression.pattern;
     }
@@ -110,7 +110,7 @@ fn location(draft: &Draft<'_>, workshop: &mut Workshop<'_>, diagnostics: &mut Ve
             Ok(pattern) => rewrite_pattern = Some(pattern),
             Err(fault) => {
                 shut = Some("InvalidPattern");
-                diagnostics.extend(invalid_pattern(draft, &fault));
+                diagnostics.extend(invalid_pattern(draft, &fault, true));
             }
         }
     }
@@ -150,7 +150,7 @@ fn denied(policies: &Arc<RoutePolicies>, code: &'static str) -> Arc<RoutePolicie
     Arc::new(RoutePolicies { denied: Some(code), ..RoutePolicies::clone(policies) })
 }
 
-fn invalid_pattern(draft: &Draft<'_>, fault: &str) -> Option<Diagnostic> {
+fn invalid_pattern(draft: &Draft<'_>, fault: &str, takes: bool) -> Option<Diagnostic> {
     let owner = draft.rule.owner.as_ref()?;
     let finding = Finding {
         severity: Severity::Error,
@@ -158,7 +158,8 @@ fn invalid_pattern(draft: &Draft<'_>, fault: &str) -> Option<Diagnostic> {
         field: &format!("{}.path", draft.rule.field),
         value: &draft.path,
         reason: format!(
-            "the path is no valid expression: {fault}; requests under its literal start answer 503"
+            "the path is no valid expression: {fault}; {}",
+            if takes { "requests under its literal start answer 503" } else { "it takes no request" }
         ),
         hint: "correct the expression",
     };

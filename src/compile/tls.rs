@@ -103,6 +103,14 @@ impl Fault {
                 format!("the certificate is for {}, not for host {host}; {consequence}", names.join(", ")),
             ),
         };
-        Finding { severity, code, field: &field, value: host, reason, hint: "" }.about(decider)
+        let number = match self {
+            Self::NotListed => None,
+            Self::NoSecret(number) | Self::Unusable(number, _) | Self::NotCovering(number, _) => {
+                Some(*number)
+            }
+        };
+        let block = number.and_then(|number| decider.tls.get(number));
+        let value = block.map(|block| block.secret_name.as_str()).unwrap_or_default();
+        Finding { severity, code, field: &field, value, reason, hint: "" }.about(decider)
     }
 }

@@ -28,6 +28,11 @@ impl SecretBytes {
         Self(bytes.into())
     }
 
+    /// The bytes without a copy, for the one who knows what they do.
+    pub fn share(&self) -> Arc<[u8]> {
+        Arc::clone(&self.0)
+    }
+
     /// The bytes, for the one who knows what they do.
     pub fn expose(&self) -> &[u8] {
         &self.0

@@ -210,3 +210,40 @@ fn a_search_over_its_limit_is_told_with_the_pattern() {
     assert_eq!(many.find(&input), Err((1, StepLimit)));
     assert_eq!(many.find(b"/first"), Ok(Some(0)));
 }
+
+/// Pieces that are the same in both engines; look-ahead that always holds forces the backtracking one.
+fn pieces() -> impl proptest::strategy::Strategy<Value = String> {
+    let piece = proptest::sample::select(vec![
+        "a", "b", "/", ".", "\\d", "\\w", "[ab]", "[^a]", "(a|b)", "(?:a/)", "(b)?", "a*", "b+", "a{2}", "$",
+        "é", "\\.", "(", ")", "[", "*", "|", "{", "(?i)", "\\", "]", "x?", "(?=a)", "\\1",
+    ]);
+    proptest::strategy::Strategy::prop_map(proptest::collection::vec(piece, 0..8), |pieces| pieces.concat())
+}
+
+proptest::proptest! {
+    #[test]
+    fn both_engines_find_the_same(text in pieces(), input in "[ab/x.\n0é]{0,10}") {
+        let plain = Pattern::compile(&text, Case::Insensitive, Anchor::Start);
+        let forced = Pattern::compile(&format!("(?=)(?:{text})"), Case::Insensitive, Anchor::Start);
+        if let (Ok(plain), Ok(forced)) = (plain, forced) {
+            let spans = |pattern: &Pattern| {
+                pattern.find(input.as_bytes()).map(|found| found.map(|captures| captures.spans))
+            };
+            // A top-level alternative escapes `^` in one and not in the other.
+            if plain.is_linear() && !plain.translated.top_alternation {
+                proptest::prop_assert_eq!(spans(&plain), spans(&forced), "{} on {:?}", text, input);
+            }
+        }
+    }
+
+    #[test]
+    fn no_text_makes_compiling_or_searching_panic(text in ".{0,60}", input in proptest::collection::vec(0_u8.., 0..60)) {
+        if let Ok(pattern) = Pattern::compile(&text, Case::Sensitive, Anchor::None) {
+            let _ = pattern.find(&input);
+        }
+        let prefix = literal_prefix(&text);
+        proptest::prop_assert!(prefix.len() <= text.len());
+        let exact = Pattern::compile(&escape(&prefix), Case::Sensitive, Anchor::Start).unwrap();
+        proptest::prop_assert_eq!(exact.is_match(prefix.as_bytes()), Ok(true));
+    }
+}

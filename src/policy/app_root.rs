@@ -35,11 +35,14 @@ pub fn read(reader: &mut Reader<'_>) -> Option<Arc<str>> {
 /// The redirect for a request of a host that has an `app-root`, if it asks for `/`. Query and `X-Forwarded-*` are
 /// ignored; scheme and host are those of the connection.
 pub fn decide(root: &str, view: &RequestView<'_>) -> Option<LocalReply> {
-    (view.path.as_bytes() == b"/").then(|| LocalReply::Redirect {
-        status: StatusCode::FOUND,
-        location: format!("{}://{}{root}", view.scheme.as_str(), view.host.raw),
-        cause: RedirectCause::AppRoot,
-    })
+    if view.path.as_bytes() != b"/" {
+        return None;
+    }
+    let location = match &*view.host.raw {
+        "" => root.to_owned(),
+        host => format!("{}://{host}{root}", view.scheme.as_str()),
+    };
+    Some(LocalReply::Redirect { status: StatusCode::FOUND, location, cause: RedirectCause::AppRoot })
 }
 
 #[cfg(test)]

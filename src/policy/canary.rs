@@ -81,6 +81,11 @@ pub enum Choice {
 }
 
 impl Canary {
+    /// A canary that takes no request.
+    pub const fn never() -> Self {
+        Self { weight: 0, total: MIN_TOTAL, header: None, cookie: None }
+    }
+
     /// Reads the family; `None` unless `canary` is true.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         if !reader.bool(&CANARY).or(false) {

@@ -6,6 +6,7 @@ use http::StatusCode;
 
 use super::annotation::{Reader, Risk, Scope, Spec, is_url_char};
 use super::global::Globals;
+use super::rewrite::encode;
 use crate::reply::{LocalReply, RedirectCause};
 use crate::request::{RequestView, Scheme};
 
@@ -87,7 +88,8 @@ impl RedirectStyle {
     /// `Location` for a path (with query) of the same host: scheme of the connection, host in lower case without port,
     /// the listen port only when asked for and unusual.
     pub fn local(self, view: &RequestView<'_>, path: &str) -> String {
-        if self.relative {
+        // HTTP/1.0 without Host: a path is all that can be said.
+        if self.relative || view.host.name.is_empty() {
             return path.to_owned();
         }
         let usual = match view.scheme {
@@ -105,7 +107,10 @@ impl RedirectStyle {
     /// The redirect to a path that lacks its trailing slash (`routing.md` 4.3): `path` is the location's name.
     pub fn trailing_slash(self, view: &RequestView<'_>, path: &str) -> LocalReply {
         let query = view.query.filter(|query| !query.is_empty()).map(String::from_utf8_lossy);
-        let path = query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"));
+        let mut encoded = Vec::with_capacity(path.len());
+        encode(path.as_bytes(), &mut encoded);
+        let path = String::from_utf8_lossy(&encoded);
+        let path = query.map_or_else(|| path.clone().into_owned(), |query| format!("{path}?{query}"));
         LocalReply::Redirect {
             status: StatusCode::MOVED_PERMANENTLY,
             location: self.local(view, &path),

@@ -13,7 +13,7 @@ use super::{
     forwarded_prefix, from_to_www, ip_access, load_balance, log, pending, redirect, retry, rewrite,
     server_alias, service_upstream, session_cookie, ssl_redirect, timeout, upstream_vhost,
 };
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Ingress;
 
 mod gate;
@@ -58,7 +58,8 @@ pub fn specs() -> impl Iterator<Item = &'static Spec> {
 /// `--enable-annotation-validation`.
 ///
 /// Never fails: what cannot be read is a diagnostic, and shuts the routes ([`RoutePolicies::denied`]) where it
-/// protects something. A canary whose routes are shut must take no traffic; that is for the merge to see.
+/// protects something. A canary has no routes: one that is refused whole takes no traffic, and location annotations of
+/// the others mean nothing.
 pub fn read(
     ingress: &Ingress,
     prefix: &str,
@@ -105,9 +106,26 @@ pub fn read(
         access_log: log::read(r),
         denied: None,
     };
-    let (diagnostics, denied) = reader.finish();
+    let (mut diagnostics, denied) = reader.finish();
     route.denied = denied;
-    (IngressPolicies { route: Arc::new(route), server, backend, canary }, diagnostics)
+    let mut policies = IngressPolicies { route: Arc::new(route), server, backend, canary };
+    if denied.is_some_and(gate::refuses_whole) {
+        // Nothing of a refused object may reach beyond its own routes.
+        policies.server = ServerPolicies::default();
+        policies.canary = policies.canary.map(|_| canary::Canary::never());
+    } else if policies.canary.is_some() {
+        diagnostics.iter_mut().for_each(soften);
+    }
+    (policies, diagnostics)
+}
+
+/// On a canary the main Ingress' location annotations count, so a fault in the canary's own shuts nothing.
+fn soften(diagnostic: &mut Diagnostic) {
+    if diagnostic.severity == Severity::Error {
+        diagnostic.severity = Severity::Info;
+        diagnostic.reason = "is ignored on a canary: what the main Ingress says counts".into();
+        diagnostic.hint.clear();
+    }
 }
 
 /// The known name that is nearest to `name`, if one is near enough to be meant.

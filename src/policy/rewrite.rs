@@ -123,8 +123,8 @@ pub fn apply(
     Ok(Some(Rewritten { target, forwarded_prefix }))
 }
 
-/// Percent-encodes exactly what nginx encodes in a rewritten path.
-fn encode(plain: &[u8], out: &mut Vec<u8>) {
+/// Percent-encodes exactly what nginx encodes in a rewritten path and in the path of its own redirects.
+pub(super) fn encode(plain: &[u8], out: &mut Vec<u8>) {
     const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for byte in plain {
         match *byte {

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::message::{Request, ResponseBody};
+use crate::message::{Request, ResponseBody};
 use super::prefixed::Prefixed;
 use super::worker::Worker;
 use super::{http1, http2, respond, service};
@@ -77,13 +77,7 @@ pub struct TlsFacts {
 }
 
 /// Serves a connection of an http (`Scheme::Http`) or https listener to its end.
-pub async fn run(
-    worker: Rc<Worker>,
-    mut stream: TcpStream,
-    peer: SocketAddr,
-    scheme: Scheme,
-    local: SocketAddr,
-) {
+pub async fn run(worker: Rc<Worker>, mut stream: TcpStream, peer: SocketAddr, scheme: Scheme, local: SocketAddr) {
     let snapshot = worker.reader.load();
     let (proxy_protocol, http2, limit) = {
         let globals = &snapshot.table.globals;
@@ -100,9 +94,7 @@ pub async fn run(
                 facts.proxied = header.addresses;
                 ahead = rest;
             }
-            Ok(Err(error)) => {
-                return tracing::debug!(%peer, %error, "connection without a sound PROXY header");
-            }
+            Ok(Err(error)) => return tracing::debug!(%peer, %error, "connection without a sound PROXY header"),
             Err(_elapsed) => return tracing::debug!(%peer, "no PROXY header in time"),
         }
     }
@@ -180,7 +172,7 @@ async fn tls(worker: Rc<Worker>, mut stream: Prefixed<TcpStream>, mut facts: Con
         return plain_http_on_tls(&mut stream).await;
     }
     let handshake = worker.metrics.hold(Gauge::TlsHandshakes);
-    let accepting = tokio_rustls::TlsAcceptor::from(std::sync::Arc::clone(&worker.shared.tls)).accept(stream);
+    let accepting = tokio_rustls::TlsAcceptor::from(std::sync::Arc::clone(&worker.tls)).accept(stream);
     let stream = match timeout(HANDSHAKE, accepting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
@@ -227,8 +219,10 @@ async fn plain_http_on_tls<IO: AsyncRead + AsyncWrite + Unpin>(stream: &mut IO) 
         ResponseBody::Full(bytes) => bytes,
         ResponseBody::Empty | ResponseBody::Stream(_) => Bytes::new(),
     };
-    let text = String::from_utf8_lossy(&text)
-        .replace("<hr>", "<center>The plain HTTP request was sent to HTTPS port</center>\r\n<hr>");
+    let text = String::from_utf8_lossy(&text).replace(
+        "<hr>",
+        "<center>The plain HTTP request was sent to HTTPS port</center>\r\n<hr>",
+    );
     let head = format!(
         "HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         text.len()
@@ -272,7 +266,7 @@ where
     http1::serve(stream, ahead, &options, handler, async move { drained.draining().await }, rejected).await;
 }
 
-type Answer = Pin<Box<dyn Future<Output = super::message::Response>>>;
+type Answer = Pin<Box<dyn Future<Output = crate::message::Response>>>;
 
 fn handler(worker: Rc<Worker>, facts: Rc<ConnectionFacts>) -> impl Fn(Request) -> Answer + 'static {
     // Boxed: one allocation per request buys a small connection future (`performance.md` section 3).
@@ -304,11 +298,7 @@ mod tests {
     fn the_preface_is_known_at_any_cut_and_nothing_read_is_lost() {
         assert_eq!(preface_of(&[PREFACE]), Some((true, PREFACE.to_vec())));
         for cut in 1..PREFACE.len() {
-            assert_eq!(
-                preface_of(&[&PREFACE[..cut], &PREFACE[cut..]]),
-                Some((true, PREFACE.to_vec())),
-                "{cut}"
-            );
+            assert_eq!(preface_of(&[&PREFACE[..cut], &PREFACE[cut..]]), Some((true, PREFACE.to_vec())), "{cut}");
         }
         assert_eq!(preface_of(&[b"G"]), Some((false, b"G".to_vec())));
         assert_eq!(preface_of(&[b"PRI * HTTP/1.1\r\n"]).map(|(preface, _)| preface), Some(false));

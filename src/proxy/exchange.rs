@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use super::connection::ConnectionFacts;
-use super::message::Meter;
+use crate::message::Meter;
 use super::worker::Worker;
 use crate::reply::{LocalReply, RedirectCause};
 use crate::route::{Backend, Location, Server};
@@ -161,7 +161,7 @@ impl Exchange {
     /// The answer's head as it goes out.
     pub fn answered(&self, status: u16, fields: &Fields) {
         self.status.set(status);
-        if self.snapshot.table.globals.log_format_upstream.contains("$sent_http_") {
+        if self.worker.log.wants_response_fields() {
             self.answer.borrow_mut().clone_from(fields);
         }
     }
@@ -225,7 +225,7 @@ impl Exchange {
         }
         self.worker.metrics.observe(&record);
         if self.is_logged(&record) {
-            self.worker.log.log(&record);
+            self.worker.log.write(&record);
         }
     }
 
@@ -233,11 +233,7 @@ impl Exchange {
         let Some(server) = self.server.get() else {
             return RouteLabels { host: HostLabel::Undefined(host), ..RouteLabels::NONE };
         };
-        let host = if &*server.name == "_" {
-            HostLabel::Undefined(host)
-        } else {
-            HostLabel::Configured(&server.name)
-        };
+        let host = if &*server.name == "_" { HostLabel::Undefined(host) } else { HostLabel::Configured(&server.name) };
         let Some(location) = self.location.get() else { return RouteLabels { host, ..RouteLabels::NONE } };
         let backend = location.backend();
         RouteLabels {
@@ -255,13 +251,10 @@ impl Exchange {
     /// `skip-access-log-urls` names.
     fn is_logged(&self, record: &Record<'_>) -> bool {
         let globals = &self.snapshot.table.globals;
-        if globals.disable_access_log
-            || self.location.get().is_some_and(|location| !location.policies.access_log)
-        {
+        if globals.disable_access_log || self.location.get().is_some_and(|location| !location.policies.access_log) {
             return false;
         }
-        let hidden =
-            record.upstream_name == "upstream-default-backend" && !globals.access_log_for_default_backend;
+        let hidden = record.upstream_name == "upstream-default-backend" && !globals.access_log_for_default_backend;
         !hidden && !globals.skip_access_log_urls.iter().any(|test| test.matches(&self.head.target))
     }
 }

@@ -9,7 +9,7 @@ use http_body::Body;
 
 use super::body;
 use super::exchange::Exchange;
-use super::message::{BodyError, DownstreamStream, RequestBody, Response, ResponseBody};
+use crate::message::{BodyError, DownstreamStream, RequestBody, Response, ResponseBody};
 use super::tunnel;
 use crate::policy::backend_protocol::{BackendProtocol, HttpVersion};
 use crate::policy::global::Globals;
@@ -22,10 +22,9 @@ use crate::reply::LocalReply;
 use crate::request::{RequestView, Scheme};
 use crate::route::decide::{Forward, Sticky, Unrecorded};
 use crate::route::{Backend, EndpointSet, Location, choose};
-use crate::telemetry::metrics::{Counter, Gauge};
+use crate::telemetry::metrics::Counter;
 use crate::upstream::{
-    Answer, Content, ErrorKind, Failed, Peer, PickFacts, Protocol, Reuse, Tunnel, UpstreamError,
-    UpstreamRequest,
+    Answer, Content, ErrorKind, Failed, Peer, PickFacts, Protocol, Reuse, Tunnel, UpstreamError, UpstreamRequest,
 };
 use crate::wire::{Fields, Framing, ResponseHead, Version};
 
@@ -140,12 +139,7 @@ pub async fn to_backend(
 pub async fn error_page(way: &Way<'_>, status: StatusCode, body: RequestBody) -> Option<Response> {
     let snapshot = &way.exchange.snapshot;
     let alive = |backend: &&Arc<Backend>| !snapshot.endpoints.of(backend.slot).ready.is_empty();
-    let backend = way
-        .location
-        .default_backend
-        .as_ref()
-        .filter(alive)
-        .or(snapshot.table.default_backend().filter(alive))?;
+    let backend = way.location.default_backend.as_ref().filter(alive).or(snapshot.table.default_backend.as_ref().filter(alive))?;
     let described = way.location.backend().unwrap_or(backend);
     let outgoing = Outgoing {
         view: way.view,
@@ -189,11 +183,7 @@ async fn endpoints_of(way: &Way<'_>, backend: &Backend) -> Arc<EndpointSet> {
 /// The default backend is always plain HTTP (`routing.md` 6.5).
 fn protocol_for(way: &Way<'_>, forward: &Forward<'_>) -> BackendProtocol {
     let is_default = matches!(way.location.target, crate::route::LocationTarget::Default(_));
-    if is_default || forward.fallback_for.is_some() {
-        BackendProtocol::Http
-    } else {
-        way.location.policies.protocol
-    }
+    if is_default || forward.fallback_for.is_some() { BackendProtocol::Http } else { way.location.policies.protocol }
 }
 
 /// Which backend a sticky cookie is bound to, and its key for the primary.
@@ -260,7 +250,7 @@ impl Trip<'_> {
             if !allowed || again.is_none() {
                 return Err(reply);
             }
-            exchange.worker.metrics.count(Counter::Retries);
+            exchange.worker.metrics.retried(word(failure));
             body = again;
         }
     }
@@ -296,14 +286,12 @@ impl Trip<'_> {
             upgrade: way.hop.upgrade.is_some() && !self.group,
         };
         let upstreams = &exchange.worker.upstreams;
-        let mut outcome =
-            upstreams.exchange(&peer, &request, body, &policies.timeout, Reuse::Allow, &times).await;
+        let mut outcome = upstreams.exchange(&peer, &request, body, &policies.timeout, Reuse::Allow, &times).await;
         if let Err(failed) = &mut outcome
             && failed.allows_fresh_try(is_idempotent(self.method) || policies.retry.non_idempotent)
             && let Some(body) = failed.body.take()
         {
-            outcome =
-                upstreams.exchange(&peer, &request, body, &policies.timeout, Reuse::Fresh, &times).await;
+            outcome = upstreams.exchange(&peer, &request, body, &policies.timeout, Reuse::Fresh, &times).await;
         }
         exchange.try_status(match &outcome {
             Ok(answer) => answer.head.status.as_u16(),
@@ -315,10 +303,27 @@ impl Trip<'_> {
     fn tls(&self, protocol: Protocol) -> Result<Rc<crate::upstream::ClientTls>, ErrorKind> {
         let policy = &self.way.location.policies.backend_tls;
         let snapshot = &self.way.exchange.snapshot;
-        let material = policy.secret.as_ref().and_then(|key| snapshot.certs.backend_material(key));
-        let host = &self.backend.name;
-        let made = self.way.exchange.worker.upstreams.tls(policy, material, host, protocol);
+        let material = policy.secret.as_ref().and_then(|key| snapshot.certs.materials.get(key));
+        // The name a certificate of a Service is expected to carry, where `proxy-ssl-name` gives none (E-11).
+        let host = match &policy.name {
+            Some(_) => String::new(),
+            None => format!("{}.{}.svc", self.backend.key.service, self.backend.key.namespace),
+        };
+        let made = self.way.exchange.worker.upstreams.tls(policy, material, &host, protocol);
         made.map_err(|error| ErrorKind::Tls(error.to_string().into()))
+    }
+}
+
+/// The metrics' word for a failure that leads to another try.
+const fn word(failure: Failure) -> &'static str {
+    match failure {
+        Failure::Connect => "connect",
+        Failure::ConnectTimeout => "connect_timeout",
+        Failure::SendTimeout => "send_timeout",
+        Failure::ReadTimeout => "read_timeout",
+        Failure::Reset => "reset",
+        Failure::InvalidHeader => "invalid_header",
+        Failure::Status(_) => "status",
     }
 }
 
@@ -395,16 +400,12 @@ fn set_cookie(way: &Way<'_>, backend: &Backend, key: &str, fields: &mut Fields) 
 /// Joins client and backend after a 101 that keeps its promise (U-2).
 fn switch(way: &Way<'_>, mut head: ResponseHead, tunnel: Tunnel) -> Result<Response, LocalReply> {
     let asked = way.hop.upgrade.as_deref().unwrap_or_default();
-    let switched =
-        head.fields.get_str("upgrade").is_some_and(|protocol| protocol.eq_ignore_ascii_case(asked));
+    let switched = head.fields.get_str("upgrade").is_some_and(|protocol| protocol.eq_ignore_ascii_case(asked));
     let nominated = head.fields.get_all("connection").any(|line| {
-        std::str::from_utf8(line)
-            .is_ok_and(|line| line.split(',').any(|name| name.trim().eq_ignore_ascii_case("upgrade")))
+        std::str::from_utf8(line).is_ok_and(|line| line.split(',').any(|name| name.trim().eq_ignore_ascii_case("upgrade")))
     });
     if !switched || !nominated {
-        return Err(LocalReply::BadGateway {
-            reason: "the backend switched to another protocol than was asked for",
-        });
+        return Err(LocalReply::BadGateway { reason: "the backend switched to another protocol than was asked for" });
     }
     response_headers::apply(&mut head.fields, Kind::SwitchingProtocols, way.view.scheme, way.globals());
     head.fields.remove("content-length");
@@ -417,18 +418,20 @@ fn switch(way: &Way<'_>, mut head: ResponseHead, tunnel: Tunnel) -> Result<Respo
     let exchange = Rc::clone(way.exchange);
     let upgrade = Box::new(move |client: DownstreamStream| -> std::pin::Pin<Box<dyn Future<Output = ()>>> {
         Box::pin(async move {
-            exchange.worker.metrics.count(Counter::Tunnels);
-            let open = exchange.worker.metrics.hold(Gauge::Tunnels);
+            let open = exchange.worker.metrics.tunnel();
             let drain = exchange.worker.drain.clone();
             let meter = Rc::clone(&exchange.meter);
             let (received, sent) = (meter.request_bytes.get(), meter.bytes_sent.get());
-            let _ended = tunnel::join(client, tunnel, idle, async move { drain.cut().await }, |carried| {
+            let ended = tunnel::join(client, tunnel, idle, async move { drain.cut().await }, |carried| {
                 meter.request_bytes.set(received + carried.up);
                 meter.bytes_sent.set(sent + carried.down);
                 meter.body_bytes_sent.set(carried.down);
             })
             .await;
             drop(open);
+            if ended == tunnel::Ended::Cut {
+                exchange.worker.metrics.count(Counter::TunnelsCut);
+            }
             drop(exchange);
         })
     });

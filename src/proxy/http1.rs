@@ -30,7 +30,7 @@ use self::ending::{Linger, linger, refuse, settle, tell_cut};
 use self::exchange::{Exchange, Outcome};
 use self::link::Link;
 use self::tunnel::Tunnel;
-use super::message::{Request, Response};
+use crate::message::{Request, Response};
 use crate::wire::{ChunkLimits, HeadLimits};
 
 /// What a clean end of the client's sending side means while a complete request is worked on.

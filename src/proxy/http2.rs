@@ -15,7 +15,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::message::{BodyError, Meter, Request, RequestBody, Response, ResponseBody};
+use crate::message::{BodyError, Meter, Request, RequestBody, Response, ResponseBody};
 use crate::wire::{Fields, RequestHead, Version};
 
 /// Limits of one HTTP/2 connection.
@@ -120,11 +120,7 @@ where
     let body = if body.is_end_stream() || tunnel.is_some() {
         RequestBody::Empty
     } else {
-        RequestBody::Stream(Box::pin(StreamBody {
-            body,
-            meter: Rc::clone(&meter),
-            timeout: Idle::new(body_timeout),
-        }))
+        RequestBody::Stream(Box::pin(StreamBody { body, meter: Rc::clone(&meter), timeout: Idle::new(body_timeout) }))
     };
     let mut response = service(Request { head, body, meter: Rc::clone(&meter) }).await;
     if let (Some(takeover), Some(tunnel)) = (response.upgrade.take(), tunnel) {
@@ -233,11 +229,7 @@ impl Body for StreamBody {
 }
 
 fn body_error(error: &hyper::Error) -> BodyError {
-    if error.is_parse() || error.is_body_write_aborted() {
-        BodyError::Framing("HTTP/2")
-    } else {
-        BodyError::Gone
-    }
+    if error.is_parse() || error.is_body_write_aborted() { BodyError::Framing("HTTP/2") } else { BodyError::Gone }
 }
 
 /// A timer that is armed only while somebody waits.

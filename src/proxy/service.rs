@@ -8,7 +8,7 @@ use super::body;
 use super::connection::ConnectionFacts;
 use super::exchange::Exchange;
 use super::forward::{self, Way};
-use super::message::{Request, RequestBody, Response};
+use crate::message::{Request, RequestBody, Response};
 use super::respond::{Asker, respond};
 use super::worker::Worker;
 use crate::policy::custom_errors::Made;
@@ -62,9 +62,7 @@ async fn serve(exchange: &Rc<Exchange>, body: RequestBody, hop: &Hop) -> Result<
         Decision::Forward(forward) => forward,
         Decision::Reply { server, location, reply } => {
             exchange.routed(server, location);
-            let Some(location) = location else {
-                return Ok(local(exchange, &reply, !before_location(&reply)));
-            };
+            let Some(location) = location else { return Ok(local(exchange, &reply, !before_location(&reply))) };
             let way = Way { exchange, view: &view, location, hop, trusted: came.is_trusted(globals) };
             return Ok(ours(&way, reply, body).await);
         }
@@ -137,11 +135,7 @@ fn local(exchange: &Exchange, reply: &LocalReply, with_ours: bool) -> Response {
     exchange.local(reply);
     let mut response = respond(reply, asker(&exchange.head));
     if with_ours {
-        response_headers::set_ours(
-            &mut response.head.fields,
-            exchange.connection.scheme,
-            &exchange.snapshot.table.globals,
-        );
+        response_headers::set_ours(&mut response.head.fields, exchange.connection.scheme, &exchange.snapshot.table.globals);
     }
     if matches!(reply, LocalReply::StubStatus) {
         response.body = exchange.worker.stub_status();
@@ -152,11 +146,7 @@ fn local(exchange: &Exchange, reply: &LocalReply, with_ours: bool) -> Response {
 /// The stock page of a status that a backend answered and no error backend could replace.
 fn local_page(exchange: &Exchange, status: http::StatusCode) -> Response {
     let mut response = super::respond::page(status, asker(&exchange.head));
-    response_headers::set_ours(
-        &mut response.head.fields,
-        exchange.connection.scheme,
-        &exchange.snapshot.table.globals,
-    );
+    response_headers::set_ours(&mut response.head.fields, exchange.connection.scheme, &exchange.snapshot.table.globals);
     response
 }
 

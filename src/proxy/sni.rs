@@ -5,29 +5,38 @@
 
 use std::sync::Arc;
 
-use rustls::ServerConfig;
-use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache};
+use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerSessionMemoryCache};
 use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig, SupportedProtocolVersion};
 
+use crate::policy::global::Globals;
 use crate::snapshot::{Reader, Snapshot};
 
 /// Sessions kept for resumption over all workers (nginx: 10 MiB, about 20,480).
 const SESSIONS: usize = 20_480;
 
-/// The TLS configuration of the https listeners. `http2` offers `h2` by ALPN.
+/// The TLS configuration of the https listeners, from the ConfigMap at start.
 ///
 /// # Errors
-/// When the cryptographic provider cannot do TLS 1.2 and 1.3.
-pub fn server_config(reader: Reader, http2: bool) -> Result<Arc<ServerConfig>, rustls::Error> {
+/// When the cryptographic provider cannot do the versions asked for.
+pub fn server_config(reader: Reader, globals: &Globals) -> Result<Arc<ServerConfig>, rustls::Error> {
+    let versions: Vec<&'static SupportedProtocolVersion> = [(&TLS13, globals.tls13), (&TLS12, globals.tls12)]
+        .into_iter()
+        .filter_map(|(version, wanted)| wanted.then_some(version))
+        .collect();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
+        .with_protocol_versions(&versions)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SniResolver { reader }));
-    config.alpn_protocols =
-        if http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
+    config.alpn_protocols = if globals.use_http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
     // Stateful resumption, as ingress-nginx has it by default (tickets off).
-    config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
+    if globals.ssl_session_cache {
+        config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
+    } else {
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+    }
     Ok(Arc::new(config))
 }
 
@@ -53,9 +62,7 @@ pub fn key_for(snapshot: &Snapshot, name: Option<&str>) -> Option<Arc<CertifiedK
             Some(Arc::clone(&pair.key))
         }
         Some(crate::route::CertificateChoice::Default) => Some(Arc::clone(&snapshot.certs.default.key)),
-        None if snapshot.table.globals.ssl_reject_handshake && !names_a_route(snapshot, name.as_deref()) => {
-            None
-        }
+        None if snapshot.table.globals.ssl_reject_handshake && !names_a_route(snapshot, name.as_deref()) => None,
         None => Some(Arc::clone(&snapshot.certs.default.key)),
     }
 }

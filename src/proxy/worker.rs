@@ -12,22 +12,12 @@ use bytes::Bytes;
 use super::connection::ConnectionFacts;
 use super::http1::{self, Rejection};
 use super::http2::Http2Options;
-use super::message::ResponseBody;
+use crate::message::ResponseBody;
 use crate::drain::DrainWatcher;
-use crate::limit::Connections;
 use crate::snapshot::Reader;
 use crate::telemetry::metrics::Gauge;
 use crate::telemetry::{LocalReason, LogLane, NoFields, Record, RequestLine, RouteLabels, WorkerMetrics};
 use crate::upstream::{Rng, Upstreams};
-
-/// What every worker of a process shares: fixed at start.
-#[derive(Debug, Clone)]
-pub struct Shared {
-    /// TLS configuration of the https listeners.
-    pub tls: Arc<rustls::ServerConfig>,
-    /// How many connections there may be.
-    pub connections: Connections,
-}
 
 /// One worker.
 pub struct Worker {
@@ -41,8 +31,8 @@ pub struct Worker {
     pub log: LogLane,
     /// Phase of the process.
     pub drain: DrainWatcher,
-    /// Shared by all workers.
-    pub shared: Shared,
+    /// TLS configuration of the https listeners.
+    pub tls: Arc<rustls::ServerConfig>,
     /// Source of chance: request ids, canary rolls.
     pub rng: Rng,
     /// Number of this worker, from 0.
@@ -111,11 +101,7 @@ impl Worker {
             idle_timeout: globals.keep_alive.unwrap_or_default(),
             head_timeout: globals.client_header_timeout,
             body_timeout: globals.client_body_timeout,
-            max_requests: if globals.keep_alive.is_none() {
-                1
-            } else {
-                u64::from(globals.keep_alive_requests)
-            },
+            max_requests: if globals.keep_alive.is_none() { 1 } else { u64::from(globals.keep_alive_requests) },
             ..http1::Options::default()
         };
         let line = usize::try_from(globals.large_header_bytes).unwrap_or(usize::MAX);
@@ -138,8 +124,7 @@ impl Worker {
 
     /// Accounts for a request that broke a rule before it could become one.
     pub fn rejected(&self, connection: &ConnectionFacts, rejection: &Rejection<'_>) {
-        let line =
-            if rejection.line.is_empty() { RequestLine::Absent } else { RequestLine::Raw(rejection.line) };
+        let line = if rejection.line.is_empty() { RequestLine::Absent } else { RequestLine::Raw(rejection.line) };
         let record = Record {
             time: SystemTime::now(),
             client: connection.client(),
@@ -175,7 +160,7 @@ impl Worker {
         tracing::debug!(peer = %connection.peer, rule = rejection.rule, reason = rejection.reason, "request refused");
         self.metrics.observe(&record);
         if !self.reader.load().table.globals.disable_access_log {
-            self.log.log(&record);
+            self.log.write(&record);
         }
     }
 
@@ -204,11 +189,7 @@ impl Worker {
                 if snapshot.generation != seen {
                     seen = snapshot.generation;
                     let keepalive = snapshot.table.globals.upstream_keepalive;
-                    self.upstreams.publish(
-                        snapshot.table.backends.iter().map(Arc::as_ref),
-                        &snapshot.endpoints,
-                        keepalive,
-                    );
+                    self.upstreams.publish(snapshot.table.backends.iter().map(Arc::as_ref), &snapshot.endpoints, keepalive);
                 }
             }
         };

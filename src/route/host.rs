@@ -261,3 +261,6 @@ impl fmt::Debug for Names {
         write!(f, "Names({})", self.shards.iter().map(|shard| shard.len()).sum::<usize>())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::policy::retry::Failure;
-use crate::proxy::message::BodyError;
+use crate::message::BodyError;
 use crate::wire::Reject;
 
 /// A failed try.

@@ -21,11 +21,11 @@ use super::times::UpstreamTimes;
 use super::{Answer, Content, Failed, UpstreamError, UpstreamRequest};
 use crate::policy::backend_protocol::HttpVersion;
 use crate::policy::timeout::Timeouts;
-use crate::proxy::message::{RequestBody, ResponseBody};
+use crate::message::{RequestBody, ResponseBody};
 use crate::wire::response::{MAX_INTERIM, MAX_INTERIM_BYTES};
 use crate::wire::{
-    BodyDecoder, ChunkLimits, Framing, Leniency, Parse, ParsedResponse, Reject, ResponseContext,
-    ResponseLimits, ResponseParser,
+    BodyDecoder, ChunkLimits, Framing, Leniency, Parse, ParsedResponse, Reject, ResponseContext, ResponseLimits,
+    ResponseParser,
 };
 
 mod send;
@@ -104,7 +104,8 @@ pub(super) async fn exchange(
     };
     let buffer = home.pool.buffer();
     let mut exchange = Exchange { connection, home, sender, buffer, want: BUFFER, timeouts, times };
-    let context = ResponseContext { upgrade: request.upgrade, ..ResponseContext::of(request.method) };
+    let context =
+        ResponseContext { upgrade: request.upgrade, ..ResponseContext::of(request.method) };
     let mut intake = Intake { context, parser: ResponseParser::default(), interim: 0, interim_bytes: 0 };
     match std::future::poll_fn(|cx| exchange.poll_head(cx, &mut intake)).await {
         Ok(parsed) => {
@@ -202,7 +203,7 @@ impl Exchange {
     }
 
     /// Writes what can be written.
-    fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<Progress, crate::proxy::message::BodyError> {
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<Progress, crate::message::BodyError> {
         let before = self.sender.written();
         let progress = self.sender.poll(cx, &mut self.connection.stream);
         let moved = self.sender.written().saturating_sub(before);
@@ -283,9 +284,7 @@ impl Exchange {
     fn complete_length(&self, framing: Framing) -> Option<usize> {
         match framing {
             Framing::None => Some(0),
-            Framing::Length(length) => {
-                usize::try_from(length).ok().filter(|length| *length <= self.buffer.len())
-            }
+            Framing::Length(length) => usize::try_from(length).ok().filter(|length| *length <= self.buffer.len()),
             Framing::Chunked | Framing::UntilClose => None,
         }
     }

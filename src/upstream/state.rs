@@ -20,7 +20,7 @@ use super::{Answer, Failed, Protocol, Reuse, UpstreamError, UpstreamRequest, Ups
 use crate::policy::backend_tls::BackendTls;
 use crate::policy::global::UpstreamKeepalive;
 use crate::policy::timeout::Timeouts;
-use crate::proxy::message::RequestBody;
+use crate::message::RequestBody;
 use crate::route::{Backend, BackendKey, EndpointAddress, EndpointMap, EndpointSet};
 
 /// Between two looks at idle connections.

@@ -18,28 +18,8 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 use super::Protocol;
+pub use crate::cert::TlsMaterial;
 use crate::policy::backend_tls::BackendTls;
-
-/// The parts of `proxy-ssl-secret` that a client uses, PEM as in the Secret. Shared by pointer: a changed Secret is
-/// another value.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct TlsMaterial {
-    /// `ca.crt`.
-    pub authority: Option<Arc<[u8]>>,
-    /// `tls.crt`.
-    pub certificate: Option<Arc<[u8]>>,
-    /// `tls.key`.
-    pub key: Option<Arc<[u8]>>,
-}
-
-impl fmt::Debug for TlsMaterial {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TlsMaterial")
-            .field("authority", &self.authority.is_some())
-            .field("certificate", &self.certificate.is_some())
-            .finish_non_exhaustive()
-    }
-}
 
 /// Why there is no TLS for a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -230,8 +210,9 @@ fn pair(
     certificate: &[u8],
     key: &[u8],
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
-    let chain: Vec<_> =
-        CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>().map_err(|_| TlsError::Pair)?;
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate)
+        .collect::<Result<_, _>>()
+        .map_err(|_| TlsError::Pair)?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::Pair)?;
     if chain.is_empty() { Err(TlsError::Pair) } else { Ok((chain, key)) }
 }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
 use narthex::proxy::http1::{Rejection, serve};
-use narthex::proxy::message::{BodyError, Request, ResponseBody};
+use narthex::message::{BodyError, Request, ResponseBody};
 use tokio::io::AsyncWriteExt;
 use tokio::task::spawn_local;
 
@@ -163,7 +163,7 @@ fn refusals_are_answered_and_told() {
 #[test]
 fn the_meter_counts_what_passed_and_is_final_when_the_guard_drops() {
     /// Takes the meter's figures when it is dropped.
-    struct Log(Rc<narthex::proxy::message::Meter>, Rc<RefCell<Vec<[u64; 3]>>>);
+    struct Log(Rc<narthex::message::Meter>, Rc<RefCell<Vec<[u64; 3]>>>);
     impl Drop for Log {
         fn drop(&mut self) {
             assert!(self.0.finished.get());

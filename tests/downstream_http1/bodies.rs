@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use http_body::Frame;
-use narthex::proxy::message::{BodyError, RequestBody, ResponseBody};
+use narthex::message::{BodyError, RequestBody, ResponseBody};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;

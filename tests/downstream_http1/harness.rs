@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame};
 use narthex::proxy::http1::{Options, Rejection, serve};
-use narthex::proxy::message::{BodyError, Request, RequestBody, Response, ResponseBody};
+use narthex::message::{BodyError, Request, RequestBody, Response, ResponseBody};
 use narthex::wire::{Fields, ResponseHead, Version};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use narthex::proxy::http1::{Options, Rejection, serve};
-use narthex::proxy::message::{BodyError, Request, Response, ResponseBody};
+use narthex::message::{BodyError, Request, Response, ResponseBody};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;

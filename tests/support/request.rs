@@ -1,6 +1,7 @@
 //! Requests for tests of the pure core.
 
 #![allow(dead_code, reason = "every test takes what it needs")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a broken fixture fails the test")]
 
 use std::borrow::Cow;
 use std::net::SocketAddr;
@@ -13,19 +14,19 @@ use narthex::wire::{Fields, Version};
 
 /// A request before it is a view.
 #[derive(Debug, Clone)]
-pub struct Ask {
-    pub method: Method,
-    pub version: Version,
-    pub scheme: Scheme,
-    pub host: String,
-    pub target: String,
-    pub fields: Fields,
-    pub proxy: Option<ProxyFacts>,
-    pub roll: u32,
+pub(crate) struct Ask {
+    pub(crate) method: Method,
+    pub(crate) version: Version,
+    pub(crate) scheme: Scheme,
+    pub(crate) host: String,
+    pub(crate) target: String,
+    pub(crate) fields: Fields,
+    pub(crate) proxy: Option<ProxyFacts>,
+    pub(crate) roll: u32,
 }
 
 impl Ask {
-    pub fn get(host: &str, target: &str) -> Self {
+    pub(crate) fn get(host: &str, target: &str) -> Self {
         Self {
             method: Method::GET,
             version: Version::Http11,
@@ -38,17 +39,17 @@ impl Ask {
         }
     }
 
-    pub fn https(self) -> Self {
+    pub(crate) fn https(self) -> Self {
         Self { scheme: Scheme::Https, ..self }
     }
 
-    pub fn with(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.fields.append(name, value.as_bytes()).expect("a sound field");
         self
     }
 
     /// The view, if the target has a normal form.
-    pub fn view<'r>(&'r self, globals: &Globals) -> Option<RequestView<'r>> {
+    pub(crate) fn view<'r>(&'r self, globals: &Globals) -> Option<RequestView<'r>> {
         let raw: &'r str = &self.host;
         let name = raw.split(':').next().unwrap_or_default();
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();

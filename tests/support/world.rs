@@ -2,6 +2,7 @@
 //! that these tests need no feature. Only what the tests write is read.
 
 #![allow(dead_code, reason = "every test takes what it needs")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a broken fixture fails the test")]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,26 +17,26 @@ use serde_json::Value;
 
 /// A world with its certificates and flags.
 #[derive(Debug, Clone, Default)]
-pub struct Scene {
-    pub world: World,
-    pub certificates: CertCatalog,
-    pub options: Options,
+pub(crate) struct Scene {
+    pub(crate) world: World,
+    pub(crate) certificates: CertCatalog,
+    pub(crate) options: Options,
 }
 
 impl Scene {
-    pub fn inputs(&self) -> Inputs<'_> {
+    pub(crate) fn inputs(&self) -> Inputs<'_> {
         Inputs { world: &self.world, certificates: &self.certificates, options: &self.options }
     }
 
     /// Adds every object of a YAML stream.
-    pub fn add_yaml(&mut self, yaml: &str) {
+    pub(crate) fn add_yaml(&mut self, yaml: &str) {
         for document in yaml.split("\n---\n").filter(|text| !text.trim().is_empty()) {
             let value: Value = serde_saphyr::from_str(document).expect("test manifests are YAML");
             self.add(&value);
         }
     }
 
-    pub fn add(&mut self, object: &Value) {
+    pub(crate) fn add(&mut self, object: &Value) {
         let meta = meta(&object["metadata"]);
         let key = meta.key.clone();
         match text(&object["kind"]).as_str() {
@@ -67,7 +68,7 @@ impl Scene {
     }
 
     /// A Service with ready endpoints on port 8080, one Service port for each of `ports`.
-    pub fn add_service(&mut self, key: &ObjectKey, ports: &[PortRef], endpoints: usize) {
+    pub(crate) fn add_service(&mut self, key: &ObjectKey, ports: &[PortRef], endpoints: usize) {
         let number = |index: usize| u16::try_from(index).unwrap();
         let single = ports.len() == 1;
         let mut service_ports = Vec::new();
@@ -124,7 +125,7 @@ impl Scene {
     }
 
     /// A Service with one endpoint for every backend that an Ingress names and that is not there yet.
-    pub fn add_missing_services(&mut self) {
+    pub(crate) fn add_missing_services(&mut self) {
         let mut wanted: BTreeMap<ObjectKey, Vec<PortRef>> = BTreeMap::new();
         for ingress in self.world.ingresses.values() {
             let namespace = &ingress.meta.key.namespace;
@@ -155,7 +156,7 @@ impl Scene {
     }
 }
 
-pub fn certificate(common_name: &str, names: &[String]) -> CertInfo {
+pub(crate) fn certificate(common_name: &str, names: &[String]) -> CertInfo {
     CertInfo {
         id: [0; 32],
         names: if names.is_empty() { vec![common_name.to_owned()] } else { names.to_vec() },
@@ -169,7 +170,7 @@ pub fn certificate(common_name: &str, names: &[String]) -> CertInfo {
     }
 }
 
-pub fn text(value: &Value) -> String {
+pub(crate) fn text(value: &Value) -> String {
     match value {
         Value::String(text) => text.clone(),
         Value::Null => String::new(),
@@ -177,11 +178,11 @@ pub fn text(value: &Value) -> String {
     }
 }
 
-pub fn list(value: &Value) -> Vec<String> {
+pub(crate) fn list(value: &Value) -> Vec<String> {
     value.as_array().into_iter().flatten().map(text).collect()
 }
 
-pub fn strings(value: &Value) -> BTreeMap<String, String> {
+pub(crate) fn strings(value: &Value) -> BTreeMap<String, String> {
     value.as_object().into_iter().flatten().map(|(key, value)| (key.clone(), text(value))).collect()
 }
 

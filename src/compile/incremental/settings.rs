@@ -1,10 +1,9 @@
 //! What every contribution depends on: flags and ConfigMap. When they change, all is compiled anew.
 
 use super::{
-    Arc, BTreeMap, BackendSlot, ConfigMap, Diagnostic, Globals, Ingress, Inputs, Meta, ObjectKey, Options,
-    Reach, RoutePolicies, follow, registry,
+    Arc, BTreeMap, BackendSlot, ConfigMap, Diagnostic, Globals, Inputs, ObjectKey, Options, Reach,
+    RoutePolicies, follow,
 };
-use crate::policy::global;
 
 #[derive(Debug)]
 pub(super) struct Settings {
@@ -23,22 +22,13 @@ impl Settings {
     pub(super) fn new(inputs: &Inputs<'_>) -> Self {
         let options = inputs.options.clone();
         let (globals, globals_findings) = read_globals(inputs);
-        let nothing = Ingress {
-            meta: Meta::named(ObjectKey::new("", "")),
-            class_name: None,
-            default_backend: None,
-            rules: Vec::new(),
-            tls: Vec::new(),
-        };
-        let (policies, _) =
-            registry::read(&nothing, &globals, &options.annotations_prefix, options.validate_annotations);
         Self {
             reach: Reach { allow: options.allow_upstream.clone(), own: options.own_addresses.clone() },
             options,
             config_maps: inputs.world.config_maps.clone(),
+            base: Arc::new(RoutePolicies::defaults(&globals)),
             globals: Arc::new(globals),
             globals_findings,
-            base: policies.route,
             default_slot: None,
         }
     }
@@ -58,6 +48,9 @@ impl Settings {
 }
 
 fn read_globals(inputs: &Inputs<'_>) -> (Globals, Vec<Diagnostic>) {
-    let main = inputs.options.config_map.as_ref().and_then(|key| inputs.world.config_maps.get(key));
-    global::read(main.map(Arc::as_ref), &inputs.world.config_maps)
+    let maps = &inputs.world.config_maps;
+    match inputs.options.config_map.as_ref().and_then(|key| maps.get(key)) {
+        Some(main) => Globals::parse(main, maps),
+        None => (Globals::default(), Vec::new()),
+    }
 }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::{Entry, Loser, Merge, PlannedRule, path_conflict};
+use super::{Entry, Left, Loser, Merge, PlannedRule, path_conflict};
 use crate::compile::object::{CATCH_ALL, RuleKind};
 use crate::compile::server::is_expression;
 use crate::route::precedence::Tier;
@@ -54,8 +54,9 @@ impl Merge<'_> {
                 let key = (rule.kind, elements(&rule));
                 match taken.get(&key) {
                     Some(winner) => {
-                        let loser = Loser { path: &line.path, kind: line.kind, field: &line.field };
-                        let told = path_conflict(&self.plan.host, &entry.contribution, loser, winner);
+                        let loser = Loser { path: &line.path, field: &line.field };
+                        let told =
+                            path_conflict(&self.plan.host, &entry.contribution, loser, winner, Left::Nothing);
                         // Whoever loses among rules without host is told once, at the catch-all.
                         self.plan.diagnostics.extend(told.filter(|_| tier == Tier::Own));
                     }

@@ -1,11 +1,11 @@
 //! From rules to locations: order, prefix expansion, regex mode (`routing.md` 0.5 to 0.7).
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{is_expression, regex_mode_findings, rewrites};
-use crate::compile::merge::{HostPlan, Loser, PlannedRule, path_conflict};
+use crate::compile::merge::{HostPlan, Left, Loser, PlannedRule, path_conflict};
 use crate::compile::object::RuleKind;
 use crate::diagnostic::Diagnostic;
 use crate::route::precedence::Tier;
@@ -25,7 +25,7 @@ pub(super) fn nginx(plan: &HostPlan) -> (Vec<Draft<'_>>, bool, Vec<Diagnostic>) 
     let mut order: Vec<(usize, &PlannedRule)> = plan.rules.iter().enumerate().collect();
     order.sort_by(|(_, a), (_, b)| b.path.len().cmp(&a.path.len()).then_with(|| b.path.cmp(&a.path)));
 
-    let exact: std::collections::BTreeSet<&str> =
+    let exact: BTreeSet<&str> =
         plan.rules.iter().filter(|rule| rule.kind == RuleKind::Exact).map(|rule| &*rule.path).collect();
     let mut drafts = Vec::with_capacity(order.len() * 2);
     for (age, rule) in order {
@@ -59,7 +59,8 @@ pub(super) fn nginx(plan: &HostPlan) -> (Vec<Draft<'_>>, bool, Vec<Diagnostic>) 
     }
 }
 
-/// nginx refuses a configuration with two locations of one kind and path; here the older rule wins.
+/// nginx refuses a configuration with two locations of one kind and path; here the older rule wins. A rule for `/x/`
+/// that loses its prefix loses `= /x/` too, since the winner's `/x` means that as well.
 fn without_doubles<'p>(plan: &'p HostPlan, drafts: Vec<Draft<'p>>) -> (Vec<Draft<'p>>, Vec<Diagnostic>) {
     let mut oldest: BTreeMap<(LocationKind, Arc<str>), (usize, &PlannedRule)> = BTreeMap::new();
     for draft in &drafts {
@@ -68,15 +69,25 @@ fn without_doubles<'p>(plan: &'p HostPlan, drafts: Vec<Draft<'p>>) -> (Vec<Draft
             *place = (draft.age, draft.rule);
         }
     }
+    let winner_over = |draft: &Draft<'p>| {
+        let (age, winner) = oldest.get(&(draft.kind, Arc::clone(&draft.path)))?;
+        (*age != draft.age).then_some(*winner)
+    };
+    let lost_prefixes: BTreeSet<(usize, Arc<str>)> = drafts
+        .iter()
+        .filter(|draft| draft.kind == LocationKind::Prefix && winner_over(draft).is_some())
+        .map(|draft| (draft.age, Arc::clone(&draft.path)))
+        .collect();
     let mut told = Vec::new();
     let kept = drafts.into_iter().filter(|draft| {
-        let Some((age, winner)) = oldest.get(&(draft.kind, Arc::clone(&draft.path))) else { return true };
-        if *age == draft.age {
-            return true;
-        }
+        let Some(winner) = winner_over(draft) else {
+            return !lost_prefixes.contains(&(draft.age, Arc::clone(&draft.path)));
+        };
         if let Some(owner) = &draft.rule.owner {
-            let loser = Loser { path: &draft.rule.path, kind: draft.rule.kind, field: &draft.rule.field };
-            told.extend(path_conflict(&plan.host, &owner.contribution, loser, winner));
+            let loser = Loser { path: &draft.rule.path, field: &draft.rule.field };
+            let keeps = draft.kind == LocationKind::Prefix && !draft.rule.path.ends_with('/');
+            let left = if keeps { Left::PathItself } else { Left::Nothing };
+            told.extend(path_conflict(&plan.host, &owner.contribution, loser, winner, left));
         }
         false
     });

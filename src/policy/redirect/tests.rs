@@ -86,6 +86,12 @@ fn a_missing_slash_keeps_the_query() {
         };
     assert_eq!(location("/foo?a=/b"), "http://host.test/foo/?a=/b");
     assert_eq!(location("/foo"), "http://host.test/foo/");
+    let encoded = match RedirectStyle::default().trailing_slash(&view("/caf%C3%A9%20x", &fields), "/café x/")
+    {
+        LocalReply::Redirect { location, .. } => location,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(encoded, "http://host.test/caf%C3%A9%20x/");
 }
 
 #[test]
@@ -103,4 +109,12 @@ fn urls_with_variables_escapes_or_no_host_are_refused() {
     ] {
         assert_eq!(reply(&[("permanent-redirect", bad)]), None, "{bad}");
     }
+}
+
+#[test]
+fn a_request_without_host_gets_a_path() {
+    let fields = fields(&[]);
+    let mut view = view("/", &fields);
+    view.host.name = "".into();
+    assert_eq!(RedirectStyle::default().local(&view, "/x"), "/x");
 }

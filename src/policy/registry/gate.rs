@@ -39,6 +39,11 @@ pub(super) fn check(reader: &mut Reader<'_>, globals: &Globals) {
     }
 }
 
+/// True for the codes by which [`check`] refuses an Ingress as a whole.
+pub(super) fn refuses_whole(code: &str) -> bool {
+    matches!(code, "AnnotationRiskTooHigh" | "AnnotationBlocklisted" | "AnnotationsTooLarge")
+}
+
 fn risk(reader: &mut Reader<'_>, spec: &Spec, name: &str, globals: &Globals) {
     if spec.risk <= globals.annotations_risk_level {
         return;

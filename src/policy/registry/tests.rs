@@ -163,6 +163,37 @@ fn another_prefix_can_be_read() {
     assert!(read(&ingress, "my.prefix", true, &Globals::default()).0.route.use_regex);
 }
 
+#[test]
+fn a_canary_ignores_location_faults_and_a_refused_one_takes_nothing() {
+    let canary = [("canary", "true"), ("canary-weight", "100")];
+    let (kept, diagnostics) =
+        policies(&[canary[0], canary[1], ("auth-url", "https://a.example")], &Globals::default());
+    assert_eq!(kept.canary.unwrap().weight, 100);
+    assert!(diagnostics.iter().all(|diagnostic| diagnostic.severity == Severity::Info), "{diagnostics:?}");
+    let (refused, diagnostics) =
+        policies(&[canary[0], canary[1], ("server-snippet", "x")], &Globals::default());
+    assert_eq!(refused.canary, Some(canary::Canary::never()));
+    assert!(diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error));
+}
+
+#[test]
+fn a_refused_ingress_names_no_hosts_and_redirects_nothing() {
+    let annotations = [("server-alias", "a.test"), ("app-root", "/x"), ("server-snippet", "x")];
+    assert_eq!(policies(&annotations, &Globals::default()).0.server, ServerPolicies::default());
+    assert_ne!(policies(&annotations[..2], &Globals::default()).0.server, ServerPolicies::default());
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_text_makes_reading_panic(texts in proptest::collection::vec(".{0,40}|[-0-9a-zA-Z$(){}/.,:*|? ]{0,30}", 137)) {
+        let annotations: Vec<(&str, &str)> =
+            specs().map(|spec| spec.name).zip(texts.iter().map(String::as_str)).collect();
+        let globals = Globals { annotations_risk_level: Risk::Critical, ..Globals::default() };
+        let (first, findings) = policies(&annotations, &globals);
+        proptest::prop_assert_eq!((first, findings), policies(&annotations, &globals));
+    }
+}
+
 fn golden(name: &str, text: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(name);
     if std::env::var_os("UPDATE_GOLDEN").is_some() {

@@ -12,7 +12,7 @@ use super::incoming::Source;
 use super::link::Link;
 use super::outgoing::Outgoing;
 use super::{Options, Rejection, page};
-use crate::proxy::message::Meter;
+use crate::message::Meter;
 use crate::wire::Reject;
 
 /// Reads the rest of a request body away. False: too much, too slow or broken.

@@ -16,7 +16,7 @@ use super::link::Link;
 use super::outgoing::Outgoing;
 use super::reply::{Asker, Progress, Reply};
 use super::{HalfClose, Options};
-use crate::proxy::message::{BodyError, Meter, Request, RequestBody, Response, Upgrade};
+use crate::message::{BodyError, Meter, Request, RequestBody, Response, Upgrade};
 use crate::wire::{BodyDecoder, Framing, Leniency, ParsedRequest};
 
 /// What the connection may do after an exchange.

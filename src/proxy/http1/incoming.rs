@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Buf, Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 
-use crate::proxy::message::{BodyError, Meter, trailers_of};
+use crate::message::{BodyError, Meter, trailers_of};
 use crate::wire::{BodyDecoder, Step};
 
 /// Small chunks are put together up to this size, so a client cannot make us write one byte at a time.

@@ -9,7 +9,7 @@ use bytes::{Buf, Bytes};
 use http::HeaderMap;
 use tokio::io::AsyncWrite;
 
-use crate::proxy::message::Meter;
+use crate::message::Meter;
 use crate::wire::encode;
 
 /// Data below this size is copied beside its framing: cheaper than one more slice for the kernel.

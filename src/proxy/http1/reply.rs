@@ -10,7 +10,7 @@ use http_body::{Body, Frame};
 
 use super::date;
 use super::outgoing::Outgoing;
-use crate::proxy::message::{BodyError, Response, ResponseBody, Upgrade};
+use crate::message::{BodyError, Response, ResponseBody, Upgrade};
 use crate::wire::{Version, encode};
 
 /// What of the request decides how its answer is written.

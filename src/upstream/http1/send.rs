@@ -13,7 +13,7 @@ use tokio::io::AsyncWrite;
 use super::super::UpstreamRequest;
 use super::super::trailers;
 use crate::policy::backend_protocol::HttpVersion;
-use crate::proxy::message::{BodyError, RequestBody};
+use crate::message::{BodyError, RequestBody};
 use crate::wire::{Framing, encode};
 
 /// How far writing got.

@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::super::deadline::Wait;
 use super::super::trailers;
 use super::{Exchange, Progress};
-use crate::proxy::message::{BodyError, trailers_of};
+use crate::message::{BodyError, trailers_of};
 use crate::wire::{BodyDecoder, Step};
 
 /// A body under way. `exchange` is there until the end, clean or not.

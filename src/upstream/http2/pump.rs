@@ -10,7 +10,7 @@ use http_body::Body;
 use super::super::deadline::Deadline;
 use super::super::times::UpstreamTimes;
 use super::super::trailers;
-use crate::proxy::message::{BodyError, RequestBody};
+use crate::message::{BodyError, RequestBody};
 use crate::wire::Framing;
 
 /// How far sending got.

@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::super::deadline::Wait;
 use super::super::trailers;
 use super::{Call, Lease, Progress};
-use crate::proxy::message::BodyError;
+use crate::message::BodyError;
 
 /// A body under way; `call` sends what is left of the request.
 pub(super) struct Streaming {

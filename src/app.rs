@@ -1,0 +1,252 @@
+//! All wiring, in start order: ports, first table, workers, admin. Nothing else constructs components.
+//!
+//! [`run`] is the process; [`start`] is the same inside a process that has other things to do (tests, `demo`).
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::cert;
+use crate::config::{Config, PassiveHealth, Source};
+use crate::control::{self, Control};
+use crate::drain::{DrainPlan, DrainTrigger, Phase};
+use crate::limit::{self, ConnectionLimit, Descriptors};
+use crate::listener::{self, BindError};
+use crate::proxy::sni;
+use crate::route::reach::Reach;
+use crate::snapshot::Reader;
+use crate::telemetry::writer::{Destination, OpenError};
+use crate::telemetry::{AccessLog, Metrics};
+
+mod admin;
+mod observe;
+mod signals;
+mod worker;
+
+pub use signals::run;
+
+/// Why the process cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port is taken or not ours to take.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// The first table cannot be made.
+    #[error(transparent)]
+    Control(#[from] control::StartError),
+    /// The access log cannot be opened.
+    #[error(transparent)]
+    Log(#[from] OpenError),
+    /// No TLS.
+    #[error("TLS cannot be set up: {0}")]
+    Tls(#[from] rustls::Error),
+    /// A thread or runtime cannot be made.
+    #[error("cannot start {what}: {source}")]
+    Thread {
+        /// Which.
+        what: &'static str,
+        /// What the system said.
+        source: std::io::Error,
+    },
+}
+
+impl StartError {
+    /// Exit code: 2 for what the command line got wrong, 1 for the rest.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Control(control::StartError::Directory(_)) => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// A proxy that runs.
+pub struct Running {
+    http: SocketAddr,
+    https: SocketAddr,
+    admin: SocketAddr,
+    reader: Reader,
+    control: Control,
+    drain: DrainTrigger,
+    plan: DrainPlan,
+    log: AccessLog,
+    metrics: Metrics,
+    workers: Vec<JoinHandle<()>>,
+    admin_server: admin::Server,
+}
+
+/// Starts everything and returns once requests are served.
+///
+/// # Errors
+/// [`StartError`]; nothing is left running then.
+pub fn start(mut config: Config) -> Result<Running, StartError> {
+    // One cryptographic provider for the process; a second start in it (tests) finds it installed.
+    let _installed_before = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let descriptors = Descriptors::raise().unwrap_or_else(|_kept| Descriptors::current());
+
+    // Ports first: the table refuses backends that are ourselves, and redirects name the real ports.
+    let http = listener::bind(config.http, "--http-addr")?;
+    let https = listener::bind(config.https, "--https-addr")?;
+    let admin = listener::bind(config.admin, "--admin-addr")?;
+    let addresses = [http.address, https.address, admin.address];
+    config.options.own_addresses = addresses.to_vec();
+    (config.options.http_port, config.options.https_port) = (http.address.port(), https.address.port());
+
+    let Source::Directory(directory) = &config.source else {
+        return Err(StartError::Thread { what: "the demo", source: std::io::ErrorKind::Unsupported.into() });
+    };
+    let metrics = Metrics::new(observe::metrics_config(&config));
+    let settings = control::Settings::of(&config);
+    let log_formats = observe::LogFormats::new(config.logging.format);
+    let hooks = vec![observe::metrics_hook(metrics.clone()), log_formats.hook()];
+    let (control, reader) = control::start(directory.clone(), settings, hooks)?;
+    let first = reader.load();
+    let globals = &first.table.globals;
+
+    let count = config.workers.map_or_else(
+        || globals.worker_processes.map_or_else(limit::default_workers, |count| usize::try_from(count).unwrap_or(1)),
+        std::num::NonZero::get,
+    );
+    let log = AccessLog::open(&Destination::from_path(&globals.access_log_path), count)?;
+    metrics.add_log("access", log.writer());
+    log_formats.begin(log.clone(), &first);
+
+    let per_worker = usize::try_from(globals.max_worker_connections).unwrap_or(limit::CONNECTIONS_PER_WORKER);
+    let connections = ConnectionLimit::new(limit::connection_cap(per_worker, count, descriptors.soft));
+    metrics.control().set_bounds(connections.limit(), 0, limit::memory_limit());
+    let drain = DrainTrigger::new();
+    let shared = worker::Shared {
+        reader: reader.clone(),
+        tls: sni::server_config(reader.clone(), globals)?,
+        connections,
+        drain: drain.clone(),
+        metrics: metrics.clone(),
+        log: log.clone(),
+        dns: config.dns.clone(),
+        passive_health: config.passive_health == PassiveHealth::On,
+        reach: Arc::new(Reach { allow: config.options.allow_upstream.clone(), own: addresses.to_vec() }),
+        workers: count,
+    };
+    let (http_address, https_address, admin_address) = (http.address, https.address, admin.address);
+    let sockets = http.listen(count)?.into_iter().zip(https.listen(count)?);
+    let mut workers = Vec::with_capacity(count);
+    for (index, (http, https)) in sockets.enumerate() {
+        let ports = worker::Ports { http: (http, http_address), https: (https, https_address) };
+        workers.push(worker::spawn(index, ports, shared.clone())?);
+    }
+    let admin_server = admin::start(admin, &config, &reader, &metrics, &drain)?;
+    Ok(Running {
+        http: http_address,
+        https: https_address,
+        admin: admin_address,
+        plan: DrainPlan { grace: config.shutdown_grace, deadline: globals.worker_shutdown_timeout },
+        reader,
+        control,
+        drain,
+        log,
+        metrics,
+        workers,
+        admin_server,
+    })
+}
+
+// === impl Running ===
+
+impl Running {
+    /// The clear-text listener.
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
+    /// The TLS listener.
+    pub fn https(&self) -> SocketAddr {
+        self.https
+    }
+
+    /// The admin listener.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// Generation of the published snapshot.
+    pub fn generation(&self) -> u64 {
+        self.reader.load().generation
+    }
+
+    /// Reads every manifest again at once (SIGHUP).
+    pub fn reread(&self) {
+        self.control.reread();
+    }
+
+    /// True once every worker ended.
+    pub fn is_finished(&self) -> bool {
+        self.workers.iter().all(JoinHandle::is_finished)
+    }
+
+    /// Ends the grace period at once.
+    pub fn hurry(&self) {
+        self.drain.hurry();
+    }
+
+    /// Begins to drain (SIGTERM); returns at once.
+    pub fn terminate(&self) {
+        self.drain_by(self.plan);
+    }
+
+    /// Cuts everything; returns once all workers ended.
+    pub fn kill(self) {
+        self.drain_by(DrainPlan { grace: Duration::ZERO, deadline: Duration::ZERO });
+        self.join(Duration::from_secs(10));
+    }
+
+    /// Waits until every worker ended, or `patience` is over; says whether they did.
+    pub fn join(mut self, patience: Duration) -> bool {
+        let end = Instant::now() + patience;
+        while self.workers.iter().any(|worker| !worker.is_finished()) {
+            if Instant::now() > end {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        for worker in self.workers.drain(..) {
+            // A panic of a worker was reported when it happened.
+            let _reported = worker.join();
+        }
+        self.log.close(Duration::from_secs(1));
+        self.admin_server.stop();
+        true
+    }
+
+    fn drain_by(&self, plan: DrainPlan) {
+        let (drain, metrics) = (self.drain.clone(), self.metrics.clone());
+        let run = move || {
+            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else { return };
+            let entered = |phase: Phase| {
+                tracing::info!(?phase, "shutting down");
+                metrics.control().set_drain_phase(phase as u8);
+            };
+            let drained = runtime.block_on(drain.run(plan, entered));
+            metrics.control().drained(drained.finished, drained.cut);
+            tracing::info!(finished = drained.finished, cut = drained.cut, "drained");
+        };
+        if let Err(error) = std::thread::Builder::new().name("drain".into()).spawn(run) {
+            tracing::error!(%error, "cannot start the drain, ending at once");
+            std::process::exit(1);
+        }
+    }
+}
+
+/// Reads a command line that runs a proxy (program name first), for tests and `demo`.
+///
+/// # Errors
+/// What the command line got wrong, as it would be printed.
+pub fn parse(args: impl IntoIterator<Item = String>) -> Result<Config, String> {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let args = args.into_iter().map(Into::into);
+    match crate::cli::main(args, crate::config::Environment::of_process(), &mut out, &mut err) {
+        Ok(crate::cli::Action::Run(config)) => Ok(*config),
+        Ok(crate::cli::Action::Exit(_)) => Err(String::from_utf8_lossy(&[out, err].concat()).into_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}

@@ -1,0 +1,222 @@
+//! What a publication tells metrics and the access log.
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, OnceLock};
+use std::time::{Instant, SystemTime};
+
+use crate::config::{self, Config};
+use crate::control::{Hook, Report};
+use crate::diagnostic::Severity;
+use crate::model::{CertInfo, ObjectKey};
+use crate::policy::global::LogEscape;
+use crate::route::{CertificateChoice, LocationTarget, Server, Table};
+use crate::snapshot::Snapshot;
+use crate::telemetry::access_log::{Escape, Format, StreamFormat};
+use crate::telemetry::metrics::{
+    CertificateFacts, LiveObjects, MetricsConfig, Orphan, OrphanKind, TableSize,
+};
+use crate::telemetry::writer::Destination;
+use crate::telemetry::{AccessLog, Metrics};
+
+/// The metrics flags as telemetry takes them.
+pub(super) fn metrics_config(config: &Config) -> MetricsConfig {
+    let metrics = &config.metrics;
+    MetricsConfig {
+        controller_namespace: metrics.controller_namespace.clone(),
+        controller_class: config.options.controller_class.clone(),
+        controller_pod: metrics.controller_pod.clone(),
+        time_buckets: metrics.time_buckets.clone(),
+        length_buckets: metrics.length_buckets.clone(),
+        size_buckets: metrics.size_buckets.clone(),
+        per_host: metrics.per_host,
+        per_undefined_host: metrics.per_undefined_host,
+        status_classes: metrics.status_classes,
+        exclude: metrics.exclude.iter().cloned().collect(),
+        ..MetricsConfig::default()
+    }
+}
+
+/// Tells the metrics of each publication.
+pub(super) fn metrics_hook(metrics: Metrics) -> Hook {
+    metrics.control().set_build(crate::cli::VERSION, "", "");
+    Box::new(move |snapshot: &Arc<Snapshot>, report: &Report| {
+        let control = metrics.control();
+        let table = &snapshot.table;
+        control.published(fingerprint(table), snapshot.generation, size(snapshot), SystemTime::now());
+        control.confirmed(Instant::now());
+        control.observe_build(report.build);
+        if let Some(propagation) = report.propagation {
+            control.observe_propagation(propagation);
+        }
+        let count = |severity| snapshot.diagnostics.iter().filter(|found| found.severity == severity).count();
+        control.set_diagnostics(count(Severity::Info), count(Severity::Warning), count(Severity::Error));
+        control.set_certificates(&certificates(snapshot));
+        control.set_orphans(&orphans(snapshot));
+        metrics.set_live(live(table), Instant::now());
+    })
+}
+
+fn servers(table: &Table) -> impl Iterator<Item = &Arc<Server>> {
+    let named = table.hosts.names().into_iter().map(|(_, _, server)| server);
+    named.chain(std::iter::once(&table.catch_all))
+}
+
+fn size(snapshot: &Snapshot) -> TableSize {
+    let mut seen = BTreeSet::new();
+    let (mut hosts, mut locations) = (0, 0);
+    for server in servers(&snapshot.table) {
+        if seen.insert(Arc::as_ptr(server)) {
+            hosts += 1;
+            locations += server.locations.len();
+        }
+    }
+    TableSize {
+        hosts,
+        locations,
+        backends: snapshot.table.backends.len(),
+        endpoints: snapshot.endpoints.iter().map(|set| set.ready.len()).sum(),
+        certificates: snapshot.certs.pairs.len(),
+    }
+}
+
+/// Changes when the table does: names of servers and addresses of their parts, which are kept while unchanged.
+fn fingerprint(table: &Table) -> u64 {
+    let mut hash = DefaultHasher::new();
+    for server in servers(table) {
+        server.name.hash(&mut hash);
+        for location in &server.locations {
+            location.path.hash(&mut hash);
+            location.owner.hash(&mut hash);
+        }
+    }
+    hash.finish()
+}
+
+fn live(table: &Table) -> LiveObjects {
+    let mut live = LiveObjects::default();
+    for server in servers(table) {
+        live.hosts.insert(server.name.to_string());
+        for owner in server.locations.iter().filter_map(|location| location.owner.as_ref()) {
+            live.ingresses.insert((owner.namespace.to_string(), owner.name.to_string()));
+        }
+    }
+    live
+}
+
+fn certificates(snapshot: &Snapshot) -> Vec<CertificateFacts> {
+    let mut all = vec![facts("_", None, &snapshot.certs.default.info)];
+    for (host, choice) in snapshot.table.tls.iter() {
+        if let CertificateChoice::Secret(key) = choice
+            && let Some(pair) = snapshot.certs.pairs.get(key)
+        {
+            all.push(facts(host, Some(key), &pair.info));
+        }
+    }
+    all
+}
+
+fn facts(host: &str, key: Option<&ObjectKey>, info: &CertInfo) -> CertificateFacts {
+    use std::fmt::Write;
+    let mut identifier = String::with_capacity(64);
+    for byte in info.id {
+        // Writing to a String cannot fail.
+        let _ = write!(identifier, "{byte:02x}");
+    }
+    CertificateFacts {
+        host: host.to_owned(),
+        namespace: key.map(|key| key.namespace.to_string()).unwrap_or_default(),
+        secret: key.map(|key| key.name.to_string()).unwrap_or_default(),
+        identifier,
+        issuer_organization: info.issuer_organization.clone(),
+        issuer_common_name: info.issuer_common_name.clone(),
+        serial_number: info.serial_number.clone(),
+        public_key_algorithm: info.public_key_algorithm.to_owned(),
+        not_after: info.not_after,
+    }
+}
+
+/// Ingresses with a rule that leads to no endpoint (`orphan_ingress`).
+fn orphans(snapshot: &Snapshot) -> Vec<Orphan> {
+    let mut found = BTreeSet::new();
+    for server in servers(&snapshot.table) {
+        for location in server.locations.iter().filter(|location| !location.implicit) {
+            let (Some(owner), LocationTarget::Backend(backend)) = (&location.owner, &location.target) else { continue };
+            let set = snapshot.endpoints.of(backend.slot);
+            if set.ready.is_empty() {
+                let kind = if set.empty_because.contains("does not exist") {
+                    OrphanKind::NoService
+                } else {
+                    OrphanKind::NoEndpoint
+                };
+                found.insert((owner.namespace.to_string(), owner.name.to_string(), kind));
+            }
+        }
+    }
+    found.into_iter().map(|(namespace, ingress, kind)| Orphan { namespace, ingress, kind }).collect()
+}
+
+/// Keeps the access log's format and file those of the ConfigMap.
+#[derive(Clone)]
+pub(super) struct LogFormats {
+    log: Arc<OnceLock<AccessLog>>,
+    form: config::LogFormat,
+}
+
+impl LogFormats {
+    /// Before the log is open: the first table says where it goes.
+    pub(super) fn new(form: config::LogFormat) -> Self {
+        Self { log: Arc::default(), form }
+    }
+
+    /// The log is open; `first` is the first table.
+    pub(super) fn begin(&self, log: AccessLog, first: &Snapshot) {
+        let log = self.log.get_or_init(|| log);
+        self.apply(log, first);
+    }
+
+    /// Follows publications.
+    pub(super) fn hook(&self) -> Hook {
+        let this = self.clone();
+        let mut last: Option<(Arc<str>, LogEscape, Arc<str>)> = None;
+        Box::new(move |snapshot: &Arc<Snapshot>, _: &Report| {
+            let globals = &snapshot.table.globals;
+            let now =
+                (Arc::clone(&globals.log_format_upstream), globals.log_escape, Arc::clone(&globals.access_log_path));
+            let Some(log) = this.log.get() else {
+                last = Some(now);
+                return;
+            };
+            if let Some(before) = last.replace(now.clone())
+                && before != now
+            {
+                this.apply(log, snapshot);
+                if before.2 != now.2
+                    && let Err(error) = log.reopen(&Destination::from_path(&now.2))
+                {
+                    tracing::error!(%error, "the access log stays where it was");
+                }
+            }
+        })
+    }
+
+    fn apply(&self, log: &AccessLog, snapshot: &Snapshot) {
+        let globals = &snapshot.table.globals;
+        let escape = match globals.log_escape {
+            LogEscape::Default => Escape::Default,
+            LogEscape::Json => Escape::Json,
+            LogEscape::None => Escape::None,
+        };
+        let format = match self.form {
+            config::LogFormat::Json => Format::json(),
+            config::LogFormat::Text => {
+                let (format, problems) = Format::compile(&globals.log_format_upstream, escape);
+                for problem in problems {
+                    tracing::warn!(%problem, "log-format-upstream");
+                }
+                format
+            }
+        };
+        log.set_formats(Arc::new(format), Arc::new(StreamFormat::default()));
+    }
+}

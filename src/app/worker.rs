@@ -1,0 +1,130 @@
+//! Worker threads: one current-thread runtime each, with its own sockets, pools and metric cells.
+
+use std::cell::Cell;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::StartError;
+use crate::drain::{DrainTrigger, DrainWatcher, Work};
+use crate::limit::ConnectionLimit;
+use crate::listener;
+use crate::proxy::connection;
+use crate::proxy::worker::Worker;
+use crate::request::Scheme;
+use crate::route::reach::Reach;
+use crate::snapshot::Reader;
+use crate::telemetry::metrics::{Counter, Gauge};
+use crate::telemetry::{AccessLog, Metrics};
+use crate::upstream::resolve::NameServers;
+use crate::upstream::{Rng, Settings, Upstreams};
+
+/// Connections to one endpoint over all workers (F-17).
+const ENDPOINT_CONNECTIONS: usize = 1024;
+
+/// What all workers get.
+#[derive(Clone)]
+pub(super) struct Shared {
+    pub(super) reader: Reader,
+    pub(super) tls: Arc<rustls::ServerConfig>,
+    pub(super) connections: ConnectionLimit,
+    pub(super) drain: DrainTrigger,
+    pub(super) metrics: Metrics,
+    pub(super) log: AccessLog,
+    pub(super) dns: Vec<SocketAddr>,
+    pub(super) passive_health: bool,
+    /// Which addresses may be backends (B-18); asked again for each connection.
+    pub(super) reach: Arc<Reach>,
+    pub(super) workers: usize,
+}
+
+/// The sockets of one worker with the addresses they listen on.
+pub(super) struct Ports {
+    pub(super) http: (TcpListener, SocketAddr),
+    pub(super) https: (TcpListener, SocketAddr),
+}
+
+/// Starts a worker.
+pub(super) fn spawn(index: usize, ports: Ports, shared: Shared) -> Result<JoinHandle<()>, StartError> {
+    let fail = |source| StartError::Thread { what: "a worker", source };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(fail)?;
+    std::thread::Builder::new()
+        .name(format!("worker-{index}"))
+        .spawn(move || {
+            let tasks = tokio::task::LocalSet::new();
+            tasks.block_on(&runtime, serve(index, ports, shared));
+        })
+        .map_err(fail)
+}
+
+async fn serve(index: usize, ports: Ports, shared: Shared) {
+    let drain = shared.drain.watcher();
+    let worker = Rc::new(worker(index, &shared, drain.clone()));
+    tokio::task::spawn_local(Rc::clone(&worker).maintain());
+    let http = accept(&worker, &shared, ports.http, Scheme::Http);
+    let https = accept(&worker, &shared, ports.https, Scheme::Https);
+    tokio::join!(http, https);
+    // What is still open ends by itself or is cut with the runtime.
+    let emptied = async {
+        while drain.open(Work::Connection) + drain.open(Work::Tunnel) + drain.open(Work::Request) > 0 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::select! {
+        () = emptied => {}
+        () = drain.cut() => {}
+    }
+}
+
+fn worker(index: usize, shared: &Shared, drain: DrainWatcher) -> Worker {
+    let reach = Arc::clone(&shared.reach);
+    let dns = shared.dns.clone();
+    let share = (ENDPOINT_CONNECTIONS / shared.workers.max(1)).max(1);
+    let settings = Settings {
+        keepalive: shared.reader.load().table.globals.upstream_keepalive,
+        name_servers: if dns.is_empty() { NameServers::System } else { NameServers::Listed(dns) },
+        address_rule: Rc::new(move |address| reach.check(address).is_ok()),
+        passive_health: shared.passive_health,
+        endpoint_connections: u32::try_from(share).unwrap_or(u32::MAX),
+        rng: Rng::from_system(),
+    };
+    Worker {
+        reader: shared.reader.clone(),
+        upstreams: Upstreams::new(settings),
+        metrics: shared.metrics.worker(),
+        log: shared.log.lane(),
+        drain,
+        tls: Arc::clone(&shared.tls),
+        rng: Rng::from_system(),
+        index: index as u64,
+        connections: Cell::new(0),
+        requests: Cell::new(0),
+    }
+}
+
+async fn accept(worker: &Rc<Worker>, shared: &Shared, port: (TcpListener, SocketAddr), scheme: Scheme) {
+    let (listener, address) = port;
+    let admit = || {
+        let permit = shared.connections.try_acquire();
+        if permit.is_none() {
+            worker.metrics.rejected("connections");
+        }
+        permit
+    };
+    let take = |stream, peer, permit| {
+        worker.metrics.count(Counter::Accepted);
+        let worker = Rc::clone(worker);
+        let open = (permit, worker.metrics.hold(Gauge::Connections), worker.drain.token(Work::Connection));
+        tokio::task::spawn_local(async move {
+            connection::run(worker, stream, peer, scheme, address).await;
+            drop(open);
+        });
+    };
+    let failed = |error: &std::io::Error| {
+        worker.metrics.count(Counter::AcceptErrors);
+        tracing::warn!(%error, "cannot accept a connection");
+    };
+    listener::accept(listener, worker.drain.draining(), admit, take, failed).await;
+}
