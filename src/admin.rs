@@ -17,15 +17,15 @@ pub mod health;
 pub mod inspect;
 mod intake;
 mod routes;
+pub mod view;
 
 pub use health::Health;
-pub use inspect::{ExplainQuery, Inspect, Refused, SnapshotView};
+pub use inspect::{ExplainQuery, Inspect, Refused};
+pub use view::SnapshotView;
 
 /// What the flags say about the admin port.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AdminConfig {
-    /// `--admin-addr`.
-    pub address: SocketAddr,
     /// `--health-check-path`; served besides `/healthz`.
     pub health_path: String,
     /// `--enable-metrics`.
@@ -53,39 +53,18 @@ pub struct Admin {
     thread: Option<thread::JoinHandle<()>>,
 }
 
-/// Why the admin port could not begin.
-#[derive(Debug, thiserror::Error)]
-pub enum AdminError {
-    /// The address cannot be bound.
-    #[error("cannot listen on {address} (--admin-addr)")]
-    Bind {
-        /// The address.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
-    /// No thread or runtime.
-    #[error("cannot start the admin runtime")]
-    Runtime(#[source] io::Error),
-}
-
 impl Admin {
-    /// Binds the port and serves it on a thread of its own.
+    /// Serves a bound, non-blocking listener on a thread of its own.
     ///
     /// # Errors
-    /// When the address is in use or the thread cannot be made.
-    pub fn start(config: AdminConfig, sources: AdminSources) -> Result<Self, AdminError> {
-        let bind = |source| AdminError::Bind { address: config.address, source };
-        let listener = TcpListener::bind(config.address).map_err(bind)?;
-        listener.set_nonblocking(true).map_err(bind)?;
-        let address = listener.local_addr().map_err(bind)?;
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(AdminError::Runtime)?;
+    /// When there is no thread or runtime to be had.
+    pub fn start(listener: TcpListener, config: AdminConfig, sources: AdminSources) -> io::Result<Self> {
+        let address = listener.local_addr()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new()
             .name("admin".to_owned())
-            .spawn(move || runtime.block_on(serve(listener, config, sources, stopped)))
-            .map_err(AdminError::Runtime)?;
+            .spawn(move || runtime.block_on(serve(listener, config, sources, stopped)))?;
         Ok(Self { address, stop: Some(stop), thread: Some(thread) })
     }
 
@@ -105,7 +84,12 @@ impl Drop for Admin {
     }
 }
 
-async fn serve(listener: TcpListener, config: AdminConfig, sources: AdminSources, stopped: oneshot::Receiver<()>) {
+async fn serve(
+    listener: TcpListener,
+    config: AdminConfig,
+    sources: AdminSources,
+    stopped: oneshot::Receiver<()>,
+) {
     let intake = match intake::Intake::new(listener) {
         Ok(intake) => intake,
         Err(error) => return tracing::error!(%error, "the admin port is lost"),

@@ -26,6 +26,14 @@ pub(super) fn router(config: &AdminConfig, sources: AdminSources) -> Router {
         .route("/healthz", get(healthz))
         .route("/readyz", get(readyz))
         .route("/livez", get(livez));
+    if config.metrics {
+        router = router.route("/metrics", get(metrics));
+    }
+    let mut api = Router::new().route("/api/v1/{what}", get(api));
+    if !config.debug_endpoints {
+        api = api.layer(from_fn(loopback_only));
+    }
+    router = router.merge(api).fallback(async || text(StatusCode::NOT_FOUND, "not found\n"));
     let health_path = config.health_path.as_str();
     if health_path.starts_with('/') && !["/healthz", "/readyz", "/livez", "/metrics"].contains(&health_path) {
         // Not as a pattern: the flag may hold characters that mean something there.
@@ -37,18 +45,7 @@ pub(super) fn router(config: &AdminConfig, sources: AdminSources) -> Router {
             async move { if hit { healthz(State(sources)).await } else { next.run(request).await } }
         }));
     }
-    if config.metrics {
-        router = router.route("/metrics", get(metrics));
-    }
-    let mut api = Router::new().route("/api/v1/{what}", get(api));
-    if !config.debug_endpoints {
-        api = api.layer(from_fn(loopback_only));
-    }
-    router
-        .merge(api)
-        .fallback(async || text(StatusCode::NOT_FOUND, "not found\n"))
-        .layer(from_fn(guard))
-        .with_state(sources)
+    router.layer(from_fn(guard)).with_state(sources)
 }
 
 /// GET and HEAD only, and five seconds for an answer.
@@ -98,7 +95,11 @@ async fn metrics(State(sources): State<AdminSources>) -> Response {
     ([(header::CONTENT_TYPE, METRICS_TYPE)], sources.metrics.render(Instant::now())).into_response()
 }
 
-async fn api(State(sources): State<AdminSources>, Path(what): Path<String>, RawQuery(query): RawQuery) -> Response {
+async fn api(
+    State(sources): State<AdminSources>,
+    Path(what): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
     let inspect = &*sources.inspect;
     let answer = match what.as_str() {
         "generation" => inspect.generation(),
@@ -113,9 +114,10 @@ async fn api(State(sources): State<AdminSources>, Path(what): Path<String>, RawQ
     };
     match answer {
         Ok(value) => json_text(StatusCode::OK, &value),
-        Err(Refused::NoTable) => {
-            json_text(StatusCode::SERVICE_UNAVAILABLE, &json!({ "error": "no routing table is published yet" }))
-        }
+        Err(Refused::NoTable) => json_text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            &json!({ "error": "no routing table is published yet" }),
+        ),
         Err(Refused::BadQuery(why)) => json_text(StatusCode::BAD_REQUEST, &json!({ "error": why })),
     }
 }
