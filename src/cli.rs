@@ -59,6 +59,9 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct DemoArgs {
+    /// Directory for the example manifests; kept, as are the files in it that you edit [default: a temporary one]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
     #[command(flatten)]
     flags: Flags,
 }
@@ -120,7 +123,7 @@ pub fn main(
     let given = matches.subcommand().map_or(&matches, |(_, given)| given);
     let run = |source, flags| Config::resolve(source, flags, given, environment);
     let code = match cli.command {
-        Command::Demo(args) => return ran(err, run(Source::Demo, args.flags)),
+        Command::Demo(args) => return ran(err, run(Source::Demo(args.dir), args.flags)),
         Command::Standalone(args) => return ran(err, run(Source::Directory(args.manifests), args.flags)),
         Command::Check(args) => check::run(args, given, out, err)?,
         Command::Explain(args) => explain::run(args, given, out, err)?,

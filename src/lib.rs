@@ -62,3 +62,5 @@ pub mod standalone;
 // everything
 #[cfg(all(feature = "controller", feature = "proxy"))]
 pub mod app;
+#[cfg(all(feature = "controller", feature = "proxy"))]
+pub mod demo;

@@ -40,7 +40,10 @@ fn exchange(url: &str, target: &str) -> Result<(u16, Vec<u8>), String> {
     let address = format!("{authority}{port}").to_socket_addrs().map_err(failed)?.next();
     let address = address.ok_or_else(|| format!("{url} has no address"))?;
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(failed)?;
-    stream.set_read_timeout(Some(PATIENCE)).and_then(|()| stream.set_write_timeout(Some(PATIENCE))).map_err(failed)?;
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
+        .map_err(failed)?;
     // With HTTP/1.0 the answer ends with the connection and is never chunked.
     let request = format!("GET {target} HTTP/1.0\r\nHost: {authority}\r\nAccept: application/json\r\n\r\n");
     stream.write_all(request.as_bytes()).map_err(failed)?;
@@ -85,7 +88,9 @@ mod tests {
             let (mut stream, _) = listener.accept().unwrap();
             let mut asked = vec![0; 4096];
             let read = stream.read(&mut asked).unwrap();
-            stream.write_all(b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{\"text\":\"here\"}").unwrap();
+            stream
+                .write_all(b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{\"text\":\"here\"}")
+                .unwrap();
             String::from_utf8_lossy(&asked[..read]).into_owned()
         });
         let mut inquiry = Inquiry::new("GET", "https://a.example/x?y=1");

@@ -7,7 +7,8 @@ pub(super) fn printable(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for letter in text.chars() {
         // Bidirectional overrides can make a line read as another one.
-        let misleading = matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}');
+        let misleading =
+            matches!(letter, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{2028}' | '\u{2029}');
         if (letter.is_control() && letter != '\n') || misleading {
             // Writing into a String cannot fail.
             let _ = write!(safe, "\\u{{{:x}}}", u32::from(letter));

@@ -41,12 +41,16 @@ pub struct Options {
     pub default_certificate: Option<ObjectKey>,
     /// `--health-check-path` for the catch-all built-in.
     pub health_check_path: String,
+    /// `--compat-trust-forwarded=any`.
+    pub trust_forwarded_any: bool,
     /// `--path-semantics`.
     pub path_semantics: PathSemantics,
     /// `--http-port`, `--https-port` as written into redirects.
     pub http_port: u16,
     /// See above.
     pub https_port: u16,
+    /// `--compat-trust-forwarded=any`: forwarded fields count from any peer.
+    pub trust_forwarded_any: bool,
     /// `--allow-upstream-cidr`: address ranges that endpoints may lie in although they are refused by default.
     pub allow_upstream: Vec<ipnet::IpNet>,
     /// Addresses that no endpoint may have: our own listeners (`B-18`).
@@ -69,9 +73,11 @@ impl Default for Options {
             default_backend: None,
             default_certificate: None,
             health_check_path: "/healthz".into(),
+            trust_forwarded_any: false,
             path_semantics: PathSemantics::Nginx,
             http_port: 80,
             https_port: 443,
+            trust_forwarded_any: false,
             allow_upstream: Vec::new(),
             own_addresses: Vec::new(),
         }

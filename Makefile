@@ -1,0 +1,47 @@
+# Everything a newcomer or CI needs. `make` lists the targets.
+# ARGS reaches the command behind a target: make demo ARGS=--http-port=9090
+
+CARGO ?= cargo
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test ci fmt lint bench conformance routing malformed clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: ## Look for what a build needs and get it where that is possible
+	@.ci/setup
+
+demo: setup ## Serve a built-in example on loopback and say how to try it
+	$(CARGO) run --locked --quiet --bin narthex -- demo $(ARGS)
+
+test: setup ## Run every test
+	$(CARGO) test --locked $(ARGS)
+
+ci: setup ## Run what CI runs
+	.ci/run
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+lint: setup ## Check format and lints as CI does
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+
+bench: setup ## Run the benches (benches/README.md)
+	$(CARGO) bench --locked $(ARGS)
+
+conformance: routing malformed ## Judge the built binary from outside, by a second implementation of the client
+
+routing: setup
+	$(CARGO) build --locked --bin narthex
+	.ci/python conformance/routing_blackbox.py --bin "$$($(CARGO) metadata --locked --no-deps --format-version 1 | .ci/target)/debug/narthex" \
+	  --vectors tests/data/routing-vectors.yaml $(ARGS)
+
+malformed: setup
+	$(CARGO) build --locked --bin narthex
+	conformance/malformed "$$($(CARGO) metadata --locked --no-deps --format-version 1 | .ci/target)/debug/narthex" tests/data $(ARGS)
+
+clean: ## Remove what was built
+	$(CARGO) clean
