@@ -10,7 +10,7 @@ fn main() {
     divan::main();
 }
 
-#[divan::bench(args = [1, 100, 10_000, 100_000])]
+#[divan::bench(args = [1, 100, 10_000, 100_000], sample_count = 20, sample_size = 20_000)]
 fn find(bencher: Bencher<'_, '_>, hosts: usize) {
     let scene = cluster::scene(hosts);
     let compiled = compile(&scene.inputs());
@@ -25,7 +25,7 @@ fn find(bencher: Bencher<'_, '_>, hosts: usize) {
     });
 }
 
-#[divan::bench(args = [5, 100, 1_000])]
+#[divan::bench(args = [5, 100, 1_000], sample_count = 20, sample_size = 20_000)]
 fn expressions(bencher: Bencher<'_, '_>, paths: usize) {
     let scene = cluster::expressions(paths);
     let compiled = compile(&scene.inputs());

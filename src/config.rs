@@ -26,6 +26,11 @@ pub const HTTPS_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPE
 /// Default of `--admin-addr`: loopback, so that nothing is open by accident (`spec H-1`).
 pub const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 10254);
 
+/// Default of `--http-addr` in `demo`: loopback, and no privilege needed.
+pub const DEMO_HTTP_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+/// Default of `--https-addr` in `demo`.
+pub const DEMO_HTTPS_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8443);
+
 /// Everything that is decided at start.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -37,6 +42,8 @@ pub struct Config {
     pub https: SocketAddr,
     /// `--admin-addr`.
     pub admin: SocketAddr,
+    /// Which of these addresses the user chose; the others may be replaced by free ones in `demo`.
+    pub given: Given,
     /// `--health-check-path`.
     pub health_path: String,
     /// Flags that change what objects mean; handed to `compile` as they are.
@@ -70,8 +77,6 @@ pub struct Config {
     pub post_shutdown_grace: Duration,
     /// `--enable-debug-endpoints`.
     pub debug_endpoints: bool,
-    /// `--compat-trust-forwarded`.
-    pub trust_forwarded: TrustForwarded,
     /// `--passive-health`.
     pub passive_health: PassiveHealth,
     /// To be logged once logging works.
@@ -85,6 +90,17 @@ pub enum Source {
     Demo(Option<PathBuf>),
     /// Files below this directory.
     Directory(PathBuf),
+}
+
+/// Addresses that were chosen by a flag.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Given {
+    /// `--http-addr` or `--http-port`.
+    pub http: bool,
+    /// `--https-addr` or `--https-port`.
+    pub https: bool,
+    /// `--admin-addr` or `--healthz-port`.
+    pub admin: bool,
 }
 
 /// The validating webhook.
@@ -117,7 +133,7 @@ pub enum LogFormat {
     Text,
 }
 
-/// `--compat-trust-forwarded`.
+/// `--compat-trust-forwarded`; in force as `Options::trust_forwarded_any`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub enum TrustForwarded {
     /// Anybody's X-Forwarded-Proto, -Host and -Port count, as with nginx.
@@ -234,8 +250,17 @@ impl Config {
     ) -> Result<Self, String> {
         let mut notices: Vec<Notice> = unused::given(matches).into_iter().map(Notice::Info).collect();
         let listen = flags.listen;
-        let http = with_port("http", listen.http_addr, listen.http_port, HTTP_ADDRESS, &mut notices);
-        let https = with_port("https", listen.https_addr, listen.https_port, HTTPS_ADDRESS, &mut notices);
+        let given = Given {
+            http: listen.http_addr.is_some() || listen.http_port.is_some(),
+            https: listen.https_addr.is_some() || listen.https_port.is_some(),
+            admin: listen.admin_addr.is_some() || listen.healthz_port.is_some(),
+        };
+        let (http_default, https_default) = match source {
+            Source::Demo(_) => (DEMO_HTTP_ADDRESS, DEMO_HTTPS_ADDRESS),
+            Source::Directory(_) => (HTTP_ADDRESS, HTTPS_ADDRESS),
+        };
+        let http = with_port("http", listen.http_addr, listen.http_port, http_default, &mut notices);
+        let https = with_port("https", listen.https_addr, listen.https_port, https_default, &mut notices);
         let admin_default =
             SocketAddr::new(listen.healthz_host.unwrap_or(ADMIN_ADDRESS.ip()), ADMIN_ADDRESS.port());
         let admin = with_port("healthz", listen.admin_addr, listen.healthz_port, admin_default, &mut notices);
@@ -276,6 +301,7 @@ impl Config {
             path_semantics: objects.path_semantics,
             http_port: http.port(),
             https_port: https.port(),
+            trust_forwarded_any: operation.compat_trust_forwarded == TrustForwarded::Any,
             allow_upstream: objects.allow_upstream_cidr.unwrap_or_else(loopback),
             own_addresses: [http, https, admin]
                 .into_iter()
@@ -287,6 +313,7 @@ impl Config {
             http,
             https,
             admin,
+            given,
             health_path: listen.health_check_path,
             options,
             without_class: objects.watch_ingress_without_class,
@@ -303,7 +330,6 @@ impl Config {
             shutdown_grace: operation.shutdown_grace_period,
             post_shutdown_grace: operation.post_shutdown_grace_period.unwrap_or_default(),
             debug_endpoints: operation.enable_debug_endpoints,
-            trust_forwarded: operation.compat_trust_forwarded,
             passive_health: operation.passive_health,
             notices,
         })

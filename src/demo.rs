@@ -8,7 +8,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use crate::config::{ADMIN_ADDRESS, Config, HTTP_ADDRESS, HTTPS_ADDRESS, Source};
+use crate::config::{ADMIN_ADDRESS, Config, Source};
 use crate::model::ObjectKey;
 
 mod backend;
@@ -68,9 +68,9 @@ pub fn prepare(mut config: Config) -> Result<(Config, Demo), DemoError> {
         Source::Demo(directory) => directory.clone(),
         Source::Directory(directory) => Some(directory.clone()),
     };
-    config.http = listen(config.http, HTTP_ADDRESS, HTTP_PORT)?;
-    config.https = listen(config.https, HTTPS_ADDRESS, HTTPS_PORT)?;
-    config.admin = listen(config.admin, ADMIN_ADDRESS, ADMIN_ADDRESS.port())?;
+    config.http = listen(config.http, config.given.http, HTTP_PORT)?;
+    config.https = listen(config.https, config.given.https, HTTPS_PORT)?;
+    config.admin = listen(config.admin, config.given.admin, ADMIN_ADDRESS.port())?;
     let backends = Backends::start().map_err(DemoError::Backends)?;
     let directory = Directory::open(wanted)?;
     directory.fill(&backends, config.https.port())?;
@@ -79,10 +79,10 @@ pub fn prepare(mut config: Config) -> Result<(Config, Demo), DemoError> {
     Ok((config, Demo { directory, _backends: backends }))
 }
 
-/// `given`, unless it is the default: then `port` on loopback, or a free one.
-fn listen(given: SocketAddr, default: SocketAddr, port: u16) -> Result<SocketAddr, DemoError> {
-    if given != default {
-        return Ok(given);
+/// `address` if a flag gave it, else `port` on loopback, or a free one.
+fn listen(address: SocketAddr, given: bool, port: u16) -> Result<SocketAddr, DemoError> {
+    if given {
+        return Ok(address);
     }
     let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     TcpListener::bind(loopback(port))

@@ -65,9 +65,16 @@ impl Diagnostic {
         value.chars().take(LONGEST - 1).chain(['…']).collect()
     }
 
-    /// The line (from 1) of the field if known, else of the object.
+    /// The line (from 1) of the field, else of the nearest known field around it, else of the object.
     pub fn line(&self) -> Option<u32> {
-        self.origin.fields.get(&self.field).copied().or(self.origin.line)
+        let mut field = self.field.as_str();
+        while !field.is_empty() {
+            if let Some(line) = self.origin.fields.get(field) {
+                return Some(*line);
+            }
+            field = field.rfind(['.', '[']).and_then(|end| field.get(..end)).unwrap_or_default();
+        }
+        self.origin.line
     }
 }
 
@@ -89,5 +96,44 @@ impl fmt::Display for Diagnostic {
         }
         write!(f, ": {}", self.reason)?;
         if self.hint.is_empty() { Ok(()) } else { write!(f, " (hint: {})", self.hint) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Kind, ObjectKey};
+
+    #[test]
+    fn the_line_is_that_of_the_nearest_known_field() {
+        let fields = [("spec.rules[0]", 5), ("spec.rules[0].host", 6), ("spec", 4)];
+        let fields = fields.into_iter().map(|(field, line)| (field.to_owned(), line)).collect();
+        let origin = Arc::new(Origin { file: Some("f".into()), line: Some(1), fields });
+        let line = |field: &str| {
+            let object = ObjectRef { kind: Kind::Ingress, key: ObjectKey::new("a", "b") };
+            let found = Diagnostic {
+                object,
+                code: "X",
+                severity: Severity::Info,
+                field: field.into(),
+                value: String::new(),
+                reason: String::new(),
+                hint: String::new(),
+                origin: Arc::clone(&origin),
+            };
+            found.line()
+        };
+        assert_eq!(line("spec.rules[0].host"), Some(6));
+        assert_eq!(line("spec.rules[0].http.paths[3].path"), Some(5));
+        assert_eq!(line("spec.rules[1].http"), Some(4));
+        assert_eq!(line("metadata.annotations[a.b/c]"), Some(1));
+        assert_eq!(line(""), Some(1));
+    }
+
+    #[test]
+    fn long_values_are_cut_at_a_character() {
+        assert_eq!(Diagnostic::shorten("short"), "short");
+        assert_eq!(Diagnostic::shorten(&"é".repeat(200)), "é".repeat(200));
+        assert_eq!(Diagnostic::shorten(&"é".repeat(201)), format!("{}…", "é".repeat(199)));
     }
 }

@@ -12,7 +12,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use crate::wire::{Fields, RequestHead, ResponseHead};
+use crate::wire::{Fields, Reject, RequestHead, ResponseHead};
 
 /// Why a body ended before its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +69,8 @@ pub struct Request {
     pub head: RequestHead,
     /// Body; `Expect: 100-continue` is answered by the driver when the body is first polled.
     pub body: RequestBody,
+    /// Set when the driver found a broken rule that the client is to hear of as an answer (HTTP/2).
+    pub refused: Option<Reject>,
     /// What the driver counts; final once [`Response::guard`] is dropped.
     pub meter: Rc<Meter>,
 }

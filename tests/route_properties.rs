@@ -356,6 +356,36 @@ proptest! {
     }
 
     #[test]
+    fn the_cheap_road_for_endpoints_leads_where_compiling_leads(
+        changes in vec(change(), 1..10),
+        services in vec((select(vec!["one", "two"]), select(vec!["s1", "s2", "s3"]), option::of(0_usize..3)), 1..4),
+    ) {
+        let mut scene = empty_scene();
+        changes.iter().for_each(|change| apply(&mut scene, change));
+        let mut compiler = Compiler::new();
+        let before = compiler.compile(&scene.inputs());
+        for (namespace, name, endpoints) in services {
+            let key = ObjectKey::new(namespace, name);
+            apply(&mut scene, &endpoints.map_or_else(
+                || Change::NoService(key.clone()),
+                |count| Change::Service(key.clone(), count),
+            ));
+        }
+        let cheap = compiler.endpoints_only(&scene.inputs(), &before.table);
+        let scratch = compile(&scene.inputs());
+        prop_assert_eq!(
+            dump::table(&before.table, &cheap),
+            dump::table(&scratch.table, &scratch.endpoints)
+        );
+        let after = compiler.compile(&scene.inputs());
+        prop_assert!(Arc::ptr_eq(&before.table, &after.table), "endpoints are no part of the table");
+        prop_assert!(Arc::ptr_eq(&cheap, &after.endpoints), "what was published still holds");
+        for (old, new) in before.endpoints.iter().zip(cheap.iter()) {
+            prop_assert!(old != new || Arc::ptr_eq(old, new), "an unchanged set keeps its address");
+        }
+    }
+
+    #[test]
     fn every_path_of_every_server_finds_something(changes in vec(change(), 1..8), kubernetes in any::<bool>()) {
         let mut scene = empty_scene();
         scene.options.path_semantics = if kubernetes { PathSemantics::Kubernetes } else { PathSemantics::Nginx };

@@ -130,7 +130,7 @@ fn see(compiled: &Compiled, scene: &Scene, ask: &Ask, request: &Value) -> Option
     let (server, location, reply) = match &decision {
         Decision::Reply { server, location, reply } => (*server, *location, Some(reply.clone())),
         Decision::Forward(forward) => {
-            let refused = access(table, forward.location, &view);
+            let refused = access(forward.location, &view);
             let chosen =
                 choose(forward.backend, &compiled.endpoints, &view, Default::default(), &mut Unrecorded);
             seen.backend = Some(chosen.backend.name.to_string());

@@ -1,7 +1,5 @@
 //! The process around the proxy: logging, signals, exit code.
 
-use std::error::Error;
-use std::io::Write;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -14,7 +12,7 @@ use crate::telemetry::logging::{self, LoggingConfig};
 use crate::telemetry::writer::Destination;
 
 /// Runs until told to stop; the exit code.
-pub fn run(config: Config) -> u8 {
+pub fn run(mut config: Config) -> u8 {
     let logging = LoggingConfig {
         format: match config.logging.format {
             LogFormat::Json => logging::LogFormat::Json,
@@ -36,31 +34,32 @@ pub fn run(config: Config) -> u8 {
             Notice::Warning(text) => tracing::warn!("{text}"),
         }
     }
+    let mut demo = None;
+    if matches!(config.source, Source::Demo(_)) {
+        match demo::prepare(config) {
+            Ok((prepared, running)) => {
+                config = prepared;
+                demo = Some(running);
+            }
+            Err(error) => {
+                say(&format!("error: {error}"));
+                return 1;
+            }
+        }
+    }
     let post_grace = config.post_shutdown_grace;
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(source) => return failed(&StartError::Thread { what: "the main runtime", source }),
     };
-    let (config, demo) = match config.source {
-        Source::Demo(_) => match demo::prepare(config) {
-            Ok((config, demo)) => (config, Some(demo)),
-            Err(error) => {
-                say(&format!("error: {}", with_causes(&error)));
-                return 1;
-            }
-        },
-        Source::Directory(_) => (config, None),
-    };
     let running = match start(config) {
         Ok(running) => running,
         Err(error) => return failed(&error),
     };
-    if let Some(demo) = &demo {
-        let introduction = demo.introduction(running.http(), running.https(), running.admin());
-        // Nobody reads it when stdout is closed.
-        let _closed = std::io::stdout().write_all(introduction.as_bytes());
-    }
     tracing::info!(http = %running.http(), https = %running.https(), admin = %running.admin(), "serving");
+    if let Some(demo) = &demo {
+        tell(&demo.introduction(running.http(), running.https(), running.admin()));
+    }
     runtime.block_on(until_stopped(running));
     std::thread::sleep(post_grace);
     0
@@ -71,19 +70,15 @@ fn failed(error: &StartError) -> u8 {
     error.exit_code()
 }
 
-/// An error and what caused it, in one line.
-fn with_causes(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(&format!(": {error}"));
-        cause = error.source();
-    }
-    text
+/// To stdout: what `demo` has to say before the access log begins there.
+fn tell(text: &str) {
+    use std::io::Write;
+    let _closed = writeln!(std::io::stdout(), "{text}");
 }
 
 /// To stderr, also when logging does not work.
 fn say(text: &str) {
+    use std::io::Write;
     // Nobody is left to tell when stderr is closed.
     let _closed = writeln!(std::io::stderr(), "{text}");
 }

@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use clap::{ArgMatches, Args};
 use serde_json::json;
 
-use super::offline::{Differences, Offline, compile_paths};
+use super::offline::{self, Differences, Offline, compile_paths};
 use super::text::{counted, printable};
 use super::{BAD_NEWS, OK, Output, USAGE};
-use crate::config::{Config, Environment, Flags, Source};
+use crate::config::Flags;
 use crate::diagnostic::Severity;
 use crate::report;
 use crate::route::dump;
@@ -36,8 +36,7 @@ pub(super) fn run(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<u8> {
-    // Nothing is watched; the source only completes the configuration.
-    let config = Config::resolve(Source::Demo(None), args.flags, given, Environment::default());
+    let config = offline::config(args.flags, given);
     let offline = config.and_then(|config| compile_paths(&args.paths, &config, Differences::Tell));
     let offline = match offline {
         Ok(offline) => offline,

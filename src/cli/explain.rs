@@ -7,10 +7,10 @@ use std::path::PathBuf;
 
 use clap::{ArgMatches, Args};
 
-use super::offline::{Differences, compile_paths};
+use super::offline::{self, Differences, compile_paths};
 use super::text::{counted, printable};
 use super::{BAD_NEWS, OK, Output, USAGE, admin};
-use crate::config::{Config, Environment, Flags, Source};
+use crate::config::Flags;
 use crate::diagnostic::Severity;
 use crate::inquiry::Inquiry;
 use crate::report;
@@ -57,7 +57,7 @@ pub(super) fn run(
     if let Some(url) = args.admin {
         return ask(&url, &inquiry, args.output, out, err);
     }
-    let config = Config::resolve(Source::Demo(None), args.flags, given, Environment::default());
+    let config = offline::config(args.flags, given);
     let offline = match config.and_then(|config| compile_paths(&args.manifests, &config, Differences::Skip)) {
         Ok(offline) => offline,
         Err(reason) => {

@@ -5,9 +5,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use clap::ArgMatches;
+
 use crate::cert::{self, Keeper};
 use crate::compile::{Compiled, Inputs, compile, semantics_differences};
-use crate::config::Config;
+use crate::config::{Config, Environment, Flags, Source};
 use crate::control::Settings;
 use crate::diagnostic::Diagnostic;
 use crate::manifest::{self, Manifest};
@@ -27,6 +29,20 @@ pub(super) struct Offline {
 pub(super) enum Differences {
     Tell,
     Skip,
+}
+
+/// The configuration that flags give where nothing listens: only addresses that were chosen are refused as endpoints.
+pub(super) fn config(flags: Flags, given: &ArgMatches) -> Result<Config, String> {
+    let source = Source::Directory(PathBuf::new());
+    let mut config = Config::resolve(source, flags, given, Environment::default())?;
+    let chosen = [
+        (config.given.http, config.http),
+        (config.given.https, config.https),
+        (config.given.admin, config.admin),
+    ];
+    config.options.own_addresses =
+        chosen.into_iter().filter(|(given, _)| *given).map(|(_, address)| address).collect();
+    Ok(config)
 }
 
 /// Reads and compiles. `-` is standard input.

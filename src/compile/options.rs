@@ -41,6 +41,8 @@ pub struct Options {
     pub default_certificate: Option<ObjectKey>,
     /// `--health-check-path` for the catch-all built-in.
     pub health_check_path: String,
+    /// `--compat-trust-forwarded=any`.
+    pub trust_forwarded_any: bool,
     /// `--path-semantics`.
     pub path_semantics: PathSemantics,
     /// `--http-port`, `--https-port` as written into redirects.
@@ -72,6 +74,7 @@ impl Default for Options {
             path_semantics: PathSemantics::Nginx,
             http_port: 80,
             https_port: 443,
+            trust_forwarded_any: false,
             allow_upstream: Vec::new(),
             own_addresses: Vec::new(),
         }

@@ -38,7 +38,16 @@ fn no_flag_at_all_gives_the_documented_defaults() {
     assert!(config.metrics.enabled && config.metrics.per_host);
     assert_eq!((config.workers, config.dns.len(), config.webhook, config.passthrough), (None, 0, None, None));
     assert_eq!(config.notices, []);
-    assert_eq!(Config::without_flags(Source::Demo(None)).unwrap().options, config.options);
+    assert_eq!(Config::without_flags(Source::Directory("m".into())).unwrap().options, config.options);
+}
+
+#[test]
+fn a_demo_listens_on_loopback_without_privileges() {
+    let config = Config::without_flags(Source::Demo(None)).unwrap();
+    assert_eq!((config.http.to_string(), config.https.to_string()), ("127.0.0.1:8080".into(), "127.0.0.1:8443".into()));
+    assert_eq!((config.options.http_port, config.options.https_port), (8080, 8443));
+    assert!(!config.given.http && !config.given.https && !config.given.admin);
+    assert!(resolve(&["--http-port=1"]).unwrap().given.http);
 }
 
 #[test]
@@ -163,6 +172,6 @@ fn lists_and_units_are_read() {
     assert_eq!((config.shutdown_grace.as_secs(), config.post_shutdown_grace.as_secs()), (10, 120));
     assert_eq!(config.options.path_semantics, PathSemantics::Kubernetes);
     assert_eq!(config.passthrough, Some(4442));
-    assert_eq!(config.trust_forwarded, TrustForwarded::Any);
+    assert!(config.options.trust_forwarded_any);
     assert!(config.namespace_selector.is_some());
 }

@@ -1,8 +1,14 @@
 //! "Did you mean": the known word nearest to a misspelt one. For fields, flags and annotation names.
 
+/// Longer words are nobody's typing mistake, and the distance costs the product of both lengths.
+const LONGEST: usize = 128;
+
 /// The candidate with the fewest edits to `word` (insert, delete, replace, swap of neighbours; case counts nothing), if
 /// it is near enough to be meant: at most a third of the word, at least one. The first of equally near ones wins.
 pub fn nearest<'c>(word: &str, candidates: impl IntoIterator<Item = &'c str>) -> Option<&'c str> {
+    if word.len() > LONGEST {
+        return None;
+    }
     let word = word.to_ascii_lowercase();
     let limit = (word.chars().count() / 3).clamp(1, 4);
     candidates
@@ -60,6 +66,7 @@ mod tests {
         check("tsl", Some("tls"));
         check("", None);
         check("annotations", None);
+        check(&"path".repeat(1 << 20), None);
     }
 
     #[test]

@@ -10,6 +10,9 @@ use std::fmt;
 use super::node::{Entry, Node, Scalar, ScalarKind, Value};
 use crate::diagnostic::{Diagnostic, Severity, nearest};
 
+/// Most findings about one object that are told.
+const MAX_FINDINGS: usize = 100;
+
 /// What was found while reading one object; becomes [`Diagnostic`]s when the object's name is known.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
@@ -38,8 +41,13 @@ impl Findings {
         self.items.into_inner()
     }
 
+    /// Keeps a finding while there are few; an error is kept in any case when it is the first.
     fn push(&self, finding: Finding) {
-        self.items.borrow_mut().push(finding);
+        let first_error = finding.severity == Severity::Error && !self.refuse();
+        let mut items = self.items.borrow_mut();
+        if items.len() < MAX_FINDINGS || first_error {
+            items.push(finding);
+        }
     }
 }
 

@@ -496,3 +496,15 @@ fn of_an_object_declared_twice_the_earlier_path_counts() {
         ]
     );
 }
+
+#[test]
+fn an_object_full_of_mistakes_is_refused_with_a_bounded_number_of_findings() {
+    let mut text = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\n".to_owned();
+    for number in 0..10_000 {
+        text.push_str(&format!("unknown{number}: 1\n"));
+    }
+    text.push_str("data: [wrong]\n");
+    let manifest = read("m.yaml", text.as_bytes());
+    assert!(manifest.objects.is_empty() && manifest.diagnostics.len() <= 101, "{}", manifest.diagnostics.len());
+    assert!(manifest.diagnostics.iter().any(|found| found.field == "data"));
+}

@@ -199,6 +199,10 @@ fn standard(outgoing: &Outgoing<'_>, head: &mut Builder) {
         None => Cow::Borrowed(&*told.host),
     };
     head.own("Host", host.as_bytes());
+    if host.is_empty() {
+        // HTTP/1.0 without Host: HTTP/1.1 wants the field all the same, empty (RFC 9112 section 3.2).
+        head.pass("Host", b"");
+    }
     let upgrade = hop.upgrade.as_deref().unwrap_or_default();
     head.own("Upgrade", upgrade.as_bytes());
     let connection = match policies.connection_header {

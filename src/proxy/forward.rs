@@ -11,7 +11,7 @@ use super::body;
 use super::exchange::Exchange;
 use crate::message::{BodyError, DownstreamStream, RequestBody, Response, ResponseBody};
 use super::tunnel;
-use crate::policy::backend_protocol::{BackendProtocol, HttpVersion};
+use crate::policy::backend_protocol::BackendProtocol;
 use crate::policy::global::Globals;
 use crate::policy::request_headers::{self, Hop, Outgoing, Purpose};
 use crate::policy::response_headers::{self, Kind};
@@ -39,6 +39,8 @@ pub struct Way<'w> {
     pub location: &'w Arc<Location>,
     /// Upgrade and trailers.
     pub hop: &'w Hop,
+    /// The client told the length of a body, be it nothing.
+    pub framed: bool,
     /// The peer's word about the client counts.
     pub trusted: bool,
 }
@@ -233,7 +235,8 @@ impl Trip<'_> {
                 Ok(answer) => {
                     let failure = Failure::Status(answer.head.status.as_u16());
                     let tries = u32::try_from(tried.len()).unwrap_or(u32::MAX);
-                    let more = policy.allows(failure, self.method, true, tries, exchange.elapsed());
+                    let more = policy.allows(failure, self.method, true, tries, exchange.elapsed())
+                        && self.endpoints.ready.len() > distinct(&tried);
                     if !more || spare.is_none() {
                         return Ok(Got { answer, set_cookie_key: picked.set_cookie_key });
                     }
@@ -247,7 +250,9 @@ impl Trip<'_> {
             };
             let tries = u32::try_from(tried.len()).unwrap_or(u32::MAX);
             let allowed = policy.allows(failure, self.method, was_sent, tries, exchange.elapsed());
-            if !allowed || again.is_none() {
+            // A retry is for another endpoint (F-12); the one that failed is not asked the same again.
+            let untried = self.endpoints.ready.len() > distinct(&tried);
+            if !allowed || !untried || again.is_none() {
                 return Err(reply);
             }
             exchange.worker.metrics.retried(word(failure));
@@ -281,7 +286,7 @@ impl Trip<'_> {
             method: self.method,
             target: self.target,
             fields: self.fields,
-            framing: framing(&body, way.view),
+            framing: framing(&body, way.framed),
             version: policies.http_version,
             upgrade: way.hop.upgrade.is_some() && !self.group,
         };
@@ -314,6 +319,10 @@ impl Trip<'_> {
     }
 }
 
+fn distinct(tried: &[SocketAddr]) -> usize {
+    tried.iter().enumerate().filter(|(at, one)| !tried.iter().take(*at).any(|earlier| earlier == *one)).count()
+}
+
 /// The metrics' word for a failure that leads to another try.
 const fn word(failure: Failure) -> &'static str {
     match failure {
@@ -332,9 +341,9 @@ fn is_idempotent(method: &Method) -> bool {
     !matches!(method.as_str(), "POST" | "LOCK" | "PATCH")
 }
 
-fn framing(body: &RequestBody, view: &RequestView<'_>) -> Framing {
+fn framing(body: &RequestBody, framed: bool) -> Framing {
     match body {
-        RequestBody::Empty if view.fields.contains("content-length") => Framing::Length(0),
+        RequestBody::Empty if framed => Framing::Length(0),
         RequestBody::Empty => Framing::None,
         RequestBody::Full(bytes) => Framing::Length(bytes.len() as u64),
         RequestBody::Stream(stream) => stream.size_hint().exact().map_or(Framing::Chunked, Framing::Length),

@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::message::{BodyError, Meter, Request, RequestBody, Response, ResponseBody};
-use crate::wire::{Fields, RequestHead, Version};
+use crate::wire::{Fields, Reject, RequestHead, Version, check_http2_head};
 
 /// Limits of one HTTP/2 connection.
 #[derive(Debug, Clone)]
@@ -115,14 +115,14 @@ where
     let tunnel = (request.method() == http::Method::CONNECT).then(|| hyper::upgrade::on(&mut request));
     let (parts, body) = request.into_parts();
     let meter = Rc::new(Meter::default());
-    let head = request_head(&parts, protocol);
+    let (head, refused) = request_head(&parts, protocol);
     Meter::add(&meter.request_bytes, head.fields.text_len() + head.target.len());
     let body = if body.is_end_stream() || tunnel.is_some() {
         RequestBody::Empty
     } else {
         RequestBody::Stream(Box::pin(StreamBody { body, meter: Rc::clone(&meter), timeout: Idle::new(body_timeout) }))
     };
-    let mut response = service(Request { head, body, meter: Rc::clone(&meter) }).await;
+    let mut response = service(Request { head, body, refused, meter: Rc::clone(&meter) }).await;
     if let (Some(takeover), Some(tunnel)) = (response.upgrade.take(), tunnel) {
         tokio::task::spawn_local(async move {
             if let Ok(stream) = tunnel.await {
@@ -134,7 +134,10 @@ where
 }
 
 /// RFC 9113 section 8.3 pseudo-fields and fields as a head of ours. Cookie crumbs are joined (section 8.2.3, `H2-11`).
-fn request_head(parts: &http::request::Parts, protocol: Option<String>) -> RequestHead {
+///
+/// A head that breaks a rule comes with the refusal (H2-01 to H2-07).
+fn request_head(parts: &http::request::Parts, protocol: Option<String>) -> (RequestHead, Option<Reject>) {
+    let mut refused = None;
     let mut fields = Fields::with_capacity(512);
     let mut cookies: Vec<u8> = Vec::new();
     for (name, value) in &parts.headers {
@@ -145,21 +148,26 @@ fn request_head(parts: &http::request::Parts, protocol: Option<String>) -> Reque
             cookies.extend_from_slice(value.as_bytes());
             continue;
         }
-        // h2 has judged the name; a value it let through that a head could not carry is dropped with its line.
-        let _refused = fields.append(name.as_str(), value.as_bytes());
+        if fields.append(name.as_str(), value.as_bytes()).is_err() {
+            refused = Some(Reject::bad("H2-01", "a field that no HTTP/1 head could carry"));
+        }
     }
     if !cookies.is_empty() {
-        let _refused = fields.append("cookie", &cookies);
+        if fields.append("cookie", &cookies).is_err() {
+            refused = Some(Reject::bad("H2-01", "a cookie that no HTTP/1 head could carry"));
+        }
     }
     let target = parts.uri.path_and_query().map_or(&b"/"[..], |target| target.as_str().as_bytes());
-    RequestHead {
+    let head = RequestHead {
         method: parts.method.clone(),
         target: target.to_vec(),
         version: Version::Http2,
         authority: parts.uri.authority().map(|authority| authority.as_str().to_owned()),
         protocol,
         fields,
-    }
+    };
+    let refused = refused.or_else(|| check_http2_head(&head).err());
+    (head, refused)
 }
 
 fn response_of(response: Response, meter: Rc<Meter>) -> http::Response<MeteredBody> {

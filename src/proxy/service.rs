@@ -15,18 +15,18 @@ use crate::policy::custom_errors::Made;
 use crate::policy::request_headers::{self, Hop, Purpose};
 use crate::policy::response_headers;
 use crate::reply::LocalReply;
-use crate::request::{RequestView, Scheme};
 use crate::route::decide::Unrecorded;
 use crate::route::intake::Intake;
-use crate::route::{Decision, Location, access, decide};
+use crate::route::{Decision, access, decide};
 use crate::wire::{RequestHead, Version};
 
 /// Serves one request; the answer carries the [`Exchange`] as its guard.
 pub async fn handle(worker: Rc<Worker>, connection: Rc<ConnectionFacts>, request: Request) -> Response {
     let snapshot = worker.reader.load();
-    let Request { mut head, body, meter } = request;
+    let Request { mut head, body, refused, meter } = request;
     let globals = &snapshot.table.globals;
     let has_body = !matches!(body, RequestBody::Empty);
+    let framed = head.fields.contains("content-length") || head.fields.contains("transfer-encoding");
     let mut hop = request_headers::sanitise(&mut head, has_body, globals);
     if let Some(protocol) = head.protocol.as_deref() {
         // RFC 8441: an extended CONNECT asks an HTTP/1 backend for what `Upgrade` asks for.
@@ -38,7 +38,11 @@ pub async fn handle(worker: Rc<Worker>, connection: Rc<ConnectionFacts>, request
         None => String::new(),
     };
     let exchange = Rc::new(Exchange::begin(worker, connection, snapshot, head, request_id, meter));
-    let mut response = match serve(&exchange, body, &hop).await {
+    let served = match refused {
+        Some(reject) => Err(LocalReply::BadRequest { status: reject.status, rule: reject.rule, reason: reject.reason }),
+        None => serve(&exchange, body, &hop, framed).await,
+    };
+    let mut response = match served {
         Ok(response) => response,
         Err(reply) => local(&exchange, &reply, true),
     };
@@ -50,7 +54,12 @@ pub async fn handle(worker: Rc<Worker>, connection: Rc<ConnectionFacts>, request
 }
 
 /// Routes and forwards; `Err` is an answer that no location shapes.
-async fn serve(exchange: &Rc<Exchange>, body: RequestBody, hop: &Hop) -> Result<Response, LocalReply> {
+async fn serve(
+    exchange: &Rc<Exchange>,
+    body: RequestBody,
+    hop: &Hop,
+    framed: bool,
+) -> Result<Response, LocalReply> {
     let table = &exchange.snapshot.table;
     let globals = &table.globals;
     let intake = Intake::of(&exchange.head)?;
@@ -63,14 +72,14 @@ async fn serve(exchange: &Rc<Exchange>, body: RequestBody, hop: &Hop) -> Result<
         Decision::Reply { server, location, reply } => {
             exchange.routed(server, location);
             let Some(location) = location else { return Ok(local(exchange, &reply, !before_location(&reply))) };
-            let way = Way { exchange, view: &view, location, hop, trusted: came.is_trusted(globals) };
+            let way = Way { exchange, view: &view, location, hop, framed, trusted: came.is_trusted(globals) };
             return Ok(ours(&way, reply, body).await);
         }
     };
     let location = forward.location;
     exchange.routed(forward.server, Some(location));
-    let way = Way { exchange, view: &view, location, hop, trusted: came.is_trusted(globals) };
-    if let Some(reply) = access(table, location, &view) {
+    let way = Way { exchange, view: &view, location, hop, framed, trusted: came.is_trusted(globals) };
+    if let Some(reply) = access(location, &view) {
         return Ok(ours(&way, reply, body).await);
     }
     let body = match prepared(&way, body).await {

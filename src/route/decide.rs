@@ -93,6 +93,12 @@ pub fn decide<'t>(
     recorder.step("host", || format!("{:?} is served by {}", view.host.name, server.name));
     let early = |reply| Decision::Reply { server, location: None, reply };
 
+    if table.globals.blocks(view) {
+        let reply = LocalReply::Forbidden { client: view.forwarded.client };
+        recorder.step("blocked", || said(&reply));
+        return early(reply);
+    }
+
     if let Some(reply) = server.app_root.as_deref().and_then(|root| app_root::decide(root, view)) {
         recorder.step("app-root", || said(&reply));
         return early(reply);
@@ -123,12 +129,9 @@ pub fn decide<'t>(
     }
 }
 
-/// Refuses clients by address: the global block list, then the location's lists (`routing.md` 0.8).
-pub fn access(table: &Table, location: &Location, view: &RequestView<'_>) -> Option<LocalReply> {
+/// Refuses clients by the location's address lists (`routing.md` 0.8).
+pub fn access(location: &Location, view: &RequestView<'_>) -> Option<LocalReply> {
     let client = view.forwarded.client;
-    if ip_access::contains(&table.globals.block_cidrs, client) {
-        return Some(LocalReply::Forbidden { client });
-    }
     if location.is_acme() {
         return None;
     }
@@ -148,7 +151,9 @@ pub fn choose<'t>(
     let Some(canary) = &backend.canary else { return primary };
     let wanted = match sticky {
         Sticky::Primary if backend.policies.affinity.is_some() => Choice::Primary,
-        Sticky::Canary if backend.policies.affinity.is_some() => Choice::Canary,
+        Sticky::Canary if canary.backend.policies.affinity.is_some() && backend.policies.affinity.is_some() => {
+            Choice::Canary
+        }
         _ => canary.policy.decide(view),
     };
     let alive = !endpoints.of(canary.backend.slot).ready.is_empty();
@@ -286,7 +291,7 @@ impl<'t> Walk<'t, '_, '_> {
 
     /// The built-in 404 is a backend to nginx, so the client is judged first (vector `implicit-root-ip-allowlist`).
     fn no_route(&self, recorder: &mut impl Recorder) -> LocalReply {
-        let refused = access(self.table, self.location, self.view);
+        let refused = access(self.location, self.view);
         recorder.step("no route", || {
             if refused.is_some() {
                 "the client is refused".to_owned()

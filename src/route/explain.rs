@@ -81,7 +81,7 @@ pub fn explain(table: &Table, endpoints: &EndpointMap, view: &RequestView<'_>) -
     let (server, location, outcome) = match &decision {
         Decision::Reply { server, location, reply } => (*server, *location, replied(reply)),
         Decision::Forward(forward) => {
-            let refused = access(table, forward.location, view);
+            let refused = access(forward.location, view);
             steps.step("client address", || {
                 let verdict = if refused.is_some() { "refused" } else { "admitted" };
                 format!("{} is {verdict}", view.forwarded.client)
@@ -165,6 +165,7 @@ fn locations(server: &Server, path: &[u8], winner: Option<&Location>) -> Vec<Can
         let because = match (Rank::of(server, position, path), best) {
             (Some(_), Some(_)) if won => why_it_matches(location).to_owned(),
             _ if won && lacks_slash => "the path lacks only its trailing slash".to_owned(),
+            (None, _) if won => "its expression took too many steps".to_owned(),
             (None, _) => why_not(location).to_owned(),
             (Some(rank), Some(best)) => {
                 format!("{}, but {}", why_it_matches(location), why_later(rank, best, server))

@@ -73,7 +73,7 @@ impl<'r> Intake<'r> {
     }
 }
 
-/// Extended CONNECT (RFC 8441) is judged as the GET it stands for.
+/// Extended CONNECT (RFC 8441) is judged as the GET it stands for. The rest of an HTTP/2 head is judged by its driver.
 fn http2_target(head: &RequestHead) -> Result<SplitTarget<'_>, LocalReply> {
     if head.protocol.is_none() {
         check_method(head.method.as_str().as_bytes()).map_err(refused)?;

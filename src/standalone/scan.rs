@@ -176,7 +176,7 @@ impl Listing {
             self.outpost(&current);
             let Some((link, target, rest)) = first_link(&current) else { return };
             self.outpost(&link);
-            let base = link.parent().unwrap_or(Path::new("/"));
+            let base = link.parent().map_or_else(PathBuf::new, Path::to_owned);
             current = base.join(target).join(rest);
         }
     }

@@ -35,7 +35,8 @@ struct Followed {
 impl Followed {
     fn new(root: &Path) -> Self {
         let (sender, changes) = mpsc::channel();
-        let mut followed = Self { directory: Directory::new(root), watch: Watch::new(sender, |paths| paths), changes };
+        let mut followed =
+            Self { directory: Directory::new(root), watch: Watch::new(sender, |paths| paths), changes };
         followed.read();
         assert_eq!(followed.watch.health(), &WatchHealth::Notified);
         followed
@@ -78,7 +79,10 @@ fn every_manifest_below_the_directory_is_read_and_nothing_else() {
     };
     write("a.yaml", &map("a", "1"));
     write("sub/deep/b.yml", &map("b", "1"));
-    write("c.json", "{\"apiVersion\": \"v1\", \"kind\": \"ConfigMap\", \"metadata\": {\"name\": \"c\"}, \"data\": {\"k\": \"1\"}}");
+    write(
+        "c.json",
+        "{\"apiVersion\": \"v1\", \"kind\": \"ConfigMap\", \"metadata\": {\"name\": \"c\"}, \"data\": {\"k\": \"1\"}}",
+    );
     write("d.txt", &map("d", "1"));
     write(".hidden.yaml", &map("e", "1"));
     write(".git/f.yaml", &map("f", "1"));
@@ -258,11 +262,12 @@ fn a_world_without_classes_gets_the_usual_one_and_serves_ingresses_without_class
         }
         let mut options = Options::default();
         complete(&mut world, &mut options, given);
-        let names: Vec<_> = world.classes.iter().map(|(key, class)| format!("{key} {}", class.controller)).collect();
+        let names: Vec<_> =
+            world.classes.iter().map(|(key, class)| format!("{key} {}", class.controller)).collect();
         (names, options.without_class)
     };
     assert_eq!(check(&[], None), (vec!["nginx k8s.io/ingress-nginx".to_owned()], true));
     assert_eq!(check(&[], Some(false)), (vec!["nginx k8s.io/ingress-nginx".to_owned()], false));
     assert_eq!(check(&["other"], None), (vec!["other x".to_owned()], false));
-    assert_eq!(check(&["other"], Some(true)).1, true);
+    assert!(check(&["other"], Some(true)).1);
 }

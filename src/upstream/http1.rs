@@ -24,8 +24,8 @@ use crate::policy::timeout::Timeouts;
 use crate::message::{RequestBody, ResponseBody};
 use crate::wire::response::{MAX_INTERIM, MAX_INTERIM_BYTES};
 use crate::wire::{
-    BodyDecoder, ChunkLimits, Framing, Leniency, Parse, ParsedResponse, Reject, ResponseContext, ResponseLimits,
-    ResponseParser,
+    BodyDecoder, ChunkLimits, Framing, Leniency, Parse, ParsedResponse, Reject, ResponseContext,
+    ResponseLimits, ResponseParser,
 };
 
 mod send;
@@ -104,8 +104,7 @@ pub(super) async fn exchange(
     };
     let buffer = home.pool.buffer();
     let mut exchange = Exchange { connection, home, sender, buffer, want: BUFFER, timeouts, times };
-    let context =
-        ResponseContext { upgrade: request.upgrade, ..ResponseContext::of(request.method) };
+    let context = ResponseContext { upgrade: request.upgrade, ..ResponseContext::of(request.method) };
     let mut intake = Intake { context, parser: ResponseParser::default(), interim: 0, interim_bytes: 0 };
     match std::future::poll_fn(|cx| exchange.poll_head(cx, &mut intake)).await {
         Ok(parsed) => {
@@ -284,7 +283,9 @@ impl Exchange {
     fn complete_length(&self, framing: Framing) -> Option<usize> {
         match framing {
             Framing::None => Some(0),
-            Framing::Length(length) => usize::try_from(length).ok().filter(|length| *length <= self.buffer.len()),
+            Framing::Length(length) => {
+                usize::try_from(length).ok().filter(|length| *length <= self.buffer.len())
+            }
             Framing::Chunked | Framing::UntilClose => None,
         }
     }
@@ -312,6 +313,3 @@ impl Exchange {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

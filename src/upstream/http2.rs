@@ -184,8 +184,7 @@ impl Session {
     fn takes_requests(&mut self, limits: &UpstreamKeepalive, now: Instant) -> bool {
         let mut cx = Context::from_waker(Waker::noop());
         let open = matches!(self.sender.poll_ready(&mut cx), Poll::Ready(Ok(())));
-        open && self.exchanges < limits.requests
-            && now.saturating_duration_since(self.created) < limits.time
+        open && self.exchanges < limits.requests && now.saturating_duration_since(self.created) < limits.time
     }
 
     fn has_room(&self) -> bool {

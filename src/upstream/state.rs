@@ -281,7 +281,7 @@ impl Upstreams {
         let keys: std::collections::HashSet<&BackendKey, foldhash::fast::RandomState> =
             backends.map(|backend| &backend.key).collect();
         self.balancer.retain(|key| keys.contains(key));
-        self.tls.sweep();
+        self.tls.sweep(Instant::now());
         self.open.sweep();
         if self.pool.is_empty() && self.sessions.is_empty() {
             return;

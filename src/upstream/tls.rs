@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use rustls::client::WebPkiServerVerifier;
@@ -20,6 +21,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use super::Protocol;
 pub use crate::cert::TlsMaterial;
 use crate::policy::backend_tls::BackendTls;
+
+/// A configuration that nobody asked for in this time is forgotten; longer than connections idle.
+const UNUSED: Duration = Duration::from_secs(3600);
 
 /// Why there is no TLS for a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -72,6 +76,7 @@ struct Key {
 struct Entry {
     material: Option<Arc<TlsMaterial>>,
     tls: Rc<ClientTls>,
+    used: Instant,
 }
 
 /// The configurations of one worker.
@@ -120,6 +125,7 @@ impl TlsCache {
         if let Some(entry) = self.entries.borrow_mut().get_mut(&key)
             && entry.follows(material)
         {
+            entry.used = Instant::now();
             return Ok(Rc::clone(&entry.tls));
         }
         let config = self.config(policy, material.map(Arc::as_ref), protocol)?;
@@ -132,14 +138,15 @@ impl TlsCache {
         let id = self.next_id.get();
         self.next_id.set(id.wrapping_add(1));
         let tls = Rc::new(ClientTls { id, config, server_name });
-        let entry = Entry { material: material.cloned(), tls: Rc::clone(&tls) };
+        let entry = Entry { material: material.cloned(), tls: Rc::clone(&tls), used: Instant::now() };
         self.entries.borrow_mut().insert(key, entry);
         Ok(tls)
     }
 
-    /// Forgets configurations that no connection and no caller holds.
-    pub fn sweep(&self) {
-        self.entries.borrow_mut().retain(|_, entry| Rc::strong_count(&entry.tls) > 1);
+    /// Forgets configurations that nobody asked for lately. Not sooner: pooled connections and session tickets hang
+    /// on them.
+    pub fn sweep(&self, now: Instant) {
+        self.entries.borrow_mut().retain(|_, entry| now.saturating_duration_since(entry.used) < UNUSED);
     }
 
     fn config(
@@ -210,9 +217,8 @@ fn pair(
     certificate: &[u8],
     key: &[u8],
 ) -> Result<(Vec<CertificateDer<'static>>, PrivateKeyDer<'static>), TlsError> {
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(certificate)
-        .collect::<Result<_, _>>()
-        .map_err(|_| TlsError::Pair)?;
+    let chain: Vec<_> =
+        CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>().map_err(|_| TlsError::Pair)?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::Pair)?;
     if chain.is_empty() { Err(TlsError::Pair) } else { Ok((chain, key)) }
 }

@@ -49,8 +49,10 @@ impl Settings {
 
 fn read_globals(inputs: &Inputs<'_>) -> (Globals, Vec<Diagnostic>) {
     let maps = &inputs.world.config_maps;
-    match inputs.options.config_map.as_ref().and_then(|key| maps.get(key)) {
+    let (mut globals, findings) = match inputs.options.config_map.as_ref().and_then(|key| maps.get(key)) {
         Some(main) => Globals::parse(main, maps),
         None => (Globals::default(), Vec::new()),
-    }
+    };
+    globals.compat_trust_forwarded_any = inputs.options.trust_forwarded_any;
+    (globals, findings)
 }

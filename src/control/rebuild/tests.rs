@@ -96,7 +96,7 @@ fn an_object_that_the_compiler_fails_on_is_left_out_until_it_changes() {
     let panics = report.panics;
     // Held objects cost no further panic.
     ingress(&mut world, "ns", "d");
-    let Outcome::Published(report) | Outcome::Unchanged(report) = rebuild.rebuild(world.clone(), Vec::new(), NOW) else {
+    let (Outcome::Published(report) | Outcome::Unchanged(report)) = rebuild.rebuild(world.clone(), Vec::new(), NOW) else {
         panic!("the world should compile")
     };
     assert_eq!((report.panics, report.quarantined.len()), (panics, 2));

@@ -76,7 +76,7 @@ impl<F: Future<Output = Response>> Exchange<F> {
             RequestBody::Stream(Box::pin(source.open()))
         };
         let expect_continue = parsed.expect_continue && link.buf.is_empty() && !source.is_done();
-        let handler = handle(Request { head: parsed.head, body, meter: Rc::clone(&meter) });
+        let handler = handle(Request { head: parsed.head, body, refused: None, meter: Rc::clone(&meter) });
         Self {
             handler: Some(Box::pin(handler)),
             source,

@@ -26,7 +26,8 @@ impl RoundRobin {
             let start = self.next;
             (0..peers.len()).map(move |step| start.wrapping_add(step).checked_rem(peers.len()).unwrap_or(0))
         };
-        let test = |index: usize, test: &dyn Fn(SocketAddr) -> bool| peers.get(index).copied().is_some_and(test);
+        let test =
+            |index: usize, test: &dyn Fn(SocketAddr) -> bool| peers.get(index).copied().is_some_and(test);
         let index = turn()
             .find(|index| test(*index, &|peer| wanted(peer) && !tried(peer)))
             .or_else(|| turn().find(|index| test(*index, &|peer| !tried(peer))))

@@ -51,7 +51,7 @@ pub(super) fn balanced(
 ) -> Option<Picked> {
     let known = facts.sticky_key.and_then(|key| ring.find(key));
     if let Some(address) = known
-        && !(change_on_failure && !facts.tried.is_empty())
+        && (!change_on_failure || facts.tried.is_empty())
     {
         return Some(Picked { address, set_cookie_key: None });
     }
@@ -78,7 +78,7 @@ pub(super) fn persistent(
 ) -> Option<Picked> {
     let known = facts.sticky_key.and_then(|key| map.find(key));
     if let Some(address) = known
-        && !(change_on_failure && !facts.tried.is_empty())
+        && (!change_on_failure || facts.tried.is_empty())
     {
         return Some(Picked { address, set_cookie_key: None });
     }

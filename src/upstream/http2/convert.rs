@@ -9,8 +9,15 @@ use super::super::pool::PoolKey;
 use crate::wire::{Fields, Framing, ResponseHead, Version as WireVersion};
 
 /// Fields that belong to one HTTP/1 connection (RFC 9113 section 8.2.2), and `Host`, which is `:authority` here.
-const LEFT_OUT: [&str; 7] =
-    ["host", "connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "http2-settings"];
+const LEFT_OUT: [&str; 7] = [
+    "host",
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+];
 
 /// The head of a request.
 pub(super) fn request(request: &UpstreamRequest<'_>, key: &PoolKey) -> Result<Request<()>, &'static str> {
