@@ -30,7 +30,7 @@ pub(crate) fn judge(request: &Value, expect: &Value, answers: &[Answer], ports: 
             backend(expect, answer, ports)?;
         }
         fields(&expect["response_headers"], |name| {
-            Some(answer.all(name).iter().map(|&v| v.to_owned()).collect())
+            Some(answer.all(name).into_iter().map(|value| as_observed(value, expect, answer)).collect())
         })?;
         certificate(expect, answer)?;
         body(expect, answer)
