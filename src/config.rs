@@ -256,7 +256,7 @@ impl Config {
             admin: listen.admin_addr.is_some() || listen.healthz_port.is_some(),
         };
         let (http_default, https_default) = match source {
-            Source::Demo => (DEMO_HTTP_ADDRESS, DEMO_HTTPS_ADDRESS),
+            Source::Demo(_) => (DEMO_HTTP_ADDRESS, DEMO_HTTPS_ADDRESS),
             Source::Directory(_) => (HTTP_ADDRESS, HTTPS_ADDRESS),
         };
         let http = with_port("http", listen.http_addr, listen.http_port, http_default, &mut notices);
@@ -298,7 +298,6 @@ impl Config {
             default_backend: key(objects.default_backend_service),
             default_certificate: key(objects.default_ssl_certificate),
             health_check_path: listen.health_check_path.clone(),
-            trust_forwarded_any: operation.compat_trust_forwarded == TrustForwarded::Any,
             path_semantics: objects.path_semantics,
             http_port: http.port(),
             https_port: https.port(),

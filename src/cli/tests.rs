@@ -186,7 +186,7 @@ fn standalone_and_demo_become_configurations() {
     };
     assert_eq!((config.source, config.http.port()), (Source::Directory("m".into()), 2));
     let Action::Run(config) = run(&["demo"]).action else { panic!("should run") };
-    assert_eq!(config.source, Source::Demo);
+    assert_eq!(config.source, Source::Demo(None));
 }
 
 #[test]

@@ -49,8 +49,6 @@ pub struct Options {
     pub http_port: u16,
     /// See above.
     pub https_port: u16,
-    /// `--compat-trust-forwarded=any`: forwarded fields count from any peer.
-    pub trust_forwarded_any: bool,
     /// `--allow-upstream-cidr`: address ranges that endpoints may lie in although they are refused by default.
     pub allow_upstream: Vec<ipnet::IpNet>,
     /// Addresses that no endpoint may have: our own listeners (`B-18`).
@@ -73,7 +71,6 @@ impl Default for Options {
             default_backend: None,
             default_certificate: None,
             health_check_path: "/healthz".into(),
-            trust_forwarded_any: false,
             path_semantics: PathSemantics::Nginx,
             http_port: 80,
             https_port: 443,
