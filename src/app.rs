@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::cert;
 use crate::config::{Config, PassiveHealth, Source};
 use crate::control::{self, Control};
 use crate::drain::{DrainPlan, DrainTrigger, Phase};
@@ -97,6 +96,10 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         return Err(StartError::Thread { what: "the demo", source: std::io::ErrorKind::Unsupported.into() });
     };
     let metrics = Metrics::new(observe::metrics_config(&config));
+    let drain = DrainTrigger::new();
+    let admin_address = admin.address;
+    // Before the first table: probes hear "not ready" instead of nothing.
+    let admin_server = admin::start(admin, &config, &metrics, &drain)?;
     let settings = control::Settings::of(&config);
     let log_formats = observe::LogFormats::new(config.logging.format);
     let hooks = vec![observe::metrics_hook(metrics.clone()), log_formats.hook()];
@@ -115,7 +118,6 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let per_worker = usize::try_from(globals.max_worker_connections).unwrap_or(limit::CONNECTIONS_PER_WORKER);
     let connections = ConnectionLimit::new(limit::connection_cap(per_worker, count, descriptors.soft));
     metrics.control().set_bounds(connections.limit(), 0, limit::memory_limit());
-    let drain = DrainTrigger::new();
     let shared = worker::Shared {
         reader: reader.clone(),
         tls: sni::server_config(reader.clone(), globals)?,
@@ -128,14 +130,14 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         reach: Arc::new(Reach { allow: config.options.allow_upstream.clone(), own: addresses.to_vec() }),
         workers: count,
     };
-    let (http_address, https_address, admin_address) = (http.address, https.address, admin.address);
+    let (http_address, https_address) = (http.address, https.address);
     let sockets = http.listen(count)?.into_iter().zip(https.listen(count)?);
     let mut workers = Vec::with_capacity(count);
     for (index, (http, https)) in sockets.enumerate() {
         let ports = worker::Ports { http: (http, http_address), https: (https, https_address) };
         workers.push(worker::spawn(index, ports, shared.clone())?);
     }
-    let admin_server = admin::start(admin, &config, &reader, &metrics, &drain)?;
+    admin_server.ready(reader.clone());
     Ok(Running {
         http: http_address,
         https: https_address,

@@ -5,10 +5,10 @@
 //! over it, so that what one tries here is what one gets.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
-use crate::config::{Config, Source};
+use crate::config::{ADMIN_ADDRESS, Config, Source};
 use crate::model::ObjectKey;
 
 mod backend;
@@ -24,6 +24,10 @@ use directory::Directory;
 const NAMESPACE: &str = "demo";
 /// ConfigMap with the global settings of the example.
 const SETTINGS: &str = "settings";
+/// Port for HTTP, if it is free.
+const HTTP_PORT: u16 = 8080;
+/// Port for HTTPS, if it is free.
+const HTTPS_PORT: u16 = 8443;
 
 /// Why there is no demo.
 #[derive(Debug, thiserror::Error)]
@@ -54,8 +58,8 @@ pub struct Demo {
     _backends: Backends,
 }
 
-/// Writes the example, starts its backends and turns `config` into one that serves it. Addresses that no flag
-/// chose get a free port where theirs is taken.
+/// Writes the example, starts its backends and turns `config` into one that serves it. Ports that were not given are
+/// 8080 and 8443 on loopback, or free ones.
 ///
 /// # Errors
 /// [`DemoError`]; nothing is left behind then.
@@ -64,9 +68,9 @@ pub fn prepare(mut config: Config) -> Result<(Config, Demo), DemoError> {
         Source::Demo(directory) => directory.clone(),
         Source::Directory(directory) => Some(directory.clone()),
     };
-    config.http = listen(config.http, config.given.http)?;
-    config.https = listen(config.https, config.given.https)?;
-    config.admin = listen(config.admin, config.given.admin)?;
+    config.http = listen(config.http, config.given.http, HTTP_PORT)?;
+    config.https = listen(config.https, config.given.https, HTTPS_PORT)?;
+    config.admin = listen(config.admin, config.given.admin, ADMIN_ADDRESS.port())?;
     let backends = Backends::start().map_err(DemoError::Backends)?;
     let directory = Directory::open(wanted)?;
     directory.fill(&backends, config.https.port())?;
@@ -75,13 +79,14 @@ pub fn prepare(mut config: Config) -> Result<(Config, Demo), DemoError> {
     Ok((config, Demo { directory, _backends: backends }))
 }
 
-/// The address as it is when a flag chose it; else as it is while its port is free, and with a free one if not.
-fn listen(wanted: SocketAddr, given: bool) -> Result<SocketAddr, DemoError> {
+/// `address` if a flag gave it, else `port` on loopback, or a free one.
+fn listen(address: SocketAddr, given: bool, port: u16) -> Result<SocketAddr, DemoError> {
     if given {
-        return Ok(wanted);
+        return Ok(address);
     }
-    TcpListener::bind(wanted)
-        .or_else(|_taken| TcpListener::bind(SocketAddr::new(wanted.ip(), 0)))
+    let loopback = |port| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    TcpListener::bind(loopback(port))
+        .or_else(|_taken| TcpListener::bind(loopback(0)))
         .and_then(|listener| listener.local_addr())
         .map_err(DemoError::Ports)
 }

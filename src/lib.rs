@@ -29,11 +29,13 @@ pub mod snapshot;
 
 // used by both planes, knows neither
 #[cfg(feature = "telemetry")]
-pub mod drain;
-#[cfg(feature = "telemetry")]
-pub mod limit;
-#[cfg(feature = "telemetry")]
 pub mod telemetry;
+
+// process-wide: ending, bounds
+#[cfg(any(feature = "controller", feature = "proxy"))]
+pub mod drain;
+#[cfg(any(feature = "controller", feature = "proxy"))]
+pub mod limit;
 
 // ring 2a: data plane
 #[cfg(feature = "proxy")]
@@ -46,6 +48,8 @@ pub mod proxy;
 pub mod upstream;
 
 // ring 2b: control plane
+#[cfg(feature = "controller")]
+pub mod admin;
 #[cfg(feature = "controller")]
 pub mod cli;
 #[cfg(feature = "controller")]

@@ -94,9 +94,13 @@ mod tests {
             (16_384, 1, 0, 1),
             (16_384, 0, 1 << 20, 16_384),
             (0, 4, 1 << 20, 1),
-            (usize::MAX, 4, u64::MAX, usize::MAX / 2 - 255),
+            (usize::MAX, 4, u64::MAX, usize::MAX / 2 - 256),
         ] {
-            assert_eq!(connection_cap(per_worker, workers, descriptors), expect, "{per_worker} {workers} {descriptors}");
+            assert_eq!(
+                connection_cap(per_worker, workers, descriptors),
+                expect,
+                "{per_worker} {workers} {descriptors}"
+            );
         }
     }
 

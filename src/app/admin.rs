@@ -1,5 +1,59 @@
-//! interim
+//! The admin port among the rest: begun first, ready last.
+
+use std::sync::Arc;
+
 use super::StartError;
-pub(super) struct Server;
-impl Server { pub(super) fn stop(&self) {} }
-pub(super) fn start<T>(_: crate::listener::Port, _: &crate::config::Config, _: &crate::snapshot::Reader, _: &crate::telemetry::Metrics, _: &T) -> Result<Server, StartError> { Ok(Server) }
+use crate::admin::{Admin, AdminConfig, AdminSources, Health, SnapshotView};
+use crate::config::Config;
+use crate::drain::DrainTrigger;
+use crate::listener::Port;
+use crate::snapshot::Reader;
+use crate::telemetry::Metrics;
+
+/// The admin port.
+pub(super) struct Server {
+    health: Health,
+    view: SnapshotView,
+    // Its thread ends when this is dropped.
+    admin: Option<Admin>,
+}
+
+/// Serves the admin port; not ready until [`Server::ready`].
+pub(super) fn start(
+    port: Port,
+    config: &Config,
+    metrics: &Metrics,
+    drain: &DrainTrigger,
+) -> Result<Server, StartError> {
+    let health = Health::new(drain.watcher());
+    let view = SnapshotView::default();
+    let sources =
+        AdminSources { health: health.clone(), metrics: metrics.clone(), inspect: Arc::new(view.clone()) };
+    let settings = AdminConfig {
+        health_path: config.health_path.clone(),
+        metrics: config.metrics.enabled,
+        debug_endpoints: config.debug_endpoints,
+    };
+    let failed = |source| StartError::Thread { what: "the admin port", source };
+    let mut admin = None;
+    if let Some(listener) = port.listen(1)?.pop() {
+        admin = Some(Admin::start(listener, settings, sources).map_err(failed)?);
+    }
+    Ok(Server { health, view, admin })
+}
+
+// === impl Server ===
+
+impl Server {
+    /// All ports are bound, the first table is published, workers run.
+    pub(super) fn ready(&self, reader: Reader) {
+        self.view.attach(reader);
+        self.health.table_published();
+        self.health.listeners_bound();
+    }
+
+    /// Closes the port.
+    pub(super) fn stop(&mut self) {
+        self.admin = None;
+    }
+}

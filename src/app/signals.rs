@@ -5,13 +5,14 @@ use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{Running, StartError, start};
-use crate::config::{Config, LogFormat, Notice};
+use crate::config::{Config, LogFormat, Notice, Source};
+use crate::demo;
 use crate::drain::DrainPlan;
 use crate::telemetry::logging::{self, LoggingConfig};
 use crate::telemetry::writer::Destination;
 
 /// Runs until told to stop; the exit code.
-pub fn run(config: Config) -> u8 {
+pub fn run(mut config: Config) -> u8 {
     let logging = LoggingConfig {
         format: match config.logging.format {
             LogFormat::Json => logging::LogFormat::Json,
@@ -33,6 +34,19 @@ pub fn run(config: Config) -> u8 {
             Notice::Warning(text) => tracing::warn!("{text}"),
         }
     }
+    let mut demo = None;
+    if matches!(config.source, Source::Demo(_)) {
+        match demo::prepare(config) {
+            Ok((prepared, running)) => {
+                config = prepared;
+                demo = Some(running);
+            }
+            Err(error) => {
+                say(&format!("error: {error}"));
+                return 1;
+            }
+        }
+    }
     let post_grace = config.post_shutdown_grace;
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -43,6 +57,9 @@ pub fn run(config: Config) -> u8 {
         Err(error) => return failed(&error),
     };
     tracing::info!(http = %running.http(), https = %running.https(), admin = %running.admin(), "serving");
+    if let Some(demo) = &demo {
+        tell(&demo.introduction(running.http(), running.https(), running.admin()));
+    }
     runtime.block_on(until_stopped(running));
     std::thread::sleep(post_grace);
     0
@@ -51,6 +68,12 @@ pub fn run(config: Config) -> u8 {
 fn failed(error: &StartError) -> u8 {
     say(&format!("error: {error}"));
     error.exit_code()
+}
+
+/// To stdout: what `demo` has to say before the access log begins there.
+fn tell(text: &str) {
+    use std::io::Write;
+    let _closed = writeln!(std::io::stdout(), "{text}");
 }
 
 /// To stderr, also when logging does not work.

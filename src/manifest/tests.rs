@@ -505,6 +505,10 @@ fn an_object_full_of_mistakes_is_refused_with_a_bounded_number_of_findings() {
     }
     text.push_str("data: [wrong]\n");
     let manifest = read("m.yaml", text.as_bytes());
-    assert!(manifest.objects.is_empty() && manifest.diagnostics.len() <= 101, "{}", manifest.diagnostics.len());
+    assert!(
+        manifest.objects.is_empty() && manifest.diagnostics.len() <= 101,
+        "{}",
+        manifest.diagnostics.len()
+    );
     assert!(manifest.diagnostics.iter().any(|found| found.field == "data"));
 }

@@ -11,7 +11,7 @@ use super::body;
 use super::exchange::Exchange;
 use crate::message::{BodyError, DownstreamStream, RequestBody, Response, ResponseBody};
 use super::tunnel;
-use crate::policy::backend_protocol::{BackendProtocol, HttpVersion};
+use crate::policy::backend_protocol::BackendProtocol;
 use crate::policy::global::Globals;
 use crate::policy::request_headers::{self, Hop, Outgoing, Purpose};
 use crate::policy::response_headers::{self, Kind};

@@ -15,10 +15,9 @@ use crate::policy::custom_errors::Made;
 use crate::policy::request_headers::{self, Hop, Purpose};
 use crate::policy::response_headers;
 use crate::reply::LocalReply;
-use crate::request::{RequestView, Scheme};
 use crate::route::decide::Unrecorded;
 use crate::route::intake::Intake;
-use crate::route::{Decision, Location, access, decide};
+use crate::route::{Decision, access, decide};
 use crate::wire::{RequestHead, Version};
 
 /// Serves one request; the answer carries the [`Exchange`] as its guard.

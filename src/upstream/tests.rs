@@ -17,7 +17,7 @@ use super::resolve::{NameServers, Resolver};
 use super::*;
 use crate::policy::global::UpstreamKeepalive;
 use crate::policy::timeout::Timeouts;
-use crate::proxy::message::{BodyError, LocalBody};
+use crate::message::{BodyError, LocalBody};
 
 mod faults;
 mod pooling;

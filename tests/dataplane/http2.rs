@@ -182,8 +182,7 @@ fn a_table_swap_touches_no_stream() {
             let (status, ..) = read(sender.send_request(request(Method::GET, "/", "")).await.unwrap()).await;
             assert_eq!(status, StatusCode::OK);
             let text = annotated(backend.address(), &[("proxy-read-timeout", &format!("{}", 60 + round))]);
-            let swapper = proxy.swapper();
-            swapper.swap(&text);
+            proxy.swap(&text);
         }
     });
 }

@@ -1,7 +1,7 @@
 //! What end-to-end tests share: a running proxy over a directory of manifests, scripted backends, raw clients.
 //!
 //! Everything is on loopback and port 0; waiting is a bounded loop over a condition, never a fixed sleep.
-#![allow(dead_code, reason = "each test binary uses its own part of this module")]
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this module")]
 
 pub mod backend;
 pub mod client;
@@ -66,6 +66,14 @@ impl TestProxy {
     pub fn replace(&self, manifests: &str) {
         let before = self.generation();
         self.write(manifests);
+        eventually("a new generation", || self.generation() > before);
+    }
+
+    /// Replaces the manifests, has them read at once (as SIGHUP does) and waits until they are published.
+    pub fn swap(&self, manifests: &str) {
+        let before = self.generation();
+        self.write(manifests);
+        self.running().reread();
         eventually("a new generation", || self.generation() > before);
     }
 

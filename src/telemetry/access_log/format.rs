@@ -54,9 +54,9 @@ impl Format {
     /// True when a variable shows a response field.
     pub fn wants_response_fields(&self) -> bool {
         match &self.0 {
-            Layout::Template { segments, .. } => {
-                segments.iter().any(|segment| matches!(segment, Segment::Variable(Variable::ResponseField(_))))
-            }
+            Layout::Template { segments, .. } => segments
+                .iter()
+                .any(|segment| matches!(segment, Segment::Variable(Variable::ResponseField(_)))),
             Layout::Object => false,
         }
     }

@@ -1,1 +1,503 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+use std::time::{Duration, SystemTime};
 
+use super::names::{Kind, NGINX, OWN};
+use super::series::RETIRE_AFTER;
+use super::*;
+use crate::telemetry::record::{
+    HostLabel, LocalReason, NoFields, Record, RequestLine, RouteLabels, UpstreamTry,
+};
+
+fn config() -> MetricsConfig {
+    MetricsConfig {
+        controller_namespace: "ingress".to_owned(),
+        controller_pod: "pod-1".to_owned(),
+        ..MetricsConfig::default()
+    }
+}
+
+fn route<'a>() -> RouteLabels<'a> {
+    RouteLabels {
+        identity: 1,
+        host: HostLabel::Configured("foo.bar"),
+        namespace: "default",
+        ingress: "web",
+        service: "echo",
+        service_port: "80",
+        path: "/foo",
+    }
+}
+
+fn record<'a>(route: RouteLabels<'a>) -> Record<'a> {
+    Record {
+        time: SystemTime::UNIX_EPOCH,
+        client: IpAddr::from([192, 0, 2, 1]),
+        peer: SocketAddr::from(([192, 0, 2, 9], 4711)),
+        listener: SocketAddr::from(([192, 0, 2, 80], 443)),
+        proxy_protocol: None,
+        remote_user: None,
+        line: RequestLine::Parsed { method: "GET", target: b"/foo", protocol: "HTTP/1.1" },
+        scheme: "http",
+        host: "foo.bar",
+        best_host: "foo.bar",
+        uri: b"/foo",
+        args: None,
+        request_fields: &NoFields,
+        response_fields: &NoFields,
+        request_id: "",
+        connection: 1,
+        connection_requests: 1,
+        request_length: 55,
+        request_time: Duration::from_millis(20),
+        status: 200,
+        bytes_sent: 1234,
+        body_bytes_sent: 1000,
+        tls_protocol: None,
+        tls_cipher: None,
+        tls_server_name: None,
+        upstream_name: "default-echo-80",
+        alternative_upstream_name: "",
+        tries: &[],
+        route,
+        local: None,
+    }
+}
+
+fn unmatched(host: &str) -> RouteLabels<'_> {
+    RouteLabels { host: HostLabel::Undefined(host), ..RouteLabels::NONE }
+}
+
+fn one_try(response: u64) -> UpstreamTry {
+    UpstreamTry {
+        address: None,
+        status: Some(200),
+        connect_time: Some(Duration::from_millis(1)),
+        header_time: Some(Duration::from_millis(response)),
+        response_time: Some(Duration::from_millis(response)),
+        response_length: 1,
+        starts_group: false,
+    }
+}
+
+/// Samples of `name`, by label text.
+fn samples(text: &str, name: &str) -> BTreeMap<String, f64> {
+    text.lines()
+        .filter(|line| !line.starts_with('#'))
+        .filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let (found, labels) = series.split_once('{').unwrap_or((series, "}"));
+            (found == name).then(|| (labels.trim_end_matches('}').to_owned(), value.parse().unwrap()))
+        })
+        .collect()
+}
+
+fn lines(text: &str) -> usize {
+    text.lines()
+        .filter(|line| line.starts_with("nginx_ingress_controller_re") && !line.contains("reload"))
+        .count()
+}
+
+const REQUESTS: &str = "nginx_ingress_controller_requests";
+const LABELS: &str = "canary=\"\",controller_class=\"k8s.io/ingress-nginx\",controller_namespace=\"ingress\",\
+    controller_pod=\"pod-1\",host=\"foo.bar\",ingress=\"web\",method=\"GET\",namespace=\"default\",path=\"/foo\",\
+    service=\"echo\",status=\"200\"";
+
+#[test]
+fn a_request_is_counted_under_the_labels_of_ingress_nginx() {
+    let metrics = Metrics::new(config());
+    let worker = metrics.worker();
+    let tries = [one_try(2_000), one_try(7)];
+    worker.observe(&Record { tries: &tries, ..record(route()) });
+    let text = metrics.render(Instant::now());
+    assert_eq!(samples(&text, REQUESTS), BTreeMap::from([(LABELS.to_owned(), 1.0)]));
+    for (name, bound, sum) in [
+        ("request_duration_seconds", "0.025", 0.02),
+        ("response_duration_seconds", "0.01", 0.007),
+        ("header_duration_seconds", "0.01", 0.007),
+        ("connect_duration_seconds", "0.005", 0.001),
+        ("request_size", "60", 55.0),
+        ("bytes_sent", "10000", 1234.0),
+        ("response_size", "+Inf", 1234.0),
+    ] {
+        let name = format!("nginx_ingress_controller_{name}");
+        let buckets = samples(&text, &format!("{name}_bucket"));
+        assert_eq!(buckets.get(&format!("{LABELS},le=\"{bound}\"")), Some(&1.0), "{name} {buckets:?}");
+        assert_eq!(samples(&text, &format!("{name}_sum")).get(LABELS), Some(&sum), "{name}");
+        assert_eq!(samples(&text, &format!("{name}_count")).get(LABELS), Some(&1.0), "{name}");
+    }
+    let latency = samples(&text, "nginx_ingress_controller_ingress_upstream_latency_seconds_sum");
+    assert_eq!(latency.into_values().collect::<Vec<_>>(), [0.007]);
+}
+
+#[test]
+fn bucket_bounds_are_inclusive_and_cumulative() {
+    let metrics = Metrics::new(MetricsConfig { time_buckets: vec![0.01, 1.0, 0.1], ..config() });
+    let worker = metrics.worker();
+    for millis in [0, 10, 11, 100, 1_000, 1_001] {
+        worker.observe(&Record { request_time: Duration::from_millis(millis), ..record(route()) });
+    }
+    let text = metrics.render(Instant::now());
+    let buckets = samples(&text, "nginx_ingress_controller_request_duration_seconds_bucket");
+    for (bound, expect) in [("0.01", 2.0), ("0.1", 4.0), ("1", 5.0), ("+Inf", 6.0)] {
+        assert_eq!(buckets.get(&format!("{LABELS},le=\"{bound}\"")), Some(&expect), "{bound}");
+    }
+    assert_eq!(buckets.len(), 4);
+}
+
+#[test]
+fn the_default_buckets_are_written_as_go_writes_them() {
+    let metrics = Metrics::new(config());
+    metrics.worker().observe(&record(route()));
+    let text = metrics.render(Instant::now());
+    for (name, bounds) in [
+        ("request_duration_seconds", "0.005 0.01 0.025 0.05 0.1 0.25 0.5 1 2.5 5 10 +Inf"),
+        ("request_size", "10 20 30 40 50 60 70 80 90 100 +Inf"),
+        ("bytes_sent", "10 100 1000 10000 100000 1e+06 1e+07 +Inf"),
+    ] {
+        let prefix = format!("nginx_ingress_controller_{name}_bucket{{");
+        let seen: Vec<&str> = text
+            .lines()
+            .filter(|line| line.starts_with(&prefix))
+            .filter_map(|line| line.split("le=\"").nth(1)?.split('"').next())
+            .collect();
+        assert_eq!(seen.join(" "), bounds, "{name}");
+    }
+}
+
+#[test]
+fn an_answer_of_ours_has_no_upstream_series() {
+    let metrics = Metrics::new(config());
+    let local = Some(LocalReason { kind: "redirect", rule: "ssl" });
+    metrics.worker().observe(&Record { status: 308, local, ..record(route()) });
+    let text = metrics.render(Instant::now());
+    assert!(!text.contains("response_duration_seconds") && !text.contains("upstream_latency"));
+    assert_eq!(samples(&text, "nginx_ingress_controller_request_duration_seconds_count").len(), 1);
+    let replies = samples(&text, "narthex_local_replies_total");
+    assert_eq!(replies.get("kind=\"redirect\",rule=\"ssl\""), Some(&1.0));
+}
+
+#[test]
+fn flags_shape_labels_and_names() {
+    let flags = MetricsConfig {
+        per_host: false,
+        status_classes: true,
+        exclude: ["request_size", "nginx_ingress_controller_header_duration_seconds"]
+            .map(str::to_owned)
+            .into(),
+        ..config()
+    };
+    let metrics = Metrics::new(flags);
+    let worker = metrics.worker();
+    let tries = [one_try(1)];
+    worker.observe(&Record { status: 201, tries: &tries, ..record(route()) });
+    worker.observe(&Record { status: 204, tries: &tries, ..record(route()) });
+    let text = metrics.render(Instant::now());
+    let labels = LABELS.replace("host=\"foo.bar\",", "").replace("200", "2xx");
+    assert_eq!(samples(&text, REQUESTS), BTreeMap::from([(labels, 2.0)]));
+    assert!(!text.contains("request_size") && !text.contains("header_duration"));
+    assert!(text.contains("nginx_ingress_controller_response_size_bucket"));
+    let excluded = MetricsConfig { exclude: BTreeSet::from(["requests".to_owned()]), ..config() };
+    let metrics = Metrics::new(excluded);
+    metrics.worker().observe(&record(route()));
+    assert_eq!(samples(&metrics.render(Instant::now()), REQUESTS).len(), 0);
+}
+
+#[test]
+fn workers_are_added_up() {
+    let metrics = Metrics::new(config());
+    let threads: Vec<_> = (0..4)
+        .map(|_| {
+            let worker = metrics.worker();
+            std::thread::spawn(move || {
+                for _ in 0..1_000 {
+                    worker.observe(&record(route()));
+                }
+                worker.count(Counter::Accepted);
+            })
+        })
+        .collect();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    let text = metrics.render(Instant::now());
+    assert_eq!(samples(&text, REQUESTS), BTreeMap::from([(LABELS.to_owned(), 4_000.0)]));
+    assert_eq!(samples(&text, "narthex_connections_accepted_total").get(""), Some(&4.0));
+    assert_eq!(samples(&text, "narthex_workers").get(""), Some(&4.0));
+}
+
+#[test]
+fn one_identity_for_two_routes_mixes_nothing_up() {
+    let metrics = Metrics::new(config());
+    let worker = metrics.worker();
+    for _ in 0..3 {
+        worker.observe(&record(route()));
+        worker.observe(&record(RouteLabels { path: "/other", ..route() }));
+    }
+    let counts: Vec<f64> = samples(&metrics.render(Instant::now()), REQUESTS).into_values().collect();
+    assert_eq!(counts, [3.0, 3.0]);
+}
+
+#[test]
+fn canary_methods_and_statuses_are_series_of_their_own_and_odd_methods_are_other() {
+    let metrics = Metrics::new(config());
+    let worker = metrics.worker();
+    let line = |method| RequestLine::Parsed { method, target: b"/", protocol: "HTTP/1.1" };
+    worker.observe(&Record { alternative_upstream_name: "default-canary-80", ..record(route()) });
+    worker.observe(&Record { status: 503, ..record(route()) });
+    for method in ["BREW", "get", "PROPFIND"] {
+        worker.observe(&Record { line: line(method), ..record(route()) });
+    }
+    let seen = samples(&metrics.render(Instant::now()), REQUESTS);
+    assert_eq!(seen.get(&LABELS.replace("canary=\"\"", "canary=\"default-canary-80\"")), Some(&1.0));
+    assert_eq!(seen.get(&LABELS.replace("200", "503")), Some(&1.0));
+    assert_eq!(seen.get(&LABELS.replace("GET", "OTHER")), Some(&3.0));
+    assert_eq!(seen.len(), 3);
+}
+
+#[test]
+fn a_scan_of_random_hosts_adds_no_series() {
+    let metrics = Metrics::new(config());
+    let worker = metrics.worker();
+    worker.observe(&record(route()));
+    let before = lines(&metrics.render(Instant::now()));
+    for number in 0..100_000 {
+        let host = format!("host-{number}.example");
+        worker.observe(&Record { status: 404, ..record(unmatched(&host)) });
+    }
+    let text = metrics.render(Instant::now());
+    assert_eq!(lines(&text), before);
+    assert_eq!(samples(&text, "narthex_unmatched_requests_total").get(""), Some(&100_000.0));
+    assert_eq!(
+        samples(&text, "nginx_ingress_controller_nginx_process_requests_total").into_values().sum::<f64>(),
+        100_001.0
+    );
+}
+
+#[test]
+fn a_host_without_a_name_in_an_ingress_is_an_underscore() {
+    let metrics = Metrics::new(config());
+    let worker = metrics.worker();
+    for host in ["a.example", "b.example"] {
+        worker.observe(&record(RouteLabels { host: HostLabel::Undefined(host), ..route() }));
+    }
+    let seen = samples(&metrics.render(Instant::now()), REQUESTS);
+    assert_eq!(seen, BTreeMap::from([(LABELS.replace("foo.bar", "_"), 2.0)]));
+}
+
+#[test]
+fn undefined_hosts_become_labels_on_demand_and_only_a_bounded_number_of_them() {
+    let metrics = Metrics::new(MetricsConfig { per_undefined_host: true, ..config() });
+    let worker = metrics.worker();
+    worker.observe(&Record { status: 404, ..record(unmatched("wildcard.foo.com")) });
+    let seen = samples(&metrics.render(Instant::now()), REQUESTS);
+    assert_eq!(seen.len(), 1);
+    assert!(seen.keys().all(|labels| labels.contains("host=\"wildcard.foo.com\"")));
+    for number in 0..5_000 {
+        let host = format!("host-{number}.example");
+        worker.observe(&Record { status: 404, ..record(unmatched(&host)) });
+    }
+    worker.observe(&Record { status: 404, ..record(unmatched("not a host\n")) });
+    let text = metrics.render(Instant::now());
+    let seen = samples(&text, REQUESTS);
+    assert!(seen.len() <= 1_001, "{}", seen.len());
+    assert_eq!(seen.values().sum::<f64>(), 5_002.0);
+    assert!(seen.keys().any(|labels| labels.contains("host=\"_\"")));
+}
+
+#[test]
+fn beyond_the_limit_requests_are_still_counted_as_other() {
+    let metrics = Metrics::new(MetricsConfig { series_limit: 1_000, ..config() });
+    let worker = metrics.worker();
+    for number in 0..5_000 {
+        let ingress = format!("ingress-{number}");
+        worker.observe(&record(RouteLabels { ingress: &ingress, ..route() }));
+    }
+    let text = metrics.render(Instant::now());
+    let seen = samples(&text, REQUESTS);
+    assert_eq!(seen.values().sum::<f64>(), 5_000.0, "no request is lost");
+    let other = seen.keys().filter(|labels| labels.contains("ingress=\"other\"")).count();
+    assert_eq!(other, 1);
+    let durations = samples(&text, "nginx_ingress_controller_request_duration_seconds_count");
+    assert_eq!(durations.values().sum::<f64>(), 5_000.0, "no observation is lost");
+    // Bare counters go further than histograms, and both end within the limit.
+    assert!(seen.len() > 100 && durations.len() < 20, "{} {}", seen.len(), durations.len());
+    let used = samples(&text, "narthex_metrics_series").into_values().sum::<f64>();
+    assert!(used <= 1_000.0, "{used}");
+    assert!(
+        samples(&text, "narthex_metrics_series_dropped_total").get("").is_some_and(|dropped| *dropped > 0.0)
+    );
+}
+
+#[test]
+fn series_of_vanished_objects_leave_after_five_minutes_and_come_back_with_traffic() {
+    let metrics = Metrics::new(config());
+    let worker = metrics.worker();
+    let begin = Instant::now();
+    worker.observe(&record(route()));
+    worker.observe(&record(RouteLabels {
+        ingress: "other-web",
+        host: HostLabel::Configured("b"),
+        ..route()
+    }));
+    let live = |hosts: &[&str], ingresses: &[&str]| LiveObjects {
+        hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
+        ingresses: ingresses.iter().map(|&name| ("default".to_owned(), name.to_owned())).collect(),
+    };
+    let count = |now| samples(&metrics.render(now), REQUESTS).len();
+    metrics.set_live(live(&["foo.bar", "b"], &["web", "other-web"]), begin);
+    assert_eq!(count(begin + RETIRE_AFTER * 3), 2, "what exists stays");
+    let gone = begin + RETIRE_AFTER * 3;
+    metrics.set_live(live(&["b"], &["other-web"]), gone);
+    assert_eq!(count(gone + RETIRE_AFTER - Duration::from_secs(1)), 2);
+    assert_eq!(count(gone + RETIRE_AFTER), 1);
+    worker.observe(&record(route()));
+    assert_eq!(count(gone + RETIRE_AFTER), 2, "the worker did not keep counting into removed cells");
+    // One that comes back in time keeps its numbers.
+    let all = live(&["foo.bar", "b"], &["web", "other-web"]);
+    metrics.set_live(all.clone(), gone + RETIRE_AFTER);
+    let later = gone + RETIRE_AFTER * 2;
+    metrics.set_live(live(&[], &[]), later);
+    metrics.set_live(all, later + RETIRE_AFTER / 2);
+    assert_eq!(count(later + RETIRE_AFTER * 2), 2);
+}
+
+#[test]
+fn guards_count_while_they_live_on_whatever_thread_they_end() {
+    let metrics = Metrics::new(config());
+    let worker = metrics.worker();
+    worker.count(Counter::Accepted);
+    let connection = worker.hold(Gauge::Connections);
+    let idle = worker.hold(Gauge::Connections);
+    let request = worker.hold(Gauge::Requests);
+    let mut spool = worker.hold_amount(Gauge::Spooled, 100);
+    spool.set_amount(70);
+    let state = |text: &str, name: &str| {
+        let all = samples(text, "nginx_ingress_controller_nginx_process_connections");
+        all.into_iter().find(|(labels, _)| labels.contains(&format!("state=\"{name}\""))).unwrap().1
+    };
+    let text = metrics.render(Instant::now());
+    assert_eq!((state(&text, "active"), state(&text, "writing"), state(&text, "waiting")), (2.0, 1.0, 1.0));
+    assert_eq!(samples(&text, "narthex_spooled_bytes").get(""), Some(&70.0));
+    let tunnel = worker.tunnel();
+    assert_eq!(worker.gauge(Gauge::Tunnels), 1);
+    std::thread::spawn(move || drop((connection, idle, request, spool, tunnel))).join().unwrap();
+    let text = metrics.render(Instant::now());
+    assert_eq!((state(&text, "active"), state(&text, "waiting")), (0.0, 0.0));
+    assert_eq!(samples(&text, "narthex_spooled_bytes").get(""), Some(&0.0));
+    assert_eq!(samples(&text, "narthex_tunnels_total").get(""), Some(&1.0));
+}
+
+#[test]
+fn words_are_labels() {
+    let metrics = Metrics::new(config());
+    let worker = metrics.worker();
+    worker.retried("connect");
+    worker.retried("connect");
+    worker.rejected("tls-handshake");
+    worker.cut();
+    let text = metrics.render(Instant::now());
+    assert_eq!(samples(&text, "narthex_upstream_retries_total").get("reason=\"connect\""), Some(&2.0));
+    assert_eq!(
+        samples(&text, "narthex_connections_refused_total").get("reason=\"tls-handshake\""),
+        Some(&1.0)
+    );
+    assert_eq!(samples(&text, "narthex_tunnels_cut_total").get(""), Some(&1.0));
+}
+
+#[test]
+fn the_control_plane_tells_under_the_names_of_ingress_nginx() {
+    let metrics = Metrics::new(config());
+    let control = metrics.control();
+    control.set_build("1.0", "abc", "repo");
+    let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_500);
+    control.published(u64::MAX, 7, TableSize { hosts: 3, ..TableSize::default() }, at);
+    control.set_orphans(&[Orphan {
+        namespace: "default".to_owned(),
+        ingress: "web".to_owned(),
+        kind: OrphanKind::NoEndpoint,
+    }]);
+    control.set_certificates(&[CertificateFacts {
+        host: "foo.bar".to_owned(),
+        namespace: "default".to_owned(),
+        secret: "tls".to_owned(),
+        identifier: "ff".to_owned(),
+        issuer_organization: "Org \"x\"".to_owned(),
+        issuer_common_name: "ca".to_owned(),
+        serial_number: "1".to_owned(),
+        public_key_algorithm: "RSA".to_owned(),
+        not_after: 1_800_000_000,
+    }]);
+    let now = Instant::now();
+    control.confirmed(now);
+    let text = metrics.render(now + Duration::from_secs(9));
+    let first = |name: &str| {
+        let all = samples(&text, name);
+        assert_eq!(all.len(), 1, "{name} {all:?}");
+        all.into_iter().next().unwrap()
+    };
+    let prefix = |name: &str| format!("nginx_ingress_controller_{name}");
+    assert_eq!(first(&prefix("config_last_reload_successful")).1, 1.0);
+    assert_eq!(first(&prefix("config_last_reload_successful_timestamp_seconds")).1, 1_700_000_000.0);
+    assert!(first(&prefix("config_hash")).0.contains("controller_pod=\"pod-1\""));
+    assert_eq!(first(&prefix("success")).1, 1.0);
+    let (labels, value) = first(&prefix("ssl_expire_time_seconds"));
+    assert_eq!(value, 1_800_000_000.0);
+    assert_eq!(
+        labels,
+        "class=\"k8s.io/ingress-nginx\",host=\"foo.bar\",identifier=\"ff\",namespace=\"default\",secret_name=\"tls\""
+    );
+    assert!(first(&prefix("ssl_certificate_info")).0.contains("issuer_organization=\"Org \\\"x\\\"\""));
+    assert!(first(&prefix("orphan_ingress")).0.contains("type=\"no-endpoint\""));
+    assert_eq!(first("narthex_snapshot_generation").1, 7.0);
+    assert_eq!(first("narthex_snapshot_age_seconds").1, 9.0);
+    control.failed();
+    control.set_certificates(&[]);
+    control.set_orphans(&[]);
+    let text = metrics.render(now);
+    assert_eq!(samples(&text, &prefix("config_last_reload_successful")).into_values().sum::<f64>(), 0.0);
+    assert_eq!(samples(&text, &prefix("errors")).into_values().sum::<f64>(), 1.0);
+    assert_eq!(samples(&text, &prefix("ssl_expire_time_seconds")).len(), 0);
+    assert_eq!(samples(&text, &prefix("orphan_ingress")).len(), 0);
+}
+
+/// The text is what Prometheus parses: every family once, declared before its samples, and in one piece.
+#[test]
+fn the_text_is_well_formed_and_every_name_is_in_the_table() {
+    let metrics = Metrics::new(config());
+    let worker = metrics.worker();
+    let tries = [one_try(1)];
+    worker.observe(&Record { tries: &tries, ..record(RouteLabels { path: "/a\"b\\c\nd", ..route() }) });
+    worker.retried("x");
+    let text = metrics.render(Instant::now());
+    let known: BTreeMap<&str, Kind> =
+        NGINX.iter().chain(OWN).map(|family| (family.name, family.kind)).collect();
+    let mut declared = BTreeSet::new();
+    let mut current = String::new();
+    for line in text.lines() {
+        if let Some(declaration) = line.strip_prefix("# TYPE ") {
+            let (name, kind) = declaration.split_once(' ').unwrap();
+            assert_eq!(known.get(name).map(|kind| kind.as_str()), Some(kind), "{name}");
+            assert!(declared.insert(name.to_owned()), "{name} is declared twice");
+            current = name.to_owned();
+        } else if !line.starts_with('#') {
+            let name = line.split(['{', ' ']).next().unwrap();
+            let base = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+            assert!(name == current || base == Some(&current), "{line} stands under {current}");
+        }
+    }
+    assert!(text.contains(r#"path="/a\"b\\c\nd""#));
+}
+
+#[test]
+fn names_follow_the_rules_and_stand_once() {
+    let all: Vec<_> = NGINX.iter().chain(OWN).collect();
+    let unique: BTreeSet<&str> = all.iter().map(|family| family.name).collect();
+    assert_eq!(unique.len(), all.len());
+    for family in OWN {
+        let total = family.name.ends_with("_total");
+        assert_eq!(total, family.kind == Kind::Counter, "{}", family.name);
+        assert!(family.help.ends_with('.'), "{}", family.name);
+    }
+    assert!(NGINX.iter().all(|family| family.name.starts_with(names::NGINX_PREFIX)));
+}

@@ -72,9 +72,19 @@ fn a_reader_that_stalls_costs_lines_and_never_blocks_the_producer() {
     let bounds = Bounds { lanes: 1, lines: 1_000, bytes: 64 * 1024 };
     let writer = LineWriter::start(&Destination::File(path), bounds).unwrap();
     let lane = writer.lane();
-    let accepted =
-        (0..20_000).filter(|_| lane.append(|out| out.extend_from_slice(&[b'y'; 99]))).count() as u64;
-    assert_eq!(writer.dropped() + accepted, 20_000);
+    let append = || u64::from(lane.append(|out| out.extend_from_slice(&[b'y'; 99])));
+    let (mut accepted, mut asked) = (0, 0);
+    // More than the pipe holds, so that the thread must hang; lines go on being accepted as long as it does not.
+    while accepted * 100 <= 64 * 1024 {
+        accepted += append();
+        asked += 1;
+        thread::yield_now();
+    }
+    for _ in 0..20_000 {
+        accepted += append();
+        asked += 1;
+    }
+    assert_eq!(writer.dropped() + accepted, asked);
     assert!(writer.dropped() > 0, "a stalled reader must cost lines");
     assert!(!writer.flush(Duration::from_millis(1)), "the thread hangs in its write");
     // Once someone reads, all accepted lines come out.

@@ -9,7 +9,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use tokio::net::TcpStream;
 
 use super::*;
-use crate::proxy::message::BodyError;
+use crate::message::BodyError;
 use crate::upstream::tests::{
     Ask, HASTY, PATIENT, Scripted, fields, local, read, serve, silent, stream_of, upstreams,
 };

@@ -1,0 +1,139 @@
+//! Connections of the admin port: at most 64, and five seconds for each step (`H-1`).
+
+use std::future::Future;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::extract::connect_info::Connected;
+use axum::serve::{IncomingStream, Listener};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, Sleep, sleep};
+
+/// Connections at once.
+pub(super) const CONNECTIONS: usize = 64;
+/// Time for a request to arrive, for an answer to be made, and for it to be read.
+pub(super) const STEP: Duration = Duration::from_secs(5);
+
+/// Accepts, with a bound.
+#[derive(Debug)]
+pub(super) struct Intake {
+    listener: tokio::net::TcpListener,
+    free: Arc<Semaphore>,
+}
+
+/// Address of who asks.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Peer(pub(super) SocketAddr);
+
+/// A connection that fails when a step takes too long.
+#[derive(Debug)]
+pub(super) struct Limited {
+    stream: TcpStream,
+    deadline: Pin<Box<Sleep>>,
+    step: Step,
+    _permit: OwnedSemaphorePermit,
+}
+
+/// Which way the bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Receiving,
+    Answering,
+}
+
+impl Intake {
+    /// Takes over a bound, non-blocking listener.
+    pub(super) fn new(listener: TcpListener) -> io::Result<Self> {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        Ok(Self { listener, free: Arc::new(Semaphore::new(CONNECTIONS)) })
+    }
+}
+
+impl Listener for Intake {
+    type Io = Limited;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Limited, SocketAddr) {
+        let permit = Arc::clone(&self.free).acquire_owned().await;
+        let permit = permit.expect("the semaphore is never closed");
+        loop {
+            match self.listener.accept().await {
+                Ok((stream, peer)) => {
+                    let deadline = Box::pin(sleep(STEP));
+                    return (Limited { stream, deadline, step: Step::Receiving, _permit: permit }, peer);
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "the admin port cannot accept");
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+}
+
+impl Connected<IncomingStream<'_, Intake>> for Peer {
+    fn connect_info(stream: IncomingStream<'_, Intake>) -> Self {
+        Self(*stream.remote_addr())
+    }
+}
+
+impl Limited {
+    /// Time begins anew when the direction turns, not with each byte: a trickle does not prolong a step.
+    fn enter(&mut self, step: Step) {
+        if self.step != step {
+            self.step = step;
+            self.deadline.as_mut().reset(Instant::now() + STEP);
+        }
+    }
+
+    fn pending<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        match self.deadline.as_mut().poll(cx) {
+            Poll::Ready(()) => Poll::Ready(Err(io::ErrorKind::TimedOut.into())),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+}
+
+impl AsyncRead for Limited {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match Pin::new(&mut self.stream).poll_read(cx, into) {
+            Poll::Ready(read) => {
+                self.enter(Step::Receiving);
+                Poll::Ready(read)
+            }
+            Poll::Pending => self.pending(cx),
+        }
+    }
+}
+
+impl AsyncWrite for Limited {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.enter(Step::Answering);
+        match Pin::new(&mut self.stream).poll_write(cx, bytes) {
+            Poll::Ready(written) => Poll::Ready(written),
+            Poll::Pending => self.pending(cx),
+        }
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
