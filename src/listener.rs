@@ -144,8 +144,13 @@ pub async fn accept<P>(
             },
         }
     }
-    while let Some(Ok(accepted)) = ready(&listener).await {
-        take(accepted);
+    // The runtime may not have heard yet of clients that wait in the kernel, so the kernel itself is asked.
+    let Ok(listener) = listener.into_std() else { return };
+    while let Ok((stream, peer)) = listener.accept() {
+        let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+        if let Ok(stream) = stream {
+            take((stream, peer));
+        }
     }
 }
 

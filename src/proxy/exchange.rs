@@ -267,7 +267,7 @@ impl Try {
             connect_time: self.times.connect(),
             header_time: self.times.header(),
             response_time: self.times.response(),
-            response_length: self.times.received(),
+            response_length: self.times.body(),
             starts_group: self.starts_group,
         }
     }

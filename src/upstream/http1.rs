@@ -268,6 +268,7 @@ impl Exchange {
             }
             Some(length) => {
                 let data = self.take(length);
+                self.times.add_body(data.len());
                 self.finish(reusable);
                 ResponseBody::Full(data)
             }

@@ -13,6 +13,7 @@ pub struct UpstreamTimes {
     response: Cell<Option<Duration>>,
     sent: Cell<u64>,
     received: Cell<u64>,
+    body: Cell<u64>,
 }
 
 impl Default for UpstreamTimes {
@@ -31,6 +32,7 @@ impl UpstreamTimes {
             response: Cell::new(None),
             sent: Cell::new(0),
             received: Cell::new(0),
+            body: Cell::new(0),
         }
     }
 
@@ -59,6 +61,11 @@ impl UpstreamTimes {
         self.received.get()
     }
 
+    /// Bytes of the answer's body, without framing (nginx `$upstream_response_length`).
+    pub fn body(&self) -> u64 {
+        self.body.get()
+    }
+
     pub(crate) fn connected(&self, reused: bool) {
         self.connect.set(Some(if reused { Duration::ZERO } else { self.start.elapsed() }));
     }
@@ -76,6 +83,10 @@ impl UpstreamTimes {
 
     pub(crate) fn add_sent(&self, bytes: usize) {
         self.sent.set(self.sent.get().saturating_add(bytes as u64));
+    }
+
+    pub(crate) fn add_body(&self, bytes: usize) {
+        self.body.set(self.body.get().saturating_add(bytes as u64));
     }
 
     pub(crate) fn add_received(&self, bytes: usize) {

@@ -147,11 +147,12 @@ fn both_directions_at_once_do_not_lock_each_other() {
     const SIZE: usize = 10 * 1024 * 1024;
     let backend = Backend::script(|mut stream, _| {
         let mut head = [0; 4096];
-        let _ = stream.read(&mut head);
+        let read = stream.read(&mut head).unwrap_or(0);
+        let end = head[..read].windows(4).position(|window| window == b"\r\n\r\n").map_or(read, |at| at + 4);
         let mut reader = stream.try_clone().unwrap();
         let sink = std::thread::spawn(move || {
-            let (mut total, mut part) = (0, vec![0; 65_536]);
-            while total < SIZE - 4096 {
+            let (mut total, mut part) = (read - end, vec![0; 65_536]);
+            while total < SIZE {
                 match reader.read(&mut part) {
                     Ok(read) if read > 0 => total += read,
                     _ => break,

@@ -58,6 +58,7 @@ impl Streaming {
                 exchange.buffer.advance(range.start);
                 let data = exchange.buffer.split_to(range.len()).freeze();
                 exchange.connection.deadline.rest();
+                exchange.times.add_body(data.len());
                 if self.decoder.remaining() == Some(0) {
                     self.finish();
                 }

@@ -40,6 +40,7 @@ impl Streaming {
         // Only fails on a stream that is gone, and then nothing waits for the window.
         let _ = self.incoming.flow_control().release_capacity(data.len());
         self.call.times.add_received(data.len());
+        self.call.times.add_body(data.len());
         self.call.deadline.rest();
         self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
         Frame::data(data)
