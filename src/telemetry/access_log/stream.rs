@@ -68,8 +68,8 @@ enum Name {
     SessionTime,
     UpstreamAddr,
     UpstreamConnectTime,
-    UpstreamName,
-    ServerName,
+    Upstream,
+    Sni,
 }
 
 const NAMES: &[(&str, Name)] = &[
@@ -91,8 +91,8 @@ const NAMES: &[(&str, Name)] = &[
     ("upstream_bytes_received", Name::BytesSent),
     ("upstream_bytes_sent", Name::BytesReceived),
     ("upstream_session_time", Name::SessionTime),
-    ("proxy_upstream_name", Name::UpstreamName),
-    ("ssl_preread_server_name", Name::ServerName),
+    ("proxy_upstream_name", Name::Upstream),
+    ("ssl_preread_server_name", Name::Sni),
 ];
 
 impl Default for StreamFormat {
@@ -148,7 +148,7 @@ fn write(name: Name, record: &StreamRecord<'_>, clock: &mut Clock, out: &mut Out
         Name::BytesSent => out.number(record.bytes_sent),
         Name::BytesReceived => out.number(record.bytes_received),
         Name::SessionTime => out.seconds(record.session_time),
-        Name::UpstreamName => out.text(record.upstream_name.as_bytes()),
+        Name::Upstream => out.text(record.upstream_name.as_bytes()),
         Name::UpstreamAddr => match record.upstream {
             Some(address) => out.display(address),
             None => return false,
@@ -157,7 +157,7 @@ fn write(name: Name, record: &StreamRecord<'_>, clock: &mut Clock, out: &mut Out
             Some(time) => out.seconds(time),
             None => return false,
         },
-        Name::ServerName => match record.server_name {
+        Name::Sni => match record.server_name {
             Some(name) => out.text(name.as_bytes()),
             None => return false,
         },
