@@ -136,9 +136,9 @@ impl StreamFormat {
 /// Appends a value; false when there is none.
 fn write(name: Name, record: &StreamRecord<'_>, clock: &mut Clock, out: &mut Out<'_>) -> bool {
     match name {
-        Name::RemoteAddr => out.display(record.client),
+        Name::RemoteAddr => out.ip(record.client),
         Name::RemotePort => out.number(record.client_port.into()),
-        Name::ServerAddr => out.display(record.listener.ip()),
+        Name::ServerAddr => out.ip(record.listener.ip()),
         Name::ServerPort => out.number(record.listener.port().into()),
         Name::TimeLocal => out.plain(clock.local(record.time).as_bytes()),
         Name::TimeIso8601 => out.plain(clock.iso8601(record.time).as_bytes()),
@@ -150,7 +150,7 @@ fn write(name: Name, record: &StreamRecord<'_>, clock: &mut Clock, out: &mut Out
         Name::SessionTime => out.seconds(record.session_time),
         Name::Upstream => out.text(record.upstream_name.as_bytes()),
         Name::UpstreamAddr => match record.upstream {
-            Some(address) => out.display(address),
+            Some(address) => out.socket(address),
             None => return false,
         },
         Name::UpstreamConnectTime => match record.upstream_connect_time {

@@ -1,3 +1,5 @@
+//! Names, labels, buckets and bounds, read from the text that a scrape gets.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
