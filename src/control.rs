@@ -56,9 +56,9 @@ impl Settings {
         let Some(selector) = &self.namespace_selector else { return };
         let World { ingresses, namespaces, .. } = world;
         ingresses.retain(|key, _| {
-            namespaces
-                .iter()
-                .any(|(name, namespace)| name.name == key.namespace && selector.selects(&namespace.meta.labels))
+            namespaces.iter().any(|(name, namespace)| {
+                name.name == key.namespace && selector.selects(&namespace.meta.labels)
+            })
         });
     }
 }
@@ -101,7 +101,11 @@ enum Wake {
 ///
 /// # Errors
 /// See [`StartError`]; after a successful start nothing stops the loop but [`Control`].
-pub fn start(directory: PathBuf, settings: Settings, mut hooks: Vec<Hook>) -> Result<(Control, Reader), StartError> {
+pub fn start(
+    directory: PathBuf,
+    settings: Settings,
+    mut hooks: Vec<Hook>,
+) -> Result<(Control, Reader), StartError> {
     let (wakes, woken) = mpsc::channel();
     let mut directory = Directory::new(directory);
     let mut watch = Watch::new(wakes.clone(), Wake::Changed);
@@ -236,7 +240,9 @@ impl Loop {
             Outcome::Unchanged(report) => self.review_at = report.review_at,
             Outcome::Failed => {
                 self.review_at = None;
-                tracing::error!("the compiler fails on these manifests, the last table stays; please report this");
+                tracing::error!(
+                    "the compiler fails on these manifests, the last table stays; please report this"
+                );
             }
         }
     }

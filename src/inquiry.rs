@@ -50,7 +50,11 @@ impl Inquiry {
         let head = match wire::parse_request_head(&self.head(authority, &target), &HeadLimits::default()) {
             Parse::Complete(parsed) => parsed.head,
             Parse::Reject(reject) => {
-                return Err(format!("such a request is answered {}: {}", reject.status.as_u16(), reject.reason));
+                return Err(format!(
+                    "such a request is answered {}: {}",
+                    reject.status.as_u16(),
+                    reject.reason
+                ));
             }
             Parse::Incomplete => return Err("this is no request".into()),
         };

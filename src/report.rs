@@ -28,7 +28,9 @@ pub fn diagnostic(found: &Diagnostic) -> Value {
 /// Why a request goes where it goes. `text` is the form for people.
 pub fn explanation(explained: &Explanation) -> Value {
     let outcome = match &explained.outcome {
-        Outcome::Reply { status, location } => json!({ "kind": "reply", "status": status, "location": location }),
+        Outcome::Reply { status, location } => {
+            json!({ "kind": "reply", "status": status, "location": location })
+        }
         Outcome::Forward { backend, canary, target, endpoints } => json!({
             "kind": "forward", "backend": backend, "canary": canary, "target": target, "endpoints": endpoints,
         }),

@@ -44,7 +44,10 @@ fn no_flag_at_all_gives_the_documented_defaults() {
 #[test]
 fn a_demo_listens_on_loopback_without_privileges() {
     let config = Config::without_flags(Source::Demo(None)).unwrap();
-    assert_eq!((config.http.to_string(), config.https.to_string()), ("127.0.0.1:8080".into(), "127.0.0.1:8443".into()));
+    assert_eq!(
+        (config.http.to_string(), config.https.to_string()),
+        ("127.0.0.1:8080".into(), "127.0.0.1:8443".into())
+    );
     assert_eq!((config.options.http_port, config.options.https_port), (8080, 8443));
     assert!(!config.given.http && !config.given.https && !config.given.admin);
     assert!(resolve(&["--http-port=1"]).unwrap().given.http);

@@ -87,12 +87,7 @@ impl<C: Compile> Quarantine<C> {
     }
 
     /// The last object of the shortest run of objects, in the order of their names, that makes the compiler fail.
-    fn culprit(
-        &mut self,
-        world: &World,
-        certificates: &CertCatalog,
-        options: &Options,
-    ) -> Option<ObjectRef> {
+    fn culprit(&mut self, world: &World, certificates: &CertCatalog, options: &Options) -> Option<ObjectRef> {
         let suspects = suspects(world);
         let (mut works, mut fails) = (0, suspects.len());
         while works + 1 < fails {

@@ -77,7 +77,8 @@ impl<C: Compile> Rebuild<C> {
         now: i64,
     ) -> Result<(Self, Reader, Report), CompilerFailed> {
         let mut quarantine = Quarantine::new();
-        let built = build(&settings, &mut keeper, &mut quarantine, world, found, now).ok_or(CompilerFailed)?;
+        let built =
+            build(&settings, &mut keeper, &mut quarantine, world, found, now).ok_or(CompilerFailed)?;
         let Built { mut snapshot, mut report } = built;
         snapshot.generation = 1;
         report.generation = 1;

@@ -40,6 +40,7 @@ fn addresses_are_loopback_unless_given() {
     }
     let mut given = Config::without_flags(Source::Demo(None)).unwrap();
     given.http = "127.0.0.2:9090".parse().unwrap();
+    given.given.http = true;
     let (config, _demo) = prepare(given).unwrap();
     assert_eq!(config.http, "127.0.0.2:9090".parse().unwrap());
 }

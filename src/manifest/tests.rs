@@ -505,6 +505,31 @@ fn an_object_full_of_mistakes_is_refused_with_a_bounded_number_of_findings() {
     }
     text.push_str("data: [wrong]\n");
     let manifest = read("m.yaml", text.as_bytes());
-    assert!(manifest.objects.is_empty() && manifest.diagnostics.len() <= 101, "{}", manifest.diagnostics.len());
+    assert!(
+        manifest.objects.is_empty() && manifest.diagnostics.len() <= 101,
+        "{}",
+        manifest.diagnostics.len()
+    );
     assert!(manifest.diagnostics.iter().any(|found| found.field == "data"));
+}
+
+proptest::proptest! {
+    #[test]
+    fn no_bytes_make_the_reader_panic(bytes in proptest::collection::vec(proptest::num::u8::ANY, 0..400)) {
+        let manifest = read("m.yaml", &bytes);
+        proptest::prop_assert!(manifest.objects.is_empty());
+    }
+
+    #[test]
+    fn a_damaged_manifest_is_read_or_told_about(
+        at in 0..INGRESS.len(),
+        with in proptest::sample::select(vec!["", "-", ":", "[", "{", "\n", "\t", "&a ", "*a", "!!int ", "|", "'", "\"", "%", "\u{0}", "---\n"]),
+        removed in 0..20_usize,
+    ) {
+        let end = INGRESS.len().min(at + removed);
+        let text = format!("{}{with}{}", &INGRESS[..at], &INGRESS[end..]);
+        let manifest = read("m.yaml", text.as_bytes());
+        let told = manifest.diagnostics.iter().any(|found| found.severity != Severity::Info);
+        proptest::prop_assert!(told || !manifest.objects.is_empty() || manifest.diagnostics.len() == 1, "{text}");
+    }
 }

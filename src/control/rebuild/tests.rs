@@ -18,7 +18,8 @@ fn settings() -> Settings {
 fn ingress(world: &mut World, namespace: &str, name: &str) {
     let key = ObjectKey::new(namespace, name);
     let meta = Meta::named(key.clone());
-    let ingress = Ingress { meta, class_name: None, default_backend: None, rules: Vec::new(), tls: Vec::new() };
+    let ingress =
+        Ingress { meta, class_name: None, default_backend: None, rules: Vec::new(), tls: Vec::new() };
     world.ingresses.insert(key, Arc::new(ingress));
 }
 
@@ -62,7 +63,9 @@ fn each_change_is_one_generation_and_no_change_is_none() {
     let mut world = World::default();
     let (mut rebuild, reader, first) = start(settings(), world.clone());
     assert_eq!((first.generation, reader.load().generation), (1, 1));
-    assert!(matches!(rebuild.rebuild(world.clone(), Vec::new(), NOW), Outcome::Unchanged(report) if report.generation == 1));
+    assert!(
+        matches!(rebuild.rebuild(world.clone(), Vec::new(), NOW), Outcome::Unchanged(report) if report.generation == 1)
+    );
     let found = Diagnostic {
         object: ObjectRef { kind: Kind::Manifest, key: ObjectKey::new("", "f") },
         code: "InvalidYaml",
@@ -96,7 +99,9 @@ fn an_object_that_the_compiler_fails_on_is_left_out_until_it_changes() {
     let panics = report.panics;
     // Held objects cost no further panic.
     ingress(&mut world, "ns", "d");
-    let (Outcome::Published(report) | Outcome::Unchanged(report)) = rebuild.rebuild(world.clone(), Vec::new(), NOW) else {
+    let (Outcome::Published(report) | Outcome::Unchanged(report)) =
+        rebuild.rebuild(world.clone(), Vec::new(), NOW)
+    else {
         panic!("the world should compile")
     };
     assert_eq!((report.panics, report.quarantined.len()), (panics, 2));
