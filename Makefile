@@ -5,7 +5,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test ci fmt lint bench conformance routing malformed clean
+.PHONY: help setup demo test ci fmt lint bench conformance routing malformed build clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,16 +32,16 @@ lint: setup ## Check format and lints as CI does
 bench: setup ## Run the benches (benches/README.md)
 	$(CARGO) bench --locked $(ARGS)
 
-conformance: routing malformed ## Judge the built binary from outside, by a second implementation of the client
+conformance: routing malformed ## Judge the built binary from outside, by clients in another language
 
-routing: setup
-	$(CARGO) build --locked --bin narthex
-	.ci/python conformance/routing_blackbox.py --bin "$$($(CARGO) metadata --locked --no-deps --format-version 1 | .ci/target)/debug/narthex" \
-	  --vectors tests/data/routing-vectors.yaml $(ARGS)
+routing: build
+	.ci/python conformance/routing_blackbox.py --bin "$$(.ci/binary)" $(ARGS)
 
-malformed: setup
+malformed: build
+	conformance/malformed "$$(.ci/binary)" $(ARGS)
+
+build: setup
 	$(CARGO) build --locked --bin narthex
-	conformance/malformed "$$($(CARGO) metadata --locked --no-deps --format-version 1 | .ci/target)/debug/narthex" tests/data $(ARGS)
 
 clean: ## Remove what was built
 	$(CARGO) clean

@@ -17,13 +17,13 @@ const TRIES: &[(&str, &str)] = &[
     ("a host with TLS sends clear text to https", "curl -i http://shop.localhost:{http}/cart"),
     (
         "a path is rewritten by a regular expression",
-        "curl {ca} https://api.localhost:{https}/v1/users/42?full=1",
+        "curl {ca} 'https://api.localhost:{https}/v1/users/42?full=1'",
     ),
     ("regular expressions choose between backends", "curl {ca} https://api.localhost:{https}/items/7"),
     ("redirects, permanent and temporary", "curl -i http://old.localhost:{http}/anything"),
     ("the root of an application", "curl -i http://old.localhost:{http}/"),
     ("every tenant by wildcard", "curl http://acme.tenants.localhost:{http}/"),
-    ("a backend that is too slow for its route", "curl -i http://slow.localhost:{http}/?seconds=3"),
+    ("a backend that is too slow for its route", "curl -i 'http://slow.localhost:{http}/?seconds=3'"),
     (
         "HTTP/2, and a body that is echoed",
         "curl --http2 {ca} -d hello=world https://api.localhost:{https}/v1/echo",

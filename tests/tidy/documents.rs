@@ -71,6 +71,17 @@ fn dead_links(documents: &[Document], exists: impl Fn(&str) -> bool) -> Vec<Stri
     findings
 }
 
+/// Documents that comments of the code name and that are not there.
+fn unwritten(named_in: &[Document], exists: impl Fn(&str) -> bool) -> Vec<String> {
+    let pattern = regex(r"`(docs/[a-z-]+\.md)`");
+    let mut findings = Vec::new();
+    for document in named_in {
+        let missing = pattern.captures_iter(&document.text).filter(|hit| !exists(&hit[1]));
+        findings.extend(missing.map(|hit| format!("{}: names {}, which is not there", document.path, &hit[1])));
+    }
+    findings
+}
+
 /// `a/../b` as `b`.
 fn normal(path: &str) -> String {
     let mut parts = Vec::new();
@@ -138,7 +149,7 @@ fn sample(text: &str) -> Vec<Document> {
 #[test]
 fn documents_hold_no_line_numbers() {
     expect_none("line numbers", &line_numbers(&documents(&["md"])));
-    expect_one(&line_numbers(&sample("see src/app.rs:12")), "app.rs");
+    expect_one(&line_numbers(&sample("see src/app.rs:12")), ".rs:12");
 }
 
 #[test]
@@ -147,6 +158,15 @@ fn links_lead_somewhere() {
     expect_none("links", &dead_links(&documents(&["md"]), |path| root.join(path).exists()));
     expect_one(&dead_links(&sample("[a](../gone.md#b)"), |path| path != "gone.md"), "gone.md");
     expect_none("elsewhere", &dead_links(&sample("[a](https://example.com) [b](#c)"), |_| false));
+}
+
+#[test]
+fn documents_that_the_code_names_are_written() {
+    let root = root();
+    let comments: Vec<Document> =
+        sources().into_iter().map(|source| Document { path: source.path, text: source.text }).collect();
+    expect_none("documents", &unwritten(&comments, |path| root.join(path).exists()));
+    expect_one(&unwritten(&sample("see `docs/gone.md`"), |_| false), "docs/gone.md");
 }
 
 #[test]

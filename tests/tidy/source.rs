@@ -13,14 +13,16 @@ pub(crate) struct Source {
     pub(crate) code: String,
     /// `code` less the items under `#[cfg(test)]`; empty for a file that holds only tests.
     pub(crate) production: String,
+    test: bool,
 }
 
 impl Source {
     /// A file with this path and text.
     pub(crate) fn new(path: &str, text: &str) -> Self {
         let code = blank(text);
-        let production = if is_test_file(path) { String::new() } else { without_tests(&code) };
-        Self { path: path.to_owned(), text: text.to_owned(), code, production }
+        let test = is_test_file(path);
+        let production = if test { String::new() } else { without_tests(&code) };
+        Self { path: path.to_owned(), text: text.to_owned(), code, production, test }
     }
 
     /// Name of the module directly below the crate: `proxy` for `proxy.rs` and `proxy/http1.rs`.
@@ -36,7 +38,23 @@ impl Source {
 
     /// Whether it holds nothing but tests.
     pub(crate) fn is_test(&self) -> bool {
-        is_test_file(&self.path)
+        self.test
+    }
+
+    /// Files of the modules that it declares under `#[cfg(test)]`.
+    fn test_files(&self) -> Vec<String> {
+        let folder = match self.path.strip_suffix(".rs") {
+            Some("lib" | "main") | None => String::new(),
+            Some(folder) => format!("{folder}/"),
+        };
+        let declared = self.code.split("#[cfg(test)]").skip(1).filter_map(|rest| {
+            let rest = rest.trim_start();
+            let rest =
+                rest.strip_prefix("pub(crate) ").or_else(|| rest.strip_prefix("pub(super) ")).unwrap_or(rest);
+            let (name, _) = rest.strip_prefix("mod ")?.split_once(';')?;
+            Some(format!("{folder}{name}.rs"))
+        });
+        declared.filter(|path| !path.contains(char::is_whitespace)).collect()
     }
 
     /// `src/path:line` of a byte offset.
@@ -66,6 +84,11 @@ pub(crate) fn sources() -> Vec<Source> {
             Source::new(&below(&folder, &path), &text)
         })
         .collect();
+    let tests: Vec<String> = found.iter().flat_map(Source::test_files).collect();
+    for source in found.iter_mut().filter(|source| tests.contains(&source.path)) {
+        source.test = true;
+        source.production.clear();
+    }
     found.sort_by(|a, b| a.path.cmp(&b.path));
     assert!(found.len() > 20, "the sources were not found");
     found
@@ -275,6 +298,13 @@ fn comments_literals_and_tests_are_blanked() {
     assert!(source.code.contains("use super::*"));
     assert!(!source.production.contains("use super"));
     assert!(source.production.contains("fn d()"));
+}
+
+#[test]
+fn a_module_declared_for_tests_is_found() {
+    let text = "#[cfg(test)]\npub(crate) mod sample;\n#[cfg(test)]\nmod inner { mod x; }\nmod real;\n";
+    assert_eq!(Source::new("policy/annotation.rs", text).test_files(), ["policy/annotation/sample.rs"]);
+    assert_eq!(Source::new("lib.rs", "#[cfg(test)]\nmod a;").test_files(), ["a.rs"]);
 }
 
 #[test]

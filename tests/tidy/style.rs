@@ -10,13 +10,21 @@ const REQUEST_PATH: &[&str] = &[
 ];
 
 /// Files that may be longer than `LIMIT` lines, and why.
-const LONG: &[(&str, &str)] = &[];
+const LONG: &[(&str, &str)] = &[
+    (
+        "compile/incremental.rs",
+        "one cache and the proof of what each change touches; apart, neither can be read",
+    ),
+    ("pattern/translate.rs", "one recursive descent over the syntax of PCRE"),
+    ("policy/annotation.rs", "the reader and its typed getters, a short one for each form of value"),
+];
 
 /// Lines of a file before it has to give a reason.
 const LIMIT: usize = 500;
 
 fn without_head(sources: &[Source]) -> Vec<String> {
-    let headless = |source: &&Source| !source.text.trim_start().starts_with("//!");
+    // A file of tests is told by the module it stands beside.
+    let headless = |source: &&Source| !source.is_test() && !source.text.trim_start().starts_with("//!");
     sources.iter().filter(headless).map(|source| format!("src/{}: no `//!` head", source.path)).collect()
 }
 

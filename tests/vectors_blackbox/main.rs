@@ -28,13 +28,20 @@ const PARALLEL: usize = 4;
 /// Our own expectations by case and index of the request.
 type Ours = BTreeMap<(String, usize), Value>;
 
+/// As YAML 1.2: `y` is a name, not a truth value.
+fn yaml(text: &str) -> Value {
+    let mut options = serde_saphyr::Options::default();
+    options.strict_booleans = true;
+    serde_saphyr::from_str_with_options(text, options).expect("the test data is YAML")
+}
+
 fn vectors() -> Vec<Value> {
-    let file: Value = serde_saphyr::from_str(VECTORS).expect("the vectors are YAML");
+    let file = yaml(VECTORS);
     file["cases"].as_array().expect("a list of cases").clone()
 }
 
 fn decided() -> Ours {
-    let file: Value = serde_saphyr::from_str(DECIDED).expect("the decisions are YAML");
+    let file = yaml(DECIDED);
     let entries = file["decided"].as_array().expect("a list of decisions");
     let of_routing = entries.iter().filter(|entry| entry["vectors"] == "routing");
     of_routing
@@ -66,7 +73,7 @@ fn run(case: &Value, ours: &Ours) -> (usize, Vec<String>) {
             let request = &request["request"];
             let verdict = match client::repeat(request, &started).await {
                 Ok(_) if any_answer => Verdict::Pass,
-                Ok(answers) => judge::judge(expect, &answers, &started.ports),
+                Ok(answers) => judge::judge(request, expect, &answers, &started.ports),
                 Err(error) => Verdict::Fail(error),
             };
             if let Verdict::Fail(why) = verdict {
