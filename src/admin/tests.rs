@@ -1,3 +1,5 @@
+//! The port over real loopback sockets, with configuration faked.
+
 use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, TcpStream};
 use std::time::Duration;

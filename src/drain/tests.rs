@@ -1,3 +1,5 @@
+//! Phases on a paused clock, and counting across threads.
+
 use std::cell::RefCell;
 
 use super::*;

@@ -3,6 +3,8 @@
 //! Whatever the client sent, a line stays one line: control characters and line separators never get out raw, in no
 //! mode. A field is cut at [`FIELD_MAX`], a line at [`LINE_MAX`], never inside an escape or a character.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
 /// Bytes of one escaped field.
 pub const FIELD_MAX: usize = 4 * 1024;
 /// Bytes of one line.
@@ -95,7 +97,31 @@ impl<'o> Out<'o> {
         self.atom(&fraction);
     }
 
-    /// Anything that can be displayed, such as an address.
+    /// An address without port.
+    pub fn ip(&mut self, address: IpAddr) {
+        match address {
+            IpAddr::V4(address) => {
+                let mut text = [0; 15];
+                let text = dotted(address, &mut text);
+                self.atom(text);
+            }
+            IpAddr::V6(address) => self.display(address),
+        }
+    }
+
+    /// An address with port.
+    pub fn socket(&mut self, address: SocketAddr) {
+        match address {
+            SocketAddr::V4(address) => {
+                self.ip(IpAddr::V4(*address.ip()));
+                self.atom(b":");
+                self.number(address.port().into());
+            }
+            SocketAddr::V6(address) => self.display(address),
+        }
+    }
+
+    /// Anything short that can be displayed.
     pub fn display(&mut self, value: impl std::fmt::Display) {
         use std::io::Write;
         let mut text = [0_u8; 64];
@@ -247,6 +273,30 @@ const fn digit(number: u32) -> u8 {
     b'0' + (number % 10) as u8
 }
 
+/// The text of an IPv4 address; the standard formatter is many times slower, and every line has two.
+fn dotted(address: Ipv4Addr, text: &mut [u8; 15]) -> &[u8] {
+    let mut end = 0;
+    let mut push = |byte: u8| {
+        if let Some(place) = text.get_mut(end) {
+            *place = byte;
+            end += 1;
+        }
+    };
+    for (index, octet) in address.octets().into_iter().enumerate() {
+        if index > 0 {
+            push(b'.');
+        }
+        if octet >= 100 {
+            push(b'0' + octet / 100);
+        }
+        if octet >= 10 {
+            push(b'0' + octet / 10 % 10);
+        }
+        push(b'0' + octet % 10);
+    }
+    text.get(..end).unwrap_or_default()
+}
+
 fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
     let mut at = digits.len();
     loop {
@@ -330,6 +380,20 @@ mod tests {
         out.begin_field();
         out.text(b"yz");
         assert_eq!(buffer, b"123456789y");
+    }
+
+    #[test]
+    fn addresses_are_written_as_the_standard_formatter_writes_them() {
+        for text in ["0.0.0.0:0", "1.20.255.100:65535", "127.0.0.1:80", "[2001:db8::1]:443", "[::ffff:1.2.3.4]:1"] {
+            let address: SocketAddr = text.parse().unwrap();
+            let mut buffer = Vec::new();
+            let mut out = Out::new(&mut buffer, Escape::Default, LINE_MAX);
+            out.begin_field();
+            out.socket(address);
+            out.plain(b" ");
+            out.ip(address.ip());
+            assert_eq!(String::from_utf8(buffer).unwrap(), format!("{address} {}", address.ip()));
+        }
     }
 
     #[test]

@@ -68,8 +68,8 @@ enum Name {
     SessionTime,
     UpstreamAddr,
     UpstreamConnectTime,
-    UpstreamName,
-    ServerName,
+    Upstream,
+    Sni,
 }
 
 const NAMES: &[(&str, Name)] = &[
@@ -91,8 +91,8 @@ const NAMES: &[(&str, Name)] = &[
     ("upstream_bytes_received", Name::BytesSent),
     ("upstream_bytes_sent", Name::BytesReceived),
     ("upstream_session_time", Name::SessionTime),
-    ("proxy_upstream_name", Name::UpstreamName),
-    ("ssl_preread_server_name", Name::ServerName),
+    ("proxy_upstream_name", Name::Upstream),
+    ("ssl_preread_server_name", Name::Sni),
 ];
 
 impl Default for StreamFormat {
@@ -136,9 +136,9 @@ impl StreamFormat {
 /// Appends a value; false when there is none.
 fn write(name: Name, record: &StreamRecord<'_>, clock: &mut Clock, out: &mut Out<'_>) -> bool {
     match name {
-        Name::RemoteAddr => out.display(record.client),
+        Name::RemoteAddr => out.ip(record.client),
         Name::RemotePort => out.number(record.client_port.into()),
-        Name::ServerAddr => out.display(record.listener.ip()),
+        Name::ServerAddr => out.ip(record.listener.ip()),
         Name::ServerPort => out.number(record.listener.port().into()),
         Name::TimeLocal => out.plain(clock.local(record.time).as_bytes()),
         Name::TimeIso8601 => out.plain(clock.iso8601(record.time).as_bytes()),
@@ -148,16 +148,16 @@ fn write(name: Name, record: &StreamRecord<'_>, clock: &mut Clock, out: &mut Out
         Name::BytesSent => out.number(record.bytes_sent),
         Name::BytesReceived => out.number(record.bytes_received),
         Name::SessionTime => out.seconds(record.session_time),
-        Name::UpstreamName => out.text(record.upstream_name.as_bytes()),
+        Name::Upstream => out.text(record.upstream_name.as_bytes()),
         Name::UpstreamAddr => match record.upstream {
-            Some(address) => out.display(address),
+            Some(address) => out.socket(address),
             None => return false,
         },
         Name::UpstreamConnectTime => match record.upstream_connect_time {
             Some(time) => out.seconds(time),
             None => return false,
         },
-        Name::ServerName => match record.server_name {
+        Name::Sni => match record.server_name {
             Some(name) => out.text(name.as_bytes()),
             None => return false,
         },

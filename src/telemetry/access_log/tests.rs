@@ -1,3 +1,5 @@
+//! Lines byte for byte as nginx writes them, and what no client can do to them.
+
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;

@@ -175,10 +175,10 @@ impl Variable {
 impl Fixed {
     fn write(self, record: &Record<'_>, clock: &mut Clock, out: &mut Out<'_>) -> bool {
         match self {
-            Self::RemoteAddr => out.display(record.client),
+            Self::RemoteAddr => out.ip(record.client),
             Self::RemotePort | Self::RealipRemotePort => out.number(record.peer.port().into()),
-            Self::RealipRemoteAddr => out.display(record.peer.ip()),
-            Self::ServerAddr => out.display(record.listener.ip()),
+            Self::RealipRemoteAddr => out.ip(record.peer.ip()),
+            Self::ServerAddr => out.ip(record.listener.ip()),
             Self::ServerPort => out.number(record.listener.port().into()),
             Self::RemoteUser => return optional(record.remote_user, out),
             Self::TimeLocal => out.plain(clock.local(record.time).as_bytes()),
@@ -221,7 +221,7 @@ impl Fixed {
             Self::ServicePort => out.text(record.route.service_port.as_bytes()),
             Self::LocationPath => out.text(record.route.path.as_bytes()),
             Self::ProxyProtocolAddr => match record.proxy_protocol {
-                Some(address) => out.display(address.ip()),
+                Some(address) => out.ip(address.ip()),
                 None => return false,
             },
             Self::ProxyProtocolPort => match record.proxy_protocol {
@@ -233,7 +233,7 @@ impl Fixed {
             Self::SslServerName => return optional(record.tls_server_name.map(str::as_bytes), out),
             Self::UpstreamAddr => {
                 return write_tries(record.tries, out, |one, out| match one.address {
-                    Some(address) => out.display(address),
+                    Some(address) => out.socket(address),
                     None => out.plain(b"-"),
                 });
             }

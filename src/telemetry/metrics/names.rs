@@ -142,7 +142,7 @@ families! {
 families! {
     /// Our own names.
     OWN {
-        GENERATION = Gauge "narthex_snapshot_generation"
+        GENERATION = Gauge "narthex_generation"
             "The generation of the routing table in use; it grows by one with each publication.";
         SNAPSHOT_AGE = Gauge "narthex_snapshot_age_seconds"
             "Seconds since the source of configuration last confirmed what is served.";
@@ -260,3 +260,46 @@ families! {
             "Number of OS threads in the process.";
     }
 }
+
+/// `docs/metrics.md`: both tables.
+pub fn markdown() -> String {
+    let mut text = INTRODUCTION.to_owned();
+    for (title, table) in [("Names of ingress-nginx", NGINX), ("Our own", OWN)] {
+        text.push_str(&format!("\n## {title}\n\n| metric | type | meaning |\n|---|---|---|\n"));
+        for family in table {
+            text.push_str(&format!("| `{}` | {} | {} |\n", family.name, family.kind.as_str(), family.help));
+        }
+    }
+    text
+}
+
+const INTRODUCTION: &str = "# Metrics
+
+<!-- Written by the tests from src/telemetry/metrics/names.rs: run them with UPDATE_GOLDEN=1. -->
+
+Served at `/metrics` of the admin port as Prometheus text.
+Dashboards, alerts and tools made for ingress-nginx find the names and labels they know.
+
+Request metrics carry `controller_class`, `controller_namespace`, `controller_pod`, `namespace`, `ingress`, `service`, \
+`canary`, `path`, `host`, `method` and `status`.
+Labels come from objects and closed lists, never from clients:
+
+* `host` is the name of the virtual host that took the request: for a wildcard the wildcard, for a rule without host `_`.
+  `--metrics-per-host=false` drops the label.
+* Requests that no Ingress took are counted by `narthex_unmatched_requests_total` only.
+  `--metrics-per-undefined-host` gives up to 1,000 of their hosts series of their own.
+* `method` is one of the usual nine, else `OTHER`.
+* `status` is the code, or its class with `--report-status-classes`.
+* `path` is the path as the Ingress writes it, `canary` the backend of the canary that took the request, else empty.
+
+Upstream times are those of the last try; answers that are ours have none.
+
+`--metrics-series-limit` (50,000) bounds the lines of request metrics.
+From four fifths of it on, new combinations of labels keep only `nginx_ingress_controller_requests`; beyond it they are \
+counted under `other`, by status class. `narthex_metrics_series_dropped_total` tells.
+Series of objects that are gone leave five minutes later.
+
+Differences from ingress-nginx: with retries it records no upstream time, here it is that of the last try; the host of a \
+wildcard is the wildcard; `nginx_ingress_controller_ingress_upstream_latency_seconds` (asked for by Flagger) is there \
+again and is the time to the first header; native histograms (`--bucket-factor`) are not offered.
+";

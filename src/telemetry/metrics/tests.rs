@@ -1,3 +1,5 @@
+//! Names, labels, buckets and bounds, read from the text that a scrape gets.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
@@ -449,7 +451,7 @@ fn the_control_plane_tells_under_the_names_of_ingress_nginx() {
     );
     assert!(first(&prefix("ssl_certificate_info")).0.contains("issuer_organization=\"Org \\\"x\\\"\""));
     assert!(first(&prefix("orphan_ingress")).0.contains("type=\"no-endpoint\""));
-    assert_eq!(first("narthex_snapshot_generation").1, 7.0);
+    assert_eq!(first("narthex_generation").1, 7.0);
     assert_eq!(first("narthex_snapshot_age_seconds").1, 9.0);
     control.failed();
     control.set_certificates(&[]);
@@ -500,4 +502,17 @@ fn names_follow_the_rules_and_stand_once() {
         assert!(family.help.ends_with('.'), "{}", family.name);
     }
     assert!(NGINX.iter().all(|family| family.name.starts_with(names::NGINX_PREFIX)));
+}
+
+#[test]
+fn the_document_is_up_to_date() {
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/metrics.md");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::write(&path, names::markdown()).unwrap();
+    }
+    let written = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        written == names::markdown(),
+        "docs/metrics.md is out of date: run the tests with UPDATE_GOLDEN=1"
+    );
 }

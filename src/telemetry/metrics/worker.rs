@@ -2,10 +2,12 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
+
+use foldhash::fast::RandomState;
 
 use super::Shared;
 use super::layout::{Layout, Observed};
@@ -125,8 +127,8 @@ pub struct WorkerMetrics {
 #[derive(Debug, Default)]
 struct Cache {
     epoch: u64,
-    routes: HashMap<u64, CachedRoute>,
-    words: HashMap<WordedKey, Arc<AtomicU64>>,
+    routes: HashMap<u64, CachedRoute, RandomState>,
+    words: HashMap<WordedKey, Arc<AtomicU64>, RandomState>,
 }
 
 /// The series of one route that this worker has met.
@@ -157,7 +159,7 @@ impl WorkerMetrics {
     pub(super) fn new(shared: Arc<Shared>, number: usize) -> Self {
         let cells = Arc::new(WorkerCells::new());
         shared.add_worker(Arc::clone(&cells));
-        Self { shared, cells, number, hasher: RandomState::new(), cache: RefCell::default() }
+        Self { shared, cells, number, hasher: RandomState::default(), cache: RefCell::default() }
     }
 
     /// Adds one.

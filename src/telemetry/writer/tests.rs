@@ -1,3 +1,5 @@
+//! Order, bounds, failing destinations, rotation.
+
 use std::fs;
 use std::io::Read;
 
