@@ -1,7 +1,8 @@
 //! The data plane: life of a request.
 //!
-//! `listener` accepts, `connection` finds out what is spoken, `http1` and `http2` turn bytes into a [`message`], `service`
-//! is the handler, `forward` the way to a backend, `exchange` the account of it all. Knows nothing of manifests.
+//! `listener` accepts, `connection` finds out what is spoken, `http1` and `http2` turn bytes into messages
+//! ([`crate::message`]), `service` is the handler, `forward` the way to a backend, `exchange` the account of it all.
+//! Knows nothing of manifests.
 
 pub mod body;
 pub mod connection;
