@@ -77,7 +77,8 @@ fn unwritten(named_in: &[Document], exists: impl Fn(&str) -> bool) -> Vec<String
     let mut findings = Vec::new();
     for document in named_in {
         let missing = pattern.captures_iter(&document.text).filter(|hit| !exists(&hit[1]));
-        findings.extend(missing.map(|hit| format!("{}: names {}, which is not there", document.path, &hit[1])));
+        findings
+            .extend(missing.map(|hit| format!("{}: names {}, which is not there", document.path, &hit[1])));
     }
     findings
 }
