@@ -19,6 +19,7 @@ use crate::telemetry::writer::{Destination, OpenError};
 use crate::telemetry::{AccessLog, Metrics};
 
 mod admin;
+mod findings;
 mod observe;
 mod signals;
 mod worker;
@@ -102,7 +103,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let admin_server = admin::start(admin, &config, &metrics, &drain)?;
     let settings = control::Settings::of(&config);
     let log_formats = observe::LogFormats::new(config.logging.format);
-    let hooks = vec![observe::metrics_hook(metrics.clone()), log_formats.hook()];
+    let hooks = vec![observe::metrics_hook(metrics.clone()), log_formats.hook(), findings::hook()];
     let (control, reader) = control::start(directory.clone(), settings, hooks)?;
     let first = reader.load();
     let globals = &first.table.globals;

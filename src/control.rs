@@ -268,9 +268,9 @@ fn read(directory: &mut Directory, watch: &mut Watch) -> Result<Reading, ScanErr
 fn log(report: &Report, directory: &str) {
     let Report { generation, errors, warnings, .. } = report;
     let build_ms = report.build.as_millis();
-    let propagation_ms = report.propagation.map(|time| time.as_millis());
+    let propagation_ms = report.propagation.map_or(0, |time| time.as_millis());
     if directory.is_empty() {
-        tracing::info!(generation, errors, warnings, build_ms, ?propagation_ms, "published");
+        tracing::info!(generation, errors, warnings, build_ms, propagation_ms, "published");
     } else {
         tracing::info!(generation, errors, warnings, build_ms, directory, "published the first table");
     }

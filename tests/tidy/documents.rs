@@ -41,7 +41,7 @@ fn document(path: &str) -> String {
 
 /// Line numbers rot with the next commit.
 fn line_numbers(documents: &[Document]) -> Vec<String> {
-    let pattern = regex(r"\.(rs|toml|md|py|sh|yaml)(:\d+|#L\d+)");
+    let pattern = regex(r"\.(rs|toml|md|py|sh)(:\d+|#L\d+)");
     let mut findings = Vec::new();
     for document in documents {
         findings.extend(
