@@ -109,7 +109,11 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let globals = &first.table.globals;
 
     let count = config.workers.map_or_else(
-        || globals.worker_processes.map_or_else(limit::default_workers, |count| usize::try_from(count).unwrap_or(1)),
+        || {
+            globals
+                .worker_processes
+                .map_or_else(limit::default_workers, |count| usize::try_from(count).unwrap_or(1))
+        },
         std::num::NonZero::get,
     );
     let log = AccessLog::open(&Destination::from_path(&globals.access_log_path), count)?;
@@ -224,7 +228,9 @@ impl Running {
     fn drain_by(&self, plan: DrainPlan) {
         let (drain, metrics) = (self.drain.clone(), self.metrics.clone());
         let run = move || {
-            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else { return };
+            let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else {
+                return;
+            };
             let entered = |phase: Phase| {
                 tracing::info!(?phase, "shutting down");
                 metrics.control().set_drain_phase(phase as u8);

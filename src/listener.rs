@@ -223,7 +223,8 @@ mod tests {
     #[test]
     fn port_zero_gives_every_worker_the_same_free_port() {
         let sockets = bind(loopback(), "--http-addr").unwrap().listen(3).unwrap();
-        let ports: std::collections::BTreeSet<u16> = sockets.iter().map(|s| s.local_addr().unwrap().port()).collect();
+        let ports: std::collections::BTreeSet<u16> =
+            sockets.iter().map(|s| s.local_addr().unwrap().port()).collect();
         assert_eq!((sockets.len(), ports.len()), (3, 1));
     }
 

@@ -7,8 +7,8 @@
 
 use http::Method;
 
-use crate::policy::backend_protocol::HttpVersion;
 use crate::message::{RequestBody, ResponseBody};
+use crate::policy::backend_protocol::HttpVersion;
 use crate::wire::{Fields, Framing, ResponseHead};
 
 pub mod balance;

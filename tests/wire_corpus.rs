@@ -14,8 +14,8 @@ use base64::Engine;
 use bytes::BytesMut;
 use http::StatusCode;
 use http_body::Body;
-use narthex::proxy::http1::{Options, Rejection, serve};
 use narthex::message::{BodyError, Request, RequestBody, Response, ResponseBody};
+use narthex::proxy::http1::{Options, Rejection, serve};
 use narthex::wire::{
     BodyDecoder, ChunkLimits, Fields, Framing, HeadLimits, Leniency, Parse, RequestParser, ResponseContext,
     ResponseHead, ResponseLimits, ResponseParser, Step, Version, parse_request_head,

@@ -141,7 +141,9 @@ fn orphans(snapshot: &Snapshot) -> Vec<Orphan> {
     let mut found = BTreeSet::new();
     for server in servers(&snapshot.table) {
         for location in server.locations.iter().filter(|location| !location.implicit) {
-            let (Some(owner), LocationTarget::Backend(backend)) = (&location.owner, &location.target) else { continue };
+            let (Some(owner), LocationTarget::Backend(backend)) = (&location.owner, &location.target) else {
+                continue;
+            };
             let set = snapshot.endpoints.of(backend.slot);
             if set.ready.is_empty() {
                 let kind = if set.empty_because.contains("does not exist") {
@@ -181,8 +183,11 @@ impl LogFormats {
         let mut last: Option<(Arc<str>, LogEscape, Arc<str>)> = None;
         Box::new(move |snapshot: &Arc<Snapshot>, _: &Report| {
             let globals = &snapshot.table.globals;
-            let now =
-                (Arc::clone(&globals.log_format_upstream), globals.log_escape, Arc::clone(&globals.access_log_path));
+            let now = (
+                Arc::clone(&globals.log_format_upstream),
+                globals.log_escape,
+                Arc::clone(&globals.access_log_path),
+            );
             let Some(log) = this.log.get() else {
                 last = Some(now);
                 return;

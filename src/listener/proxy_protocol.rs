@@ -49,7 +49,8 @@ fn parse_v1(bytes: &[u8]) -> Parse {
         }
         return Parse::Need(bytes.len() + 1);
     };
-    let line = window.get(..end).and_then(|line| line.strip_suffix(b"\r")).and_then(|l| std::str::from_utf8(l).ok());
+    let line =
+        window.get(..end).and_then(|line| line.strip_suffix(b"\r")).and_then(|l| std::str::from_utf8(l).ok());
     match line.and_then(v1_line) {
         Some(header) => Parse::Done(end + 1, header),
         None => Parse::Bad,
@@ -163,7 +164,10 @@ mod tests {
 
     #[test]
     fn version_1_lines_are_taken_by_exact_grammar() {
-        check(b"PROXY TCP4 203.0.113.7 10.0.0.1 56324 443\r\n", Some(Some(("203.0.113.7:56324", "10.0.0.1:443"))));
+        check(
+            b"PROXY TCP4 203.0.113.7 10.0.0.1 56324 443\r\n",
+            Some(Some(("203.0.113.7:56324", "10.0.0.1:443"))),
+        );
         check(b"PROXY TCP6 2001:db8::7 ::1 1 80\r\n", Some(Some(("[2001:db8::7]:1", "[::1]:80"))));
         check(b"PROXY UNKNOWN\r\n", Some(None));
         check(b"PROXY UNKNOWN anything at all\r\n", Some(None));

@@ -11,7 +11,9 @@ use crate::message::{BodyError, LocalBody, RequestBody};
 /// A body that ends with [`BodyError::TooLarge`] when more than `limit` bytes come.
 pub fn limited(body: RequestBody, limit: Option<u64>) -> RequestBody {
     match (body, limit) {
-        (RequestBody::Stream(body), Some(limit)) => RequestBody::Stream(Box::pin(Limited { body, left: limit })),
+        (RequestBody::Stream(body), Some(limit)) => {
+            RequestBody::Stream(Box::pin(Limited { body, left: limit }))
+        }
         (body, _) => body,
     }
 }
@@ -140,7 +142,9 @@ mod tests {
     }
 
     fn parts(texts: &[&'static str]) -> RequestBody {
-        RequestBody::Stream(Box::pin(Parts(texts.iter().map(|text| Ok(Bytes::from_static(text.as_bytes()))).collect())))
+        RequestBody::Stream(Box::pin(Parts(
+            texts.iter().map(|text| Ok(Bytes::from_static(text.as_bytes()))).collect(),
+        )))
     }
 
     fn block<T>(future: impl Future<Output = T>) -> T {

@@ -13,11 +13,11 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::message::{Request, ResponseBody};
 use super::prefixed::Prefixed;
 use super::worker::Worker;
 use super::{http1, http2, respond, service};
 use crate::listener::proxy_protocol::{self, Parse, ProxyHeader};
+use crate::message::{Request, ResponseBody};
 use crate::policy::forwarded::{Connection, ProxyFacts};
 use crate::request::Scheme;
 use crate::telemetry::metrics::{Counter, Gauge};
@@ -77,7 +77,13 @@ pub struct TlsFacts {
 }
 
 /// Serves a connection of an http (`Scheme::Http`) or https listener to its end.
-pub async fn run(worker: Rc<Worker>, mut stream: TcpStream, peer: SocketAddr, scheme: Scheme, local: SocketAddr) {
+pub async fn run(
+    worker: Rc<Worker>,
+    mut stream: TcpStream,
+    peer: SocketAddr,
+    scheme: Scheme,
+    local: SocketAddr,
+) {
     let snapshot = worker.reader.load();
     let (proxy_protocol, http2, limit) = {
         let globals = &snapshot.table.globals;
@@ -94,7 +100,9 @@ pub async fn run(worker: Rc<Worker>, mut stream: TcpStream, peer: SocketAddr, sc
                 facts.proxied = header.addresses;
                 ahead = rest;
             }
-            Ok(Err(error)) => return tracing::debug!(%peer, %error, "connection without a sound PROXY header"),
+            Ok(Err(error)) => {
+                return tracing::debug!(%peer, %error, "connection without a sound PROXY header");
+            }
             Err(_elapsed) => return tracing::debug!(%peer, "no PROXY header in time"),
         }
     }
@@ -219,10 +227,8 @@ async fn plain_http_on_tls<IO: AsyncRead + AsyncWrite + Unpin>(stream: &mut IO) 
         ResponseBody::Full(bytes) => bytes,
         ResponseBody::Empty | ResponseBody::Stream(_) => Bytes::new(),
     };
-    let text = String::from_utf8_lossy(&text).replace(
-        "<hr>",
-        "<center>The plain HTTP request was sent to HTTPS port</center>\r\n<hr>",
-    );
+    let text = String::from_utf8_lossy(&text)
+        .replace("<hr>", "<center>The plain HTTP request was sent to HTTPS port</center>\r\n<hr>");
     let head = format!(
         "HTTP/1.1 400 Bad Request\r\nContent-Type: text/html\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
         text.len()
@@ -298,7 +304,11 @@ mod tests {
     fn the_preface_is_known_at_any_cut_and_nothing_read_is_lost() {
         assert_eq!(preface_of(&[PREFACE]), Some((true, PREFACE.to_vec())));
         for cut in 1..PREFACE.len() {
-            assert_eq!(preface_of(&[&PREFACE[..cut], &PREFACE[cut..]]), Some((true, PREFACE.to_vec())), "{cut}");
+            assert_eq!(
+                preface_of(&[&PREFACE[..cut], &PREFACE[cut..]]),
+                Some((true, PREFACE.to_vec())),
+                "{cut}"
+            );
         }
         assert_eq!(preface_of(&[b"G"]), Some((false, b"G".to_vec())));
         assert_eq!(preface_of(&[b"PRI * HTTP/1.1\r\n"]).map(|(preface, _)| preface), Some(false));

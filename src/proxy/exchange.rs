@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use super::connection::ConnectionFacts;
-use crate::message::Meter;
 use super::worker::Worker;
+use crate::message::Meter;
 use crate::reply::{LocalReply, RedirectCause};
-use crate::route::{Backend, Location, Server};
+use crate::route::{Backend, Location, LocationTarget, Server};
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::{Gauge, GaugeGuard};
 use crate::telemetry::{FieldLookup, HostLabel, LocalReason, Record, RequestLine, RouteLabels, UpstreamTry};
@@ -210,7 +210,7 @@ impl Exchange {
             tls_protocol: tls.map(|tls| tls.protocol),
             tls_cipher: tls.map(|tls| tls.cipher.as_str()),
             tls_server_name: tls.and_then(|tls| tls.server_name.as_deref()),
-            upstream_name: backend.as_ref().map_or("", |backend| &backend.name),
+            upstream_name: self.upstream_name(backend.as_ref()),
             alternative_upstream_name: canary.as_ref().map_or("", |canary| &canary.name),
             tries: &tries,
             route: self.labels(&names.host),
@@ -233,7 +233,11 @@ impl Exchange {
         let Some(server) = self.server.get() else {
             return RouteLabels { host: HostLabel::Undefined(host), ..RouteLabels::NONE };
         };
-        let host = if &*server.name == "_" { HostLabel::Undefined(host) } else { HostLabel::Configured(&server.name) };
+        let host = if &*server.name == "_" {
+            HostLabel::Undefined(host)
+        } else {
+            HostLabel::Configured(&server.name)
+        };
         let Some(location) = self.location.get() else { return RouteLabels { host, ..RouteLabels::NONE } };
         let backend = location.backend();
         RouteLabels {
@@ -247,15 +251,29 @@ impl Exchange {
         }
     }
 
+    /// nginx names the location's upstream also for answers of its own.
+    fn upstream_name<'a>(&'a self, chosen: Option<&'a Arc<Backend>>) -> &'a str {
+        match (chosen, self.location.get().map(|location| &location.target)) {
+            (Some(backend), _) | (None, Some(LocationTarget::Backend(backend))) => &backend.name,
+            (None, Some(LocationTarget::Default(_))) => "upstream-default-backend",
+            (None, Some(LocationTarget::Healthz | LocationTarget::StubStatus)) => "internal",
+            (None, None) => "",
+        }
+    }
+
     /// nginx logs neither the default backend (unless asked to) nor locations with `enable-access-log: false` nor what
     /// `skip-access-log-urls` names.
     fn is_logged(&self, record: &Record<'_>) -> bool {
         let globals = &self.snapshot.table.globals;
-        if globals.disable_access_log || self.location.get().is_some_and(|location| !location.policies.access_log) {
+        if globals.disable_access_log
+            || self.location.get().is_some_and(|location| !location.policies.access_log)
+        {
             return false;
         }
-        let hidden = record.upstream_name == "upstream-default-backend" && !globals.access_log_for_default_backend;
-        !hidden && !globals.skip_access_log_urls.iter().any(|test| test.matches(&self.head.target))
+        let hidden =
+            record.upstream_name == "upstream-default-backend" && !globals.access_log_for_default_backend;
+        let health = matches!(self.local.get(), Some(LocalReason { kind: "healthz", .. }));
+        !hidden && !health && !globals.skip_access_log_urls.iter().any(|test| test.matches(&self.head.target))
     }
 }
 

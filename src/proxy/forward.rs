@@ -9,8 +9,8 @@ use http_body::Body;
 
 use super::body;
 use super::exchange::Exchange;
-use crate::message::{BodyError, DownstreamStream, RequestBody, Response, ResponseBody};
 use super::tunnel;
+use crate::message::{BodyError, DownstreamStream, RequestBody, Response, ResponseBody};
 use crate::policy::backend_protocol::BackendProtocol;
 use crate::policy::global::Globals;
 use crate::policy::request_headers::{self, Hop, Outgoing, Purpose};
@@ -24,7 +24,8 @@ use crate::route::decide::{Forward, Sticky, Unrecorded};
 use crate::route::{Backend, EndpointSet, Location, choose};
 use crate::telemetry::metrics::Counter;
 use crate::upstream::{
-    Answer, Content, ErrorKind, Failed, Peer, PickFacts, Protocol, Reuse, Tunnel, UpstreamError, UpstreamRequest,
+    Answer, Content, ErrorKind, Failed, Peer, PickFacts, Protocol, Reuse, Tunnel, UpstreamError,
+    UpstreamRequest,
 };
 use crate::wire::{Fields, Framing, ResponseHead, Version};
 
@@ -141,7 +142,11 @@ pub async fn to_backend(
 pub async fn error_page(way: &Way<'_>, status: StatusCode, body: RequestBody) -> Option<Response> {
     let snapshot = &way.exchange.snapshot;
     let alive = |backend: &&Arc<Backend>| !snapshot.endpoints.of(backend.slot).ready.is_empty();
-    let backend = way.location.default_backend.as_ref().filter(alive).or(snapshot.table.default_backend.as_ref().filter(alive))?;
+    let backend = way.location.default_backend.as_ref().filter(alive).or(snapshot
+        .table
+        .default_backend
+        .as_ref()
+        .filter(alive))?;
     let described = way.location.backend().unwrap_or(backend);
     let outgoing = Outgoing {
         view: way.view,
@@ -185,7 +190,11 @@ async fn endpoints_of(way: &Way<'_>, backend: &Backend) -> Arc<EndpointSet> {
 /// The default backend is always plain HTTP (`routing.md` 6.5).
 fn protocol_for(way: &Way<'_>, forward: &Forward<'_>) -> BackendProtocol {
     let is_default = matches!(way.location.target, crate::route::LocationTarget::Default(_));
-    if is_default || forward.fallback_for.is_some() { BackendProtocol::Http } else { way.location.policies.protocol }
+    if is_default || forward.fallback_for.is_some() {
+        BackendProtocol::Http
+    } else {
+        way.location.policies.protocol
+    }
 }
 
 /// Which backend a sticky cookie is bound to, and its key for the primary.
@@ -291,12 +300,14 @@ impl Trip<'_> {
             upgrade: way.hop.upgrade.is_some() && !self.group,
         };
         let upstreams = &exchange.worker.upstreams;
-        let mut outcome = upstreams.exchange(&peer, &request, body, &policies.timeout, Reuse::Allow, &times).await;
+        let mut outcome =
+            upstreams.exchange(&peer, &request, body, &policies.timeout, Reuse::Allow, &times).await;
         if let Err(failed) = &mut outcome
             && failed.allows_fresh_try(is_idempotent(self.method) || policies.retry.non_idempotent)
             && let Some(body) = failed.body.take()
         {
-            outcome = upstreams.exchange(&peer, &request, body, &policies.timeout, Reuse::Fresh, &times).await;
+            outcome =
+                upstreams.exchange(&peer, &request, body, &policies.timeout, Reuse::Fresh, &times).await;
         }
         exchange.try_status(match &outcome {
             Ok(answer) => answer.head.status.as_u16(),
@@ -320,7 +331,11 @@ impl Trip<'_> {
 }
 
 fn distinct(tried: &[SocketAddr]) -> usize {
-    tried.iter().enumerate().filter(|(at, one)| !tried.iter().take(*at).any(|earlier| earlier == *one)).count()
+    tried
+        .iter()
+        .enumerate()
+        .filter(|(at, one)| !tried.iter().take(*at).any(|earlier| earlier == *one))
+        .count()
 }
 
 /// The metrics' word for a failure that leads to another try.
@@ -409,12 +424,16 @@ fn set_cookie(way: &Way<'_>, backend: &Backend, key: &str, fields: &mut Fields) 
 /// Joins client and backend after a 101 that keeps its promise (U-2).
 fn switch(way: &Way<'_>, mut head: ResponseHead, tunnel: Tunnel) -> Result<Response, LocalReply> {
     let asked = way.hop.upgrade.as_deref().unwrap_or_default();
-    let switched = head.fields.get_str("upgrade").is_some_and(|protocol| protocol.eq_ignore_ascii_case(asked));
+    let switched =
+        head.fields.get_str("upgrade").is_some_and(|protocol| protocol.eq_ignore_ascii_case(asked));
     let nominated = head.fields.get_all("connection").any(|line| {
-        std::str::from_utf8(line).is_ok_and(|line| line.split(',').any(|name| name.trim().eq_ignore_ascii_case("upgrade")))
+        std::str::from_utf8(line)
+            .is_ok_and(|line| line.split(',').any(|name| name.trim().eq_ignore_ascii_case("upgrade")))
     });
     if !switched || !nominated {
-        return Err(LocalReply::BadGateway { reason: "the backend switched to another protocol than was asked for" });
+        return Err(LocalReply::BadGateway {
+            reason: "the backend switched to another protocol than was asked for",
+        });
     }
     response_headers::apply(&mut head.fields, Kind::SwitchingProtocols, way.view.scheme, way.globals());
     head.fields.remove("content-length");

@@ -65,6 +65,12 @@ pub struct Options {
     pub drain_bytes: u64,
     /// Time for the same. 2 s.
     pub drain_timeout: Duration,
+    /// Bytes that are read away after a whole answer while the client still sends. 64 MiB.
+    pub linger_bytes: u64,
+    /// Between two reads of the same. 5 s (nginx lingering_timeout).
+    pub linger_idle: Duration,
+    /// Time for all of it. 30 s (nginx lingering_time).
+    pub linger_time: Duration,
     /// A clean end of the client's sending side.
     pub half_close: HalfClose,
 }
@@ -82,6 +88,9 @@ impl Default for Options {
             max_age: Duration::from_secs(3_600),
             drain_bytes: 64 * 1024,
             drain_timeout: Duration::from_secs(2),
+            linger_bytes: 64 * 1024 * 1024,
+            linger_idle: Duration::from_secs(5),
+            linger_time: Duration::from_secs(30),
             half_close: HalfClose::Answer,
         }
     }
@@ -145,7 +154,7 @@ pub async fn serve<IO, S, F, D, R>(
             Outcome::Next(source) => {
                 drop(exchange);
                 if !settle(&mut link, options, source).await {
-                    return linger(&mut link, options, Linger::Await).await;
+                    return linger(&mut link, options, Linger::Deliver).await;
                 }
             }
             Outcome::Close(wait) => {

@@ -120,7 +120,11 @@ where
     let body = if body.is_end_stream() || tunnel.is_some() {
         RequestBody::Empty
     } else {
-        RequestBody::Stream(Box::pin(StreamBody { body, meter: Rc::clone(&meter), timeout: Idle::new(body_timeout) }))
+        RequestBody::Stream(Box::pin(StreamBody {
+            body,
+            meter: Rc::clone(&meter),
+            timeout: Idle::new(body_timeout),
+        }))
     };
     let mut response = service(Request { head, body, refused, meter: Rc::clone(&meter) }).await;
     if let (Some(takeover), Some(tunnel)) = (response.upgrade.take(), tunnel) {
@@ -237,7 +241,11 @@ impl Body for StreamBody {
 }
 
 fn body_error(error: &hyper::Error) -> BodyError {
-    if error.is_parse() || error.is_body_write_aborted() { BodyError::Framing("HTTP/2") } else { BodyError::Gone }
+    if error.is_parse() || error.is_body_write_aborted() {
+        BodyError::Framing("HTTP/2")
+    } else {
+        BodyError::Gone
+    }
 }
 
 /// A timer that is armed only while somebody waits.

@@ -151,7 +151,9 @@ mod tests {
             location: "https://x.test/".into(),
             cause: RedirectCause::Permanent,
         };
-        for (code, location, text) in [(301, true, false), (308, true, false), (300, false, true), (304, false, false)] {
+        for (code, location, text) in
+            [(301, true, false), (308, true, false), (300, false, true), (304, false, false)]
+        {
             let response = respond(&reply(code), Asker::default());
             assert_eq!(response.head.fields.contains("location"), location, "{code}");
             assert_eq!(body(&response) == b"https://x.test/", text, "{code}");

@@ -8,9 +8,9 @@ use super::body;
 use super::connection::ConnectionFacts;
 use super::exchange::Exchange;
 use super::forward::{self, Way};
-use crate::message::{Request, RequestBody, Response};
 use super::respond::{Asker, respond};
 use super::worker::Worker;
+use crate::message::{Request, RequestBody, Response};
 use crate::policy::custom_errors::Made;
 use crate::policy::request_headers::{self, Hop, Purpose};
 use crate::policy::response_headers;
@@ -39,7 +39,9 @@ pub async fn handle(worker: Rc<Worker>, connection: Rc<ConnectionFacts>, request
     };
     let exchange = Rc::new(Exchange::begin(worker, connection, snapshot, head, request_id, meter));
     let served = match refused {
-        Some(reject) => Err(LocalReply::BadRequest { status: reject.status, rule: reject.rule, reason: reject.reason }),
+        Some(reject) => {
+            Err(LocalReply::BadRequest { status: reject.status, rule: reject.rule, reason: reject.reason })
+        }
         None => serve(&exchange, body, &hop, framed).await,
     };
     let mut response = match served {
@@ -71,7 +73,9 @@ async fn serve(
         Decision::Forward(forward) => forward,
         Decision::Reply { server, location, reply } => {
             exchange.routed(server, location);
-            let Some(location) = location else { return Ok(local(exchange, &reply, !before_location(&reply))) };
+            let Some(location) = location else {
+                return Ok(local(exchange, &reply, !before_location(&reply)));
+            };
             let way = Way { exchange, view: &view, location, hop, framed, trusted: came.is_trusted(globals) };
             return Ok(ours(&way, reply, body).await);
         }
@@ -144,7 +148,11 @@ fn local(exchange: &Exchange, reply: &LocalReply, with_ours: bool) -> Response {
     exchange.local(reply);
     let mut response = respond(reply, asker(&exchange.head));
     if with_ours {
-        response_headers::set_ours(&mut response.head.fields, exchange.connection.scheme, &exchange.snapshot.table.globals);
+        response_headers::set_ours(
+            &mut response.head.fields,
+            exchange.connection.scheme,
+            &exchange.snapshot.table.globals,
+        );
     }
     if matches!(reply, LocalReply::StubStatus) {
         response.body = exchange.worker.stub_status();
@@ -155,7 +163,11 @@ fn local(exchange: &Exchange, reply: &LocalReply, with_ours: bool) -> Response {
 /// The stock page of a status that a backend answered and no error backend could replace.
 fn local_page(exchange: &Exchange, status: http::StatusCode) -> Response {
     let mut response = super::respond::page(status, asker(&exchange.head));
-    response_headers::set_ours(&mut response.head.fields, exchange.connection.scheme, &exchange.snapshot.table.globals);
+    response_headers::set_ours(
+        &mut response.head.fields,
+        exchange.connection.scheme,
+        &exchange.snapshot.table.globals,
+    );
     response
 }
 

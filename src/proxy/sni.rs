@@ -30,7 +30,11 @@ pub fn server_config(reader: Reader, globals: &Globals) -> Result<Arc<ServerConf
         .with_protocol_versions(&versions)?
         .with_no_client_auth()
         .with_cert_resolver(Arc::new(SniResolver { reader }));
-    config.alpn_protocols = if globals.use_http2 { vec![b"h2".to_vec(), b"http/1.1".to_vec()] } else { vec![b"http/1.1".to_vec()] };
+    config.alpn_protocols = if globals.use_http2 {
+        vec![b"h2".to_vec(), b"http/1.1".to_vec()]
+    } else {
+        vec![b"http/1.1".to_vec()]
+    };
     // Stateful resumption, as ingress-nginx has it by default (tickets off).
     if globals.ssl_session_cache {
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
@@ -62,7 +66,9 @@ pub fn key_for(snapshot: &Snapshot, name: Option<&str>) -> Option<Arc<CertifiedK
             Some(Arc::clone(&pair.key))
         }
         Some(crate::route::CertificateChoice::Default) => Some(Arc::clone(&snapshot.certs.default.key)),
-        None if snapshot.table.globals.ssl_reject_handshake && !names_a_route(snapshot, name.as_deref()) => None,
+        None if snapshot.table.globals.ssl_reject_handshake && !names_a_route(snapshot, name.as_deref()) => {
+            None
+        }
         None => Some(Arc::clone(&snapshot.certs.default.key)),
     }
 }

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use super::connection::ConnectionFacts;
 use super::http1::{self, Rejection};
 use super::http2::Http2Options;
-use crate::message::ResponseBody;
 use crate::drain::DrainWatcher;
+use crate::message::ResponseBody;
 use crate::snapshot::Reader;
 use crate::telemetry::metrics::Gauge;
 use crate::telemetry::{LocalReason, LogLane, NoFields, Record, RequestLine, RouteLabels, WorkerMetrics};
@@ -101,7 +101,11 @@ impl Worker {
             idle_timeout: globals.keep_alive.unwrap_or_default(),
             head_timeout: globals.client_header_timeout,
             body_timeout: globals.client_body_timeout,
-            max_requests: if globals.keep_alive.is_none() { 1 } else { u64::from(globals.keep_alive_requests) },
+            max_requests: if globals.keep_alive.is_none() {
+                1
+            } else {
+                u64::from(globals.keep_alive_requests)
+            },
             ..http1::Options::default()
         };
         let line = usize::try_from(globals.large_header_bytes).unwrap_or(usize::MAX);
@@ -124,7 +128,8 @@ impl Worker {
 
     /// Accounts for a request that broke a rule before it could become one.
     pub fn rejected(&self, connection: &ConnectionFacts, rejection: &Rejection<'_>) {
-        let line = if rejection.line.is_empty() { RequestLine::Absent } else { RequestLine::Raw(rejection.line) };
+        let line =
+            if rejection.line.is_empty() { RequestLine::Absent } else { RequestLine::Raw(rejection.line) };
         let record = Record {
             time: SystemTime::now(),
             client: connection.client(),
@@ -189,7 +194,11 @@ impl Worker {
                 if snapshot.generation != seen {
                     seen = snapshot.generation;
                     let keepalive = snapshot.table.globals.upstream_keepalive;
-                    self.upstreams.publish(snapshot.table.backends.iter().map(Arc::as_ref), &snapshot.endpoints, keepalive);
+                    self.upstreams.publish(
+                        snapshot.table.backends.iter().map(Arc::as_ref),
+                        &snapshot.endpoints,
+                        keepalive,
+                    );
                 }
             }
         };

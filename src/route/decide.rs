@@ -151,7 +151,9 @@ pub fn choose<'t>(
     let Some(canary) = &backend.canary else { return primary };
     let wanted = match sticky {
         Sticky::Primary if backend.policies.affinity.is_some() => Choice::Primary,
-        Sticky::Canary if canary.backend.policies.affinity.is_some() && backend.policies.affinity.is_some() => {
+        Sticky::Canary
+            if canary.backend.policies.affinity.is_some() && backend.policies.affinity.is_some() =>
+        {
             Choice::Canary
         }
         _ => canary.policy.decide(view),

@@ -10,7 +10,9 @@ use crate::policy::forwarded::{self, Connection};
 use crate::policy::global::Globals;
 use crate::reply::LocalReply;
 use crate::request::{BadTarget, Host, NormPath, RequestView, normalize};
-use crate::wire::{Reject, RequestHead, SplitTarget, Version, check_method, check_target, parse_authority, split_target};
+use crate::wire::{
+    Reject, RequestHead, SplitTarget, Version, check_method, check_target, parse_authority, split_target,
+};
 
 /// Host, target and path of a request, judged.
 #[derive(Debug)]
@@ -100,7 +102,10 @@ fn http1_host<'r>(head: &'r RequestHead, split: &SplitTarget<'r>) -> Result<Host
 /// RFC 9113 section 8.3.1: `:authority`, else `host`; both must agree (H2-05).
 fn http2_host(head: &RequestHead) -> Result<Host<'_>, LocalReply> {
     let Ok(field) = head.fields.get_only("host") else { return Err(bad_host("more than one host")) };
-    let field = field.map(std::str::from_utf8).transpose().map_err(|_| bad_host("the host holds bytes above ASCII"))?;
+    let field = field
+        .map(std::str::from_utf8)
+        .transpose()
+        .map_err(|_| bad_host("the host holds bytes above ASCII"))?;
     match (head.authority.as_deref(), field) {
         (None, None) => Err(bad_host("neither :authority nor host")),
         (Some(text), None) | (None, Some(text)) => host(text),
@@ -166,7 +171,12 @@ mod tests {
         let intake = Intake::of(head).map_err(|reply| reply.status().as_u16())?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let host = intake.host();
-        Ok((host.raw.to_string(), host.name.to_string(), text(&intake.target), text(intake.path().as_bytes())))
+        Ok((
+            host.raw.to_string(),
+            host.name.to_string(),
+            text(&intake.target),
+            text(intake.path().as_bytes()),
+        ))
     }
 
     fn ok(raw: &str, name: &str, target: &str, path: &str) -> Result<(String, String, String, String), u16> {

@@ -2,8 +2,8 @@
 
 use std::io;
 
-use crate::policy::retry::Failure;
 use crate::message::BodyError;
+use crate::policy::retry::Failure;
 use crate::wire::Reject;
 
 /// A failed try.

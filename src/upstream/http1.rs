@@ -19,9 +19,9 @@ use super::pool::{BUFFER, Open, Pool, PoolKey};
 use super::stream::{Stream, Tunnel};
 use super::times::UpstreamTimes;
 use super::{Answer, Content, Failed, UpstreamError, UpstreamRequest};
+use crate::message::{RequestBody, ResponseBody};
 use crate::policy::backend_protocol::HttpVersion;
 use crate::policy::timeout::Timeouts;
-use crate::message::{RequestBody, ResponseBody};
 use crate::wire::response::{MAX_INTERIM, MAX_INTERIM_BYTES};
 use crate::wire::{
     BodyDecoder, ChunkLimits, Framing, Leniency, Parse, ParsedResponse, Reject, ResponseContext,

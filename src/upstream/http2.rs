@@ -21,9 +21,9 @@ use super::pool::{Open, PoolKey};
 use super::stream::Stream;
 use super::times::UpstreamTimes;
 use super::{Answer, Content, Failed, UpstreamError, UpstreamRequest};
+use crate::message::{RequestBody, ResponseBody};
 use crate::policy::global::UpstreamKeepalive;
 use crate::policy::timeout::Timeouts;
-use crate::message::{RequestBody, ResponseBody};
 
 mod convert;
 mod pump;

@@ -17,10 +17,10 @@ use super::resolve::{AddressRule, NameServers, Resolver};
 use super::rng::Rng;
 use super::tls::{ClientTls, TlsCache, TlsError, TlsMaterial};
 use super::{Answer, Failed, Protocol, Reuse, UpstreamError, UpstreamRequest, UpstreamTimes};
+use crate::message::RequestBody;
 use crate::policy::backend_tls::BackendTls;
 use crate::policy::global::UpstreamKeepalive;
 use crate::policy::timeout::Timeouts;
-use crate::message::RequestBody;
 use crate::route::{Backend, BackendKey, EndpointAddress, EndpointMap, EndpointSet};
 
 /// Between two looks at idle connections.

@@ -15,9 +15,9 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::resolve::{NameServers, Resolver};
 use super::*;
+use crate::message::{BodyError, LocalBody};
 use crate::policy::global::UpstreamKeepalive;
 use crate::policy::timeout::Timeouts;
-use crate::message::{BodyError, LocalBody};
 
 mod faults;
 mod pooling;

@@ -30,7 +30,9 @@ fn work_in_flight_finishes_and_new_connections_are_refused() {
     told.recv().unwrap();
     assert_eq!(get(proxy.admin(), "localhost", "/readyz").status, 200);
     proxy.terminate();
-    eventually("not ready", || TcpStream::connect(proxy.admin()).is_err() || get(proxy.admin(), "localhost", "/readyz").status == 503);
+    eventually("not ready", || {
+        TcpStream::connect(proxy.admin()).is_err() || get(proxy.admin(), "localhost", "/readyz").status == 503
+    });
     assert!(idle.is_closed(), "an idle connection is closed");
     eventually("the listener closed", || TcpStream::connect(proxy.http()).is_err());
     release.send(()).unwrap();

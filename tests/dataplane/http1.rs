@@ -17,7 +17,11 @@ fn a_request_reaches_the_backend_with_the_fields_of_ingress_nginx() {
     let seen = backend.requests().remove(0);
     let names: Vec<&str> = seen.fields.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(seen.field("host"), Some("H.test:8080"));
-    assert_eq!(seen.fields.iter().filter(|(name, _)| name == "X-MiXed").count(), 2, "case and lines kept: {names:?}");
+    assert_eq!(
+        seen.fields.iter().filter(|(name, _)| name == "X-MiXed").count(),
+        2,
+        "case and lines kept: {names:?}"
+    );
     for gone in ["x_under", "keep-alive", "proxy", "connection", "te", "upgrade"] {
         assert_eq!(seen.field(gone), None, "{gone} must not go up");
     }
@@ -49,7 +53,9 @@ fn pipelined_requests_are_answered_in_order() {
     let backend = Backend::echo("b");
     let proxy = TestProxy::start(&simple(backend.address()), &[]);
     let mut raw = Raw::connect(proxy.http());
-    let burst: String = (0..20).map(|n| format!("POST /{n} HTTP/1.1\r\nHost: h.test\r\nContent-Length: 2\r\n\r\n{n:02}")).collect();
+    let burst: String = (0..20)
+        .map(|n| format!("POST /{n} HTTP/1.1\r\nHost: h.test\r\nContent-Length: 2\r\n\r\n{n:02}"))
+        .collect();
     raw.send(burst);
     for number in 0..20 {
         assert_eq!(raw.answer().text(), format!("{number:02}"));
@@ -103,7 +109,9 @@ fn a_refused_body_is_not_asked_for() {
 
 #[test]
 fn http_1_0_gets_no_chunks_and_the_connection_closes() {
-    let backend = Backend::answering(|_| b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n".to_vec());
+    let backend = Backend::answering(|_| {
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n".to_vec()
+    });
     let proxy = TestProxy::start(&simple(backend.address()), &[]);
     let mut raw = Raw::connect(proxy.http());
     raw.send("GET / HTTP/1.0\r\nHost: h.test\r\n\r\n");
@@ -146,7 +154,10 @@ fn broken_requests_are_answered_once_and_reach_nobody() {
     for (bytes, status) in [
         ("GET / HTTP/1.1\r\n\r\n", "400"),
         ("GET / HTTP/1.1\r\nHost: h.test\r\nHost: h.test\r\n\r\n", "400"),
-        ("POST / HTTP/1.1\r\nHost: h.test\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "400"),
+        (
+            "POST / HTTP/1.1\r\nHost: h.test\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+            "400",
+        ),
         ("POST / HTTP/1.1\r\nHost: h.test\r\nContent-Length: +1\r\n\r\nx", "400"),
         ("GET /a\\b HTTP/1.1\r\nHost: h.test\r\n\r\n", "400"),
         ("GET /#f HTTP/1.1\r\nHost: h.test\r\n\r\n", "400"),

@@ -35,7 +35,9 @@ fn request(method: Method, target: &str, body: &'static str) -> Request<Full<Byt
         .unwrap()
 }
 
-async fn read(response: http::Response<hyper::body::Incoming>) -> (StatusCode, HeaderMap, Bytes, Option<HeaderMap>) {
+async fn read(
+    response: http::Response<hyper::body::Incoming>,
+) -> (StatusCode, HeaderMap, Bytes, Option<HeaderMap>) {
     let (parts, body) = response.into_parts();
     let body = body.collect().await.unwrap();
     let trailers = body.trailers().cloned();
@@ -53,7 +55,10 @@ fn many_streams_share_one_connection_and_reach_an_http_1_backend() {
                 let mut sender = sender.clone();
                 tokio::spawn(async move {
                     sender.ready().await.unwrap();
-                    let response = sender.send_request(request(Method::GET, &format!("/{number}?x=%2F"), "")).await.unwrap();
+                    let response = sender
+                        .send_request(request(Method::GET, &format!("/{number}?x=%2F"), ""))
+                        .await
+                        .unwrap();
                     (number, read(response).await)
                 })
             })
@@ -97,7 +102,8 @@ fn trailers_of_an_http_1_backend_always_reach_the_client() {
     let proxy = TestProxy::start(&simple(backend.address()), &[]);
     block(async {
         let mut sender = connect(proxy.http()).await;
-        let (_, _, body, trailers) = read(sender.send_request(request(Method::GET, "/", "")).await.unwrap()).await;
+        let (_, _, body, trailers) =
+            read(sender.send_request(request(Method::GET, "/", "")).await.unwrap()).await;
         assert_eq!(body, "ok");
         assert_eq!(trailers.unwrap().get("x-sum").unwrap(), "7");
     });
@@ -114,7 +120,8 @@ fn local_answers_and_head_have_their_shape() {
         assert_eq!((status, body.len()), (StatusCode::NOT_FOUND, 146));
         assert!(headers.get("server").is_none());
         sender.ready().await.unwrap();
-        let (status, _, body, _) = read(sender.send_request(request(Method::HEAD, "/", "")).await.unwrap()).await;
+        let (status, _, body, _) =
+            read(sender.send_request(request(Method::HEAD, "/", "")).await.unwrap()).await;
         assert_eq!((status, body.len()), (StatusCode::OK, 0));
         sender.ready().await.unwrap();
         let (status, ..) = read(sender.send_request(request(Method::POST, "/", "xyz")).await.unwrap()).await;
@@ -132,17 +139,19 @@ fn grpc_reaches_an_http_2_backend_with_its_trailers_and_local_errors_speak_grpc(
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let service = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async move {
-                    assert_eq!(request.headers().get("te").unwrap(), "trailers");
-                    let path = request.uri().path().to_owned();
-                    let sent = request.into_body().collect().await.unwrap().to_bytes();
-                    let mut trailers = HeaderMap::new();
-                    trailers.insert("grpc-status", "0".parse().unwrap());
-                    trailers.insert("grpc-message", path.parse().unwrap());
-                    let body = Full::new(sent).with_trailers(std::future::ready(Some(Ok(trailers))));
-                    let answer = http::Response::builder().header("content-type", "application/grpc").body(body);
-                    Ok::<_, std::convert::Infallible>(answer.unwrap())
-                });
+                let service =
+                    hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async move {
+                        assert_eq!(request.headers().get("te").unwrap(), "trailers");
+                        let path = request.uri().path().to_owned();
+                        let sent = request.into_body().collect().await.unwrap().to_bytes();
+                        let mut trailers = HeaderMap::new();
+                        trailers.insert("grpc-status", "0".parse().unwrap());
+                        trailers.insert("grpc-message", path.parse().unwrap());
+                        let body = Full::new(sent).with_trailers(std::future::ready(Some(Ok(trailers))));
+                        let answer =
+                            http::Response::builder().header("content-type", "application/grpc").body(body);
+                        Ok::<_, std::convert::Infallible>(answer.unwrap())
+                    });
                 tokio::spawn(
                     hyper::server::conn::http2::Builder::new(TokioExecutor::new())
                         .serve_connection(TokioIo::new(stream), service),
@@ -165,7 +174,8 @@ fn grpc_reaches_an_http_2_backend_with_its_trailers_and_local_errors_speak_grpc(
         assert_eq!(trailers.get("grpc-status").unwrap(), "0");
         assert_eq!(trailers.get("grpc-message").unwrap(), "/pkg.Service/Method");
         sender.ready().await.unwrap();
-        let (status, headers, ..) = read(sender.send_request(call("http://unknown.test/x.Y/Z")).await.unwrap()).await;
+        let (status, headers, ..) =
+            read(sender.send_request(call("http://unknown.test/x.Y/Z")).await.unwrap()).await;
         assert_eq!(status, StatusCode::OK);
         assert_eq!(headers.get("grpc-status").unwrap(), "12");
     });

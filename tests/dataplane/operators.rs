@@ -10,7 +10,15 @@ fn health_metrics_and_the_api_answer() {
     let backend = Backend::echo("b");
     let proxy = TestProxy::start(&simple(backend.address()), &[]);
     assert_eq!(get(proxy.admin(), "localhost", "/healthz").text(), "ok");
-    for path in ["/readyz", "/livez", "/api/v1/generation", "/api/v1/routes", "/api/v1/diagnostics", "/api/v1/backends", "/api/v1/certs"] {
+    for path in [
+        "/readyz",
+        "/livez",
+        "/api/v1/generation",
+        "/api/v1/routes",
+        "/api/v1/diagnostics",
+        "/api/v1/backends",
+        "/api/v1/certs",
+    ] {
         assert_eq!(get(proxy.admin(), "localhost", path).status, 200, "{path}");
     }
     let explained = get(proxy.admin(), "localhost", "/api/v1/explain?method=GET&url=http://h.test/x");
@@ -33,7 +41,9 @@ fn requests_are_counted_under_the_names_of_ingress_nginx() {
     }
     let wanted = "nginx_ingress_controller_requests{";
     let line = |text: &str| {
-        text.lines().find(|line| line.starts_with(wanted) && line.contains("ingress=\"a\"")).map(str::to_owned)
+        text.lines()
+            .find(|line| line.starts_with(wanted) && line.contains("ingress=\"a\""))
+            .map(str::to_owned)
     };
     eventually("three requests counted", || {
         let text = get(proxy.admin(), "localhost", "/metrics").text();
@@ -41,11 +51,23 @@ fn requests_are_counted_under_the_names_of_ingress_nginx() {
     });
     let text = get(proxy.admin(), "localhost", "/metrics").text();
     let line = line(&text).unwrap();
-    for label in ["status=\"200\"", "method=\"GET\"", "path=\"/\"", "namespace=\"default\"", "service=\"b\"", "canary=\"\"", "host=\"h.test\""] {
+    for label in [
+        "status=\"200\"",
+        "method=\"GET\"",
+        "path=\"/\"",
+        "namespace=\"default\"",
+        "service=\"b\"",
+        "canary=\"\"",
+        "host=\"h.test\"",
+    ] {
         assert!(line.contains(label), "{label} in {line}");
     }
     assert!(!text.contains("scan"), "no label from a client");
-    for name in ["nginx_ingress_controller_request_duration_seconds_bucket", "nginx_ingress_controller_config_last_reload_successful", "narthex_snapshot_generation"] {
+    for name in [
+        "nginx_ingress_controller_request_duration_seconds_bucket",
+        "nginx_ingress_controller_config_last_reload_successful",
+        "narthex_generation",
+    ] {
         assert!(text.contains(name), "{name}");
     }
 }

@@ -79,7 +79,8 @@ fn statuses_are_retried_only_when_asked_for() {
 
 #[test]
 fn a_silent_backend_is_a_504_after_the_read_timeout() {
-    let backend = Backend::script(|mut stream, _| while matches!(stream.read(&mut [0; 4096]), Ok(read) if read > 0) {});
+    let backend =
+        Backend::script(|mut stream, _| while matches!(stream.read(&mut [0; 4096]), Ok(read) if read > 0) {});
     let annotations = [("proxy-read-timeout", "1"), ("proxy-next-upstream", "off")];
     let proxy = TestProxy::start(&annotated(backend.address(), &annotations), &[]);
     assert_eq!(get(proxy.http(), "h.test", "/").status, 504);
@@ -132,7 +133,11 @@ fn a_backend_that_closes_idle_connections_costs_no_get_and_doubles_no_post() {
             answered += 1;
         }
     }
-    assert_eq!(count.load(std::sync::atomic::Ordering::Relaxed), answered, "every POST that arrived was answered once");
+    assert_eq!(
+        count.load(std::sync::atomic::Ordering::Relaxed),
+        answered,
+        "every POST that arrived was answered once"
+    );
 }
 
 #[test]

@@ -65,26 +65,29 @@ fn a_thousand_swaps_under_load_fail_no_request_and_mix_no_generation() {
 #[test]
 fn an_edited_manifest_takes_effect_and_a_broken_one_leaves_the_rest_alone() {
     let (first, second) = (Backend::echo("first"), Backend::echo("second"));
-    let host = |host: &str, service: &str| ingress(&format!("i-{}", service), &[], &[(host, "/", "Prefix", service)]);
+    let host = |host: &str, service: &str| {
+        ingress(&format!("i-{}", service), &[], &[(host, "/", "Prefix", service)])
+    };
     let good = host("h.test", "x") + &service("x", &[first.address()]) + &service("y", &[second.address()]);
     let proxy = TestProxy::start(&good, &[]);
     let ask = |host: &str| crate::support::client::get(proxy.http(), host, "/");
     assert_eq!(ask("h.test").field("x-backend"), Some("first"));
     proxy.replace(&(good.clone() + &host("new.test", "y")));
     assert_eq!(ask("new.test").field("x-backend"), Some("second"));
-    let broken = ingress("broken", &[("rewrite-target", "/$1"), ("use-regex", "true")], &[(
-        "broken.test",
-        "/(",
-        "ImplementationSpecific",
-        "y",
-    )]);
+    let broken = ingress(
+        "broken",
+        &[("rewrite-target", "/$1"), ("use-regex", "true")],
+        &[("broken.test", "/(", "ImplementationSpecific", "y")],
+    );
     proxy.replace(&(good.clone() + &broken));
     assert_eq!(ask("h.test").field("x-backend"), Some("first"));
     assert_ne!(ask("broken.test").status, 200);
     // A file that is no YAML keeps its last good content.
     proxy.write("this: is: not: yaml\n\t- at all");
     eventually("the diagnostic", || {
-        crate::support::client::get(proxy.admin(), "localhost", "/api/v1/diagnostics").text().contains("all.yaml")
+        crate::support::client::get(proxy.admin(), "localhost", "/api/v1/diagnostics")
+            .text()
+            .contains("all.yaml")
     });
     assert_eq!(ask("h.test").field("x-backend"), Some("first"));
     proxy.replace(&good);

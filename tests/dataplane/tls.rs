@@ -107,7 +107,9 @@ fn world(backend: SocketAddr, secrets: &str) -> String {
     let host = |name: &str, host: &str| {
         with_tls(&ingress(name, &[], &[(host, "/", "Prefix", "b")]), host, &format!("{name}-cert"))
     };
-    host("exact", "a.w.test") + &host("wild", "*.w.test") + &host("broken", "broken.test")
+    host("exact", "a.w.test")
+        + &host("wild", "*.w.test")
+        + &host("broken", "broken.test")
         + &ingress("plain", &[], &[("plain.test", "/", "Prefix", "b")])
         + &service("b", &[backend])
         + secrets
@@ -133,7 +135,11 @@ fn sni_chooses_exact_then_wildcard_then_default() {
         let seen = ask(&config, proxy.https(), sni, "a.w.test").unwrap();
         assert!(seen.names.iter().any(|name| name.contains(expected)), "{sni}: {:?}", seen.names);
         assert!(seen.text.starts_with("HTTP/1.1 200 "), "{sni}: {}", seen.text);
-        assert!(seen.text.contains("Strict-Transport-Security: max-age=31536000; includeSubDomains"), "{}", seen.text);
+        assert!(
+            seen.text.contains("Strict-Transport-Security: max-age=31536000; includeSubDomains"),
+            "{}",
+            seen.text
+        );
     }
     assert_eq!(backend.requests()[0].field("x-forwarded-proto"), Some("https"));
     assert_eq!(backend.requests()[0].field("x-forwarded-port"), Some("443"));
@@ -144,11 +150,13 @@ fn sni_chooses_exact_then_wildcard_then_default() {
 #[test]
 fn both_versions_work_and_sessions_resume_on_any_worker() {
     let backend = Backend::echo("b");
-    let proxy = TestProxy::start(&world(backend.address(), &secret("exact-cert", &["a.w.test"])), &["--workers=2"]);
+    let proxy =
+        TestProxy::start(&world(backend.address(), &secret("exact-cert", &["a.w.test"])), &["--workers=2"]);
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let config = config(&[version]);
         assert!(!ask(&config, proxy.https(), "a.w.test", "a.w.test").unwrap().resumed);
-        let resumed = (0..6).filter(|_| ask(&config, proxy.https(), "a.w.test", "a.w.test").unwrap().resumed).count();
+        let resumed =
+            (0..6).filter(|_| ask(&config, proxy.https(), "a.w.test", "a.w.test").unwrap().resumed).count();
         assert_eq!(resumed, 6, "{version:?}");
     }
 }

@@ -16,7 +16,8 @@ fn echo() -> Backend {
         let Some(protocol) = request.field("upgrade").map(str::to_owned) else {
             let connection = request.field("connection").unwrap_or("none").to_owned();
             let _ = writer.write_all(
-                format!("HTTP/1.1 200 OK\r\nX-Connection: {connection}\r\nContent-Length: 5\r\n\r\nplain").as_bytes(),
+                format!("HTTP/1.1 200 OK\r\nX-Connection: {connection}\r\nContent-Length: 5\r\n\r\nplain")
+                    .as_bytes(),
             );
             return;
         };
@@ -43,7 +44,10 @@ fn bytes_pass_both_ways_after_a_101_also_those_sent_ahead() {
     let mut raw = Raw::connect(proxy.http());
     raw.send([ASK.as_bytes(), b"early"].concat());
     let answer = raw.answer();
-    assert_eq!((answer.status, answer.field("upgrade"), answer.field("x-saw")), (101, Some("websocket"), Some("upgrade")));
+    assert_eq!(
+        (answer.status, answer.field("upgrade"), answer.field("x-saw")),
+        (101, Some("websocket"), Some("upgrade"))
+    );
     assert!(answer.field("connection").is_some_and(|value| value.eq_ignore_ascii_case("upgrade")));
     assert_eq!(raw.exactly(5), b"early");
     for size in [1, 100, 100_000] {

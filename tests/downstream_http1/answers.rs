@@ -8,8 +8,8 @@ use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame};
-use narthex::proxy::http1::{Rejection, serve};
 use narthex::message::{BodyError, Request, ResponseBody};
+use narthex::proxy::http1::{Rejection, serve};
 use tokio::io::AsyncWriteExt;
 use tokio::task::spawn_local;
 

@@ -8,8 +8,8 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame};
-use narthex::proxy::http1::{Options, Rejection, serve};
 use narthex::message::{BodyError, Request, RequestBody, Response, ResponseBody};
+use narthex::proxy::http1::{Options, Rejection, serve};
 use narthex::wire::{Fields, ResponseHead, Version};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
@@ -27,7 +27,13 @@ pub(crate) fn run(test: impl Future<Output = ()>) {
 }
 
 pub(crate) fn options() -> Options {
-    Options { drain_timeout: Duration::from_millis(50), ..Options::default() }
+    Options {
+        drain_timeout: Duration::from_millis(50),
+        linger_bytes: 64 * 1024,
+        linger_idle: Duration::from_millis(50),
+        linger_time: Duration::from_millis(50),
+        ..Options::default()
+    }
 }
 
 /// Starts the driver over an in-memory pipe.

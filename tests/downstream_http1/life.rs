@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use narthex::proxy::http1::{Options, Rejection, serve};
 use narthex::message::{BodyError, Request, Response, ResponseBody};
+use narthex::proxy::http1::{Options, Rejection, serve};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::oneshot;
 use tokio::task::spawn_local;

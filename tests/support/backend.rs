@@ -37,9 +37,14 @@ impl Backend {
     /// Answers every request with 200, its own name as `X-Backend` and the request line as body.
     pub fn echo(name: &'static str) -> Self {
         Self::answering(move |request| {
-            let body = if request.body.is_empty() { request.line.clone().into_bytes() } else { request.body.clone() };
+            let body = if request.body.is_empty() {
+                request.line.clone().into_bytes()
+            } else {
+                request.body.clone()
+            };
             let mut answer =
-                format!("HTTP/1.1 200 OK\r\nX-Backend: {name}\r\nContent-Length: {}\r\n\r\n", body.len()).into_bytes();
+                format!("HTTP/1.1 200 OK\r\nX-Backend: {name}\r\nContent-Length: {}\r\n\r\n", body.len())
+                    .into_bytes();
             if !request.line.starts_with("HEAD ") {
                 answer.extend(body);
             }

@@ -98,7 +98,8 @@ impl Raw {
     }
 
     fn body(&mut self, answer: &mut Answer) {
-        let chunked = answer.field("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
+        let chunked =
+            answer.field("transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
         let length = answer.field("content-length").and_then(|value| value.parse::<usize>().ok());
         if chunked {
             answer.whole = self.chunks(answer).is_some();
@@ -115,7 +116,8 @@ impl Raw {
     fn chunks(&mut self, answer: &mut Answer) -> Option<()> {
         loop {
             let line = self.until(b"\r\n")?;
-            let size = usize::from_str_radix(String::from_utf8_lossy(&line).split(';').next()?.trim(), 16).ok()?;
+            let size =
+                usize::from_str_radix(String::from_utf8_lossy(&line).split(';').next()?.trim(), 16).ok()?;
             if size == 0 {
                 break;
             }

@@ -47,7 +47,9 @@ pub fn service(name: &str, endpoints: &[SocketAddr]) -> String {
 
 /// The controller ConfigMap `default/config`; use with `--configmap=default/config`.
 pub fn config_map(data: &[(&str, &str)]) -> String {
-    let mut text = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: config, namespace: default}\ndata:\n".to_owned();
+    let mut text =
+        "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: config, namespace: default}\ndata:\n"
+            .to_owned();
     for (key, value) in data {
         let _ = writeln!(text, "  {key}: {value:?}");
     }

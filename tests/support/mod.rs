@@ -33,6 +33,12 @@ impl TestProxy {
             "--admin-addr=127.0.0.1:0".to_owned(),
         ];
         args.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        if !flags.iter().any(|flag| flag.starts_with("--configmap")) {
+            // The access log is stdout, which here is the test report.
+            let quiet = manifests::config_map(&[("disable-access-log", "true")]);
+            std::fs::write(directory.path().join("config.yaml"), quiet).expect("manifests written");
+            args.push("--configmap=default/config".to_owned());
+        }
         let config = app::parse(args).expect("flags of the test are sound");
         let running = app::start(config).expect("the proxy starts");
         Self { directory, running: Some(running) }

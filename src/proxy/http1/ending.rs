@@ -102,6 +102,9 @@ fn first_line(received: &[u8]) -> &[u8] {
 /// How long a connection is kept for what the client may still send.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Linger {
+    /// A whole answer went out while the client was still sending: it is read away until the client has taken the
+    /// answer, with nginx's `lingering_time` and `lingering_timeout`.
+    Deliver,
     /// Part of a request is missing, so something is probably under way.
     Await,
     /// Only if something is there already.
@@ -115,10 +118,14 @@ pub(super) async fn linger<IO: AsyncRead + AsyncWrite + Unpin>(
     options: &Options,
     wait: Linger,
 ) {
-    let deadline = Instant::now() + options.drain_timeout;
+    let (mut left, idle, longest) = match wait {
+        Linger::Deliver => (options.linger_bytes, options.linger_idle, options.linger_time),
+        Linger::Await | Linger::IfMore => (options.drain_bytes, options.drain_timeout, options.drain_timeout),
+    };
+    let end = Instant::now() + longest;
+    let mut deadline = (Instant::now() + idle).min(end);
     let mut shut = false;
     let mut wait = if link.buf.is_empty() { wait } else { Linger::Await };
-    let mut left = options.drain_bytes;
     poll_fn(|cx| {
         if !shut {
             match Pin::new(&mut link.io).poll_shutdown(cx) {
@@ -132,9 +139,12 @@ pub(super) async fn linger<IO: AsyncRead + AsyncWrite + Unpin>(
                 Poll::Ready(Ok(read)) => {
                     wait = Linger::Await;
                     left = left.saturating_sub(read as u64);
+                    if idle < longest {
+                        deadline = (Instant::now() + idle).min(end);
+                    }
                 }
                 Poll::Ready(Err(_)) => return Poll::Ready(()),
-                Poll::Pending if wait == Linger::Await => return link.poll_until(deadline, cx),
+                Poll::Pending if wait != Linger::IfMore => return link.poll_until(deadline, cx),
                 Poll::Pending => return Poll::Ready(()),
             }
         }

@@ -258,7 +258,7 @@ impl<F: Future<Output = Response>> Exchange<F> {
         Poll::Ready(if keep_alive {
             Outcome::Next(std::mem::replace(&mut self.source, Source::new(BodyDecoder::Length(0))))
         } else {
-            Outcome::Close(if self.source.is_done() { Linger::IfMore } else { Linger::Await })
+            Outcome::Close(if self.source.is_done() { Linger::IfMore } else { Linger::Deliver })
         })
     }
 

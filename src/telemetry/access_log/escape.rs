@@ -384,7 +384,9 @@ mod tests {
 
     #[test]
     fn addresses_are_written_as_the_standard_formatter_writes_them() {
-        for text in ["0.0.0.0:0", "1.20.255.100:65535", "127.0.0.1:80", "[2001:db8::1]:443", "[::ffff:1.2.3.4]:1"] {
+        for text in
+            ["0.0.0.0:0", "1.20.255.100:65535", "127.0.0.1:80", "[2001:db8::1]:443", "[::ffff:1.2.3.4]:1"]
+        {
             let address: SocketAddr = text.parse().unwrap();
             let mut buffer = Vec::new();
             let mut out = Out::new(&mut buffer, Escape::Default, LINE_MAX);

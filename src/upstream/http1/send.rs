@@ -12,8 +12,8 @@ use tokio::io::AsyncWrite;
 
 use super::super::UpstreamRequest;
 use super::super::trailers;
-use crate::policy::backend_protocol::HttpVersion;
 use crate::message::{BodyError, RequestBody};
+use crate::policy::backend_protocol::HttpVersion;
 use crate::wire::{Framing, encode};
 
 /// How far writing got.
