@@ -1,6 +1,7 @@
 //! Documents say what is true: links lead somewhere, commands exist, every module has its place on the map, and
 //! nothing tells of the machine it was written on.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use regex::Regex;
@@ -168,6 +169,26 @@ fn documents_that_the_code_names_are_written() {
         sources().into_iter().map(|source| Document { path: source.path, text: source.text }).collect();
     expect_none("documents", &unwritten(&comments, |path| root.join(path).exists()));
     expect_one(&unwritten(&sample("see `docs/gone.md`"), |_| false), "docs/gone.md");
+}
+
+/// Ids of rules that the code cites and that `rules` does not explain.
+fn unexplained(named_in: &[Document], rules: &str) -> Vec<String> {
+    let pattern = regex(r"\b(?:H1|H2|HF|PT|[B-HRU])-[0-9]{1,2}\b");
+    let mut findings = BTreeSet::new();
+    for document in named_in {
+        let cited = pattern.find_iter(&document.text).map(|hit| hit.as_str());
+        let unknown = cited.filter(|id| !rules.contains(&format!("| {id} |")));
+        findings.extend(unknown.map(|id| format!("{}: {id} is not in docs/rules.md", document.path)));
+    }
+    findings.into_iter().collect()
+}
+
+#[test]
+fn every_rule_that_the_code_cites_is_explained() {
+    let comments: Vec<Document> =
+        sources().into_iter().map(|source| Document { path: source.path, text: source.text }).collect();
+    expect_none("rules", &unexplained(&comments, &document("docs/rules.md")));
+    expect_one(&unexplained(&sample("as H1-99 says"), "| H1-01 | a rule |"), "H1-99");
 }
 
 #[test]
