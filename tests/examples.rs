@@ -41,7 +41,8 @@ fn the_canary_takes_who_asks_for_it() {
     let proxy = TestProxy::start(&with_ports("canary", &[(9001, &old), (9002, &new)]), &[]);
     let mut client = Raw::connect(proxy.http());
     for (cookie, expect) in [("new=always", "new"), ("new=never", "old")] {
-        let answer = client.send(format!("GET / HTTP/1.1\r\nHost: app.example\r\nCookie: {cookie}\r\n\r\n")).answer();
+        let answer =
+            client.send(format!("GET / HTTP/1.1\r\nHost: app.example\r\nCookie: {cookie}\r\n\r\n")).answer();
         assert_eq!((answer.status, answer.field("x-backend")), (200, Some(expect)), "{cookie}");
     }
 }
