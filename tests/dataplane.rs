@@ -1,5 +1,7 @@
 //! The running proxy on real sockets: bytes in, bytes out. One file per subject.
 
+#![allow(clippy::unwrap_used, reason = "a test may end where its set-up fails")]
+
 mod support;
 
 #[path = "dataplane/bodies.rs"]

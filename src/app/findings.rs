@@ -83,12 +83,15 @@ mod tests {
     fn a_finding_is_told_once_and_its_end_is_told() {
         let mut findings = Findings::default();
         let (a, b) = (finding("a", Severity::Error), finding("b", Severity::Warning));
-        let first = findings.news(&[a.clone()]);
+        let first = findings.news(std::slice::from_ref(&a));
         assert!(first.shown[0].contains("default/a") && first.shown[0].contains("one line"), "{first:?}");
-        let second = findings.news(&[a.clone(), b.clone()]);
+        let second = findings.news(&[a, b.clone()]);
         assert!(second.shown.len() == 1 && second.shown[0].contains("default/b"), "{second:?}");
         assert_eq!(findings.news(&[b]), News { shown: Vec::new(), more: 0, mended: 1 });
-        assert_eq!(findings.news(&[finding("c", Severity::Info)]), News { shown: Vec::new(), more: 0, mended: 1 });
+        assert_eq!(
+            findings.news(&[finding("c", Severity::Info)]),
+            News { shown: Vec::new(), more: 0, mended: 1 }
+        );
     }
 
     #[test]

@@ -142,11 +142,8 @@ pub async fn to_backend(
 pub async fn error_page(way: &Way<'_>, status: StatusCode, body: RequestBody) -> Option<Response> {
     let snapshot = &way.exchange.snapshot;
     let alive = |backend: &&Arc<Backend>| !snapshot.endpoints.of(backend.slot).ready.is_empty();
-    let backend = way.location.default_backend.as_ref().filter(alive).or(snapshot
-        .table
-        .default_backend
-        .as_ref()
-        .filter(alive))?;
+    let global = || snapshot.table.default_backend.as_ref().filter(alive);
+    let backend = way.location.default_backend.as_ref().filter(alive).or_else(global)?;
     let described = way.location.backend().unwrap_or(backend);
     let outgoing = Outgoing {
         view: way.view,

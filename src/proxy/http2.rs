@@ -156,10 +156,8 @@ fn request_head(parts: &http::request::Parts, protocol: Option<String>) -> (Requ
             refused = Some(Reject::bad("H2-01", "a field that no HTTP/1 head could carry"));
         }
     }
-    if !cookies.is_empty() {
-        if fields.append("cookie", &cookies).is_err() {
-            refused = Some(Reject::bad("H2-01", "a cookie that no HTTP/1 head could carry"));
-        }
+    if !cookies.is_empty() && fields.append("cookie", &cookies).is_err() {
+        refused = Some(Reject::bad("H2-01", "a cookie that no HTTP/1 head could carry"));
     }
     let target = parts.uri.path_and_query().map_or(&b"/"[..], |target| target.as_str().as_bytes());
     let head = RequestHead {

@@ -36,11 +36,13 @@ pub fn respond(reply: &LocalReply, asker: Asker<'_>) -> Response {
         }
         _ => page(status, asker),
     };
-    response.close = match reply {
-        LocalReply::BadRequest { .. } | LocalReply::BadBody { .. } | LocalReply::BodyTooLarge => true,
-        LocalReply::Misdirected => true,
-        _ => false,
-    };
+    response.close = matches!(
+        reply,
+        LocalReply::BadRequest { .. }
+            | LocalReply::BadBody { .. }
+            | LocalReply::BodyTooLarge
+            | LocalReply::Misdirected
+    );
     response
 }
 

@@ -121,7 +121,7 @@ async fn prepared(way: &Way<'_>, body: RequestBody) -> Result<RequestBody, Local
     if !policies.buffering.request || policies.protocol.is_grpc() {
         return Ok(body);
     }
-    body::buffered(body, REPLAY).await.map_err(|error| forward::body_reply(error))
+    body::buffered(body, REPLAY).await.map_err(forward::body_reply)
 }
 
 /// Bytes of a request body that are kept so that another try can send them again. Longer bodies are streamed.
