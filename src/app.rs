@@ -85,6 +85,11 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let _installed_before = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let descriptors = Descriptors::raise().unwrap_or_else(|_kept| Descriptors::current());
 
+    // What the command line got wrong is said before any port is taken.
+    if let Source::Directory(directory) = &config.source {
+        crate::standalone::manifest_paths(directory).map_err(control::StartError::from)?;
+    }
+
     // Ports first: the table refuses backends that are ourselves, and redirects name the real ports.
     let http = listener::bind(config.http, "--http-addr")?;
     let https = listener::bind(config.https, "--https-addr")?;
@@ -179,6 +184,11 @@ impl Running {
     /// Generation of the published snapshot.
     pub fn generation(&self) -> u64 {
         self.reader.load().generation
+    }
+
+    /// `error-log-path` of the ConfigMap.
+    pub(crate) fn error_log_path(&self) -> Arc<str> {
+        Arc::clone(&self.reader.load().table.globals.error_log_path)
     }
 
     /// Reads every manifest again at once (SIGHUP).

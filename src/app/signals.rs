@@ -21,8 +21,8 @@ pub fn run(mut config: Config) -> u8 {
         filter: logging::level_of_verbosity(config.logging.verbosity).to_owned(),
         destination: Destination::Stderr,
     };
-    let _logging = match logging::start(&logging) {
-        Ok(logging) => Some(logging),
+    let logging = match logging::start(&logging) {
+        Ok(logging) => logging,
         Err(error) => {
             say(&format!("error: {error}"));
             return 1;
@@ -56,6 +56,12 @@ pub fn run(mut config: Config) -> u8 {
         Ok(running) => running,
         Err(error) => return failed(&error),
     };
+    let path = running.error_log_path();
+    if let Destination::File(_) = Destination::from_path(&path)
+        && let Err(error) = logging.writer().reopen(&Destination::from_path(&path))
+    {
+        tracing::error!(%error, "error-log-path cannot be opened; this log stays on stderr");
+    }
     tracing::info!(http = %running.http(), https = %running.https(), admin = %running.admin(), "serving");
     if let Some(demo) = &demo {
         tell(&demo.introduction(running.http(), running.https(), running.admin()));
