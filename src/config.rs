@@ -283,14 +283,21 @@ impl Config {
             return Err("--watch-namespace and --watch-namespace-selector exclude each other".into());
         }
         let pending = [
-            ("tcp-services-configmap", objects.tcp_services_configmap.as_ref().is_some_and(|key| key.0.is_some())),
-            ("udp-services-configmap", objects.udp_services_configmap.as_ref().is_some_and(|key| key.0.is_some())),
+            (
+                "tcp-services-configmap",
+                objects.tcp_services_configmap.as_ref().is_some_and(|key| key.0.is_some()),
+            ),
+            (
+                "udp-services-configmap",
+                objects.udp_services_configmap.as_ref().is_some_and(|key| key.0.is_some()),
+            ),
             ("enable-ssl-passthrough", listen.enable_ssl_passthrough),
             ("validating-webhook", webhook.is_some()),
             ("enable-topology-aware-routing", objects.enable_topology_aware_routing),
         ];
         for (name, _) in pending.iter().filter(|(_, given)| *given) {
-            notices.push(Notice::Warning(format!("--{name} is read, but this version does not act on it yet")));
+            notices
+                .push(Notice::Warning(format!("--{name} is read, but this version does not act on it yet")));
         }
         let operation = flags.operation;
         let key = |given: Option<flags::OptionalKey>| given.and_then(|key| key.0);

@@ -1,6 +1,7 @@
 //! HTTP/2 towards clients, by hyper's client over clear text with prior knowledge.
 
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, StatusCode};
@@ -42,6 +43,30 @@ async fn read(
     let body = body.collect().await.unwrap();
     let trailers = body.trailers().cloned();
     (parts.status, parts.headers, body.to_bytes(), trailers)
+}
+
+/// Asks for `h.test` over one connection, eight streams at a time, until `stop`; how many answers came, and those that
+/// were not 200 or not of one table.
+pub(crate) fn ask_until(address: SocketAddr, stop: &AtomicBool) -> (usize, Vec<String>) {
+    block(async {
+        let mut sender = connect(address).await;
+        let (mut answered, mut odd) = (0, Vec::new());
+        while !stop.load(Ordering::Relaxed) {
+            let mut wave = Vec::new();
+            for _ in 0..8 {
+                sender.ready().await.unwrap();
+                wave.push(sender.send_request(request(Method::GET, "/", "")));
+            }
+            for one in wave {
+                let (status, _, body, _) = read(one.await.unwrap()).await;
+                answered += 1;
+                if status != StatusCode::OK || (body != "even even" && body != "odd odd") {
+                    odd.push(format!("{status} {body:?}"));
+                }
+            }
+        }
+        (answered, odd)
+    })
 }
 
 #[test]
@@ -193,6 +218,44 @@ fn a_table_swap_touches_no_stream() {
             assert_eq!(status, StatusCode::OK);
             let text = annotated(backend.address(), &[("proxy-read-timeout", &format!("{}", 60 + round))]);
             proxy.swap(&text);
+        }
+    });
+}
+
+#[test]
+fn extended_connect_opens_a_websocket_to_an_http_1_backend() {
+    let backend = crate::upgrade::echo();
+    let proxy = TestProxy::start(&simple(backend.address()), &[]);
+    block(async {
+        let stream = tokio::net::TcpStream::connect(proxy.http()).await.unwrap();
+        let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+        tokio::spawn(connection);
+        // The server must have announced it (RFC 8441 section 3).
+        for _ in 0..1000 {
+            if client.is_extended_connect_protocol_enabled() {
+                break;
+            }
+            tokio::task::yield_now().await;
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+        let mut request =
+            Request::builder().method(Method::CONNECT).uri("http://h.test/chat").body(()).unwrap();
+        request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+        request.headers_mut().insert("sec-websocket-version", "13".parse().unwrap());
+        let (answer, mut send) = client.send_request(request, false).unwrap();
+        let answer = answer.await.unwrap();
+        assert_eq!(answer.status(), StatusCode::OK);
+        assert!(answer.headers().get("upgrade").is_none());
+        let mut body = answer.into_body();
+        for word in ["hello", "again"] {
+            send.send_data(Bytes::from_static(word.as_bytes()), false).unwrap();
+            let mut got = Vec::new();
+            while got.len() < word.len() {
+                let data = body.data().await.unwrap().unwrap();
+                let _ = body.flow_control().release_capacity(data.len());
+                got.extend_from_slice(&data);
+            }
+            assert_eq!(got, word.as_bytes());
         }
     });
 }

@@ -27,7 +27,13 @@ fn a_thousand_swaps_under_load_fail_no_request_and_mix_no_generation() {
         })
     };
     let (even, odd) = (answer("even"), answer("odd"));
-    let proxy = TestProxy::start(&marked("even", even.address(), odd.address()), &["--workers=2"]);
+    let chat = crate::upgrade::echo();
+    let world = |mark: &str| {
+        marked(mark, even.address(), odd.address())
+            + &ingress("chat", &[], &[("tunnel.test", "/", "Prefix", "chat")])
+            + &service("chat", &[chat.address()])
+    };
+    let proxy = TestProxy::start(&world("even"), &["--workers=2"]);
     let (stop, served) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let clients: Vec<_> = (0..4)
         .map(|_| {
@@ -49,9 +55,22 @@ fn a_thousand_swaps_under_load_fail_no_request_and_mix_no_generation() {
             })
         })
         .collect();
+    // Beside them: many streams over one HTTP/2 connection, and a tunnel that stays open.
+    let streams = {
+        let (stop, address) = (Arc::clone(&stop), proxy.http());
+        std::thread::spawn(move || crate::http2::ask_until(address, &stop))
+    };
+    let mut tunnel = Raw::connect(proxy.http());
+    tunnel
+        .send("GET /chat HTTP/1.1\r\nHost: tunnel.test\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n");
+    assert_eq!(tunnel.answer().status, 101);
     for round in 0..SWAPS {
         let mark = if round % 2 == 0 { "odd" } else { "even" };
-        proxy.swap(&marked(mark, even.address(), odd.address()));
+        proxy.swap(&world(mark));
+        if round % 50 == 0 {
+            tunnel.send(format!("{round:04}"));
+            assert_eq!(tunnel.exactly(4), format!("{round:04}").as_bytes(), "the tunnel goes on");
+        }
     }
     assert!(proxy.generation() > SWAPS, "{} generations", proxy.generation());
     let after = served.load(Ordering::Relaxed) + 100;
@@ -60,6 +79,9 @@ fn a_thousand_swaps_under_load_fail_no_request_and_mix_no_generation() {
     for client in clients {
         client.join().expect("no request failed");
     }
+    let (answered, mixed) = streams.join().expect("no stream failed");
+    assert!(answered > 100, "{answered} streams");
+    assert_eq!(mixed, Vec::<String>::new());
 }
 
 #[test]

@@ -200,3 +200,66 @@ fn clear_http_on_the_tls_port_gets_nginx_s_400() {
     assert_eq!(answer.status, 400);
     assert!(answer.text().contains("The plain HTTP request was sent to HTTPS port"));
 }
+
+/// A TLS backend on a thread: answers one request per connection and tells SNI, ALPN and the request line.
+fn tls_backend() -> SocketAddr {
+    let names = vec!["b.default.svc".to_owned(), "named.test".to_owned()];
+    let made = rcgen::generate_simple_self_signed(names).unwrap();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut server = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], made.signing_key.serialize_der().try_into().unwrap())
+        .unwrap();
+    server.alpn_protocols = vec![b"http/1.1".to_vec()];
+    let server = Arc::new(server);
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (server, Ok(mut stream)) = (Arc::clone(&server), stream) else { continue };
+            std::thread::spawn(move || {
+                let mut session = rustls::ServerConnection::new(server).unwrap();
+                let mut tls = rustls::Stream::new(&mut session, &mut stream);
+                let mut head = [0; 4096];
+                let Ok(read) = tls.read(&mut head) else { return };
+                let line = String::from_utf8_lossy(&head[..read]).lines().next().unwrap_or("").to_owned();
+                let sni = tls.conn.server_name().unwrap_or("none").to_owned();
+                let body = format!("{line} sni={sni}");
+                let _ = write!(tls, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+                let _ = tls.flush();
+                let _ = tls.read(&mut head);
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn https_backends_are_asked_over_tls_and_verified_only_when_asked_to() {
+    let address = tls_backend();
+    let world = |annotations: &[(&str, &str)]| {
+        let mut all = vec![("backend-protocol", "HTTPS")];
+        all.extend_from_slice(annotations);
+        crate::support::manifests::annotated(address, &all)
+    };
+    let proxy = TestProxy::start(&world(&[]), &[]);
+    let answer = get(proxy.http(), "h.test", "/x");
+    assert_eq!((answer.status, answer.text().as_str()), (200, "GET /x HTTP/1.1 sni=none"));
+    let named = [("proxy-ssl-server-name", "on"), ("proxy-ssl-name", "named.test")];
+    let proxy = TestProxy::start(&world(&named), &[]);
+    assert_eq!(get(proxy.http(), "h.test", "/x").text(), "GET /x HTTP/1.1 sni=named.test");
+    // Verification without an authority to verify by never goes on in clear or unverified.
+    let proxy = TestProxy::start(&world(&[("proxy-ssl-verify", "on")]), &[]);
+    let status = get(proxy.http(), "h.test", "/x").status;
+    assert!(status == 502 || status == 503, "{status}");
+    // A clear-text backend behind HTTPS is a 502, never clear text.
+    let clear = Backend::echo("clear");
+    let proxy = TestProxy::start(
+        &crate::support::manifests::annotated(clear.address(), &[("backend-protocol", "HTTPS")]),
+        &[],
+    );
+    assert_eq!(get(proxy.http(), "h.test", "/x").status, 502);
+    assert!(clear.requests().is_empty());
+}

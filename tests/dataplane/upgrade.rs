@@ -8,7 +8,7 @@ use crate::support::client::{Raw, get};
 use crate::support::manifests::{annotated, simple};
 
 /// Accepts any upgrade and echoes bytes; says in `X-Upgrade` what it was asked for.
-fn echo() -> Backend {
+pub(crate) fn echo() -> Backend {
     Backend::script(|stream, _| {
         let mut writer = stream.try_clone().unwrap();
         let mut reader = std::io::BufReader::new(stream);
