@@ -127,9 +127,9 @@ fn a_drain_answers_what_was_sent_before_it() {
             client.send("GET / HTTP/1.1\r\nHost: h.test\r\n\r\n");
         }
         proxy.terminate();
-        for client in &mut clients {
-            assert_eq!(client.answer_to("GET").map(|answer| answer.status), Some(200));
-        }
+        let answers: Vec<Option<u16>> =
+            clients.iter_mut().map(|client| client.answer_to("GET").map(|answer| answer.status)).collect();
+        assert_eq!(answers, vec![Some(200); clients.len()]);
         proxy.join();
     }
 }
