@@ -71,6 +71,9 @@ pub enum Work {
     Request,
     /// An upgraded connection or a TCP session.
     Tunnel,
+    /// A listening socket whose queue may still hold clients. Keeps the drain from ending before they were taken, and
+    /// is in no count.
+    Listener,
 }
 
 /// The side that ends. One owner; cheap handles for watching come from [`DrainTrigger::watcher`].
@@ -107,7 +110,7 @@ struct Shared {
 
 /// Open work by kind.
 #[derive(Debug, Default)]
-struct Shard([AtomicUsize; 3]);
+struct Shard([AtomicUsize; 4]);
 
 // === impl DrainTrigger ===
 
@@ -232,7 +235,9 @@ impl Drop for DrainToken {
         let left = self.shard.of(self.work).fetch_sub(1, Ordering::SeqCst).saturating_sub(1);
         // Sequentially consistent with `enter` and `open`: either this sees the phase, or `until_idle` sees the count.
         if self.shared.phase() >= Phase::Draining {
-            self.shared.finished.fetch_add(1, Ordering::Relaxed);
+            if self.work != Work::Listener {
+                self.shared.finished.fetch_add(1, Ordering::Relaxed);
+            }
             if left == 0 {
                 self.shared.idle.notify_one();
             }
@@ -260,8 +265,8 @@ impl Shared {
         }
     }
 
-    fn open(&self) -> [usize; 3] {
-        let mut open = [0; 3];
+    fn open(&self) -> [usize; 4] {
+        let mut open = [0; 4];
         for shard in self.shards().iter() {
             for (sum, count) in open.iter_mut().zip(&shard.0) {
                 *sum += count.load(Ordering::SeqCst);
@@ -279,11 +284,12 @@ impl Shared {
 
 impl Shard {
     fn of(&self, work: Work) -> &AtomicUsize {
-        let [connections, requests, tunnels] = &self.0;
+        let [connections, requests, tunnels, listeners] = &self.0;
         match work {
             Work::Connection => connections,
             Work::Request => requests,
             Work::Tunnel => tunnels,
+            Work::Listener => listeners,
         }
     }
 }

@@ -8,6 +8,10 @@ mod support;
 mod bodies;
 #[path = "dataplane/drain.rs"]
 mod drain;
+#[path = "dataplane/floods.rs"]
+mod floods;
+#[path = "dataplane/hostile.rs"]
+mod hostile;
 #[path = "dataplane/http1.rs"]
 mod http1;
 #[path = "dataplane/http2.rs"]

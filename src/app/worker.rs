@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::StartError;
-use crate::drain::{DrainTrigger, DrainWatcher, Work};
+use crate::drain::{DrainToken, DrainTrigger, DrainWatcher, Work};
 use crate::limit::ConnectionLimit;
 use crate::listener;
 use crate::proxy::connection;
@@ -49,23 +49,26 @@ pub(super) struct Ports {
 /// Starts a worker.
 pub(super) fn spawn(index: usize, ports: Ports, shared: Shared) -> Result<JoinHandle<()>, StartError> {
     let fail = |source| StartError::Thread { what: "a worker", source };
+    // From here on, not from when the thread runs: clients may already wait at the sockets.
+    let drain = shared.drain.watcher();
+    let queue = drain.token(Work::Listener);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(fail)?;
     std::thread::Builder::new()
         .name(format!("worker-{index}"))
         .spawn(move || {
             let tasks = tokio::task::LocalSet::new();
-            tasks.block_on(&runtime, serve(index, ports, shared));
+            tasks.block_on(&runtime, serve(index, ports, shared, drain, queue));
         })
         .map_err(fail)
 }
 
-async fn serve(index: usize, ports: Ports, shared: Shared) {
-    let drain = shared.drain.watcher();
+async fn serve(index: usize, ports: Ports, shared: Shared, drain: DrainWatcher, queue: DrainToken) {
     let worker = Rc::new(worker(index, &shared, drain.clone()));
     tokio::task::spawn_local(Rc::clone(&worker).maintain());
     let http = accept(&worker, &shared, ports.http, Scheme::Http);
     let https = accept(&worker, &shared, ports.https, Scheme::Https);
     tokio::join!(http, https);
+    drop(queue);
     // What is still open ends by itself or is cut with the runtime.
     let emptied = async {
         while drain.open(Work::Connection) + drain.open(Work::Tunnel) + drain.open(Work::Request) > 0 {

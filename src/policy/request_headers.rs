@@ -173,6 +173,9 @@ pub fn apply(outgoing: &Outgoing<'_>) -> BackendHead {
             error_facts(outgoing, status, &mut head);
             head.own("X-Forwarded-For", outgoing.view.forwarded.client.to_string().as_bytes());
             head.own("Host", outgoing.view.forwarded.host.as_bytes());
+            if outgoing.view.forwarded.host.is_empty() {
+                head.pass("Host", b"");
+            }
             head.own("X-Original-URI", outgoing.view.target);
             head.ours.push("connection");
             head.ours.push("upgrade");

@@ -5,13 +5,14 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::prefixed::Prefixed;
 use super::worker::Worker;
@@ -24,8 +25,11 @@ use crate::telemetry::metrics::{Counter, Gauge};
 
 /// HTTP/2 connection preface (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Limit on TLS handshakes (`security.md` D.1).
+/// Limit on TLS handshakes, from the accepted connection to the last message (`security.md` D.1).
 const HANDSHAKE: Duration = Duration::from_secs(10);
+
+/// What a connection accepted before the drain gets to send its first request.
+const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// What is known about a connection for all its requests.
 #[derive(Debug)]
@@ -138,8 +142,9 @@ where
         return serve_http1(worker, stream, BytesMut::new(), facts).await;
     }
     let first = tokio::select! {
+        biased;
         first = timeout(worker.first_byte(), read_preface(&mut stream)) => first,
-        () = worker.drain.draining() => return,
+        () = farewell(&worker, &facts) => return,
     };
     let Ok(Ok((preface, ahead))) = first else { return };
     if preface {
@@ -168,9 +173,11 @@ async fn read_preface<IO: AsyncRead + Unpin>(stream: &mut IO) -> io::Result<(boo
 
 async fn tls(worker: Rc<Worker>, mut stream: Prefixed<TcpStream>, mut facts: ConnectionFacts) {
     let mut first = [0_u8; 1];
+    let limit = Instant::now() + HANDSHAKE;
     let begun = tokio::select! {
-        begun = timeout(worker.first_byte(), stream.read_exact(&mut first)) => begun,
-        () = worker.drain.draining() => return,
+        biased;
+        begun = timeout_at(limit, stream.read_exact(&mut first)) => begun,
+        () = farewell(&worker, &facts) => return,
     };
     let Ok(Ok(_)) = begun else { return };
     let mut stream = Prefixed::new(Bytes::copy_from_slice(&first), stream);
@@ -181,7 +188,7 @@ async fn tls(worker: Rc<Worker>, mut stream: Prefixed<TcpStream>, mut facts: Con
     }
     let handshake = worker.metrics.hold(Gauge::TlsHandshakes);
     let accepting = tokio_rustls::TlsAcceptor::from(std::sync::Arc::clone(&worker.tls)).accept(stream);
-    let stream = match timeout(HANDSHAKE, accepting).await {
+    let stream = match timeout_at(limit, accepting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => {
             worker.metrics.count(Counter::TlsErrors);
@@ -249,14 +256,26 @@ async fn plain_http_on_tls<IO: AsyncRead + AsyncWrite + Unpin>(stream: &mut IO) 
     let _gone = timeout(Duration::from_secs(2), answer).await;
 }
 
+/// Resolves when the process drains and the connection may be closed between two requests. One that has carried none
+/// yet gets a moment for its first: it was accepted, so what its client sent before the drain is answered (F-9).
+async fn farewell(worker: &Worker, facts: &ConnectionFacts) {
+    worker.drain.draining().await;
+    let mut moment = std::pin::pin!(tokio::time::sleep(FIRST_REQUEST));
+    std::future::poll_fn(|cx| if facts.requests.get() > 0 { Poll::Ready(()) } else { moment.as_mut().poll(cx) }).await;
+}
+
 async fn serve_http2<IO>(worker: Rc<Worker>, stream: IO, facts: ConnectionFacts)
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let options = worker.http2_options();
-    let drained = worker.drain.clone();
-    let handler = handler(worker, Rc::new(facts));
-    http2::serve(stream, handler, &options, async move { drained.draining().await }).await;
+    let facts = Rc::new(facts);
+    let (heard, of) = (Rc::clone(&worker), Rc::clone(&facts));
+    let handler = handler(Rc::clone(&worker), facts);
+    if let Some(flood) = http2::serve(stream, handler, &options, async move { farewell(&heard, &of).await }).await {
+        worker.metrics.rejected(flood.word());
+        tracing::debug!(%flood, "connection closed");
+    }
 }
 
 async fn serve_http1<IO>(worker: Rc<Worker>, stream: IO, ahead: BytesMut, facts: ConnectionFacts)
@@ -264,12 +283,11 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let options = worker.http1_options();
-    let drained = worker.drain.clone();
     let facts = Rc::new(facts);
     let (heard, of) = (Rc::clone(&worker), Rc::clone(&facts));
-    let handler = handler(worker, facts);
+    let handler = handler(Rc::clone(&worker), Rc::clone(&facts));
     let rejected = move |rejection: &http1::Rejection<'_>| heard.rejected(&of, rejection);
-    http1::serve(stream, ahead, &options, handler, async move { drained.draining().await }, rejected).await;
+    http1::serve(stream, ahead, &options, handler, async move { farewell(&worker, &facts).await }, rejected).await;
 }
 
 type Answer = Pin<Box<dyn Future<Output = crate::message::Response>>>;

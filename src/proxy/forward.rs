@@ -447,7 +447,7 @@ fn switch(way: &Way<'_>, mut head: ResponseHead, tunnel: Tunnel) -> Result<Respo
             let drain = exchange.worker.drain.clone();
             let meter = Rc::clone(&exchange.meter);
             let (received, sent) = (meter.request_bytes.get(), meter.bytes_sent.get());
-            let ended = tunnel::join(client, tunnel, idle, async move { drain.cut().await }, |carried| {
+            let ended = tunnel::join(client, tunnel, idle, async move { drain.ending_tunnels().await }, |carried| {
                 meter.request_bytes.set(received + carried.up);
                 meter.bytes_sent.set(sent + carried.down);
                 meter.body_bytes_sent.set(carried.down);

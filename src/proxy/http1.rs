@@ -14,7 +14,7 @@ mod link;
 mod outgoing;
 mod page;
 mod reply;
-mod timer;
+pub(super) mod timer;
 mod tunnel;
 
 use std::future::poll_fn;

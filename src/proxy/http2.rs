@@ -3,20 +3,29 @@
 
 use std::any::Any;
 use std::convert::Infallible;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Method};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::Instant;
 
+use self::guard::Guard;
+use self::life::{Life, Next, OpenStream, Streams};
+use self::pace::Pace;
+use super::http1::timer::Timer;
 use crate::message::{BodyError, Meter, Request, RequestBody, Response, ResponseBody};
-use crate::wire::{Fields, Reject, RequestHead, Version, check_http2_head};
+use crate::wire::{Fields, Flood, FrameLimits, Reject, RequestHead, Version, check_http2_head};
+
+mod guard;
+mod life;
+mod pace;
 
 /// Limits of one HTTP/2 connection.
 #[derive(Debug, Clone)]
@@ -29,6 +38,18 @@ pub struct Http2Options {
     pub ping: (Duration, Duration),
     /// Longest wait for the next bytes of a request body.
     pub body_timeout: Duration,
+    /// Longest wait for a client that takes nothing of an answer.
+    pub send_timeout: Duration,
+    /// Until the first request.
+    pub first_request: Duration,
+    /// Without a stream.
+    pub idle_timeout: Duration,
+    /// Requests on one connection.
+    pub max_requests: u64,
+    /// Age at which a connection takes no more requests.
+    pub max_age: Duration,
+    /// Floods.
+    pub frames: FrameLimits,
 }
 
 impl Default for Http2Options {
@@ -38,13 +59,21 @@ impl Default for Http2Options {
             max_header_list: 32 * 1024,
             ping: (Duration::from_secs(60), Duration::from_secs(20)),
             body_timeout: Duration::from_secs(60),
+            send_timeout: Duration::from_secs(60),
+            first_request: Duration::from_secs(60),
+            idle_timeout: Duration::from_secs(75),
+            max_requests: 1_000,
+            max_age: Duration::from_secs(3_600),
+            frames: FrameLimits::default(),
         }
     }
 }
 
 /// Spawns hyper's stream futures on the worker's own thread.
 #[derive(Clone, Copy)]
-struct LocalExecutor;
+struct LocalExecutor {
+    send_timeout: Duration,
+}
 
 impl<F> hyper::rt::Executor<F> for LocalExecutor
 where
@@ -52,12 +81,17 @@ where
     F::Output: 'static,
 {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(future);
+        tokio::task::spawn_local(pace::watched(future, self.send_timeout));
     }
 }
 
-/// Serves one connection until it ends; `drained` resolving starts a graceful GOAWAY.
-pub async fn serve<IO, S, F>(io: IO, service: S, options: &Http2Options, drained: impl Future<Output = ()>)
+/// Serves one connection until it ends; `drained` resolving starts a graceful GOAWAY. Says which flood ended it, if any.
+pub async fn serve<IO, S, F>(
+    io: IO,
+    service: S,
+    options: &Http2Options,
+    drained: impl Future<Output = ()>,
+) -> Option<Flood>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
     S: Fn(Request) -> F + 'static,
@@ -65,11 +99,50 @@ where
 {
     let service = Rc::new(service);
     let body_timeout = options.body_timeout;
+    let streams = Streams::new();
+    let mut life = Life::new(Rc::clone(&streams), options);
     let handler = hyper::service::service_fn(move |request: http::Request<Incoming>| {
         let service = Rc::clone(&service);
-        async move { Ok::<_, Infallible>(exchange(request, &*service, body_timeout).await) }
+        let stream = streams.begin();
+        async move { Ok::<_, Infallible>(exchange(request, &*service, body_timeout, stream).await) }
     });
-    let mut builder = hyper::server::conn::http2::Builder::new(LocalExecutor);
+    let (io, traffic) = Guard::new(io, options.frames);
+    let connection = builder(options).serve_connection(TokioIo::new(io), handler);
+    let (mut connection, mut drained) = (pin!(connection), pin!(drained));
+    let mut timer = Timer::default();
+    let mut retired = false;
+    std::future::poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, "http/2 connection ended");
+                }
+                return Poll::Ready(());
+            }
+            let now = Instant::now();
+            let next = match life.next(now, traffic.data_sent.get()) {
+                _ if !retired && drained.as_mut().poll(cx).is_ready() => Next::Retire,
+                next => next,
+            };
+            match next {
+                Next::Wait(until) => std::task::ready!(timer.poll_until(until, cx)),
+                Next::Cut => return Poll::Ready(()),
+                Next::Retire => {
+                    retired = true;
+                    life.retire(now);
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    })
+    .await;
+    traffic.flood.get()
+}
+
+/// hyper's server with every limit set by name (`security.md` D-2).
+fn builder(options: &Http2Options) -> hyper::server::conn::http2::Builder<LocalExecutor> {
+    let executor = LocalExecutor { send_timeout: options.send_timeout };
+    let mut builder = hyper::server::conn::http2::Builder::new(executor);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(options.max_streams)
@@ -83,36 +156,22 @@ where
         .keep_alive_interval(options.ping.0)
         .keep_alive_timeout(options.ping.1)
         .enable_connect_protocol();
-    let connection = builder.serve_connection(TokioIo::new(io), handler);
-    tokio::pin!(connection, drained);
-    let mut draining = false;
-    loop {
-        tokio::select! {
-            ended = connection.as_mut() => {
-                if let Err(error) = ended {
-                    tracing::debug!(%error, "http/2 connection ended");
-                }
-                return;
-            }
-            () = drained.as_mut(), if !draining => {
-                draining = true;
-                connection.as_mut().graceful_shutdown();
-            }
-        }
-    }
+    builder
 }
 
 async fn exchange<S, F>(
     mut request: http::Request<Incoming>,
     service: &S,
     body_timeout: Duration,
+    stream: OpenStream,
 ) -> http::Response<MeteredBody>
 where
     S: Fn(Request) -> F,
     F: Future<Output = Response>,
 {
     let protocol = request.extensions().get::<hyper::ext::Protocol>().map(|p| p.as_str().to_owned());
-    let tunnel = (request.method() == http::Method::CONNECT).then(|| hyper::upgrade::on(&mut request));
+    let tunnel = (request.method() == Method::CONNECT).then(|| hyper::upgrade::on(&mut request));
+    let head_only = request.method() == Method::HEAD;
     let (parts, body) = request.into_parts();
     let meter = Rc::new(Meter::default());
     let (head, refused) = request_head(&parts, protocol);
@@ -127,14 +186,34 @@ where
         }))
     };
     let mut response = service(Request { head, body, refused, meter: Rc::clone(&meter) }).await;
-    if let (Some(takeover), Some(tunnel)) = (response.upgrade.take(), tunnel) {
-        tokio::task::spawn_local(async move {
-            if let Ok(stream) = tunnel.await {
-                takeover(Box::pin(TokioIo::new(stream))).await;
-            }
-        });
+    let stream = match (response.upgrade.take(), tunnel) {
+        (Some(takeover), Some(tunnel)) => {
+            tokio::task::spawn_local(async move {
+                if let Ok(upgraded) = tunnel.await {
+                    takeover(Box::pin(TokioIo::new(upgraded))).await;
+                }
+                drop(stream);
+            });
+            None
+        }
+        _ => Some(stream),
+    };
+    if head_only {
+        without_body(&mut response);
     }
-    response_of(response, meter)
+    response_of(response, meter, stream)
+}
+
+/// An answer to HEAD tells the length of the body it leaves out (RFC 9110 section 9.3.2); hyper would send the body.
+fn without_body(response: &mut Response) {
+    let body = std::mem::replace(&mut response.body, ResponseBody::Empty);
+    let length = body.size_hint().exact().filter(|length| *length > 0);
+    if let Some(length) = length
+        && !response.head.fields.contains("content-length")
+    {
+        // A number is a sound value.
+        let _told = response.head.fields.append("Content-Length", length.to_string().as_bytes());
+    }
 }
 
 /// RFC 9113 section 8.3 pseudo-fields and fields as a head of ours. Cookie crumbs are joined (section 8.2.3, `H2-11`).
@@ -172,11 +251,18 @@ fn request_head(parts: &http::request::Parts, protocol: Option<String>) -> (Requ
     (head, refused)
 }
 
-fn response_of(response: Response, meter: Rc<Meter>) -> http::Response<MeteredBody> {
+fn response_of(response: Response, meter: Rc<Meter>, stream: Option<OpenStream>) -> http::Response<MeteredBody> {
     Meter::add(&meter.bytes_sent, response.head.fields.text_len());
     let ended = response.body.is_end_stream();
     meter.finished.set(ended);
-    let mut out = http::Response::new(MeteredBody { body: response.body, meter, _guard: response.guard });
+    let body = MeteredBody {
+        body: response.body,
+        meter,
+        pace: Pace::current(),
+        _guard: response.guard,
+        _stream: stream,
+    };
+    let mut out = http::Response::new(body);
     *out.status_mut() = response.head.status;
     let headers = out.headers_mut();
     headers.reserve(response.head.fields.len() + 1);
@@ -259,7 +345,7 @@ impl Idle {
 
     fn reset(&mut self) {
         if let Some(sleep) = &mut self.sleep {
-            sleep.as_mut().reset(tokio::time::Instant::now() + self.limit);
+            sleep.as_mut().reset(Instant::now() + self.limit);
         }
     }
 
@@ -274,8 +360,10 @@ impl Idle {
 pub(crate) struct MeteredBody {
     body: ResponseBody,
     meter: Rc<Meter>,
+    pace: Rc<Pace>,
     /// Dropped with the body: after its last byte, or when the stream is reset.
     _guard: Option<Box<dyn Any>>,
+    _stream: Option<OpenStream>,
 }
 
 impl Body for MeteredBody {
@@ -286,7 +374,9 @@ impl Body for MeteredBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.pace.taken();
         let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.pace.give();
         if frame.is_none() || self.body.is_end_stream() {
             self.meter.finished.set(true);
         }

@@ -122,6 +122,9 @@ impl Worker {
             max_streams: globals.http2_max_concurrent_streams,
             max_header_list: globals.large_header_bytes.saturating_mul(globals.large_header_count),
             body_timeout: globals.client_body_timeout,
+            first_request: globals.client_header_timeout,
+            idle_timeout: globals.keep_alive.unwrap_or_default(),
+            max_requests: if globals.keep_alive.is_none() { 1 } else { u64::from(globals.keep_alive_requests) },
             ..Http2Options::default()
         }
     }

@@ -13,8 +13,9 @@ use super::verdict::Reject;
 /// # Errors
 /// [`Reject`] with the status to answer the stream with.
 pub fn check_http2_head(head: &RequestHead) -> Result<(), Reject> {
-    if head.protocol.is_none() || head.method != http::Method::CONNECT {
-        check_method(head.method.as_str().as_bytes())?;
+    match &head.protocol {
+        Some(protocol) if head.method == http::Method::CONNECT => check_protocol(protocol)?,
+        _ => check_method(head.method.as_str().as_bytes())?,
     }
     check_target(&head.target)?;
     check_authority(head)?;
@@ -30,6 +31,15 @@ pub fn check_http2_head(head: &RequestHead) -> Result<(), Reject> {
     }
     evidence.check_singletons()?;
     evidence.check_expectation()
+}
+
+/// Extended CONNECT (RFC 8441) opens WebSockets and nothing else: the backend is asked by `Upgrade`, and `h2c` there
+/// would open a way past every policy (U-1).
+fn check_protocol(protocol: &str) -> Result<(), Reject> {
+    if protocol.eq_ignore_ascii_case("websocket") {
+        return Ok(());
+    }
+    Err(Reject::new(http::StatusCode::NOT_IMPLEMENTED, "H2-07", "a :protocol other than websocket"))
 }
 
 /// `:authority` and `Host` are one name or the request is refused.
@@ -93,6 +103,16 @@ mod tests {
         let mut connect = head("CONNECT", "/chat", a, &[]);
         connect.protocol = Some("websocket".to_owned());
         assert_eq!(check_http2_head(&connect), Ok(()));
+    }
+
+    #[test]
+    fn extended_connect_opens_websockets_only() {
+        for protocol in ["h2c", "HTTP/2.0", "connect-udp", "tcp", ""] {
+            let mut connect = head("CONNECT", "/chat", Some("a.test"), &[]);
+            connect.protocol = Some(protocol.to_owned());
+            let refused = check_http2_head(&connect).map_err(|reject| (reject.status.as_u16(), reject.rule));
+            assert_eq!(refused, Err((501, "H2-07")), "{protocol}");
+        }
     }
 
     #[test]

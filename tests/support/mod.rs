@@ -5,6 +5,7 @@
 
 pub mod backend;
 pub mod client;
+pub mod frames;
 pub mod manifests;
 
 use std::net::SocketAddr;

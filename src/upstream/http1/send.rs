@@ -6,12 +6,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
-use http::HeaderMap;
 use http_body::Body;
 use tokio::io::AsyncWrite;
 
 use super::super::UpstreamRequest;
-use super::super::trailers;
 use crate::message::{BodyError, RequestBody};
 use crate::policy::backend_protocol::HttpVersion;
 use crate::wire::{Framing, encode};
@@ -163,10 +161,12 @@ impl Sender {
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Pending => return Ok(false),
             Poll::Ready(Some(Err(error))) => return Err(error),
-            Poll::Ready(None) => self.end(None)?,
+            Poll::Ready(None) => self.end()?,
             Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
                 Ok(data) => self.queue(data)?,
-                Err(frame) => self.end(frame.into_trailers().ok().and_then(trailers::cleaned))?,
+                // An HTTP/1 backend that merges trailers into the head would take them for the client's fields, and
+                // nginx sends none (H1-09).
+                Err(_trailers) => self.end()?,
             },
         }
         // The end of a body whose length is told needs no further poll, and its last bytes no second write.
@@ -194,15 +194,12 @@ impl Sender {
         Ok(())
     }
 
-    fn end(&mut self, trailers: Option<HeaderMap>) -> Result<(), BodyError> {
+    fn end(&mut self) -> Result<(), BodyError> {
         match self.framing {
             Framing::Length(left) if left > 0 => {
                 return Err(BodyError::Framing("the body is shorter than its Content-Length"));
             }
-            Framing::Chunked => match trailers {
-                Some(trailers) => encode::last_chunk(&mut self.lines, &trailers),
-                None => self.lines.extend_from_slice(encode::LAST_CHUNK),
-            },
+            Framing::Chunked => self.lines.extend_from_slice(encode::LAST_CHUNK),
             Framing::Length(_) | Framing::None | Framing::UntilClose => {}
         }
         self.ended = true;
