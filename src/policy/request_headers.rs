@@ -4,12 +4,14 @@
 use std::borrow::Cow;
 
 use http::Method;
+use smallvec::SmallVec;
 
 use super::RoutePolicies;
+use super::forwarded::address_text;
 use super::global::Globals;
 use super::template::{Facts, RouteFacts};
 use crate::request::RequestView;
-use crate::wire::fields::is_token;
+use crate::wire::fields::{FieldError, is_token};
 use crate::wire::{Fields, RequestHead, Version};
 
 /// What [`sanitise`] took out and still matters.
@@ -47,6 +49,8 @@ pub fn sanitise(head: &mut RequestHead, has_body: bool, globals: &Globals) -> Ho
 fn nominated(fields: &Fields) -> Vec<Box<str>> {
     fields
         .get_all("connection")
+        // What nearly every client says; `Keep-Alive` goes anyway.
+        .filter(|line| !line.eq_ignore_ascii_case(b"keep-alive"))
         .filter_map(|line| std::str::from_utf8(line).ok())
         .flat_map(|line| line.split(','))
         .map(str::trim)
@@ -73,7 +77,9 @@ fn is_hop_by_hop(name: &str) -> bool {
         "proxy-authorization",
         "expect",
     ];
-    NAMES.iter().any(|hop| hop.eq_ignore_ascii_case(name))
+    // No other length occurs among them.
+    matches!(name.len(), 2 | 5 | 6 | 7 | 10 | 14 | 16 | 17 | 19)
+        && NAMES.iter().any(|hop| hop.eq_ignore_ascii_case(name))
 }
 
 /// The protocol of an upgrade that may be attempted: HTTP/1.1, no body, nominated, one protocol that is not another
@@ -160,7 +166,7 @@ pub fn request_id(fields: &Fields) -> Option<&str> {
 pub fn apply(outgoing: &Outgoing<'_>) -> BackendHead {
     let mut head = Builder {
         fields: Fields::with_capacity(outgoing.view.fields.text_len() + 512),
-        ours: Vec::with_capacity(32),
+        ours: SmallVec::new(),
         rejected: 0,
     };
     match outgoing.purpose {
@@ -171,7 +177,7 @@ pub fn apply(outgoing: &Outgoing<'_>) -> BackendHead {
         }
         Purpose::ErrorPage(status) => {
             error_facts(outgoing, status, &mut head);
-            head.own("X-Forwarded-For", outgoing.view.forwarded.client.to_string().as_bytes());
+            head.own("X-Forwarded-For", address_text(outgoing.view.forwarded.client).as_bytes());
             head.own("Host", outgoing.view.forwarded.host.as_bytes());
             if outgoing.view.forwarded.host.is_empty() {
                 head.pass("Host", b"");
@@ -184,7 +190,9 @@ pub fn apply(outgoing: &Outgoing<'_>) -> BackendHead {
     for (name, value) in outgoing.view.fields.iter() {
         let framing = name.eq_ignore_ascii_case("content-length");
         if !framing && !head.replaces(name) && (outgoing.trusted || !is_claim(name)) {
-            head.pass(name, value);
+            // It stands in a section already, so its bytes were judged.
+            let appended = head.fields.push_parsed(name, value);
+            head.count(appended);
         }
     }
     if outgoing.purpose == Purpose::Forward {
@@ -218,7 +226,7 @@ fn standard(outgoing: &Outgoing<'_>, head: &mut Builder) {
         head.own("TE", b"trailers");
     }
     head.own("X-Request-ID", outgoing.route.request_id.as_bytes());
-    head.own("X-Real-IP", told.client.to_string().as_bytes());
+    head.own("X-Real-IP", address_text(told.client).as_bytes());
     head.own("X-Forwarded-For", told.chain.as_bytes());
     head.own("X-Forwarded-Host", told.host.as_bytes());
     head.own("X-Forwarded-Port", told.port.as_bytes());
@@ -228,11 +236,20 @@ fn standard(outgoing: &Outgoing<'_>, head: &mut Builder) {
     if globals.proxy_add_original_uri_header {
         head.own("X-Original-URI", view.target);
     }
-    let joined = |name: &str| view.fields.get_all(name).collect::<Vec<_>>().join(&b", "[..]);
-    head.own("X-Original-Forwarded-For", &joined(&globals.forwarded_for_header));
-    head.own("X-Original-Forwarded-Host", &joined(&globals.forwarded_host_header));
+    head.own("X-Original-Forwarded-For", &joined(view.fields, &globals.forwarded_for_header));
+    head.own("X-Original-Forwarded-Host", &joined(view.fields, &globals.forwarded_host_header));
     if let Some(prefix) = outgoing.forwarded_prefix {
         head.own("X-Forwarded-Prefix", prefix.as_bytes());
+    }
+}
+
+/// The values of all lines called `name` as one list.
+fn joined<'f>(fields: &'f Fields, name: &'f str) -> Cow<'f, [u8]> {
+    let mut lines = fields.get_all(name);
+    match (lines.next(), lines.next()) {
+        (None, _) => Cow::Borrowed(&[]),
+        (Some(only), None) => Cow::Borrowed(only),
+        (Some(_), Some(_)) => Cow::Owned(fields.get_all(name).collect::<Vec<_>>().join(&b", "[..])),
     }
 }
 
@@ -276,7 +293,8 @@ fn is_claim(name: &str) -> bool {
         "x-real-ip",
     ];
     let client_certificate = name.get(..11).is_some_and(|start| start.eq_ignore_ascii_case("ssl-client-"));
-    client_certificate || CLAIMS.iter().any(|claim| claim.eq_ignore_ascii_case(name))
+    // No name among them is shorter.
+    client_certificate || (name.len() >= 9 && CLAIMS.iter().any(|claim| claim.eq_ignore_ascii_case(name)))
 }
 
 impl<'o> Outgoing<'o> {
@@ -288,7 +306,7 @@ impl<'o> Outgoing<'o> {
 struct Builder {
     fields: Fields,
     /// Names that replace the client's.
-    ours: Vec<&'static str>,
+    ours: SmallVec<[&'static str; 24]>,
     rejected: u32,
 }
 
@@ -302,8 +320,13 @@ impl Builder {
         }
     }
 
-    fn pass(&mut self, name: &str, value: &[u8]) {
-        if self.fields.append(name, value).is_err() {
+    fn pass(&mut self, name: &'static str, value: &[u8]) {
+        let appended = self.fields.append_own(name, value);
+        self.count(appended);
+    }
+
+    fn count(&mut self, appended: Result<(), FieldError>) {
+        if appended.is_err() {
             self.rejected += 1;
         }
     }

@@ -15,11 +15,22 @@ pub enum Kind {
     Ordinary,
 }
 
+/// What becomes of `Content-Length`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    /// It tells of a body that is not sent: an answer to HEAD, or 304.
+    Keep,
+    /// The writer tells the length itself.
+    Drop,
+}
+
 /// Turns a backend's fields into those for the client: hop-by-hop and nominated names go, `Server` and hidden names go,
 /// then ours are set. `Location` stays as it is (proxy_redirect off). Framing is the writer's.
-pub fn apply(fields: &mut Fields, kind: Kind, scheme: Scheme, globals: &Globals) {
+pub fn apply(fields: &mut Fields, kind: Kind, length: Length, scheme: Scheme, globals: &Globals) {
+    let drop_length = length == Length::Drop;
     let nominated: Vec<Box<str>> = fields
         .get_all("connection")
+        .filter(|line| !is_usual(line))
         .filter_map(|line| std::str::from_utf8(line).ok())
         .flat_map(|line| line.split(','))
         .map(str::trim)
@@ -31,7 +42,8 @@ pub fn apply(fields: &mut Fields, kind: Kind, scheme: Scheme, globals: &Globals)
         let same = |other: &str| other.eq_ignore_ascii_case(name);
         let upgrade = switching && (same("connection") || same("upgrade"));
         let hop = is_hop_by_hop(name) || nominated.iter().any(|nominated| same(nominated));
-        let hidden = (same("server") && !globals.allow_backend_server_header)
+        let hidden = (drop_length && same("content-length"))
+            || (same("server") && !globals.allow_backend_server_header)
             || is_internal(name)
             || globals.hide_headers.iter().any(|hidden| same(hidden));
         upgrade || !(hop || hidden)
@@ -71,7 +83,13 @@ fn is_hop_by_hop(name: &str) -> bool {
         "upgrade",
         "http2-settings",
     ];
-    NAMES.iter().any(|hop| hop.eq_ignore_ascii_case(name))
+    // No other length occurs among them.
+    matches!(name.len(), 2 | 7 | 10 | 14 | 16 | 17) && NAMES.iter().any(|hop| hop.eq_ignore_ascii_case(name))
+}
+
+/// What nearly every `Connection` says: it nominates nothing that would not go anyway.
+fn is_usual(line: &[u8]) -> bool {
+    line.eq_ignore_ascii_case(b"keep-alive")
 }
 
 /// `X-Accel-*` speaks to nginx, not to clients.
@@ -87,7 +105,7 @@ mod tests {
 
     fn applied(lines: &[(&str, &str)], kind: Kind, scheme: Scheme, globals: &Globals) -> Vec<String> {
         let mut fields = fields(lines);
-        apply(&mut fields, kind, scheme, globals);
+        apply(&mut fields, kind, Length::Keep, scheme, globals);
         fields.iter().map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value))).collect()
     }
 

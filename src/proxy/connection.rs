@@ -3,7 +3,6 @@
 use std::cell::Cell;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
@@ -18,7 +17,7 @@ use super::prefixed::Prefixed;
 use super::worker::Worker;
 use super::{http1, http2, respond, service};
 use crate::listener::proxy_protocol::{self, Parse, ProxyHeader};
-use crate::message::{Request, ResponseBody};
+use crate::message::ResponseBody;
 use crate::policy::forwarded::{Connection, ProxyFacts};
 use crate::request::Scheme;
 use crate::telemetry::metrics::{Counter, Gauge};
@@ -271,7 +270,9 @@ where
     let options = worker.http2_options();
     let facts = Rc::new(facts);
     let (heard, of) = (Rc::clone(&worker), Rc::clone(&facts));
-    let handler = handler(Rc::clone(&worker), facts);
+    let asked = Rc::clone(&worker);
+    // Boxed: hyper moves the future several times before it rests.
+    let handler = move |request| Box::pin(service::handle(Rc::clone(&asked), Rc::clone(&facts), request));
     if let Some(flood) = http2::serve(stream, handler, &options, async move { farewell(&heard, &of).await }).await {
         worker.metrics.rejected(flood.word());
         tracing::debug!(%flood, "connection closed");
@@ -285,16 +286,11 @@ where
     let options = worker.http1_options();
     let facts = Rc::new(facts);
     let (heard, of) = (Rc::clone(&worker), Rc::clone(&facts));
-    let handler = handler(Rc::clone(&worker), Rc::clone(&facts));
+    let (asked, told) = (Rc::clone(&worker), Rc::clone(&facts));
+    // The driver boxes it, so a connection that idles carries no room for a request.
+    let handler = move |request| service::handle(Rc::clone(&asked), Rc::clone(&told), request);
     let rejected = move |rejection: &http1::Rejection<'_>| heard.rejected(&of, rejection);
     http1::serve(stream, ahead, &options, handler, async move { farewell(&worker, &facts).await }, rejected).await;
-}
-
-type Answer = Pin<Box<dyn Future<Output = crate::message::Response>>>;
-
-fn handler(worker: Rc<Worker>, facts: Rc<ConnectionFacts>) -> impl Fn(Request) -> Answer + 'static {
-    // Boxed: one allocation per request buys a small connection future (`performance.md` section 3).
-    move |request| Box::pin(service::handle(Rc::clone(&worker), Rc::clone(&facts), request))
 }
 
 #[cfg(test)]
@@ -332,5 +328,20 @@ mod tests {
         assert_eq!(preface_of(&[b"PRI * HTTP/1.1\r\n"]).map(|(preface, _)| preface), Some(false));
         assert_eq!(preface_of(&[b"PRI"]), Some((false, b"PRI".to_vec())));
         assert_eq!(preface_of(&[]), None);
+    }
+
+    /// Bytes of the future that `make` returns; it is not called.
+    fn future_of<A, B, C, F: Future>(_make: impl Fn(A, B, C) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    /// Memory for each connection and request is a promise (`docs/performance.md`); these limits change on purpose only.
+    #[test]
+    fn futures_of_connections_and_requests_stay_small() {
+        let request = future_of(service::handle);
+        let connection = future_of(|worker, stream: TcpStream, (peer, scheme, local)| run(worker, stream, peer, scheme, local));
+        println!("request {request}, connection {connection}");
+        assert!(request <= 4096, "a request takes {request} bytes");
+        assert!(connection <= 2048, "a connection takes {connection} bytes");
     }
 }

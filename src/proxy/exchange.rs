@@ -9,6 +9,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use smallvec::SmallVec;
+
 use super::connection::ConnectionFacts;
 use super::worker::Worker;
 use crate::message::Meter;
@@ -43,7 +45,7 @@ pub struct Exchange {
     location: OnceCell<Arc<Location>>,
     backend: RefCell<Option<Arc<Backend>>>,
     canary: RefCell<Option<Arc<Backend>>>,
-    tries: RefCell<Vec<Try>>,
+    tries: RefCell<SmallVec<[Try; 1]>>,
     local: Cell<Option<LocalReason>>,
     status: Cell<u16>,
     answer: RefCell<Fields>,
@@ -110,9 +112,8 @@ impl Exchange {
     pub fn identified(&self, client: IpAddr, host: &str, best: &str, uri: &[u8]) {
         self.client.set(client);
         let mut names = self.host.borrow_mut();
-        names.host.push_str(host);
-        names.best.push_str(best);
-        self.uri.borrow_mut().extend_from_slice(uri);
+        *names = Names { host: host.to_owned(), best: best.to_owned() };
+        *self.uri.borrow_mut() = uri.to_vec();
     }
 
     /// The server and location that took it.
@@ -129,9 +130,9 @@ impl Exchange {
         *self.canary.borrow_mut() = canary.map(Arc::clone);
     }
 
-    /// A try begins.
-    pub fn tried(&self, address: Option<SocketAddr>, starts_group: bool) -> Rc<UpstreamTimes> {
-        let times = Rc::new(UpstreamTimes::new());
+    /// A try begins `now`.
+    pub fn tried(&self, address: Option<SocketAddr>, starts_group: bool, now: Instant) -> Rc<UpstreamTimes> {
+        let times = Rc::new(UpstreamTimes::starting(now));
         self.tries.borrow_mut().push(Try { address, status: None, times: Rc::clone(&times), starts_group });
         times
     }
@@ -176,10 +177,11 @@ impl Exchange {
         };
         let (names, uri, answer) = (self.host.borrow(), self.uri.borrow(), self.answer.borrow());
         let (backend, canary) = (self.backend.borrow(), self.canary.borrow());
-        let tries: smallvec::SmallVec<[UpstreamTry; 2]> =
+        let tries: SmallVec<[UpstreamTry; 1]> =
             self.tries.borrow().iter().map(|one| one.record()).collect();
         let path = self.head.target.iter().position(|byte| *byte == b'?');
         let tls = self.connection.tls.as_ref();
+        let request_time = self.start.elapsed();
         let record = Record {
             time: SystemTime::now(),
             client: self.client.get(),
@@ -203,7 +205,7 @@ impl Exchange {
             connection: self.connection.number,
             connection_requests: self.number,
             request_length: self.meter.request_bytes.get(),
-            request_time: self.start.elapsed(),
+            request_time,
             status,
             bytes_sent: self.meter.bytes_sent.get(),
             body_bytes_sent: self.meter.body_bytes_sent.get(),
@@ -219,7 +221,7 @@ impl Exchange {
         if let Some(used) = canary.as_ref().or(backend.as_ref()) {
             for one in self.tries.borrow().iter() {
                 if let Some(address) = one.address {
-                    self.worker.upstreams.observe(&used.key, address, &one.times);
+                    self.worker.upstreams.observe(&used.key, address, &one.times, self.start + request_time);
                 }
             }
         }

@@ -3,9 +3,11 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::{Method, StatusCode};
 use http_body::Body;
+use smallvec::SmallVec;
 
 use super::body;
 use super::exchange::Exchange;
@@ -14,7 +16,7 @@ use crate::message::{BodyError, DownstreamStream, RequestBody, Response, Respons
 use crate::policy::backend_protocol::BackendProtocol;
 use crate::policy::global::Globals;
 use crate::policy::request_headers::{self, Hop, Outgoing, Purpose};
-use crate::policy::response_headers::{self, Kind};
+use crate::policy::response_headers::{self, Kind, Length};
 use crate::policy::retry::Failure;
 use crate::policy::session_cookie::{self, Sent};
 use crate::policy::template::{Facts, RouteFacts};
@@ -224,7 +226,7 @@ impl Trip<'_> {
         let exchange = self.way.exchange;
         let policy = &self.way.location.policies.retry;
         let mut body = Some(body);
-        let mut tried: Vec<SocketAddr> = Vec::new();
+        let mut tried: SmallVec<[SocketAddr; 3]> = SmallVec::new();
         loop {
             let facts = PickFacts {
                 hash_key: self.hash_key.as_deref(),
@@ -232,16 +234,18 @@ impl Trip<'_> {
                 tried: &tried,
                 default_balance: self.way.globals().load_balance,
             };
-            let picked = exchange.worker.upstreams.pick(self.backend, &self.endpoints, &facts);
+            let now = Instant::now();
+            let picked = exchange.worker.upstreams.pick(self.backend, &self.endpoints, &facts, now);
             let Some(picked) = picked else { return Err(LocalReply::NoEndpoints) };
             tried.push(picked.address);
             let Some(sent) = body.take() else { return Err(LocalReply::Internal) };
             let spare = body::replay(&sent);
-            let (failure, was_sent, reply, again) = match self.once(picked.address, sent).await {
+            let (failure, was_sent, reply, again) = match self.once(picked.address, sent, now).await {
                 Ok(answer) => {
                     let failure = Failure::Status(answer.head.status.as_u16());
                     let tries = u32::try_from(tried.len()).unwrap_or(u32::MAX);
-                    let more = policy.allows(failure, self.method, true, tries, exchange.elapsed())
+                    let more = policy.on.covers(failure)
+                        && policy.allows(failure, self.method, true, tries, exchange.elapsed())
                         && self.endpoints.ready.len() > distinct(&tried);
                     if !more || spare.is_none() {
                         return Ok(Got { answer, set_cookie_key: picked.set_cookie_key });
@@ -267,11 +271,11 @@ impl Trip<'_> {
     }
 
     /// One try, and one more on a fresh connection when a pooled one turned out to be dead (F-13).
-    async fn once(&self, address: SocketAddr, body: RequestBody) -> Result<Answer, Failed> {
+    async fn once(&self, address: SocketAddr, body: RequestBody, now: Instant) -> Result<Answer, Failed> {
         let way = self.way;
         let exchange = way.exchange;
         let policies = &way.location.policies;
-        let times = exchange.tried(Some(address), self.group && exchange.tries() > 0);
+        let times = exchange.tried(Some(address), self.group && exchange.tries() > 0, now);
         let protocol = if self.protocol.is_grpc() { Protocol::Http2 } else { Protocol::Http1 };
         let tls = match self.protocol {
             BackendProtocol::Https | BackendProtocol::Grpcs => true,
@@ -393,11 +397,9 @@ async fn answer(way: &Way<'_>, backend: &Arc<Backend>, got: Got) -> Result<Respo
     match content {
         Content::Tunnel(tunnel) => switch(way, head, tunnel),
         Content::Body(body) => {
-            response_headers::apply(&mut head.fields, Kind::Ordinary, scheme, globals);
             let keeps_length = way.view.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
-            if !keeps_length {
-                head.fields.remove("content-length");
-            }
+            let length = if keeps_length { Length::Keep } else { Length::Drop };
+            response_headers::apply(&mut head.fields, Kind::Ordinary, length, scheme, globals);
             if let Some(key) = set_cookie_key.filter(|_| way.location.sets_cookie) {
                 set_cookie(way, backend, &key, &mut head.fields);
             }
@@ -432,8 +434,7 @@ fn switch(way: &Way<'_>, mut head: ResponseHead, tunnel: Tunnel) -> Result<Respo
             reason: "the backend switched to another protocol than was asked for",
         });
     }
-    response_headers::apply(&mut head.fields, Kind::SwitchingProtocols, way.view.scheme, way.globals());
-    head.fields.remove("content-length");
+    response_headers::apply(&mut head.fields, Kind::SwitchingProtocols, Length::Drop, way.view.scheme, way.globals());
     if way.view.version == Version::Http2 {
         head.status = StatusCode::OK;
         head.fields.remove("sec-websocket-accept");

@@ -97,7 +97,7 @@ async fn serve(
         Ok(response) if errors.replaces(response.head.status.as_u16(), Made::ByBackend) => {
             let status = response.head.status;
             drop_quietly(response);
-            match forward::error_page(&way, status, spare.unwrap_or(RequestBody::Empty)).await {
+            match Box::pin(forward::error_page(&way, status, spare.unwrap_or(RequestBody::Empty))).await {
                 Some(response) => Ok(response),
                 None => Ok(local_page(exchange, status)),
             }
@@ -131,7 +131,7 @@ const REPLAY: u64 = 64 * 1024;
 async fn ours(way: &Way<'_>, reply: LocalReply, body: RequestBody) -> Response {
     let status = reply.status();
     if way.location.policies.errors.replaces(status.as_u16(), Made::Here)
-        && let Some(response) = forward::error_page(way, status, body).await
+        && let Some(response) = Box::pin(forward::error_page(way, status, body)).await
     {
         return response;
     }

@@ -2,7 +2,6 @@
 //! another worker but the published snapshot.
 
 use std::cell::Cell;
-use std::fmt::Write;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -64,8 +63,14 @@ impl Worker {
     /// A fresh request id: 32 hexadecimal digits.
     pub fn random_id(&self) -> String {
         let mut id = String::with_capacity(32);
-        // Writing to a String cannot fail.
-        let _ = write!(id, "{:016x}{:016x}", self.rng.next_u64(), self.rng.next_u64());
+        for bits in [self.rng.next_u64(), self.rng.next_u64()] {
+            for byte in bits.to_be_bytes() {
+                // Sixteen digits, so every half of a byte has one.
+                for half in [byte >> 4, byte & 15] {
+                    id.push(char::from(b"0123456789abcdef".get(usize::from(half)).copied().unwrap_or(b'0')));
+                }
+            }
+        }
         id
     }
 

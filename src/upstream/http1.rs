@@ -305,12 +305,12 @@ impl Exchange {
     fn finish(mut self, reusable: bool) {
         let mut cx = Context::from_waker(std::task::Waker::noop());
         let sent = self.sender.is_done() || matches!(self.poll_send(&mut cx), Ok(Progress::Done));
-        self.times.ended();
+        let now = self.times.ended();
         let Self { mut connection, home, buffer, .. } = self;
         connection.deadline.rest();
         if reusable && sent && buffer.is_empty() {
             home.pool.recycle(buffer);
-            home.pool.checkin(home.key, connection, Instant::now());
+            home.pool.checkin(home.key, connection, now);
         }
     }
 }

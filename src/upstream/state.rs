@@ -104,6 +104,11 @@ impl Upstreams {
         if !matches!(set.ready.last(), Some(EndpointAddress::Name(..))) {
             return Arc::clone(set);
         }
+        // Boxed: rare, and every request would carry the room for a look-up.
+        Box::pin(self.resolved(set)).await
+    }
+
+    async fn resolved(&self, set: &EndpointSet) -> Arc<EndpointSet> {
         let mut ready = Vec::with_capacity(set.ready.len());
         for endpoint in &set.ready {
             match endpoint {
@@ -126,8 +131,9 @@ impl Upstreams {
         backend: &Backend,
         endpoints: &Arc<EndpointSet>,
         facts: &PickFacts<'_>,
+        now: Instant,
     ) -> Option<Picked> {
-        self.balancer.pick(backend, endpoints, facts, &self.health, Instant::now())
+        self.balancer.pick(backend, endpoints, facts, &self.health, now)
     }
 
     /// The TLS configuration for a backend; see [`TlsCache::client`].
@@ -165,7 +171,8 @@ impl Upstreams {
         };
         let outcome = match peer.protocol {
             Protocol::Http1 => self.exchange_http1(peer, key, request, body, timeouts, reuse, times).await,
-            Protocol::Http2 => self.exchange_http2(peer, key, request, body, timeouts, times).await,
+            // Boxed, as is connecting: rare, large, and every request would carry the room for it.
+            Protocol::Http2 => Box::pin(self.exchange_http2(peer, key, request, body, timeouts, times)).await,
         };
         match &outcome {
             Ok(_) => self.health.answered(peer.address),
@@ -191,12 +198,12 @@ impl Upstreams {
         times: &Rc<UpstreamTimes>,
     ) -> Result<Answer, Failed> {
         let pooled = match reuse {
-            Reuse::Allow => self.pool.checkout(&key, Instant::now()),
+            Reuse::Allow => self.pool.checkout(&key, times.start()),
             Reuse::Fresh => None,
         };
         let connection = match pooled {
             Some(connection) => connection,
-            None => match self.connect(peer, timeouts).await {
+            None => match Box::pin(self.connect(peer, timeouts)).await {
                 Ok((stream, open)) => Box::new(Connection::new(stream, open)),
                 Err(kind) => {
                     return Err(Failed { error: UpstreamError::unsent(kind), body: Some(body) });
@@ -262,10 +269,10 @@ impl Upstreams {
     }
 
     /// Tells the EWMA balancer what a finished try took. Call when the answer's body ended or the try failed.
-    pub fn observe(&self, backend: &BackendKey, address: SocketAddr, times: &UpstreamTimes) {
+    pub fn observe(&self, backend: &BackendKey, address: SocketAddr, times: &UpstreamTimes, now: Instant) {
         if let Some(response) = times.response() {
             let took = response.saturating_add(times.connect().unwrap_or_default());
-            self.balancer.observe(backend, address, took, Instant::now());
+            self.balancer.observe(backend, address, took, now);
         }
     }
 

@@ -25,8 +25,13 @@ impl Default for UpstreamTimes {
 impl UpstreamTimes {
     /// A try that starts now.
     pub fn new() -> Self {
+        Self::starting(Instant::now())
+    }
+
+    /// A try that starts at `start`, which the caller knows anyway: looking at the clock is not free.
+    pub fn starting(start: Instant) -> Self {
         Self {
-            start: Instant::now(),
+            start,
             connect: Cell::new(None),
             header: Cell::new(None),
             response: Cell::new(None),
@@ -34,6 +39,11 @@ impl UpstreamTimes {
             received: Cell::new(0),
             body: Cell::new(0),
         }
+    }
+
+    /// When the try started.
+    pub fn start(&self) -> Instant {
+        self.start
     }
 
     /// To a usable connection, TLS included; zero for a pooled one, `None` when there was none.
@@ -74,11 +84,11 @@ impl UpstreamTimes {
         self.header.set(Some(self.start.elapsed()));
     }
 
-    /// The end of the try, however it ended. The first call counts.
-    pub(crate) fn ended(&self) {
-        if self.response.get().is_none() {
-            self.response.set(Some(self.start.elapsed()));
-        }
+    /// The end of the try, however it ended, and when that was. The first call counts.
+    pub(crate) fn ended(&self) -> Instant {
+        let took = self.response.get().unwrap_or_else(|| self.start.elapsed());
+        self.response.set(Some(took));
+        self.start + took
     }
 
     pub(crate) fn add_sent(&self, bytes: usize) {

@@ -48,14 +48,18 @@ pub fn parse_authority(bytes: &[u8]) -> Result<Authority<'_>, Reject> {
             None => return bad("the host goes on after its bracket"),
         }
     } else {
-        let (host, port) = text.split_once(':').unwrap_or((text, ""));
+        let colon = bytes.iter().position(|byte| *byte == b':');
+        let (host, port) = match colon.and_then(|at| text.split_at_checked(at)) {
+            Some((host, port)) => (host, port.get(1..).unwrap_or("")),
+            None => (text, ""),
+        };
         if host.is_empty() {
             return bad("the host is empty");
         }
         if !host.bytes().all(is_host_byte) {
             return bad("the host holds a byte that is not allowed");
         }
-        if host.strip_suffix('.').unwrap_or(host).split('.').any(str::is_empty) {
+        if has_empty_label(host.strip_suffix('.').unwrap_or(host)) {
             return bad("the host has an empty label");
         }
         (host, port)
@@ -72,6 +76,17 @@ fn parse_port(port: &str) -> Result<Option<u16>, Reject> {
         return Err(Reject::bad("H1-14", "the port is no number"));
     }
     port.parse().map(Some).map_err(|_| Reject::bad("H1-14", "the port is above 65535"))
+}
+
+fn has_empty_label(host: &str) -> bool {
+    let mut last = b'.';
+    for byte in host.bytes() {
+        if byte == b'.' && last == b'.' {
+            return true;
+        }
+        last = byte;
+    }
+    last == b'.'
 }
 
 /// unreserved and sub-delims of RFC 3986 without comma and quote.

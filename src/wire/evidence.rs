@@ -83,6 +83,8 @@ impl Evidence {
                 self.expect = if good { Expect::Continue } else { Expect::Other };
             }
             7 if is("upgrade") => self.upgrade_field = true,
+            // What nearly every message says.
+            10 if is("connection") && value.eq_ignore_ascii_case(b"keep-alive") => self.keep_alive = true,
             10 if is("connection") => {
                 self.close |= names(value, b"close");
                 self.keep_alive |= names(value, b"keep-alive");

@@ -1,11 +1,14 @@
 //! The field lines of one message (RFC 9110 section 5), in order, with the case the sender chose.
 //!
-//! All text lies in one buffer and a line is a pair of ranges, so taking a head from a socket costs one copy
-//! and forwarding it none per field. Names compare ASCII case-insensitively.
+//! Names lie in one buffer, values in another, and a line is a pair of ranges, so taking a head from a socket costs
+//! one copy and forwarding it none per field. Names compare ASCII case-insensitively; they are text, so that looking
+//! at one needs no check of its encoding.
 
 use std::fmt;
 
 use smallvec::SmallVec;
+
+use super::line::find_control;
 
 /// Why a field line was refused by [`Fields::append`] or [`Fields::set`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -27,7 +30,7 @@ pub struct Repeated;
 
 #[derive(Clone, Copy)]
 struct Line {
-    start: u32,
+    name_start: u32,
     name: u16,
     value_start: u32,
     value: u32,
@@ -36,7 +39,8 @@ struct Line {
 /// Ordered field lines of a head or a trailer section.
 #[derive(Clone, Default)]
 pub struct Fields {
-    text: Vec<u8>,
+    names: String,
+    values: Vec<u8>,
     lines: SmallVec<[Line; 16]>,
 }
 
@@ -48,7 +52,9 @@ impl Fields {
 
     /// An empty section with room for `bytes` of names and values.
     pub fn with_capacity(bytes: usize) -> Self {
-        Self { text: Vec::with_capacity(bytes), lines: SmallVec::new() }
+        // Names of usual heads take less than a third.
+        let names = bytes / 2;
+        Self { names: String::with_capacity(names), values: Vec::with_capacity(bytes - names / 2), lines: SmallVec::new() }
     }
 
     /// Number of lines.
@@ -63,12 +69,13 @@ impl Fields {
 
     /// Bytes of names and values held (removed lines may still count).
     pub fn text_len(&self) -> usize {
-        self.text.len()
+        self.names.len() + self.values.len()
     }
 
     /// Removes all lines and keeps the memory.
     pub fn clear(&mut self) {
-        self.text.clear();
+        self.names.clear();
+        self.values.clear();
         self.lines.clear();
     }
 
@@ -125,10 +132,22 @@ impl Fields {
         self.push(name, value)
     }
 
-    /// Adds a line that a parser of this module has already judged.
+    /// Adds a line that was judged before: by a parser of this module, or because it stands in another section.
+    ///
+    /// # Errors
+    /// [`FieldError::Length`].
     pub(crate) fn push_parsed(&mut self, name: &str, value: &[u8]) -> Result<(), FieldError> {
         debug_assert!(is_token(name.as_bytes()), "parser let the name {name:?} through");
         self.push(name, value)
+    }
+
+    /// [`Fields::append`] for a name of ours, which needs no look at its bytes.
+    ///
+    /// # Errors
+    /// As [`Fields::append`].
+    pub(crate) fn append_own(&mut self, name: &'static str, value: &[u8]) -> Result<(), FieldError> {
+        debug_assert!(is_token(name.as_bytes()), "{name:?} is no token");
+        if is_field_value(value) { self.push(name, value) } else { Err(FieldError::Value) }
     }
 
     /// Replaces every line called `name` by one; it takes the place of the first, else stands at the end.
@@ -144,9 +163,9 @@ impl Fields {
             *first = line;
         }
         let mut index = 0;
-        let text = &self.text;
+        let names = &self.names;
         self.lines.retain(|line| {
-            let keep = index <= place || !name_in(text, line).eq_ignore_ascii_case(name);
+            let keep = index <= place || !name_in(names, line).eq_ignore_ascii_case(name);
             index += 1;
             keep
         });
@@ -156,47 +175,47 @@ impl Fields {
     /// Removes every line called `name` and says how many there were.
     pub fn remove(&mut self, name: &str) -> usize {
         let before = self.lines.len();
-        self.retain(|candidate, _| !candidate.eq_ignore_ascii_case(name));
+        let names = &self.names;
+        self.lines.retain(|line| !name_in(names, line).eq_ignore_ascii_case(name));
         before - self.lines.len()
     }
 
     /// Keeps the lines for which `keep(name, value)` holds.
     pub fn retain(&mut self, mut keep: impl FnMut(&str, &[u8]) -> bool) {
-        let text = &self.text;
-        self.lines.retain(|line| keep(name_in(text, line), value_in(text, line)));
+        let (names, values) = (&self.names, &self.values);
+        self.lines.retain(|line| keep(name_in(names, line), value_in(values, line)));
     }
 
     fn push(&mut self, name: &str, value: &[u8]) -> Result<(), FieldError> {
-        let start = u32::try_from(self.text.len()).map_err(|_| FieldError::Length)?;
+        let name_start = u32::try_from(self.names.len()).map_err(|_| FieldError::Length)?;
         let name_len = u16::try_from(name.len()).map_err(|_| FieldError::Length)?;
-        let value_start = start.checked_add(u32::from(name_len)).ok_or(FieldError::Length)?;
+        name_start.checked_add(u32::from(name_len)).ok_or(FieldError::Length)?;
+        let value_start = u32::try_from(self.values.len()).map_err(|_| FieldError::Length)?;
         let value_len = u32::try_from(value.len()).map_err(|_| FieldError::Length)?;
         value_start.checked_add(value_len).ok_or(FieldError::Length)?;
-        self.text.extend_from_slice(name.as_bytes());
-        self.text.extend_from_slice(value);
-        self.lines.push(Line { start, name: name_len, value_start, value: value_len });
+        self.names.push_str(name);
+        self.values.extend_from_slice(value);
+        self.lines.push(Line { name_start, name: name_len, value_start, value: value_len });
         Ok(())
     }
 
     fn name_of(&self, line: &Line) -> &str {
-        name_in(&self.text, line)
+        name_in(&self.names, line)
     }
 
     fn value_of(&self, line: &Line) -> &[u8] {
-        value_in(&self.text, line)
+        value_in(&self.values, line)
     }
 }
 
-fn name_in<'t>(text: &'t [u8], line: &Line) -> &'t str {
-    let start = line.start as usize;
-    text.get(start..start + usize::from(line.name))
-        .and_then(|name| std::str::from_utf8(name).ok())
-        .unwrap_or("")
+fn name_in<'t>(names: &'t str, line: &Line) -> &'t str {
+    let start = line.name_start as usize;
+    names.get(start..start + usize::from(line.name)).unwrap_or("")
 }
 
-fn value_in<'t>(text: &'t [u8], line: &Line) -> &'t [u8] {
+fn value_in<'t>(values: &'t [u8], line: &Line) -> &'t [u8] {
     let start = line.value_start as usize;
-    text.get(start..start + line.value as usize).unwrap_or(&[])
+    values.get(start..start + line.value as usize).unwrap_or(&[])
 }
 
 impl fmt::Debug for Fields {
@@ -216,18 +235,28 @@ pub fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|byte| is_tchar(*byte))
 }
 
+/// Which bytes may stand in a token.
+const TCHARS: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = matches!(byte as u8, b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'!' | b'#' | b'$' | b'%' | b'&'
+            | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~');
+        byte += 1;
+    }
+    table
+};
+
 /// True for a byte that may stand in a token.
 pub const fn is_tchar(byte: u8) -> bool {
-    matches!(byte, b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\''
-        | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
+    // No byte lies outside of the table.
+    TCHARS[byte as usize]
 }
 
 /// True for a field value: no control byte but HTAB, no white space at either end (RFC 9110 section 5.5).
 pub fn is_field_value(value: &[u8]) -> bool {
     let edge = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    !edge(value.first())
-        && !edge(value.last())
-        && value.iter().all(|b| *b == b'\t' || (*b >= 0x20 && *b != 0x7f))
+    !edge(value.first()) && !edge(value.last()) && find_control(value).is_none()
 }
 
 #[cfg(test)]
@@ -244,6 +273,15 @@ mod tests {
 
     fn text(fields: &Fields) -> String {
         fields.iter().map(|(n, v)| format!("{n}={};", String::from_utf8_lossy(v))).collect()
+    }
+
+    #[test]
+    fn token_bytes_are_those_of_the_standard() {
+        let token = b"!#$%&'*+-.^_`|~";
+        for byte in 0..=255u8 {
+            assert_eq!(is_tchar(byte), byte.is_ascii_alphanumeric() || token.contains(&byte), "{byte:#x}");
+            assert_eq!(is_field_value(&[b'a', byte, b'b']), byte == b'\t' || (byte >= 0x20 && byte != 0x7f), "{byte:#x}");
+        }
     }
 
     #[test]

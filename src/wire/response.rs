@@ -7,7 +7,7 @@
 use http::{Method, StatusCode};
 
 use super::evidence::Evidence;
-use super::fields::{Fields, is_token};
+use super::fields::{Fields, is_tchar};
 use super::head::{Framing, ResponseHead, Version};
 use super::line::{find_control, trim};
 use super::verdict::{Parse, Reject};
@@ -171,17 +171,18 @@ impl ResponseParser {
     }
 
     fn take_field(&mut self, line: &[u8]) -> Result<(), Reject> {
-        let colon = line.iter().position(|byte| *byte == b':');
-        let Some((name, value)) = colon.and_then(|at| line.split_at_checked(at)) else {
-            return Err(Reject::gateway("R-2", "a field line has no colon"));
-        };
-        let value = trim(value.get(1..).unwrap_or(&[]));
         // White space at the start of a line that folds nothing is refused here: it is no token.
-        let name = trim_end(name);
-        let name = Some(name).filter(|name| is_token(name)).and_then(|name| std::str::from_utf8(name).ok());
-        let Some(name) = name else {
-            return Err(Reject::gateway("R-2", "a field name is no token"));
+        let token = line.iter().take_while(|byte| is_tchar(**byte)).count();
+        let (name, rest) = line.split_at_checked(token).unwrap_or((line, &[]));
+        let Some((b':', value)) = trim_start(rest).split_first() else {
+            let colon = line.contains(&b':');
+            return Err(Reject::gateway("R-2", if colon { "a field name is no token" } else { "a field line has no colon" }));
         };
+        let value = trim(value);
+        let name = std::str::from_utf8(name).unwrap_or("");
+        if name.is_empty() {
+            return Err(Reject::gateway("R-2", "a field name is no token"));
+        }
         self.evidence.note(name, value);
         self.fields.push_parsed(name, value).map_err(|_| Reject::gateway("R-8", "a field line is too long"))
     }
@@ -266,8 +267,8 @@ fn unfold(line: &[u8]) -> Vec<u8> {
     whole
 }
 
-fn trim_end(mut bytes: &[u8]) -> &[u8] {
-    while let Some((b' ' | b'\t', rest)) = bytes.split_last() {
+fn trim_start(mut bytes: &[u8]) -> &[u8] {
+    while let Some((b' ' | b'\t', rest)) = bytes.split_first() {
         bytes = rest;
     }
     bytes

@@ -145,3 +145,14 @@ fn an_ipv4_peer_written_as_ipv6_is_ipv4() {
     let peer = connection("[::ffff:10.0.0.1]:5000");
     assert_eq!(told(&[], &peer, &[]), "10.0.0.1 http 80 h.test | 10.0.0.1");
 }
+
+#[test]
+fn addresses_are_written_as_the_standard_library_writes_them() {
+    for octet in 0..=255u8 {
+        let address = IpAddr::from([octet, 255 - octet, 0, octet]);
+        assert_eq!(address_text(address), address.to_string());
+    }
+    for text in ["::1", "2001:db8::7", "::ffff:192.0.2.1"] {
+        assert_eq!(address_text(text.parse().unwrap()), text);
+    }
+}

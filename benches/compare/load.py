@@ -1,0 +1,77 @@
+"""The scenarios and the clients that drive them."""
+
+import re
+import subprocess
+from pathlib import Path
+
+from peers import HOST
+
+CONNECTIONS = 64
+HERE = Path(__file__).resolve().parent
+
+# key: (title, kind, path, access log, peers that are left out)
+SCENARIOS = {
+    "S1": ("HTTP/1.1 keep-alive, 200 B", "h1", "/small", False, {"nginx-tuned"}),
+    "S1-log": ("HTTP/1.1 keep-alive, 200 B, access log", "h1", "/small", True, {"nginx-tuned", "haproxy"}),
+    "S2": ("TLS 1.3 keep-alive, 200 B", "tls", "/small", False, {"nginx-tuned"}),
+    "S2b": ("TLS handshake per request", "close", "/small", False, {"nginx-tuned"}),
+    "S3": ("HTTP/2, 10 × 32 streams, 200 B", "h2", "/small", False, {"nginx-tuned"}),
+    "S4": ("1 MiB responses", "h1", "/large", False, set()),
+    "S4-tls": ("1 MiB responses over TLS", "tls", "/large", False, set()),
+    "S4b": ("1 MiB uploads", "up", "/up", False, set()),
+}
+
+
+class Load(Exception):
+    """The client's output was not understood."""
+
+
+def drive(peer, kind, path, seconds, prefix):
+    """Loads `peer`; (requests answered with 2xx, requests a second, failures)."""
+    if kind == "h2":
+        return h2load(peer, path, seconds, prefix)
+    tls = kind in ("tls", "close")
+    url = f"https://127.0.0.1:{peer.https}{path}" if tls else f"http://127.0.0.1:{peer.http}{path}"
+    connections = 16 if path != "/small" else CONNECTIONS
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-H", f"Host: {HOST}"]
+    if kind == "close":
+        command += ["-H", "Connection: close"]
+    if kind == "up":
+        command += ["-s", str(HERE / "conf" / "upload.lua")]
+    out = subprocess.run(prefix + command + [url], capture_output=True, text=True).stdout
+    count, rate = re.search(r"(\d+) requests in", out), re.search(r"Requests/sec:\s+([\d.]+)", out)
+    if not count or not rate:
+        raise Load(out[-400:])
+    bad = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
+    errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", out)
+    failures = (int(bad.group(1)) if bad else 0) + (sum(map(int, errors.groups())) if errors else 0)
+    if kind == "close" and errors:
+        # wrk counts the end of a connection that it asked to be closed as a failed read, depending on who is first.
+        failures -= int(errors.group(2))
+    return int(count.group(1)), float(rate.group(1)), failures
+
+
+def h2load(peer, path, seconds, prefix):
+    command = ["h2load", "-t1", "-c10", "-m32", "-D", str(seconds), "--warm-up-time=0",
+               f"--connect-to=127.0.0.1:{peer.https}", f"https://{HOST}{path}"]
+    out = subprocess.run(prefix + command, capture_output=True, text=True).stdout
+    done = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", out)
+    rate, failed = re.search(r"finished in [\d.a-z]+, ([\d.]+) req/s", out), re.search(r"(\d+) failed", out)
+    if not done or not rate:
+        raise Load(out[-400:])
+    failures = int(failed.group(1)) + int(done.group(3)) + int(done.group(4))
+    return int(done.group(1)), float(rate.group(1)), failures
+
+
+def exactly(peer, kind, path, requests):
+    """Exactly `requests` requests, for counting instructions; raises when one fails."""
+    tls = kind in ("tls", "h2")
+    port = peer.https if tls else peer.http
+    command = ["h2load", "-t1", "-n", str(requests), f"--connect-to=127.0.0.1:{port}"]
+    command += ["-c2", "-m16"] if kind == "h2" else ["-c8", "--h1"]
+    if kind == "up":
+        command += ["-d", f"{peer.upload}"]
+    out = subprocess.run(command + [f"{'https' if tls else 'http'}://{HOST}{path}"], capture_output=True, text=True).stdout
+    done = re.search(r"status codes: (\d+) 2xx", out)
+    if not done or int(done.group(1)) != requests:
+        raise Load(out[-600:])

@@ -1,0 +1,116 @@
+"""What the kernel counts for a process tree, and where it runs."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def _stat(pid):
+    with open(f"/proc/{pid}/stat") as file:
+        text = file.read()
+    return text[text.rindex(")") + 2:].split()
+
+
+def tree(root):
+    """`root` and everything below it."""
+    children = {}
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                children.setdefault(int(_stat(name)[1]), []).append(int(name))
+            except (OSError, ValueError):
+                pass
+    found, waiting = [], [root]
+    while waiting:
+        pid = waiting.pop()
+        found.append(pid)
+        waiting += children.get(pid, [])
+    return found
+
+
+def cpu_seconds(pids):
+    """(user, system) seconds of all of them so far."""
+    user = system = 0
+    for pid in pids:
+        try:
+            fields = _stat(pid)
+        except OSError:
+            continue
+        user += int(fields[11])
+        system += int(fields[12])
+    return user / TICK, system / TICK
+
+
+def proportional_kib(pids):
+    """Proportional set size: memory, shared pages counted once."""
+    total = 0
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/smaps_rollup") as file:
+                total += sum(int(line.split()[1]) for line in file if line.startswith("Pss:"))
+        except OSError:
+            pass
+    return total
+
+
+def placement():
+    """(prefix for the proxy, prefix for client and back-end): one processor each where there are two."""
+    cpus = sorted(os.sched_getaffinity(0))
+    if len(cpus) < 2 or not shutil.which("taskset"):
+        return [], []
+    return ["taskset", "-c", str(cpus[0])], ["taskset", "-c", str(cpus[-1])]
+
+
+class Instructions:
+    """User instructions by `perf stat`, where the kernel gives counters; else `value` stays None."""
+
+    available = None
+
+    def __init__(self, pids):
+        self.value = None
+        self.pids = pids
+
+    @classmethod
+    def probe(cls):
+        if cls.available is None:
+            cls.available = False
+            if shutil.which("perf"):
+                tried = subprocess.run(["perf", "stat", "-x,", "-e", "instructions:u", "true"], capture_output=True, text=True)
+                cls.available = tried.returncode == 0 and "not supported" not in tried.stderr and "instructions" in tried.stderr
+        return cls.available
+
+    def __enter__(self):
+        self.process = None
+        if self.probe():
+            self.file = tempfile.NamedTemporaryFile("r")
+            pids = ",".join(map(str, self.pids))
+            command = ["perf", "stat", "-x,", "-e", "instructions:u", "-o", self.file.name, "-p", pids]
+            self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            time.sleep(0.15)
+        return self
+
+    def __exit__(self, *_):
+        if self.process:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait()
+            for line in self.file.read().splitlines():
+                fields = line.split(",")
+                if len(fields) > 3 and fields[0].isdigit():
+                    self.value = int(fields[0])
+
+
+def describe():
+    """The machine in one line."""
+    model = "unknown processor"
+    with open("/proc/cpuinfo") as file:
+        for line in file:
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    system = os.uname()
+    return f"{os.cpu_count()} × {model}, {system.sysname} {system.release}"

@@ -1,0 +1,162 @@
+"""The proxies: what each needs, how it is configured, started and stopped."""
+
+import base64
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import machine
+
+HERE = Path(__file__).resolve().parent
+HOST = "bench.example.test"
+MODULES = ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/local/nginx/modules"]
+TUNED = "proxy_buffers 16 64k; proxy_buffer_size 64k; proxy_busy_buffers_size 128k;"
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def lua_module():
+    """`load_module` lines for nginx's Lua module; None where it is not installed."""
+    for folder in MODULES:
+        if os.path.exists(f"{folder}/ngx_http_lua_module.so"):
+            return f"load_module {folder}/ndk_http_module.so; load_module {folder}/ngx_http_lua_module.so;"
+    return None
+
+
+def version(command, pattern):
+    out = subprocess.run(command, capture_output=True, text=True)
+    found = re.search(pattern, out.stdout + out.stderr)
+    return found.group(1) if found else "unknown version"
+
+
+class Peer:
+    """One proxy in one configuration."""
+
+    def __init__(self, name, template, command, log=False, extra=None):
+        self.name, self.template, self.command, self.log = name, template, command, log
+        self.extra = extra or {}
+        self.http, self.https, self.admin = free_port(), free_port(), free_port()
+        self.process = None
+
+    def start(self, run, prefix):
+        values = {
+            "RUN": run.folder, "NAME": self.name, "HTTP": self.http, "HTTPS": self.https, "BACKEND": run.backend_port,
+            "LUA_MODULE": lua_module() or "", "BUFFERS": "", "NO_LOG": "false" if self.log else "true",
+            "LOG": f"access_log {run.folder}/{self.name}.access upstreaminfo;" if self.log else "",
+            "CERT64": run.encoded("cert.pem"), "KEY64": run.encoded("key.pem"), **self.extra,
+        }
+        folder = Path(run.folder) / self.name
+        folder.mkdir(exist_ok=True)
+        config = folder / self.template
+        config.write_text(render(self.template, values))
+        words = {"config": config, "folder": folder, "http": self.http, "https": self.https, "admin": self.admin}
+        command = [word.format(**words) for word in self.command]
+        self.process = subprocess.Popen(
+            prefix + command, stdout=subprocess.DEVNULL, stderr=open(f"{run.folder}/{self.name}.err", "w"),
+            start_new_session=True, cwd=run.folder)
+        run.started.append(self)
+        wait_for(self.http, self.process, self.name, run.folder)
+
+    def pids(self):
+        return machine.tree(self.process.pid)
+
+    def stop(self, patience=2):
+        if self.process and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            try:
+                self.process.wait(patience)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+
+
+def render(template, values):
+    text = (HERE / "conf" / template).read_text()
+    for key, value in values.items():
+        text = text.replace(f"@{key}@", str(value))
+    return text
+
+
+def wait_for(port, process, name, folder):
+    for _ in range(200):
+        if process.poll() is not None:
+            break
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return
+        except OSError:
+            time.sleep(0.05)
+    raise RuntimeError(f"{name} did not start: " + Path(f"{folder}/{name}.err").read_text()[-600:])
+
+
+class Run:
+    """Folder, certificate, back-end and everything started; cleans up."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.backend_port = free_port()
+        self.started = []
+
+    def prepare(self, prefix):
+        subprocess.run(
+            ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30",
+             "-subj", f"/CN={HOST}", "-addext", f"subjectAltName=DNS:{HOST}", "-keyout", f"{self.folder}/key.pem",
+             "-out", f"{self.folder}/cert.pem"], check=True, capture_output=True)
+        both = Path(f"{self.folder}/cert.pem").read_text() + Path(f"{self.folder}/key.pem").read_text()
+        Path(f"{self.folder}/both.pem").write_text(both)
+        www = Path(self.folder) / "www"
+        www.mkdir()
+        (www / "small").write_bytes(b"s" * 200)
+        (www / "large").write_bytes(b"l" * (1 << 20))
+        os.chmod(self.folder, 0o755)
+        upload = ""
+        if lua_module():
+            upload = 'location = /up { content_by_lua_block { ngx.req.read_body() ngx.header["Content-Length"] = 2 ngx.print("ok") } }'
+        self.backend = Peer("backend", "backend.conf", ["nginx", "-c", "{config}"], extra={"UPLOAD": upload})
+        self.backend.http = self.backend_port
+        self.backend.start(self, prefix)
+
+    def encoded(self, name):
+        path = Path(self.folder) / name
+        return base64.b64encode(path.read_bytes()).decode() if path.exists() else ""
+
+    def stop(self):
+        for peer in reversed(self.started):
+            peer.stop()
+
+
+def available(binary):
+    """([peers], {version by kind}, [(what is missing, why)])."""
+    found, versions, missing = [], {}, []
+    if not shutil.which("nginx"):
+        raise SystemExit("nginx is needed: it is the back-end and the measure (Debian: nginx, libnginx-mod-http-lua)")
+    nginx = ["nginx", "-c", "{config}"]
+    found += [("nginx", "nginx.conf", nginx, {}), ("nginx-tuned", "nginx.conf", nginx, {"BUFFERS": TUNED})]
+    versions["nginx"] = version(["nginx", "-v"], r"nginx/(\S+)")
+    versions["nginx-tuned"] = "the same with 16 buffers of 64 KiB"
+    if lua_module():
+        found.append(("nginx-lua", "nginx-lua.conf", nginx, {}))
+        versions["nginx-lua"] = "the same with the Lua balancer and phases of ingress-nginx (an emulation)"
+    else:
+        missing.append(("nginx-lua", "the Lua module is not installed (Debian: libnginx-mod-http-lua); no uploads either"))
+    if shutil.which("haproxy"):
+        found.append(("haproxy", "haproxy.cfg", ["haproxy", "-db", "-f", "{config}"], {}))
+        versions["haproxy"] = version(["haproxy", "-v"], r"version (\S+)")
+    else:
+        missing.append(("haproxy", "not installed"))
+    missing.append(("envoy", "no Debian package"))
+    narthex = [binary, "standalone", "--manifests", "{folder}", "--http-addr", "127.0.0.1:{http}", "--https-addr",
+               "127.0.0.1:{https}", "--admin-addr", "127.0.0.1:{admin}", "--workers", "1", "--configmap", "default/bench",
+               "--watch-ingress-without-class=true"]
+    found.append(("narthex", "narthex.yaml", narthex, {}))
+    versions["narthex"] = version([binary, "--version"], r"(\d\S+)")
+    return found, versions, missing

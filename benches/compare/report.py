@@ -1,0 +1,85 @@
+"""Tables and a plot from the raw data; no measuring."""
+
+import statistics
+
+import load
+
+COLOURS = {"nginx": "#8a8a8a", "nginx-tuned": "#b9b9b9", "nginx-lua": "#c0504d", "haproxy": "#4f81bd", "narthex": "#3c8d40"}
+
+
+def lowest(rounds):
+    return min(one["cpu"] for one in rounds)
+
+
+def middle(rounds):
+    return statistics.median(one["cpu"] for one in rounds)
+
+
+def markdown(data):
+    lines = [
+        "<!-- Made by benches/compare; do not edit. -->", "",
+        f"Run of {data['date']} on {data['machine']}.",
+        f"{data['rounds']} rounds of {data['seconds']} s for each proxy and scenario, interleaved; one worker each.",
+        "CPU is user and system time of the proxy per 100,000 requests, minimum and median of the rounds; the ratios are to nginx in the same run.",
+        "", "| scenario | proxy | CPU-s min | CPU-s median | ratio min | ratio median | user | system | requests/s | PSS MiB | failures |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name, peers in data["scenarios"].items():
+        base = peers.get("nginx")
+        for peer, rounds in peers.items():
+            if not rounds:
+                continue
+            best = min(rounds, key=lambda one: one["cpu"])
+            low = f"{lowest(rounds) / lowest(base):.2f}" if base else "–"
+            mid = f"{middle(rounds) / middle(base):.2f}" if base else "–"
+            lines.append(
+                f"| {name}: {load.SCENARIOS[name][0]} | {peer} | {lowest(rounds):.2f} | {middle(rounds):.2f} | {low} | {mid} |"
+                f" {best['user']:.2f} | {best['system']:.2f} | {max(one['rate'] for one in rounds):.0f} |"
+                f" {rounds[-1]['pss_kib'] / 1024:.1f} | {sum(one['failures'] for one in rounds)} |")
+    lines += ["", "Versions:", ""] + [f"* {name}: {text}" for name, text in data["versions"].items()]
+    for name, why in data["missing"]:
+        lines.append(f"* {name}: not measured, {why}")
+    loads = [one["load"] for peers in data["scenarios"].values() for rounds in peers.values() for one in rounds]
+    if loads:
+        lines += ["", f"Load average during the run: {min(loads):.1f} to {max(loads):.1f}."
+                  " Client, back-end and proxy account for about 2; what is above is foreign and makes single figures noisy."]
+    return "\n".join(lines) + "\n"
+
+
+def instructions(data):
+    lines = ["<!-- Made by benches/compare; do not edit. -->", "",
+             "| scenario | proxy | user instructions per request | ratio to nginx |", "|---|---|--:|--:|"]
+    for name, peers in data["counted"].items():
+        base = peers.get("nginx")
+        for peer, each in peers.items():
+            lines.append(f"| {name}: {load.SCENARIOS[name][0]} | {peer} | {each:,} | {f'{each / base:.2f}' if base else '–'} |")
+    return "\n".join(lines) + "\n"
+
+
+def plot(data):
+    """Bars: lowest CPU per request as a ratio to nginx."""
+    bars = []
+    for name, peers in data["scenarios"].items():
+        base = peers.get("nginx")
+        if base:
+            bars.append((name, [(peer, lowest(rounds) / lowest(base)) for peer, rounds in peers.items() if rounds]))
+    height = 60 + sum(18 * len(rows) + 26 for _, rows in bars)
+    scale, left, top = 130, 230, 46
+    out = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 {height}" font-family="sans-serif" font-size="12">',
+        '<rect width="100%" height="100%" fill="#ffffff"/>',
+        '<text x="16" y="24" font-size="15">CPU time per request, nginx = 1 (less is better)</text>',
+    ]
+    y = top
+    for name, rows in bars:
+        out.append(f'<text x="16" y="{y + 12}" font-weight="bold">{name}</text>')
+        for peer, ratio in rows:
+            width = min(ratio, 3.2) * scale
+            out.append(f'<text x="{left - 8}" y="{y + 12}" text-anchor="end">{peer}</text>')
+            out.append(f'<rect x="{left}" y="{y + 2}" width="{width:.1f}" height="13" fill="{COLOURS.get(peer, "#999999")}"/>')
+            out.append(f'<text x="{left + width + 6:.1f}" y="{y + 12}">{ratio:.2f}</text>')
+            y += 18
+        y += 26
+    out.append(f'<line x1="{left + scale}" y1="{top - 6}" x2="{left + scale}" y2="{y - 20}" stroke="#444444" stroke-dasharray="3 3"/>')
+    out.append("</svg>")
+    return "\n".join(out) + "\n"
