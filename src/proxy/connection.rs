@@ -335,7 +335,7 @@ mod tests {
         size_of::<F>()
     }
 
-    /// Memory for each connection and request is a promise (`docs/performance.md`); these limits change on purpose only.
+    /// Memory for each connection and request is a promise; these limits change on purpose only.
     #[test]
     fn futures_of_connections_and_requests_stay_small() {
         let request = future_of(service::handle);

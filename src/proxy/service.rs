@@ -77,18 +77,18 @@ async fn serve(
                 return Ok(local(exchange, &reply, !before_location(&reply)));
             };
             let way = Way { exchange, view: &view, location, hop, framed, trusted: came.is_trusted(globals) };
-            return Ok(ours(&way, reply, body).await);
+            return Ok(Box::pin(ours(&way, reply, body)).await);
         }
     };
     let location = forward.location;
     exchange.routed(forward.server, Some(location));
     let way = Way { exchange, view: &view, location, hop, framed, trusted: came.is_trusted(globals) };
     if let Some(reply) = access(location, &view) {
-        return Ok(ours(&way, reply, body).await);
+        return Ok(Box::pin(ours(&way, reply, body)).await);
     }
     let body = match prepared(&way, body).await {
         Ok(body) => body,
-        Err(reply) => return Ok(ours(&way, reply, RequestBody::Empty).await),
+        Err(reply) => return Ok(Box::pin(ours(&way, reply, RequestBody::Empty)).await),
     };
     let spare = body::replay(&body);
     let errors = &location.policies.errors;
@@ -103,7 +103,7 @@ async fn serve(
             }
         }
         Ok(response) => Ok(response),
-        Err(reply) => Ok(ours(&way, reply, spare.unwrap_or(RequestBody::Empty)).await),
+        Err(reply) => Ok(Box::pin(ours(&way, reply, spare.unwrap_or(RequestBody::Empty))).await),
     }
 }
 
@@ -127,7 +127,8 @@ async fn prepared(way: &Way<'_>, body: RequestBody) -> Result<RequestBody, Local
 /// Bytes of a request body that are kept so that another try can send them again. Longer bodies are streamed.
 const REPLAY: u64 = 64 * 1024;
 
-/// An answer of ours inside a location: an error page where the location asks for one.
+/// An answer of ours inside a location: an error page where the location asks for one. Callers box it: it is rare, and
+/// a second way to a backend would double the memory of every request.
 async fn ours(way: &Way<'_>, reply: LocalReply, body: RequestBody) -> Response {
     let status = reply.status();
     if way.location.policies.errors.replaces(status.as_u16(), Made::Here)

@@ -54,15 +54,33 @@ pub(crate) fn ask_until(address: SocketAddr, stop: &AtomicBool) -> (usize, Vec<S
         while !stop.load(Ordering::Relaxed) {
             let mut wave = Vec::new();
             for _ in 0..8 {
-                sender.ready().await.unwrap();
+                if sender.ready().await.is_err() {
+                    break;
+                }
                 wave.push(sender.send_request(request(Method::GET, "/", "")));
             }
+            let mut closed = wave.is_empty();
             for one in wave {
-                let (status, _, body, _) = read(one.await.unwrap()).await;
+                let response = match one.await {
+                    Ok(response) => response,
+                    // keep-alive-requests is reached: GOAWAY came before this one was sent.
+                    Err(error) if error.is_canceled() => {
+                        closed = true;
+                        continue;
+                    }
+                    Err(error) => {
+                        odd.push(error.to_string());
+                        continue;
+                    }
+                };
+                let (status, _, body, _) = read(response).await;
                 answered += 1;
                 if status != StatusCode::OK || (body != "even even" && body != "odd odd") {
                     odd.push(format!("{status} {body:?}"));
                 }
+            }
+            if closed {
+                sender = connect(address).await;
             }
         }
         (answered, odd)
