@@ -18,6 +18,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import idle
 import load
 import machine
 import peers
@@ -37,6 +38,7 @@ def arguments():
     parser.add_argument("--peer", action="append", help="this proxy (may be repeated)")
     parser.add_argument("--lock", help="file to hold locked during each measured round, so that builds can wait")
     parser.add_argument("--instructions", action="store_true", help="count user instructions with valgrind as well")
+    parser.add_argument("--only-idle", action="store_true", help="measure idle connections and nothing else")
     parser.add_argument("--only-instructions", action="store_true", help="count user instructions and nothing else")
     return parser.parse_args()
 
@@ -133,6 +135,9 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
     for name, why in missing:
         print(f"missing: {name}: {why}", file=sys.stderr)
+    if options.only_idle:
+        print(idle.all_of(found, options))
+        return
     if not options.only_instructions:
         data = {
             "date": time.strftime("%Y-%m-%d"), "machine": machine.describe(), "rounds": options.rounds,
@@ -141,6 +146,8 @@ def main():
         for name in options.only or load.SCENARIOS:
             with tempfile.TemporaryDirectory(prefix="compare-") as folder:
                 data["scenarios"][name] = scenario(name, found, options, folder)
+        if not options.only:
+            data["idle"] = idle.all_of(found, options)
         (out / "latest.json").write_text(json.dumps(data, indent=1) + "\n")
         (out / "latest.md").write_text(report.markdown(data))
         (out / "latest.svg").write_text(report.plot(data))

@@ -36,6 +36,12 @@ def markdown(data):
                 f"| {name}: {load.SCENARIOS[name][0]} | {peer} | {lowest(rounds):.2f} | {middle(rounds):.2f} | {low} | {mid} |"
                 f" {best['user']:.2f} | {best['system']:.2f} | {max(one['rate'] for one in rounds):.0f} |"
                 f" {rounds[-1]['pss_kib'] / 1024:.1f} | {sum(one['failures'] for one in rounds)} |")
+    if data.get("idle"):
+        kinds = list(data["idle"])
+        lines += ["", "Memory of an idle connection, KiB (proportional set size of a fresh process, after one request on each):", "",
+                  "| proxy | " + " | ".join(kinds) + " |", "|---|" + "--:|" * len(kinds)]
+        for peer in data["idle"][kinds[0]]:
+            lines.append(f"| {peer} | " + " | ".join(f"{data['idle'][kind].get(peer, 0):.2f}" for kind in kinds) + " |")
     lines += ["", "Versions:", ""] + [f"* {name}: {text}" for name, text in data["versions"].items()]
     for name, why in data["missing"]:
         lines.append(f"* {name}: not measured, {why}")

@@ -143,12 +143,13 @@ pub async fn serve<IO, S, F, D, R>(
         let mut waiting = Waiting::default();
         let parsed = match poll_fn(|cx| waiting.poll(cx, &mut link, options, &mut life)).await {
             Arrival::Request(parsed) => parsed,
-            Arrival::Refused(reject) => return refuse(&mut link, options, &reject, &rejected).await,
+            // Boxed: rare, and an idle connection would carry the room for it.
+            Arrival::Refused(reject) => return Box::pin(refuse(&mut link, options, &reject, &rejected)).await,
             Arrival::Cut => return tell_cut(&link, &rejected),
             Arrival::Closed => return linger(&mut link, options, Linger::IfMore).await,
         };
         life.requests += 1;
-        let mut exchange = Exchange::new(*parsed, &mut link, options, &handle);
+        let mut exchange = Exchange::new(parsed, &mut link, options, &handle);
         let outcome = poll_fn(|cx| exchange.poll(cx, &mut link, options, &mut life)).await;
         match outcome {
             Outcome::Next(source) => {

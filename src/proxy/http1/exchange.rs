@@ -55,11 +55,12 @@ pub(super) struct Exchange<F> {
 impl<F: Future<Output = Response>> Exchange<F> {
     /// Starts the exchange: `handle` gets the request.
     pub(super) fn new<IO: AsyncRead + AsyncWrite + Unpin>(
-        parsed: ParsedRequest,
+        parsed: Box<ParsedRequest>,
         link: &mut Link<IO>,
         options: &Options,
         handle: impl FnOnce(Request) -> F,
     ) -> Self {
+        let parsed = *parsed;
         let meter = Rc::new(Meter::default());
         Meter::add(&meter.request_bytes, parsed.consumed);
         let asker = Asker {

@@ -1,0 +1,65 @@
+"""Memory that an idle connection holds: a fresh process, one request on each connection, then nothing."""
+
+import gc
+import http.client
+import resource
+import ssl
+import tempfile
+import time
+
+import machine
+import peers
+
+PATIENCE = 1.5
+
+
+def connect(peer, tls):
+    """A connection that was served once and idles."""
+    if tls:
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        connection = http.client.HTTPSConnection("127.0.0.1", peer.https, timeout=10, context=context)
+    else:
+        connection = http.client.HTTPConnection("127.0.0.1", peer.http, timeout=10)
+    connection.request("GET", "/small", headers={"Host": peers.HOST})
+    connection.getresponse().read()
+    return connection
+
+
+def measure(facts, tls, count):
+    """KiB for each of `count` idle connections of one proxy."""
+    name, template, command, extra = facts
+    proxy, client = machine.placement()
+    with tempfile.TemporaryDirectory(prefix="compare-") as folder:
+        run = peers.Run(folder)
+        try:
+            run.prepare(client)
+            peer = peers.Peer(name, template, command, False, extra)
+            peer.start(run, proxy)
+            # What is allocated once for all is not a connection's.
+            held = [connect(peer, tls) for _ in range(50)]
+            time.sleep(PATIENCE)
+            before = machine.proportional_kib(peer.pids())
+            held += [connect(peer, tls) for _ in range(count)]
+            time.sleep(PATIENCE)
+            after = machine.proportional_kib(peer.pids())
+            del held
+            return (after - before) / count
+        finally:
+            run.stop()
+
+
+def all_of(found, options):
+    """{kind: {peer: KiB}}."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else max(soft, 20000), hard))
+    out = {}
+    for kind, tls, count in (("HTTP/1.1", False, 4000), ("HTTP/1.1 over TLS", True, 1000)):
+        for facts in found:
+            if facts[0] == "nginx-tuned" or (options.peer and facts[0] not in options.peer):
+                continue
+            each = measure(facts, tls, count)
+            gc.collect()
+            out.setdefault(kind, {})[facts[0]] = round(each, 2)
+            print(f"idle {kind}: {facts[0]:12} {each:7.2f} KiB a connection", flush=True)
+    return out
