@@ -251,7 +251,11 @@ fn request_head(parts: &http::request::Parts, protocol: Option<String>) -> (Requ
     (head, refused)
 }
 
-fn response_of(response: Response, meter: Rc<Meter>, stream: Option<OpenStream>) -> http::Response<MeteredBody> {
+fn response_of(
+    response: Response,
+    meter: Rc<Meter>,
+    stream: Option<OpenStream>,
+) -> http::Response<MeteredBody> {
     Meter::add(&meter.bytes_sent, response.head.fields.text_len());
     let ended = response.body.is_end_stream();
     meter.finished.set(ended);
