@@ -282,23 +282,7 @@ impl Config {
         if !objects.watch_namespace.is_empty() && objects.watch_namespace_selector.is_some() {
             return Err("--watch-namespace and --watch-namespace-selector exclude each other".into());
         }
-        let pending = [
-            (
-                "tcp-services-configmap",
-                objects.tcp_services_configmap.as_ref().is_some_and(|key| key.0.is_some()),
-            ),
-            (
-                "udp-services-configmap",
-                objects.udp_services_configmap.as_ref().is_some_and(|key| key.0.is_some()),
-            ),
-            ("enable-ssl-passthrough", listen.enable_ssl_passthrough),
-            ("validating-webhook", webhook.is_some()),
-            ("enable-topology-aware-routing", objects.enable_topology_aware_routing),
-        ];
-        for (name, _) in pending.iter().filter(|(_, given)| *given) {
-            notices
-                .push(Notice::Warning(format!("--{name} is read, but this version does not act on it yet")));
-        }
+        notices.extend(without_effect(&listen, &objects));
         let operation = flags.operation;
         let key = |given: Option<flags::OptionalKey>| given.and_then(|key| key.0);
         let options = Options {
@@ -351,6 +335,22 @@ impl Config {
             notices,
         })
     }
+}
+
+/// Flags that are read and change nothing yet; said at start.
+fn without_effect(listen: &flags::ListenFlags, objects: &flags::ObjectFlags) -> Vec<Notice> {
+    let named = |key: &Option<flags::OptionalKey>| key.as_ref().is_some_and(|key| key.0.is_some());
+    [
+        ("tcp-services-configmap", named(&objects.tcp_services_configmap)),
+        ("udp-services-configmap", named(&objects.udp_services_configmap)),
+        ("enable-ssl-passthrough", listen.enable_ssl_passthrough),
+        ("validating-webhook", listen.validating_webhook.is_some()),
+        ("enable-topology-aware-routing", objects.enable_topology_aware_routing),
+    ]
+    .into_iter()
+    .filter(|(_, given)| *given)
+    .map(|(name, _)| Notice::Warning(format!("--{name} is read, but this version does not act on it yet")))
+    .collect()
 }
 
 /// Ranges that hold backends of a standalone proxy by default (`spec B-22`).
