@@ -114,7 +114,9 @@ pub async fn run(
         // Each phase lies in a box of its own, so a connection that idles holds the room of its own phase only.
         Scheme::Http if !http2 => Box::pin(serve_http1(worker, stream, BytesMut::new(), facts)).await,
         Scheme::Http => {
-            let Some((preface, ahead)) = Box::pin(first_bytes(&worker, &mut stream, &facts)).await else { return };
+            let Some((preface, ahead)) = Box::pin(first_bytes(&worker, &mut stream, &facts)).await else {
+                return;
+            };
             if preface {
                 Box::pin(serve_http2(worker, Prefixed::new(ahead.freeze(), stream), facts)).await;
             } else {
@@ -184,7 +186,11 @@ async fn read_preface<IO: AsyncRead + Unpin>(stream: &mut IO) -> io::Result<(boo
 type Secured = Box<tokio_rustls::server::TlsStream<Prefixed<Prefixed<TcpStream>>>>;
 
 /// The handshake. None: there was none, and the client has been told where that is possible.
-async fn tls(worker: &Worker, mut stream: Prefixed<TcpStream>, facts: &mut ConnectionFacts) -> Option<Secured> {
+async fn tls(
+    worker: &Worker,
+    mut stream: Prefixed<TcpStream>,
+    facts: &mut ConnectionFacts,
+) -> Option<Secured> {
     let mut first = [0_u8; 1];
     let limit = Instant::now() + HANDSHAKE;
     let begun = tokio::select! {
@@ -272,7 +278,10 @@ async fn plain_http_on_tls<IO: AsyncRead + AsyncWrite + Unpin>(stream: &mut IO) 
 async fn farewell(worker: &Worker, facts: &ConnectionFacts) {
     worker.drain.draining().await;
     let mut moment = std::pin::pin!(tokio::time::sleep(FIRST_REQUEST));
-    std::future::poll_fn(|cx| if facts.requests.get() > 0 { Poll::Ready(()) } else { moment.as_mut().poll(cx) }).await;
+    std::future::poll_fn(
+        |cx| if facts.requests.get() > 0 { Poll::Ready(()) } else { moment.as_mut().poll(cx) },
+    )
+    .await;
 }
 
 async fn serve_http2<IO>(worker: Rc<Worker>, stream: IO, facts: ConnectionFacts)
@@ -285,7 +294,9 @@ where
     let asked = Rc::clone(&worker);
     // Boxed: hyper moves the future several times before it rests.
     let handler = move |request| Box::pin(service::handle(Rc::clone(&asked), Rc::clone(&facts), request));
-    if let Some(flood) = http2::serve(stream, handler, &options, async move { farewell(&heard, &of).await }).await {
+    if let Some(flood) =
+        http2::serve(stream, handler, &options, async move { farewell(&heard, &of).await }).await
+    {
         worker.metrics.rejected(flood.word());
         tracing::debug!(%flood, "connection closed");
     }
@@ -302,7 +313,8 @@ where
     // The driver boxes it, so a connection that idles carries no room for a request.
     let handler = move |request| service::handle(Rc::clone(&asked), Rc::clone(&told), request);
     let rejected = move |rejection: &http1::Rejection<'_>| heard.rejected(&of, rejection);
-    http1::serve(stream, ahead, &options, handler, async move { farewell(&worker, &facts).await }, rejected).await;
+    http1::serve(stream, ahead, &options, handler, async move { farewell(&worker, &facts).await }, rejected)
+        .await;
 }
 
 #[cfg(test)]
@@ -351,8 +363,12 @@ mod tests {
     #[test]
     fn futures_of_connections_and_requests_stay_small() {
         let request = future_of(service::handle);
-        let connection = future_of(|worker, stream: TcpStream, (peer, scheme, local)| run(worker, stream, peer, scheme, local));
-        let idle = future_of(|worker, stream: Prefixed<TcpStream>, facts| serve_http1(worker, stream, BytesMut::new(), facts));
+        let connection = future_of(|worker, stream: TcpStream, (peer, scheme, local)| {
+            run(worker, stream, peer, scheme, local)
+        });
+        let idle = future_of(|worker, stream: Prefixed<TcpStream>, facts| {
+            serve_http1(worker, stream, BytesMut::new(), facts)
+        });
         assert!(request <= 6400, "a request takes {request} bytes");
         assert!(connection + idle <= 3072, "an idle connection takes {connection} + {idle} bytes");
     }

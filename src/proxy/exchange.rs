@@ -177,8 +177,7 @@ impl Exchange {
         };
         let (names, uri, answer) = (self.host.borrow(), self.uri.borrow(), self.answer.borrow());
         let (backend, canary) = (self.backend.borrow(), self.canary.borrow());
-        let tries: SmallVec<[UpstreamTry; 1]> =
-            self.tries.borrow().iter().map(|one| one.record()).collect();
+        let tries: SmallVec<[UpstreamTry; 1]> = self.tries.borrow().iter().map(|one| one.record()).collect();
         let path = self.head.target.iter().position(|byte| *byte == b'?');
         let tls = self.connection.tls.as_ref();
         let request_time = self.start.elapsed();

@@ -434,7 +434,13 @@ fn switch(way: &Way<'_>, mut head: ResponseHead, tunnel: Tunnel) -> Result<Respo
             reason: "the backend switched to another protocol than was asked for",
         });
     }
-    response_headers::apply(&mut head.fields, Kind::SwitchingProtocols, Length::Drop, way.view.scheme, way.globals());
+    response_headers::apply(
+        &mut head.fields,
+        Kind::SwitchingProtocols,
+        Length::Drop,
+        way.view.scheme,
+        way.globals(),
+    );
     if way.view.version == Version::Http2 {
         head.status = StatusCode::OK;
         head.fields.remove("sec-websocket-accept");
@@ -448,12 +454,13 @@ fn switch(way: &Way<'_>, mut head: ResponseHead, tunnel: Tunnel) -> Result<Respo
             let drain = exchange.worker.drain.clone();
             let meter = Rc::clone(&exchange.meter);
             let (received, sent) = (meter.request_bytes.get(), meter.bytes_sent.get());
-            let ended = tunnel::join(client, tunnel, idle, async move { drain.ending_tunnels().await }, |carried| {
-                meter.request_bytes.set(received + carried.up);
-                meter.bytes_sent.set(sent + carried.down);
-                meter.body_bytes_sent.set(carried.down);
-            })
-            .await;
+            let ended =
+                tunnel::join(client, tunnel, idle, async move { drain.ending_tunnels().await }, |carried| {
+                    meter.request_bytes.set(received + carried.up);
+                    meter.bytes_sent.set(sent + carried.down);
+                    meter.body_bytes_sent.set(carried.down);
+                })
+                .await;
             drop(open);
             if ended == tunnel::Ended::Cut {
                 exchange.worker.metrics.count(Counter::TunnelsCut);

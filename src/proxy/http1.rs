@@ -144,7 +144,9 @@ pub async fn serve<IO, S, F, D, R>(
         let parsed = match poll_fn(|cx| waiting.poll(cx, &mut link, options, &mut life)).await {
             Arrival::Request(parsed) => parsed,
             // Boxed: rare, and an idle connection would carry the room for it.
-            Arrival::Refused(reject) => return Box::pin(refuse(&mut link, options, &reject, &rejected)).await,
+            Arrival::Refused(reject) => {
+                return Box::pin(refuse(&mut link, options, &reject, &rejected)).await;
+            }
             Arrival::Cut => return tell_cut(&link, &rejected),
             Arrival::Closed => return linger(&mut link, options, Linger::IfMore).await,
         };

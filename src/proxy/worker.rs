@@ -129,7 +129,11 @@ impl Worker {
             body_timeout: globals.client_body_timeout,
             first_request: globals.client_header_timeout,
             idle_timeout: globals.keep_alive.unwrap_or_default(),
-            max_requests: if globals.keep_alive.is_none() { 1 } else { u64::from(globals.keep_alive_requests) },
+            max_requests: if globals.keep_alive.is_none() {
+                1
+            } else {
+                u64::from(globals.keep_alive_requests)
+            },
             ..Http2Options::default()
         }
     }

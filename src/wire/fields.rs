@@ -54,7 +54,11 @@ impl Fields {
     pub fn with_capacity(bytes: usize) -> Self {
         // Names of usual heads take less than a third.
         let names = bytes / 2;
-        Self { names: String::with_capacity(names), values: Vec::with_capacity(bytes - names / 2), lines: SmallVec::new() }
+        Self {
+            names: String::with_capacity(names),
+            values: Vec::with_capacity(bytes - names / 2),
+            lines: SmallVec::new(),
+        }
     }
 
     /// Number of lines.
@@ -280,7 +284,11 @@ mod tests {
         let token = b"!#$%&'*+-.^_`|~";
         for byte in 0..=255u8 {
             assert_eq!(is_tchar(byte), byte.is_ascii_alphanumeric() || token.contains(&byte), "{byte:#x}");
-            assert_eq!(is_field_value(&[b'a', byte, b'b']), byte == b'\t' || (byte >= 0x20 && byte != 0x7f), "{byte:#x}");
+            assert_eq!(
+                is_field_value(&[b'a', byte, b'b']),
+                byte == b'\t' || (byte >= 0x20 && byte != 0x7f),
+                "{byte:#x}"
+            );
         }
     }
 

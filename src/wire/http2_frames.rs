@@ -205,7 +205,8 @@ impl FrameCounter {
             CONTINUATION => {
                 self.block = self.block.saturating_add(frame.length);
                 // The last one of a block is not held against it.
-                self.continuations = self.continuations.saturating_add(u32::from(frame.flags & END_HEADERS == 0));
+                self.continuations =
+                    self.continuations.saturating_add(u32::from(frame.flags & END_HEADERS == 0));
                 self.check_block()
             }
             DATA if frame.length > 0 => {

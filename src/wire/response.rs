@@ -176,7 +176,10 @@ impl ResponseParser {
         let (name, rest) = line.split_at_checked(token).unwrap_or((line, &[]));
         let Some((b':', value)) = trim_start(rest).split_first() else {
             let colon = line.contains(&b':');
-            return Err(Reject::gateway("R-2", if colon { "a field name is no token" } else { "a field line has no colon" }));
+            return Err(Reject::gateway(
+                "R-2",
+                if colon { "a field name is no token" } else { "a field line has no colon" },
+            ));
         };
         let value = trim(value);
         let name = std::str::from_utf8(name).unwrap_or("");

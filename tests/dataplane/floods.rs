@@ -5,8 +5,8 @@ use crate::support::TestProxy;
 use crate::support::backend::Backend;
 use crate::support::client::get as http1;
 use crate::support::frames::{
-    CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, PING, PRIORITY, RST_STREAM, SETTINGS, WINDOW_UPDATE,
-    frame, get, literals,
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, PING, PRIORITY, RST_STREAM, SETTINGS,
+    WINDOW_UPDATE, frame, get, literals,
 };
 use crate::support::manifests::simple;
 

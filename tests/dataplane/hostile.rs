@@ -23,7 +23,8 @@ fn connect(stream: u32, protocol: &str) -> Vec<u8> {
 fn extended_connect_is_no_way_to_another_protocol_of_the_backend() {
     let backend = Backend::answering(|request| {
         let asked = request.field("upgrade").unwrap_or("nothing");
-        format!("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: {asked}\r\n\r\n").into_bytes()
+        format!("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: {asked}\r\n\r\n")
+            .into_bytes()
     });
     let proxy = TestProxy::start(&simple(backend.address()), &[]);
     let mut client = Frames::connect(proxy.http());
@@ -80,7 +81,8 @@ fn impatient() -> String {
 #[test]
 fn connections_that_send_nothing_or_stop_half_way_are_closed() {
     let backend = Backend::echo("b");
-    let proxy = TestProxy::start(&(simple(backend.address()) + &impatient()), &["--configmap=default/config"]);
+    let proxy =
+        TestProxy::start(&(simple(backend.address()) + &impatient()), &["--configmap=default/config"]);
     let silent = |bytes: &[u8]| {
         let mut raw = Raw::connect(proxy.http());
         raw.send(bytes);
@@ -91,7 +93,10 @@ fn connections_that_send_nothing_or_stop_half_way_are_closed() {
         ("half a preface", silent(b"PRI * HTT")),
         ("half a head", silent(b"GET / HTTP/1.1\r\nHost: h.t")),
         ("half a body", silent(b"POST / HTTP/1.1\r\nHost: h.test\r\nContent-Length: 10\r\n\r\nhalf")),
-        ("half a chunk", silent(b"POST / HTTP/1.1\r\nHost: h.test\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhalf")),
+        (
+            "half a chunk",
+            silent(b"POST / HTTP/1.1\r\nHost: h.test\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhalf"),
+        ),
         ("a preface and no more", silent(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")),
     ];
     for (what, mut raw) in waiting {
@@ -105,7 +110,8 @@ fn connections_that_send_nothing_or_stop_half_way_are_closed() {
 #[test]
 fn an_http_2_connection_without_streams_is_told_to_go() {
     let backend = Backend::echo("b");
-    let proxy = TestProxy::start(&(simple(backend.address()) + &impatient()), &["--configmap=default/config"]);
+    let proxy =
+        TestProxy::start(&(simple(backend.address()) + &impatient()), &["--configmap=default/config"]);
     let mut client = Frames::connect(proxy.http());
     client.send(&crate::support::frames::get(1, "/"));
     client.until("an answer", |client| client.seen.status.get(&1) == Some(&200));

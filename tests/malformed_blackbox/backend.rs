@@ -144,7 +144,9 @@ impl Backend {
             let body = format!("probe-{number}\n");
             let length = body.len();
             let body = if head_only { String::new() } else { body };
-            let answer = format!("HTTP/1.1 200 OK\r\nX-Probe-Backend: {number}\r\nContent-Length: {length}\r\n\r\n{body}");
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nX-Probe-Backend: {number}\r\nContent-Length: {length}\r\n\r\n{body}"
+            );
             stream.write_all(answer.as_bytes()).await.ok()?;
             if closes {
                 return Some(());
@@ -182,7 +184,10 @@ impl Backend {
         loop {
             let line = self.line(place, stream, buffer).await?;
             let digits = line.trim_end_matches('\r');
-            if !line.ends_with('\r') || digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            if !line.ends_with('\r')
+                || digits.is_empty()
+                || !digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+            {
                 self.note(place, format!("bad chunk line {line:?}"));
             }
             let size = usize::from_str_radix(digits.split(';').next()?.trim(), 16).ok()?;
@@ -222,7 +227,12 @@ impl Backend {
     }
 
     /// A line without its LF.
-    async fn line(&self, place: (usize, usize), stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Option<String> {
+    async fn line(
+        &self,
+        place: (usize, usize),
+        stream: &mut TcpStream,
+        buffer: &mut Vec<u8>,
+    ) -> Option<String> {
         loop {
             if let Some(end) = buffer.iter().position(|byte| *byte == b'\n') {
                 let line = self.take(place, end + 1, stream, buffer).await?;
@@ -325,7 +335,8 @@ fn judge_head(request: &mut Received, head: &[u8]) -> Framing {
     }
     let (hosts, codings, lengths) =
         (request.all("host").len(), request.all("transfer-encoding"), request.all("content-length"));
-    let digits = |text: &&str| !text.is_empty() && text.len() <= 18 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let digits =
+        |text: &&str| !text.is_empty() && text.len() <= 18 && text.bytes().all(|byte| byte.is_ascii_digit());
     let chunked = codings.iter().any(|coding| coding.eq_ignore_ascii_case("chunked"));
     let length = lengths.first().and_then(|length| length.parse().ok());
     let mut bad = Vec::new();
@@ -355,7 +366,8 @@ fn closes(request: &Received) -> bool {
 }
 
 fn is_token(text: &str) -> bool {
-    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    !text.is_empty()
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
 }
 
 /// One character for each byte.

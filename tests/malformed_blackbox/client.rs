@@ -36,7 +36,9 @@ impl Client {
         let _ = stream.set_nodelay(true);
         let stream: Box<dyn Io> = if travel == Travel::Tls {
             let name = ServerName::try_from("a.test").unwrap();
-            Box::new(connector(protocol).connect(name, stream).await.map_err(|error| format!("TLS: {error}"))?)
+            Box::new(
+                connector(protocol).connect(name, stream).await.map_err(|error| format!("TLS: {error}"))?,
+            )
         } else {
             Box::new(stream)
         };
@@ -117,7 +119,11 @@ pub(crate) struct Answer {
 
 impl Answer {
     pub(crate) fn all(&self, name: &str) -> Vec<&[u8]> {
-        self.fields.iter().filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| &value[..]).collect()
+        self.fields
+            .iter()
+            .filter(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map(|(_, value)| &value[..])
+            .collect()
     }
 }
 
@@ -132,7 +138,8 @@ pub(crate) fn answers(mut data: &[u8], closed: bool, head_only: &[bool]) -> Vec<
         let (head, rest) = (&data[..end], &data[end + 4..]);
         let text = crate::backend::latin1(head);
         let mut lines = text.split("\r\n");
-        let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ").or(line.strip_prefix("HTTP/1.0 ")));
+        let status =
+            lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ").or(line.strip_prefix("HTTP/1.0 ")));
         let Some(status) = status.and_then(|status| status.get(..3)?.parse().ok()) else {
             all.push(Answer { body: data.to_vec(), interim, ..Answer::default() });
             break;
@@ -146,7 +153,8 @@ pub(crate) fn answers(mut data: &[u8], closed: bool, head_only: &[bool]) -> Vec<
             let (name, value) = line.split_once(':')?;
             Some((name.to_owned(), value.trim().bytes().collect()))
         };
-        let mut answer = Answer { status, fields: lines.filter_map(pair).collect(), interim, ..Answer::default() };
+        let mut answer =
+            Answer { status, fields: lines.filter_map(pair).collect(), interim, ..Answer::default() };
         interim = 0;
         let head_only = head_only.get(all.len()).copied().unwrap_or(false);
         data = take_body(&mut answer, data, closed, head_only);
@@ -159,7 +167,8 @@ pub(crate) fn answers(mut data: &[u8], closed: bool, head_only: &[bool]) -> Vec<
 }
 
 fn take_body<'d>(answer: &mut Answer, mut data: &'d [u8], closed: bool, head_only: bool) -> &'d [u8] {
-    let length = answer.all("content-length").first().and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
+    let length =
+        answer.all("content-length").first().and_then(|value| std::str::from_utf8(value).ok()?.parse().ok());
     if head_only || matches!(answer.status, 204 | 304) {
         answer.complete = true;
         return data;
@@ -167,7 +176,8 @@ fn take_body<'d>(answer: &mut Answer, mut data: &'d [u8], closed: bool, head_onl
     if answer.all("transfer-encoding").iter().any(|value| value.eq_ignore_ascii_case(b"chunked")) {
         loop {
             let line = data.windows(2).position(|window| window == b"\r\n");
-            let size = line.and_then(|end| usize::from_str_radix(std::str::from_utf8(&data[..end]).ok()?, 16).ok());
+            let size =
+                line.and_then(|end| usize::from_str_radix(std::str::from_utf8(&data[..end]).ok()?, 16).ok());
             let (Some(line), Some(size)) = (line, size) else { return &[] };
             data = &data[line + 2..];
             if size == 0 {

@@ -46,7 +46,9 @@ impl Lane {
         self.backend.begin(None, false);
         let Ok(mut client) = self.connect(b"http/1.1").await else { return false };
         client.send(b"GET /alive HTTP/1.1\r\nHost: a.test\r\n\r\n", Travel::Write).await;
-        client.until(5 * REST, |data, closed| answers(data, closed, &[]).iter().any(|answer| answer.complete)).await;
+        client
+            .until(5 * REST, |data, closed| answers(data, closed, &[]).iter().any(|answer| answer.complete))
+            .await;
         answers(&client.received, client.closed, &[]).first().is_some_and(|answer| answer.status == 200)
     }
 
@@ -84,7 +86,8 @@ impl Lane {
         self.backend.look(|received| {
             let refused = || rejected(case, &seen, closed, received);
             let served = || accepted(case, self.travel, &seen, closed, received);
-            let (first, second) = if case.expected == "reject" { (refused(), served()) } else { (served(), refused()) };
+            let (first, second) =
+                if case.expected == "reject" { (refused(), served()) } else { (served(), refused()) };
             let other = if case.expected == "reject" { "accept" } else { "reject" };
             match (first, second) {
                 (Err(_), Ok(())) if case.also_ok.as_deref() == Some(other) => Ok(()),
@@ -109,10 +112,14 @@ impl Lane {
             client.until(3 * REST, settled).await;
             let seen = answers(&client.received, client.closed, &heads);
             let mut second = None;
-            if case.expected == "accept" && !client.closed && seen.first().is_some_and(|answer| answer.complete) {
+            if case.expected == "accept"
+                && !client.closed
+                && seen.first().is_some_and(|answer| answer.complete)
+            {
                 self.backend.behave();
                 client.send(b"GET /after HTTP/1.1\r\nHost: a.test\r\n\r\n", Travel::Write).await;
-                let whole = |data: &[u8], closed| answers(data, closed, &heads).iter().filter(|a| a.complete).count();
+                let whole =
+                    |data: &[u8], closed| answers(data, closed, &heads).iter().filter(|a| a.complete).count();
                 client.until(REST, |data, closed| whole(data, closed) > 1).await;
                 second = answers(&client.received, client.closed, &heads).into_iter().nth(1);
             }
@@ -154,7 +161,9 @@ impl Lane {
                     if trusted { Err(":scheme was taken for the socket's".into()) } else { Ok(()) }
                 }
                 "accept" => Err(format!("no 2xx: {seen:?}")),
-                "goaway" if seen.goaway.is_none() && !closed => Err(format!("neither GOAWAY nor close: {seen:?}")),
+                "goaway" if seen.goaway.is_none() && !closed => {
+                    Err(format!("neither GOAWAY nor close: {seen:?}"))
+                }
                 "goaway" if whole.len() > if raw.len() < 5_000 { 1 } else { 400 } => {
                     Err(format!("{} requests reached the backend", whole.len()))
                 }
@@ -214,7 +223,10 @@ fn accepted(
         return Err(format!("{} answers, {wanted} wanted", finals.len()));
     }
     for answer in &finals[..wanted] {
-        if !(200..300).contains(&answer.status) || answer.all("x-probe-backend").is_empty() || !answer.complete {
+        if !(200..300).contains(&answer.status)
+            || answer.all("x-probe-backend").is_empty()
+            || !answer.complete
+        {
             return Err(format!("status {}, whole: {}", answer.status, answer.complete));
         }
     }
@@ -226,7 +238,11 @@ fn accepted(
     }
     let whole: Vec<&Received> = received.iter().filter(|request| request.complete).collect();
     if whole.len() != wanted || received.len() != wanted {
-        return Err(format!("the backend saw {} of {wanted} requests, {} in all", whole.len(), received.len()));
+        return Err(format!(
+            "the backend saw {} of {wanted} requests, {} in all",
+            whole.len(),
+            received.len()
+        ));
     }
     for request in received {
         if let Some(bad) = request.bad.first() {
@@ -255,7 +271,9 @@ fn accepted(
 /// Over TLS scheme and port are https and 443 by right; there the other word would be the spoof.
 fn pattern(text: &str, travel: Travel) -> Regex {
     let text = match travel {
-        Travel::Tls => text.replace("x-forwarded-proto: https", "x-forwarded-proto: http\\r").replace("x-forwarded-port: 443|", ""),
+        Travel::Tls => text
+            .replace("x-forwarded-proto: https", "x-forwarded-proto: http\\r")
+            .replace("x-forwarded-port: 443|", ""),
         Travel::Write | Travel::Bytes => text.to_owned(),
     };
     // The corpus speaks Python.
@@ -263,7 +281,12 @@ fn pattern(text: &str, travel: Travel) -> Regex {
     Regex::new(&format!("(?-u){text}")).unwrap()
 }
 
-fn judge_response(case: &Case, seen: &[Answer], second: Option<&Answer>, client: &Client) -> Result<(), String> {
+fn judge_response(
+    case: &Case,
+    seen: &[Answer],
+    second: Option<&Answer>,
+    client: &Client,
+) -> Result<(), String> {
     let first = seen.first();
     let refused = || match first {
         None if client.closed => Ok(()),
@@ -277,7 +300,8 @@ fn judge_response(case: &Case, seen: &[Answer], second: Option<&Answer>, client:
         let Some(first) = first.filter(|first| first.status > 0) else { return Err("no answer".to_owned()) };
         let raw = case.bytes().unwrap_or_default();
         let statuses = Regex::new(r"(?m)^HTTP/1\.[01] ([2-9]\d\d)").unwrap();
-        let status = statuses.captures(&raw).and_then(|found| std::str::from_utf8(found.get(1)?.as_bytes()).ok());
+        let status =
+            statuses.captures(&raw).and_then(|found| std::str::from_utf8(found.get(1)?.as_bytes()).ok());
         let status: u16 = status.map_or(200, |status| status.parse().unwrap());
         let empty = matches!(&*case.name, "r-204-body" | "r-304-cl" | "r-head-cl" | "r-head-body");
         let body: &[u8] = if empty { b"" } else { b"ok" };

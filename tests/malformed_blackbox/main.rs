@@ -62,7 +62,8 @@ fn run(kind: Kind, travel: Travel) {
                     loop {
                         let next = queue.lock().unwrap().next();
                         let Some(case) = next else { break };
-                        let pinned = pins.iter().any(|pin| pin.case == case.name && pin.holds_for(travel.word()));
+                        let pinned =
+                            pins.iter().any(|pin| pin.case == case.name && pin.holds_for(travel.word()));
                         if let Some(failure) = failure(&lane, kind, case, pinned).await {
                             failures.lock().unwrap().push(format!("{}: {failure}", case.name));
                         }

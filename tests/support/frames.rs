@@ -180,7 +180,8 @@ impl Frames {
             Ok(0) => self.closed = true,
             Ok(count) => self.bytes.extend_from_slice(&part[..count]),
             Err(error) => {
-                self.closed |= !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut);
+                self.closed |=
+                    !matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut);
             }
         }
         self.seen.feed(&self.bytes);

@@ -41,7 +41,8 @@ impl<IO> Guard<IO> {
         let start = Instant::now();
         let traffic = Rc::new(Traffic { data_sent: Cell::new(start), flood: Cell::new(None) });
         let incoming = FrameCounter::new(limits);
-        let guard = Self { io, start, incoming, outgoing: FrameWalker::of_server(), traffic: Rc::clone(&traffic) };
+        let guard =
+            Self { io, start, incoming, outgoing: FrameWalker::of_server(), traffic: Rc::clone(&traffic) };
         (guard, traffic)
     }
 
@@ -77,7 +78,11 @@ impl<IO: AsyncWrite + Unpin> Guard<IO> {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<IO> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let before = into.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, into))?;
         let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);

@@ -72,7 +72,12 @@ mod tests {
     const LIMIT: Duration = Duration::from_secs(60);
 
     fn block<T>(test: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap().block_on(test)
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap()
+            .block_on(test)
     }
 
     #[test]
