@@ -8,7 +8,7 @@ ARGS ?=
 .PHONY: help setup demo test ci fmt lint bench conformance routing malformed fuzz-smoke h2spec build clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: ## Look for what a build needs and get it where that is possible
 	@.ci/setup
