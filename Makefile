@@ -5,10 +5,10 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test ci fmt lint bench conformance routing malformed build clean
+.PHONY: help setup demo test ci fmt lint bench conformance routing malformed fuzz-smoke h2spec build clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: ## Look for what a build needs and get it where that is possible
 	@.ci/setup
@@ -39,6 +39,12 @@ routing: build
 
 malformed: build
 	conformance/malformed "$$(.ci/binary)" $(ARGS)
+
+fuzz-smoke: ## Run every fuzz target for a moment (ARGS='SECONDS [TARGET]...')
+	$(CARGO) run --locked --quiet --manifest-path fuzz/Cargo.toml --bin smoke -- $(or $(ARGS),2)
+
+h2spec: build ## Judge HTTP/2 by h2spec, built from source; clear and TLS
+	conformance/h2spec "$$(.ci/binary)" $(ARGS)
 
 build: setup
 	$(CARGO) build --locked --bin narthex

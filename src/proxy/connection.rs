@@ -277,7 +277,8 @@ async fn plain_http_on_tls<IO: AsyncRead + AsyncWrite + Unpin>(stream: &mut IO) 
 /// yet gets a moment for its first: it was accepted, so what its client sent before the drain is answered (F-9).
 async fn farewell(worker: &Worker, facts: &ConnectionFacts) {
     worker.drain.draining().await;
-    let mut moment = std::pin::pin!(tokio::time::sleep(FIRST_REQUEST));
+    // Boxed: it is needed once in the life of the process, and every idle connection would carry room for it.
+    let mut moment = Box::pin(tokio::time::sleep(FIRST_REQUEST));
     std::future::poll_fn(
         |cx| if facts.requests.get() > 0 { Poll::Ready(()) } else { moment.as_mut().poll(cx) },
     )

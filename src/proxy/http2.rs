@@ -27,6 +27,9 @@ mod guard;
 mod life;
 mod pace;
 
+/// Most of an answer that goes to the library at once.
+const PIECE: usize = 16 * 1024;
+
 /// Limits of one HTTP/2 connection.
 #[derive(Debug, Clone)]
 pub struct Http2Options {
@@ -263,6 +266,7 @@ fn response_of(
         body: response.body,
         meter,
         pace: Pace::current(),
+        rest: None,
         _guard: response.guard,
         _stream: stream,
     };
@@ -365,9 +369,26 @@ pub(crate) struct MeteredBody {
     body: ResponseBody,
     meter: Rc<Meter>,
     pace: Rc<Pace>,
+    /// What is left of a piece that was too long for one frame.
+    rest: Option<Bytes>,
     /// Dropped with the body: after its last byte, or when the stream is reset.
     _guard: Option<Box<dyn Any>>,
     _stream: Option<OpenStream>,
+}
+
+impl MeteredBody {
+    /// Longer pieces go on in parts: whoever takes one part a minute is slow and not stalled, and no more than a part
+    /// waits with the library beside its buffer.
+    fn piece_of(&mut self, frame: Frame<Bytes>) -> Frame<Bytes> {
+        match frame.into_data() {
+            Ok(mut data) if data.len() > PIECE => {
+                self.rest = Some(data.split_off(PIECE));
+                Frame::data(data)
+            }
+            Ok(data) => Frame::data(data),
+            Err(frame) => frame,
+        }
+    }
 }
 
 impl Body for MeteredBody {
@@ -379,9 +400,13 @@ impl Body for MeteredBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.pace.taken();
-        let frame = std::task::ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let frame = match self.rest.take() {
+            Some(rest) => Some(Ok(Frame::data(rest))),
+            None => std::task::ready!(Pin::new(&mut self.body).poll_frame(cx)),
+        };
+        let frame = frame.map(|frame| frame.map(|frame| self.piece_of(frame)));
         self.pace.give();
-        if frame.is_none() || self.body.is_end_stream() {
+        if frame.is_none() || self.is_end_stream() {
             self.meter.finished.set(true);
         }
         if let Some(Ok(frame)) = &frame
@@ -394,10 +419,18 @@ impl Body for MeteredBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let hint = self.body.size_hint();
+        match (&self.rest, hint.exact()) {
+            (None, _) => hint,
+            (Some(rest), Some(exact)) => SizeHint::with_exact(exact.saturating_add(rest.len() as u64)),
+            (Some(_), None) => SizeHint::default(),
+        }
     }
 }
+
+#[cfg(test)]
+mod tests;

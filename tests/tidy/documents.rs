@@ -101,7 +101,7 @@ fn normal(path: &str) -> String {
 
 /// Commands in code: `make x` needs a target, `narthex x` a subcommand, `cargo run --example x` nothing here.
 fn unknown_commands(documents: &[Document], makefile: &str, command_line: &str) -> Vec<String> {
-    let make = regex(r"(?m)(?:`|^\s*\$?\s*)make ([a-z][a-z-]*)");
+    let make = regex(r"(?m)(?:`|^\s*\$?\s*)make ([a-z][a-z0-9-]*)");
     let narthex = regex(r"(?:`|\./|^\s*\$?\s*|/)narthex ([a-z][a-z-]*)");
     let mut findings = Vec::new();
     for document in documents {

@@ -1,0 +1,161 @@
+//! Runs every target for a while on any toolchain: seeds from the corpora and from a few lines here, then the same
+//! seeds mutated. Deterministic but for the time it gets: `smoke [SECONDS PER TARGET] [TARGET]...`.
+//!
+//! Without coverage it finds less than libFuzzer (`cargo +nightly fuzz run TARGET --features libfuzzer`); what it finds
+//! it finds anywhere.
+
+use std::panic::catch_unwind;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use narthex_fuzz::TARGETS;
+
+/// Longest input.
+const LONGEST: usize = 4096;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let seconds: f64 = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(2.0);
+    let wanted: Vec<String> = arguments.collect();
+    let seeds = seeds();
+    let mut failed = false;
+    for (name, target) in TARGETS {
+        if !wanted.is_empty() && !wanted.iter().any(|one| one == name) {
+            continue;
+        }
+        let (mut chance, begin, mut runs) = (Chance(0x9e37_79b9_7f4a_7c15), Instant::now(), 0_u64);
+        while begin.elapsed() < Duration::from_secs_f64(seconds) {
+            let place = usize::try_from(runs).unwrap_or(usize::MAX);
+            // Each seed as it is first, then changed.
+            let mut input = seeds.get(place).cloned().unwrap_or_else(|| mutated(&seeds, &mut chance));
+            input.truncate(LONGEST);
+            runs += 1;
+            if catch_unwind(|| target(&input)).is_err() {
+                println!("{name}: FAILED on {}", input.escape_ascii());
+                failed = true;
+                break;
+            }
+        }
+        println!("{name}: {runs} inputs");
+    }
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// xorshift64*: enough for mutations, and the same every time.
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let drawn = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
+        usize::try_from(drawn).unwrap_or(0) % end.max(1)
+    }
+}
+
+/// Bytes that parsers treat in a way of their own.
+const DICTIONARY: &[&[u8]] = &[
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"\0",
+    b" ",
+    b"\t",
+    b":",
+    b"%2e",
+    b"%2F",
+    b"%00",
+    b"..",
+    b"//",
+    b"#",
+    b"?",
+    b"\\",
+    b"@",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Content-Length: 5\r\n",
+    b"Host: a.test\r\n",
+    b"0\r\n\r\n",
+    b";a=b",
+    b"\xff",
+    b"\x7f",
+    b"(a+)+$",
+    b"(?=",
+    b"\\1",
+    b"$1",
+    b"=",
+    b"\x01",
+    b"true",
+    b"-1",
+    b"99999999999999999999",
+    b"[::1]",
+];
+
+fn mutated(seeds: &[Vec<u8>], chance: &mut Chance) -> Vec<u8> {
+    let mut input = seeds[chance.below(seeds.len())].clone();
+    for _ in 0..=chance.below(4) {
+        let at = chance.below(input.len() + 1);
+        match chance.below(6) {
+            0 if at < input.len() => input[at] ^= 1 << chance.below(8),
+            1 if at < input.len() => drop(input.remove(at)),
+            2 => drop(input.splice(at..at, DICTIONARY[chance.below(DICTIONARY.len())].iter().copied())),
+            3 => input.truncate(at),
+            4 => {
+                let other = &seeds[chance.below(seeds.len())];
+                let from = chance.below(other.len() + 1);
+                input.truncate(at);
+                input.extend_from_slice(&other[from..]);
+            }
+            _ => input.insert(at, u8::try_from(chance.below(256)).unwrap_or(0)),
+        }
+    }
+    input
+}
+
+/// The `raw:` lines of the corpora (double-quoted YAML with the escapes they use) and one line for each grammar.
+fn seeds() -> Vec<Vec<u8>> {
+    let corpora = [
+        include_str!("../../tests/data/malformed-h1.yaml"),
+        include_str!("../../tests/data/malformed-responses.yaml"),
+    ];
+    let quoted = corpora.iter().flat_map(|text| text.lines()).filter_map(|line| {
+        let text = line.trim().strip_prefix("raw: \"")?.strip_suffix('"')?;
+        Some(unescaped(text))
+    });
+    let own: [&[u8]; 12] = [
+        b"/a/./b/../c%2fd?x=1",
+        b"a.test:8080",
+        b"[2001:db8::1]:443",
+        b"5\r\nhello\r\n0\r\nX-Sum: 1\r\n\r\n",
+        b"1;a=\"b\"\r\nx\r\n0\r\n\r\n",
+        b"/api(/|$)(.*)\0/api/v1",
+        b"/a/(?<name>[a-z]+)/(\\d+)\0/b/abc/12",
+        b"/api(/|$)(.*)\0/$2\0/api/v1/x",
+        b"proxy-body-size=8m\x01rewrite-target=/$1\x01whitelist-source-range=10.0.0.0/8\x01canary=true",
+        b"ssl-redirect=false\x01proxy-read-timeout=5\x01server-alias=b.test,c.test\x01affinity=cookie",
+        b"keep-alive=75\x01proxy-real-ip-cidr=10.0.0.0/8\x01log-format-upstream=$remote_addr\x01use-http2=true",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x08\x06\0\0\0\0\0abcdefgh",
+    ];
+    quoted.chain(own.iter().map(|seed| seed.to_vec())).collect()
+}
+
+fn unescaped(text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut chars = text.chars();
+    while let Some(char) = chars.next() {
+        let escaped = if char == '\\' { chars.next() } else { None };
+        match escaped {
+            None => out.push(u8::try_from(u32::from(char)).unwrap_or(b'?')),
+            Some('r') => out.push(b'\r'),
+            Some('n') => out.push(b'\n'),
+            Some('t') => out.push(b'\t'),
+            Some('0') => out.push(0),
+            Some('x') => {
+                let digits: String = chars.by_ref().take(2).collect();
+                out.push(u8::from_str_radix(&digits, 16).unwrap_or(b'?'));
+            }
+            Some(other) => out.push(u8::try_from(u32::from(other)).unwrap_or(b'?')),
+        }
+    }
+    out
+}
