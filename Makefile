@@ -5,7 +5,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test ci fmt lint bench conformance routing malformed fuzz-smoke h2spec build clean
+.PHONY: help setup demo test ci fmt lint bench conformance routing malformed fuzz-smoke h2spec build bench-compare clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -31,6 +31,10 @@ lint: setup ## Check format and lints as CI does
 
 bench: setup ## Run the benches (benches/README.md)
 	$(CARGO) bench --locked $(ARGS)
+
+bench-compare: setup ## Measure nginx, nginx with Lua, haproxy and Narthex side by side (docs/performance.md)
+	$(CARGO) build --locked --profile dist --bin narthex
+	python3 benches/compare/compare.py --bin "$$(.ci/binary dist)" $(ARGS)
 
 conformance: routing malformed ## Judge the built binary from outside, by clients in another language
 

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import signal
 import statistics
 import sys
 import tempfile
@@ -128,6 +129,8 @@ def scenario(name, found, options, folder):
 
 def main():
     options = arguments()
+    # What was started is stopped on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     if not os.access(options.bin, os.X_OK):
         raise SystemExit(f"{options.bin} is no program: build it first (make bench-compare does)")
     found, versions, missing = peers.available(os.path.abspath(options.bin))

@@ -156,7 +156,7 @@ def available(binary):
     missing.append(("envoy", "no Debian package"))
     narthex = [binary, "standalone", "--manifests", "{folder}", "--http-addr", "127.0.0.1:{http}", "--https-addr",
                "127.0.0.1:{https}", "--admin-addr", "127.0.0.1:{admin}", "--workers", "1", "--configmap", "default/bench",
-               "--watch-ingress-without-class=true"]
+               "--watch-ingress-without-class=true", "--allow-upstream-cidr=127.0.0.0/8"]
     found.append(("narthex", "narthex.yaml", narthex, {}))
     versions["narthex"] = version([binary, "--version"], r"(\d\S+)")
     return found, versions, missing
