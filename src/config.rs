@@ -249,6 +249,7 @@ impl Config {
         environment: Environment,
     ) -> Result<Self, String> {
         let mut notices: Vec<Notice> = unused::given(matches).into_iter().map(Notice::Info).collect();
+        notices.extend(without_effect(&flags.listen, &flags.objects));
         let listen = flags.listen;
         let given = Given {
             http: listen.http_addr.is_some() || listen.http_port.is_some(),
@@ -282,7 +283,6 @@ impl Config {
         if !objects.watch_namespace.is_empty() && objects.watch_namespace_selector.is_some() {
             return Err("--watch-namespace and --watch-namespace-selector exclude each other".into());
         }
-        notices.extend(without_effect(&listen, &objects));
         let operation = flags.operation;
         let key = |given: Option<flags::OptionalKey>| given.and_then(|key| key.0);
         let options = Options {

@@ -140,7 +140,8 @@ impl Lane {
             .until(REST, |data, _| {
                 seen.feed(data);
                 let over = seen.goaway.is_some();
-                over || (!ends_itself && !(seen.reset.is_empty() && seen.ended.is_empty()))
+                let answered = !seen.reset.is_empty() || !seen.ended.is_empty();
+                over || (!ends_itself && answered)
             })
             .await;
         sleep(GRACE).await;
@@ -201,7 +202,7 @@ fn rejected(case: &Case, seen: &[Answer], closed: bool, received: &[Received]) -
     match first.status {
         502 | 504 => Err(format!("status {}: the client's fault is blamed on the backend", first.status)),
         0 => Err(format!("the answer is no HTTP: {:?}", String::from_utf8_lossy(&first.body))),
-        ..400 => Err(format!("status {}", first.status)),
+        1..400 => Err(format!("status {}", first.status)),
         _ if !closed => Err(format!("status {}, but the connection stays open", first.status)),
         _ if seen.iter().any(|answer| (1..400).contains(&answer.status)) => {
             Err("an answer after the refusal".into())
