@@ -138,8 +138,9 @@ pub(crate) fn answers(mut data: &[u8], closed: bool, head_only: &[bool]) -> Vec<
         let (head, rest) = (&data[..end], &data[end + 4..]);
         let text = crate::backend::latin1(head);
         let mut lines = text.split("\r\n");
-        let status =
-            lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ").or_else(|| line.strip_prefix("HTTP/1.0 ")));
+        let status = lines
+            .next()
+            .and_then(|line| line.strip_prefix("HTTP/1.1 ").or_else(|| line.strip_prefix("HTTP/1.0 ")));
         let Some(status) = status.and_then(|status| status.get(..3)?.parse().ok()) else {
             all.push(Answer { body: data.to_vec(), interim, ..Answer::default() });
             break;
