@@ -314,8 +314,9 @@ where
     // The driver boxes it, so a connection that idles carries no room for a request.
     let handler = move |request| service::handle(Rc::clone(&asked), Rc::clone(&told), request);
     let rejected = move |rejection: &http1::Rejection<'_>| heard.rejected(&of, rejection);
-    http1::serve(stream, ahead, &options, handler, async move { farewell(&worker, &facts).await }, rejected)
-        .await;
+    // Boxed once rather than held twice, as argument and pinned.
+    let farewell = Box::pin(async move { farewell(&worker, &facts).await });
+    http1::serve(stream, ahead, &options, handler, farewell, rejected).await;
 }
 
 #[cfg(test)]
