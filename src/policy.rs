@@ -17,6 +17,7 @@ pub mod body;
 pub mod buffering;
 pub mod canary;
 pub mod connection_header;
+pub mod cors;
 pub mod custom_errors;
 pub mod default_backend;
 pub mod forwarded;
@@ -56,6 +57,8 @@ pub struct RoutePolicies {
     pub ssl_redirect: ssl_redirect::SslRedirect,
     /// `allowlist-source-range`, `denylist-source-range`.
     pub ip_access: Option<ip_access::IpAccess>,
+    /// `enable-cors`, `cors-*`.
+    pub cors: Option<cors::Cors>,
     /// `upstream-vhost`.
     pub upstream_vhost: Option<template::Template>,
     /// `x-forwarded-prefix`.
@@ -104,6 +107,7 @@ impl RoutePolicies {
                 preserve_trailing_slash: globals.preserve_trailing_slash,
             },
             ip_access: ip_access::IpAccess::global(globals),
+            cors: None,
             upstream_vhost: None,
             forwarded_prefix: None,
             connection_header: None,

@@ -26,6 +26,8 @@ pub enum LocalReply {
         /// What made it, for logs and `explain`.
         cause: RedirectCause,
     },
+    /// A preflight of an admitted origin (`enable-cors`): 204.
+    Preflight,
     /// Catch-all health answer: 200, empty body.
     Healthz,
     /// Catch-all `/nginx_status` page.
@@ -103,6 +105,7 @@ impl LocalReply {
             Self::BadRequest { status, .. } | Self::Redirect { status, .. } | Self::BadBody { status } => {
                 *status
             }
+            Self::Preflight => StatusCode::NO_CONTENT,
             Self::Healthz | Self::StubStatus => StatusCode::OK,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::NoEndpoints | Self::Denied { .. } | Self::Overloaded { .. } => {

@@ -95,7 +95,6 @@ const WITH_AUTH: &str = "Detail of external authentication.";
 const WITH_BASIC: &str = "Detail of basic authentication.";
 const WITH_TLS: &str = "Detail of client certificates.";
 const WITH_LIMIT: &str = "Detail of the request limits.";
-const CORS: &str = "Cross-origin requests.";
 const MIRROR: &str = "Copies of requests to another server.";
 const TRACING: &str = "Tracing.";
 const FASTCGI: &str = "FastCGI is not spoken";
@@ -129,13 +128,6 @@ pub const WITHOUT_EFFECT: &[Spec] = &[
     later("limit-rate", LOCATION, Risk::Low, "100", "Response bandwidth."),
     later("limit-rate-after", LOCATION, Risk::Low, "100", "Response bandwidth."),
     later("limit-allowlist", LOCATION, Risk::Low, "10.0.0.0/8", WITH_LIMIT).aliases(&["limit-whitelist"]),
-    later("enable-cors", LOCATION, Risk::Low, "true", CORS),
-    later("cors-allow-origin", LOCATION, Risk::Medium, "https://app.example", CORS),
-    later("cors-allow-methods", LOCATION, Risk::Medium, "GET, PUT", CORS),
-    later("cors-allow-headers", LOCATION, Risk::Medium, "X-User", CORS),
-    later("cors-allow-credentials", LOCATION, Risk::Low, "true", CORS),
-    later("cors-expose-headers", LOCATION, Risk::Medium, "X-User", CORS),
-    later("cors-max-age", LOCATION, Risk::Low, "600", CORS),
     later("custom-headers", LOCATION, Risk::Medium, "default/headers", "Response fields from a ConfigMap."),
     later("mirror-target", LOCATION, Risk::High, "https://shadow.example$request_uri", MIRROR),
     later("mirror-request-body", LOCATION, Risk::Low, "off", MIRROR),
@@ -291,9 +283,9 @@ mod tests {
     #[test]
     fn comforts_are_reported_when_set() {
         let codes = |name, value| diagnostics(&[(name, value)], |reader| read(reader, &Globals::default()));
-        assert_eq!(codes("enable-cors", "true"), ["NoEffect"]);
+        assert_eq!(codes("mirror-target", "https://a.test"), ["NoEffect"]);
         assert_eq!(codes("limit-whitelist", "10.0.0.0/8"), ["NoEffect"]);
-        assert!(codes("enable-cors", "false").is_empty());
+        assert!(codes("mirror-request-body", "off").is_empty());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::annotation::{Fidelity, OnInvalid, Reader, Risk, Scope, Spec};
 use super::global::Globals;
 use super::{
     BackendPolicies, IngressPolicies, RoutePolicies, ServerPolicies, affinity, app_root, backend_protocol,
-    backend_tls, body, buffering, canary, connection_header, custom_errors, default_backend,
+    backend_tls, body, buffering, canary, connection_header, cors, custom_errors, default_backend,
     forwarded_prefix, from_to_www, ip_access, load_balance, log, pending, redirect, retry, rewrite,
     server_alias, service_upstream, session_cookie, ssl_redirect, timeout, upstream_vhost,
 };
@@ -28,6 +28,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     buffering::SPECS,
     canary::SPECS,
     connection_header::SPECS,
+    cors::SPECS,
     custom_errors::SPECS,
     default_backend::SPECS,
     forwarded_prefix::SPECS,
@@ -91,6 +92,7 @@ pub fn read(
         use_regex: rewrite::read_use_regex(r),
         ssl_redirect: ssl_redirect::SslRedirect::read(r, globals),
         ip_access: ip_access::IpAccess::read(r, globals),
+        cors: cors::Cors::read(r),
         upstream_vhost: upstream_vhost::read(r),
         forwarded_prefix: forwarded_prefix::ForwardedPrefix::read(r),
         connection_header: connection_header::ConnectionHeader::read(r),

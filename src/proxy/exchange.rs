@@ -124,6 +124,11 @@ impl Exchange {
         }
     }
 
+    /// The location that took it, once there is one.
+    pub fn location(&self) -> Option<&Arc<Location>> {
+        self.location.get()
+    }
+
     /// `$proxy_upstream_name` and, when a canary takes it, `$proxy_alternative_upstream_name`.
     pub fn chosen(&self, primary: &Arc<Backend>, canary: Option<&Arc<Backend>>) {
         *self.backend.borrow_mut() = Some(Arc::clone(primary));
@@ -311,6 +316,7 @@ fn reason(reply: &LocalReply) -> LocalReason {
     let (kind, rule) = match reply {
         LocalReply::BadRequest { rule, .. } => ("bad_request", *rule),
         LocalReply::Redirect { cause, .. } => ("redirect", cause_word(*cause)),
+        LocalReply::Preflight => ("preflight", ""),
         LocalReply::Healthz => ("healthz", ""),
         LocalReply::StubStatus => ("stub_status", ""),
         LocalReply::NoRoute => ("no_route", ""),

@@ -27,6 +27,7 @@ pub fn respond(reply: &LocalReply, asker: Asker<'_>) -> Response {
     }
     let mut response = match reply {
         LocalReply::Redirect { status, location, .. } => redirect(*status, location, asker),
+        LocalReply::Preflight => answer(StatusCode::NO_CONTENT, "text/plain charset=UTF-8", Bytes::new()),
         LocalReply::Healthz => answer(StatusCode::OK, "text/html", Bytes::new()),
         LocalReply::StubStatus => answer(StatusCode::OK, "text/plain", Bytes::new()),
         LocalReply::Overloaded { .. } => {

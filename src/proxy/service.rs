@@ -48,11 +48,20 @@ pub async fn handle(worker: Rc<Worker>, connection: Rc<ConnectionFacts>, request
         Ok(response) => response,
         Err(reply) => local(&exchange, &reply, true),
     };
+    cross_origin(&exchange, &mut response);
     exchange.answered(response.head.status.as_u16(), &response.head.fields);
     if response.upgrade.is_none() {
         response.guard = Some(Box::new(exchange));
     }
     response
+}
+
+/// Fields for cross-origin pages stand on every answer of a location, whoever gave it.
+fn cross_origin(exchange: &Exchange, response: &mut Response) {
+    let policies = exchange.location().map(|location| &location.policies).filter(|policies| policies.denied.is_none());
+    if let Some(cors) = policies.and_then(|policies| policies.cors.as_ref()) {
+        cors.apply(exchange.head.fields.get("origin"), &mut response.head.fields);
+    }
 }
 
 /// Routes and forwards; `Err` is an answer that no location shapes.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use super::path::Found;
 use super::{Backend, EndpointMap, Location, LocationTarget, Server, Table};
 use crate::policy::canary::Choice;
+use crate::policy::cors::Cors;
 use crate::policy::{app_root, from_to_www, ip_access, rewrite, ssl_redirect};
 use crate::reply::LocalReply;
 use crate::request::RequestView;
@@ -202,12 +203,24 @@ impl<'t> Walk<'t, '_, '_> {
             LocationTarget::StubStatus => return Err(self.stub_status()),
             LocationTarget::Backend(_) | LocationTarget::Default(_) => {}
         }
+        self.preflight(recorder)?;
         self.fixed_redirect(recorder)?;
         let (target, forwarded_prefix) = self.rewrite(recorder)?;
         self.ssl_redirect(recorder)?;
         let (backend, fallback_for) = self.backend(recorder)?;
         let (server, location) = (self.server, self.location);
         Ok(Decision::Forward(Forward { server, location, backend, fallback_for, target, forwarded_prefix }))
+    }
+
+    /// nginx answers preflights in its rewrite phase: before redirects, limits and access checks.
+    fn preflight(&self, recorder: &mut impl Recorder) -> Result<(), LocalReply> {
+        let origin = self.view.fields.get("origin");
+        let answered = |cors: &Cors| cors.is_preflight(self.view.method, origin);
+        if !self.location.policies.cors.as_ref().is_some_and(answered) {
+            return Ok(());
+        }
+        recorder.step("cors preflight", || said(&LocalReply::Preflight));
+        Err(LocalReply::Preflight)
     }
 
     fn fixed_redirect(&self, recorder: &mut impl Recorder) -> Result<(), LocalReply> {
