@@ -7,13 +7,15 @@ use std::time::{Duration, Instant};
 
 use kube::Client;
 use tokio::sync::watch;
-use tokio::time::{self, timeout};
+use tokio::time::{sleep, timeout};
 
 use crate::control::FeedId;
 use crate::telemetry::Metrics;
 
 /// How often the server is asked whether it is there.
 const BEAT: Duration = Duration::from_secs(5);
+/// How often while it is not.
+const LOST_BEAT: Duration = Duration::from_secs(1);
 /// How long it may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -58,11 +60,9 @@ impl Link {
 
     /// Asks the server again and again, for ever.
     pub(super) async fn beat(self, client: Client, metrics: Metrics) {
-        let mut ticks = time::interval(BEAT);
-        ticks.set_missed_tick_behavior(time::MissedTickBehavior::Delay);
         let mut lost_since: Option<Instant> = None;
         loop {
-            ticks.tick().await;
+            sleep(if lost_since.is_some() { LOST_BEAT } else { BEAT }).await;
             let answer = timeout(PATIENCE, client.apiserver_version()).await;
             // An answer that refuses is an answer.
             let there = matches!(answer, Ok(Ok(_) | Err(kube::Error::Api(_) | kube::Error::SerdeError(_))));

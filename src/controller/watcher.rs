@@ -131,6 +131,7 @@ impl Watcher {
     pub(super) async fn run(mut self) {
         let mut backoff = Backoff::default();
         let mut place: Option<String> = None;
+        let mut returns = self.link.returns();
         loop {
             let began = Instant::now();
             let wait = match self.round(&mut place).await {
@@ -147,7 +148,12 @@ impl Watcher {
                     wait
                 }
             };
-            sleep(wait).await;
+            returns.mark_unchanged();
+            tokio::select! {
+                () = sleep(wait) => {}
+                // The server is there again: no reason to wait.
+                _ = returns.changed() => {}
+            }
         }
     }
 
