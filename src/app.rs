@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::config::{Config, PassiveHealth, Source};
 use crate::control::{self, Control};
+use crate::controller::{self, Following};
 use crate::drain::{DrainPlan, DrainTrigger, Phase};
 use crate::limit::{self, ConnectionLimit, Descriptors};
 use crate::listener::{self, BindError};
@@ -35,6 +36,9 @@ pub enum StartError {
     /// The first table cannot be made.
     #[error(transparent)]
     Control(#[from] control::StartError),
+    /// The cluster cannot be followed.
+    #[error(transparent)]
+    Controller(#[from] controller::StartError),
     /// The access log cannot be opened.
     #[error(transparent)]
     Log(#[from] OpenError),
@@ -55,7 +59,8 @@ impl StartError {
     /// Exit code: 2 for what the command line got wrong, 1 for the rest.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Control(control::StartError::Directory(_)) => 2,
+            Self::Control(control::StartError::Directory(_))
+            | Self::Controller(controller::StartError::Access(_)) => 2,
             _ => 1,
         }
     }
@@ -68,6 +73,7 @@ pub struct Running {
     admin: SocketAddr,
     reader: Reader,
     control: Control,
+    following: Option<Following>,
     drain: DrainTrigger,
     plan: DrainPlan,
     log: AccessLog,
@@ -98,9 +104,6 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     config.options.own_addresses = addresses.to_vec();
     (config.options.http_port, config.options.https_port) = (http.address.port(), https.address.port());
 
-    let Source::Directory(directory) = &config.source else {
-        return Err(StartError::Thread { what: "the demo", source: std::io::ErrorKind::Unsupported.into() });
-    };
     let metrics = Metrics::new(observe::metrics_config(&config));
     let drain = DrainTrigger::new();
     let admin_address = admin.address;
@@ -109,7 +112,22 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let settings = control::Settings::of(&config);
     let log_formats = observe::LogFormats::new(config.logging.format);
     let hooks = vec![observe::metrics_hook(metrics.clone()), log_formats.hook(), findings::hook()];
-    let (control, reader) = control::start(directory.clone(), settings, hooks)?;
+    let (control, reader, following) = match &config.source {
+        Source::Directory(directory) => {
+            let (control, reader) = control::start(directory.clone(), settings, hooks)?;
+            (control, reader, None)
+        }
+        Source::Cluster(cluster) => {
+            let (control, reader, following) = controller::start(&config, cluster, &metrics, hooks)?;
+            (control, reader, Some(following))
+        }
+        Source::Demo(_) => {
+            return Err(StartError::Thread {
+                what: "the demo",
+                source: std::io::ErrorKind::Unsupported.into(),
+            });
+        }
+    };
     let first = reader.load();
     let globals = &first.table.globals;
 
@@ -155,6 +173,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         plan: DrainPlan { grace: config.shutdown_grace, deadline: globals.worker_shutdown_timeout },
         reader,
         control,
+        following,
         drain,
         log,
         metrics,
@@ -236,6 +255,9 @@ impl Running {
     }
 
     fn drain_by(&self, plan: DrainPlan) {
+        if let Some(following) = &self.following {
+            following.leave();
+        }
         let (drain, metrics) = (self.drain.clone(), self.metrics.clone());
         let run = move || {
             let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else {

@@ -4,11 +4,11 @@
 
 use std::ffi::OsString;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
-use crate::config::{self, Config, Environment, Flags, Source};
+use crate::config::{self, ClusterFlags, Config, Environment, Flags, Source};
 
 mod admin;
 mod check;
@@ -30,6 +30,9 @@ pub const BAD_NEWS: u8 = 1;
 /// The command line is wrong.
 pub const USAGE: u8 = 2;
 
+/// Name of the program of ingress-nginx.
+const REPLACED: &str = "nginx-ingress-controller";
+
 /// Ingress proxy that takes the objects of ingress-nginx as they are
 #[derive(Debug, Parser)]
 #[command(name = "narthex", version = VERSION, propagate_version = true, args_override_self = true)]
@@ -45,6 +48,8 @@ enum Command {
     Demo(DemoArgs),
     /// Serve a directory of Kubernetes manifests, without Kubernetes
     Standalone(StandaloneArgs),
+    /// Serve the Ingresses of a Kubernetes cluster
+    Controller(ControllerArgs),
     /// Judge manifests without serving them
     Check(CheckArgs),
     /// Say where a request goes, and why not elsewhere
@@ -71,6 +76,14 @@ struct StandaloneArgs {
     /// Directory of *.yaml, *.yml and *.json files; watched for changes
     #[arg(long, value_name = "DIR")]
     manifests: PathBuf,
+    #[command(flatten)]
+    flags: Flags,
+}
+
+#[derive(Debug, Args)]
+struct ControllerArgs {
+    #[command(flatten)]
+    cluster: ClusterFlags,
     #[command(flatten)]
     flags: Flags,
 }
@@ -105,7 +118,7 @@ pub fn main(
     out: &mut dyn Write,
     err: &mut dyn Write,
 ) -> io::Result<Action> {
-    let matches = match command().try_get_matches_from(args) {
+    let matches = match command().try_get_matches_from(as_controller(args)) {
         Ok(matches) => matches,
         Err(error) => {
             let text = error.render().to_string();
@@ -121,10 +134,18 @@ pub fn main(
         Err(error) => return usage(err, &error.render().to_string()),
     };
     let given = matches.subcommand().map_or(&matches, |(_, given)| given);
-    let run = |source, flags| Config::resolve(source, flags, given, environment);
+    let run = |source, flags, environment| Config::resolve(source, flags, given, environment);
     let code = match cli.command {
-        Command::Demo(args) => return ran(err, run(Source::Demo(args.dir), args.flags)),
-        Command::Standalone(args) => return ran(err, run(Source::Directory(args.manifests), args.flags)),
+        Command::Demo(args) => return ran(err, run(Source::Demo(args.dir), args.flags, environment)),
+        Command::Standalone(args) => {
+            return ran(err, run(Source::Directory(args.manifests), args.flags, environment));
+        }
+        Command::Controller(args) => {
+            let cluster = args.cluster.resolve(&environment);
+            let config =
+                cluster.and_then(|cluster| run(Source::Cluster(Box::new(cluster)), args.flags, environment));
+            return ran(err, config);
+        }
         Command::Check(args) => check::run(args, given, out, err)?,
         Command::Explain(args) => explain::run(args, given, out, err)?,
         Command::Version => version::run(out)?,
@@ -134,10 +155,20 @@ pub fn main(
     Ok(Action::Exit(code))
 }
 
+/// The program under the name of the one it replaces is the controller: images and manifests name it.
+fn as_controller(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    let name = args.first().map(Path::new).and_then(Path::file_name);
+    if name.is_some_and(|name| name == REPLACED) {
+        args.insert(1, "controller".into());
+    }
+    args
+}
+
 /// The whole command line, for parsing, completion and manual pages.
 fn command() -> clap::Command {
     let mut command = Cli::command();
-    for name in ["demo", "standalone", "check", "explain"] {
+    for name in ["demo", "standalone", "controller", "check", "explain"] {
         command = command.mut_subcommand(name, |one| config::accept_unused(one.args_override_self(true)));
     }
     command

@@ -12,12 +12,16 @@ use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 use crate::compile::Options;
 use crate::model::ObjectKey;
 
+mod cluster;
 mod flags;
 mod selector;
 mod unused;
 
+pub use cluster::{Access, AddressSource, Cluster, ClusterFlags, Election, Status};
 pub use flags::Flags;
 pub use selector::Selector;
+
+use unused::ApiServer;
 
 /// Default of `--http-addr`.
 pub const HTTP_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 80);
@@ -90,6 +94,8 @@ pub enum Source {
     Demo(Option<PathBuf>),
     /// Files below this directory.
     Directory(PathBuf),
+    /// An API server.
+    Cluster(Box<Cluster>),
 }
 
 /// Addresses that were chosen by a flag.
@@ -248,7 +254,12 @@ impl Config {
         matches: &ArgMatches,
         environment: Environment,
     ) -> Result<Self, String> {
-        let mut notices: Vec<Notice> = unused::given(matches).into_iter().map(Notice::Info).collect();
+        let (server, admin_ip, upstream): (_, IpAddr, fn() -> Vec<_>) = match source {
+            Source::Demo(_) | Source::Directory(_) => (ApiServer::None, ADMIN_ADDRESS.ip(), loopback),
+            // Probes come from the node; backends on loopback do not exist.
+            Source::Cluster(_) => (ApiServer::Some, Ipv4Addr::UNSPECIFIED.into(), Vec::new),
+        };
+        let mut notices: Vec<Notice> = unused::given(matches, server).into_iter().map(Notice::Info).collect();
         notices.extend(without_effect(&flags.listen, &flags.objects));
         let listen = flags.listen;
         let given = Given {
@@ -258,12 +269,11 @@ impl Config {
         };
         let (http_default, https_default) = match source {
             Source::Demo(_) => (DEMO_HTTP_ADDRESS, DEMO_HTTPS_ADDRESS),
-            Source::Directory(_) => (HTTP_ADDRESS, HTTPS_ADDRESS),
+            Source::Directory(_) | Source::Cluster(_) => (HTTP_ADDRESS, HTTPS_ADDRESS),
         };
         let http = with_port("http", listen.http_addr, listen.http_port, http_default, &mut notices);
         let https = with_port("https", listen.https_addr, listen.https_port, https_default, &mut notices);
-        let admin_default =
-            SocketAddr::new(listen.healthz_host.unwrap_or(ADMIN_ADDRESS.ip()), ADMIN_ADDRESS.port());
+        let admin_default = SocketAddr::new(listen.healthz_host.unwrap_or(admin_ip), ADMIN_ADDRESS.port());
         let admin = with_port("healthz", listen.admin_addr, listen.healthz_port, admin_default, &mut notices);
         let webhook = match (
             listen.validating_webhook,
@@ -303,7 +313,7 @@ impl Config {
             http_port: http.port(),
             https_port: https.port(),
             trust_forwarded_any: operation.compat_trust_forwarded == TrustForwarded::Any,
-            allow_upstream: objects.allow_upstream_cidr.unwrap_or_else(loopback),
+            allow_upstream: objects.allow_upstream_cidr.unwrap_or_else(upstream),
             own_addresses: [http, https, admin]
                 .into_iter()
                 .chain(webhook.as_ref().map(|hook| hook.address))

@@ -1,5 +1,5 @@
-//! The one loop that owns the world: collects changes of the directory, holds off, compiles, publishes, reports. One
-//! thread of its own; a request never waits for it.
+//! The one loop that owns the world: collects changes of a directory or of an API server, holds off, compiles, publishes,
+//! reports. One thread of its own; a request never waits for it.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,20 +10,26 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
 
-use crate::cert::{self, Keeper};
-use crate::compile::{Compiler, Options};
-use crate::config::{Config, Selector};
+use crate::compile::Options;
+use crate::config::{Config, Selector, Source};
 use crate::model::World;
 use crate::snapshot::{Reader, Snapshot};
 use crate::standalone::{Directory, Reading, ScanError, Watch, WatchHealth};
 
+mod objects;
+mod output;
 mod pace;
 mod quarantine;
 mod rebuild;
+mod stream;
 
+pub use objects::{Change, Effect, FeedId, Objects};
 pub use pace::{LONGEST, Pace, QUIET};
 pub use quarantine::Compile;
 pub use rebuild::{CompilerFailed, Outcome, Rebuild, Report};
+pub use stream::{Changes, start_stream};
+
+use output::Output;
 
 /// How long to wait before a directory that could not be read is tried again.
 const RETRY: Duration = Duration::from_millis(100);
@@ -39,6 +45,17 @@ pub struct Settings {
     pub without_class: Option<bool>,
     /// `--watch-namespace-selector`.
     pub namespace_selector: Option<Selector>,
+    /// Whether objects are filled in that a cluster would have.
+    pub completion: Completion,
+}
+
+/// Whether the objects that are given are all that there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Completion {
+    /// Files: an IngressClass is assumed where none is declared.
+    Assume,
+    /// A cluster: what is not there is not there.
+    AsGiven,
 }
 
 impl Settings {
@@ -48,6 +65,10 @@ impl Settings {
             options: config.options.clone(),
             without_class: config.without_class,
             namespace_selector: config.namespace_selector.clone(),
+            completion: match config.source {
+                Source::Demo(_) | Source::Directory(_) => Completion::Assume,
+                Source::Cluster(_) => Completion::AsGiven,
+            },
         }
     }
 
@@ -92,7 +113,8 @@ pub struct Control {
 
 #[derive(Debug)]
 enum Wake {
-    Changed(Vec<PathBuf>),
+    Files(Vec<PathBuf>),
+    Change(Instant, Change),
     Reread,
     Stop,
 }
@@ -104,25 +126,17 @@ enum Wake {
 pub fn start(
     directory: PathBuf,
     settings: Settings,
-    mut hooks: Vec<Hook>,
+    hooks: Vec<Hook>,
 ) -> Result<(Control, Reader), StartError> {
     let (wakes, woken) = mpsc::channel();
     let mut directory = Directory::new(directory);
-    let mut watch = Watch::new(wakes.clone(), Wake::Changed);
+    let mut watch = Watch::new(wakes.clone(), Wake::Files);
     let began = Instant::now();
     let reading = read(&mut directory, &mut watch)?;
-    let keeper = Keeper::new(cert::self_signed(now()).map_err(StartError::Certificate)?);
     let Reading { world, diagnostics, .. } = reading;
-    let (rebuild, reader, mut report) =
-        Rebuild::<Compiler>::start(settings, keeper, world, diagnostics, now())?;
-    report.build = began.elapsed();
-    let review_at = report.review_at;
-    let snapshot = rebuild.current();
-    for hook in &mut hooks {
-        hook(&snapshot, &report);
-    }
-    log(&report, directory.root().to_string_lossy().as_ref());
-    let follower = Loop { directory, watch, rebuild, hooks, review_at, unreadable: false };
+    let name = directory.root().to_string_lossy().into_owned();
+    let (output, reader) = Output::start(settings, world, diagnostics, hooks, began, &name)?;
+    let follower = Loop { directory, watch, output, unreadable: false };
     let thread = thread::Builder::new()
         .name("control".into())
         .spawn(move || follower.run(&woken))
@@ -156,9 +170,7 @@ impl Drop for Control {
 struct Loop {
     directory: Directory,
     watch: Watch,
-    rebuild: Rebuild<Compiler>,
-    hooks: Vec<Hook>,
-    review_at: Option<i64>,
+    output: Output,
     /// The directory could not be read the last time; said once.
     unreadable: bool,
 }
@@ -177,11 +189,11 @@ impl Loop {
         let mut looked = Instant::now();
         loop {
             let look = looked + if self.unreadable { RETRY } else { self.watch.interval() };
-            let review = self.review_at.map(|at| Instant::now() + seconds_until(at));
+            let review = self.output.review_at().map(|at| Instant::now() + seconds_until(at));
             let deadline = [pace.due(), review].into_iter().flatten().fold(look, Instant::min);
             match wakes.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(Wake::Changed(paths)) => {
+                Ok(Wake::Files(paths)) => {
                     if self.directory.concerned_by(&paths) {
                         self.watch.doubt(&paths);
                         pace.note(Instant::now());
@@ -192,7 +204,7 @@ impl Loop {
                     self.directory.distrust();
                     self.follow(Instant::now(), Need::Always);
                 }
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Wake::Change(..)) | Err(RecvTimeoutError::Timeout) => {}
             }
             let present = Instant::now();
             if let Some(first) = pace.take(present) {
@@ -201,7 +213,7 @@ impl Loop {
             } else if present >= look {
                 self.follow(present, Need::IfChanged);
                 looked = Instant::now();
-            } else if self.review_at.is_some_and(|at| at <= now()) {
+            } else if self.output.review_at().is_some_and(|at| at <= now()) {
                 self.follow(present, Need::Always);
             }
         }
@@ -225,26 +237,7 @@ impl Loop {
         if need == Need::IfChanged && reading.parsed == 0 && reading.gone == 0 {
             return;
         }
-        let began = Instant::now();
-        match self.rebuild.rebuild(reading.world, reading.diagnostics, now()) {
-            Outcome::Published(mut report) => {
-                report.build = began.elapsed();
-                report.propagation = Some(since.elapsed());
-                self.review_at = report.review_at;
-                log(&report, "");
-                let snapshot = self.rebuild.current();
-                for hook in &mut self.hooks {
-                    hook(&snapshot, &report);
-                }
-            }
-            Outcome::Unchanged(report) => self.review_at = report.review_at,
-            Outcome::Failed => {
-                self.review_at = None;
-                tracing::error!(
-                    "the compiler fails on these manifests, the last table stays; please report this"
-                );
-            }
-        }
+        self.output.world(reading.world, reading.diagnostics, since);
     }
 }
 
@@ -263,17 +256,6 @@ fn read(directory: &mut Directory, watch: &mut Watch) -> Result<Reading, ScanErr
         tracing::warn!(reason, "file notifications do not work, looking every second");
     }
     Ok(reading)
-}
-
-fn log(report: &Report, directory: &str) {
-    let Report { generation, errors, warnings, .. } = report;
-    let build_ms = report.build.as_millis();
-    let propagation_ms = report.propagation.map_or(0, |time| time.as_millis());
-    if directory.is_empty() {
-        tracing::info!(generation, errors, warnings, build_ms, propagation_ms, "published");
-    } else {
-        tracing::info!(generation, errors, warnings, build_ms, directory, "published the first table");
-    }
 }
 
 /// Seconds since 1970.

@@ -67,6 +67,8 @@ pub fn prepare(mut config: Config) -> Result<(Config, Demo), DemoError> {
     let wanted = match &config.source {
         Source::Demo(directory) => directory.clone(),
         Source::Directory(directory) => Some(directory.clone()),
+        // Not a demo at all; a new directory does no harm.
+        Source::Cluster(_) => None,
     };
     config.http = listen(config.http, config.given.http, HTTP_PORT)?;
     config.https = listen(config.https, config.given.https, HTTPS_PORT)?;

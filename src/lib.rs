@@ -57,6 +57,8 @@ pub mod config;
 #[cfg(feature = "controller")]
 pub mod control;
 #[cfg(feature = "controller")]
+pub mod controller;
+#[cfg(feature = "controller")]
 pub mod standalone;
 
 // everything

@@ -1,7 +1,7 @@
 //! Bytes of a manifest file to objects of the model, and findings about everything that could not be read.
 //!
-//! The only place that knows the shape of Kubernetes objects. No I/O: `standalone` and `cli` hand in bytes, and the
-//! path only appears in messages. A broken document or object never hurts its neighbours.
+//! The only place that knows the shape of Kubernetes objects. No I/O: `standalone` and `cli` hand in bytes, `controller`
+//! JSON; the path only appears in messages. A broken document or object never hurts its neighbours.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,6 +13,7 @@ use crate::model::{
     Secret, Service, World,
 };
 
+mod api;
 mod config_map;
 mod cursor;
 mod ingress;
@@ -23,6 +24,7 @@ mod secret;
 mod service;
 mod yaml;
 
+pub use api::{Decoded, decode};
 use cursor::{At, Finding, Findings};
 use kind::Recognized;
 use node::Node;

@@ -52,8 +52,22 @@ pub fn run(mut config: Config) -> u8 {
         Ok(runtime) => runtime,
         Err(source) => return failed(&StartError::Thread { what: "the main runtime", source }),
     };
-    let running = match start(config) {
-        Ok(running) => running,
+    let signals = {
+        let _inside = runtime.enter();
+        Signals::new()
+    };
+    let mut signals = match signals {
+        Ok(signals) => signals,
+        Err(source) => return failed(&StartError::Thread { what: "the signal handlers", source }),
+    };
+    let started = match config.source {
+        // A cluster may let us wait for long, and we must be able to end meanwhile.
+        Source::Cluster(_) => runtime.block_on(start_unless_stopped(config, &mut signals)),
+        Source::Demo(_) | Source::Directory(_) => start(config).map(Some),
+    };
+    let running = match started {
+        Ok(Some(running)) => running,
+        Ok(None) => return 0,
         Err(error) => return failed(&error),
     };
     let path = running.error_log_path();
@@ -66,7 +80,7 @@ pub fn run(mut config: Config) -> u8 {
     if let Some(demo) = &demo {
         tell(&demo.introduction(running.http(), running.https(), running.admin()));
     }
-    runtime.block_on(until_stopped(running));
+    runtime.block_on(until_stopped(running, signals));
     std::thread::sleep(post_grace);
     0
 }
@@ -89,14 +103,45 @@ fn say(text: &str) {
     let _closed = writeln!(std::io::stderr(), "{text}");
 }
 
-async fn until_stopped(running: Running) {
-    let (Ok(mut term), Ok(mut int), Ok(mut hup)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()), signal(SignalKind::hangup()))
-    else {
-        tracing::error!("signals cannot be received; ending");
-        running.kill();
-        return;
-    };
+/// The signals that end the process or make it read again.
+struct Signals {
+    term: Signal,
+    int: Signal,
+    hup: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Self {
+            term: signal(SignalKind::terminate())?,
+            int: signal(SignalKind::interrupt())?,
+            hup: signal(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// Starts; `None` when a signal came before anything was served.
+async fn start_unless_stopped(config: Config, signals: &mut Signals) -> Result<Option<Running>, StartError> {
+    let (sender, started) = tokio::sync::oneshot::channel();
+    let run = move || drop(sender.send(start(config)));
+    std::thread::Builder::new()
+        .name("start".into())
+        .spawn(run)
+        .map_err(|source| StartError::Thread { what: "the start", source })?;
+    tokio::select! {
+        started = started => match started {
+            Ok(started) => started.map(Some),
+            Err(_panicked) => {
+                Err(StartError::Thread { what: "the controller", source: std::io::ErrorKind::Other.into() })
+            }
+        },
+        _ = signals.term.recv() => Ok(None),
+        _ = signals.int.recv() => Ok(None),
+    }
+}
+
+async fn until_stopped(running: Running, signals: Signals) {
+    let Signals { mut term, mut int, mut hup } = signals;
     loop {
         tokio::select! {
             _ = hup.recv() => running.reread(),

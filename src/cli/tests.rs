@@ -251,3 +251,37 @@ fn version_completions_and_manual_pages_are_printed() {
     assert!(run(&["man", "check"]).out.contains("--output".replace('-', "\\-").as_str()));
     assert_eq!(run(&["--help"]).code(), OK);
 }
+
+#[test]
+fn the_name_of_the_program_it_replaces_means_controller() {
+    let (mut out, mut err) = (Vec::new(), Vec::new());
+    let mut ran = |args: &[&str]| {
+        let args: Vec<OsString> = args.iter().map(OsString::from).collect();
+        let environment = Environment { pod_namespace: "edge".into(), pod_name: "pod-1".into() };
+        main(args, environment, &mut out, &mut err).unwrap()
+    };
+    // The arguments of the chart's Deployment, less the ports.
+    let action = ran(&[
+        "/nginx-ingress-controller",
+        "--publish-service=edge/ingress-nginx-controller",
+        "--election-id=ingress-nginx-leader",
+        "--controller-class=k8s.io/ingress-nginx",
+        "--ingress-class=nginx",
+        "--configmap=edge/ingress-nginx-controller",
+        "--enable-metrics=false",
+        "--v=2",
+    ]);
+    let Action::Run(config) = action else { panic!("the controller runs") };
+    let Source::Cluster(cluster) = &config.source else { panic!("{:?}", config.source) };
+    assert_eq!((cluster.namespace.as_str(), cluster.identity.as_str()), ("edge", "pod-1"));
+    assert_eq!(
+        cluster.election.as_ref().map(|election| election.lease.as_str()),
+        Some("ingress-nginx-leader")
+    );
+    assert_eq!(config.admin.to_string(), "0.0.0.0:10254");
+    assert_eq!(config.options.allow_upstream, []);
+    assert_eq!((config.without_class, config.notices.len()), (None, 0));
+    assert!(matches!(ran(&["narthex", "controller"]), Action::Run(_)));
+    assert!(matches!(ran(&["/usr/bin/narthex"]), Action::Exit(USAGE)));
+    assert!(matches!(ran(&["nginx-ingress-controller", "--version"]), Action::Exit(OK)));
+}

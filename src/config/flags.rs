@@ -200,7 +200,7 @@ pub(super) struct OperationFlags {
 #[derive(Debug, Clone)]
 pub(super) struct OptionalKey(pub(super) Option<ObjectKey>);
 
-fn optional_key(text: &str) -> Result<OptionalKey, String> {
+pub(super) fn optional_key(text: &str) -> Result<OptionalKey, String> {
     if text.is_empty() {
         return Ok(OptionalKey(None));
     }
@@ -270,7 +270,7 @@ fn resolver(text: &str) -> Result<SocketAddr, String> {
 }
 
 /// Whole seconds as ingress-nginx has it, or a number with `s`, `m` or `h`.
-fn seconds(text: &str) -> Result<Duration, String> {
+pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text.char_indices().last() {
         Some((at, 's')) => (text.get(..at), 1),
         Some((at, 'm')) => (text.get(..at), 60),

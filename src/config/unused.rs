@@ -1,5 +1,7 @@
 //! Flags of ingress-nginx that are accepted so that an existing command line works, and change nothing here.
 
+use std::collections::BTreeSet;
+
 use clap::{Arg, ArgMatches, Command};
 
 /// One such flag.
@@ -33,7 +35,7 @@ const UNUSED: &[Unused] = &[
     value("default-server-port", NO_NGINX),
     value("disable-full-test", "admission always judges with the whole table").switch(),
     value("disable-leader-election", NO_API_SERVER).switch(),
-    value("disable-sync-events", NO_API_SERVER).switch(),
+    value("disable-sync-events", NOT_HERE).switch(),
     value("dynamic-configuration-retries", NO_NGINX),
     value("election-id", NO_API_SERVER),
     value("election-ttl", NO_API_SERVER),
@@ -83,9 +85,11 @@ impl Unused {
     }
 }
 
-/// Adds these flags, hidden, to a command.
+/// Adds those of these flags, hidden, that a command does not have itself.
 pub(super) fn accept(command: Command) -> Command {
-    command.args(UNUSED.iter().map(|flag| {
+    let has: BTreeSet<String> =
+        command.get_arguments().filter_map(|arg| arg.get_long().map(str::to_owned)).collect();
+    command.args(UNUSED.iter().filter(|flag| !has.contains(flag.name)).map(|flag| {
         let arg =
             Arg::new(flag.name).long(flag.name).hide(true).allow_hyphen_values(true).value_name("IGNORED");
         match flag.form {
@@ -95,10 +99,22 @@ pub(super) fn accept(command: Command) -> Command {
     }))
 }
 
+/// Whether there is an API server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ApiServer {
+    /// Objects come from files.
+    None,
+    /// Objects come from it.
+    Some,
+}
+
 /// One line for each such flag that was given.
-pub(super) fn given(matches: &ArgMatches) -> Vec<String> {
+pub(super) fn given(matches: &ArgMatches, server: ApiServer) -> Vec<String> {
+    let has_none = server == ApiServer::None;
     UNUSED
         .iter()
+        // With an API server these are flags like others, `kubeconfig` even under the same name.
+        .filter(|flag| has_none || flag.why != NO_API_SERVER)
         .filter(|flag| matches.try_contains_id(flag.name).unwrap_or(false))
         .map(|flag| format!("--{} changes nothing: {}", flag.name, flag.why))
         .collect()

@@ -3,10 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 use crate::compile::{Compiled, Compiler, Inputs, Options};
 use crate::manifest::Object;
 use crate::model::{CertCatalog, Kind, ObjectRef, World};
+use crate::route::{EndpointMap, Table};
 
 /// Most objects that are left out at once; a compiler that fails on more fails as a whole.
 const MOST: usize = 8;
@@ -17,6 +19,10 @@ pub trait Compile {
     fn fresh() -> Self;
     /// Compiles a world; may remember it.
     fn compile(&mut self, inputs: &Inputs<'_>) -> Compiled;
+    /// What changed in Services and EndpointSlices only, for the table compiled last.
+    fn endpoints(&mut self, inputs: &Inputs<'_>, _table: &Table) -> Arc<EndpointMap> {
+        self.compile(inputs).endpoints
+    }
 }
 
 impl Compile for Compiler {
@@ -26,6 +32,10 @@ impl Compile for Compiler {
 
     fn compile(&mut self, inputs: &Inputs<'_>) -> Compiled {
         Self::compile(self, inputs)
+    }
+
+    fn endpoints(&mut self, inputs: &Inputs<'_>, table: &Table) -> Arc<EndpointMap> {
+        self.endpoints_only(inputs, table)
     }
 }
 
@@ -46,6 +56,22 @@ impl<C: Compile> Quarantine<C> {
     /// Panics since start.
     pub(super) const fn panics(&self) -> u64 {
         self.panics
+    }
+
+    /// Endpoints of a world for the table compiled last. `None` when that takes a whole compilation: objects are held
+    /// back, or the compiler fails.
+    pub(super) fn endpoints(&mut self, inputs: &Inputs<'_>, table: &Table) -> Option<Arc<EndpointMap>> {
+        if !self.held.is_empty() {
+            return None;
+        }
+        let compiler = &mut self.compiler;
+        // As in `attempt`.
+        let endpoints = catch_unwind(AssertUnwindSafe(|| compiler.endpoints(inputs, table)));
+        if endpoints.is_err() {
+            self.panics += 1;
+            self.compiler = C::fresh();
+        }
+        endpoints.ok()
     }
 
     /// Compiles a world less the objects that the compiler fails on, and names those. `None` when it fails on more than
@@ -118,7 +144,7 @@ fn suspects(world: &World) -> Vec<ObjectRef> {
     all
 }
 
-fn find(world: &World, reference: &ObjectRef) -> Option<Object> {
+pub(super) fn find(world: &World, reference: &ObjectRef) -> Option<Object> {
     let key = &reference.key;
     match reference.kind {
         Kind::ConfigMap => world.config_maps.get(key).cloned().map(Object::ConfigMap),
@@ -132,7 +158,7 @@ fn find(world: &World, reference: &ObjectRef) -> Option<Object> {
     }
 }
 
-fn remove(world: &mut World, reference: &ObjectRef) {
+pub(super) fn remove(world: &mut World, reference: &ObjectRef) {
     let key = &reference.key;
     match reference.kind {
         Kind::ConfigMap => drop(world.config_maps.remove(key)),

@@ -5,12 +5,13 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Settings;
 use super::quarantine::{Compile, Quarantine};
+use super::{Completion, Settings};
 use crate::cert::Keeper;
-use crate::compile::Options;
+use crate::compile::class::{Classes, Verdict};
+use crate::compile::{Inputs, Options};
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::model::{Kind, ObjectKey, ObjectRef, Origin, World};
+use crate::model::{CertCatalog, Kind, ObjectKey, ObjectRef, Origin, World};
 use crate::snapshot::{self, Publisher, Reader, Snapshot};
 use crate::standalone;
 
@@ -21,6 +22,8 @@ pub struct Report {
     pub generation: u64,
     /// How many objects of each kind there are.
     pub objects: Vec<(Kind, usize)>,
+    /// Ingresses that are ours; empty when objects come from files, where nobody asks.
+    pub served: Arc<BTreeSet<ObjectKey>>,
     /// Findings of severity error.
     pub errors: usize,
     /// Findings of severity warning.
@@ -57,6 +60,8 @@ pub struct Rebuild<C> {
     keeper: Keeper,
     quarantine: Quarantine<C>,
     publisher: Publisher,
+    /// What the last whole build gave; `None` after one that failed, when there is no compiler that knows the table.
+    last: Option<Report>,
 }
 
 struct Built {
@@ -83,22 +88,53 @@ impl<C: Compile> Rebuild<C> {
         snapshot.generation = 1;
         report.generation = 1;
         let (publisher, reader) = snapshot::channel(snapshot);
-        Ok((Self { settings, keeper, quarantine, publisher }, reader, report))
+        let last = Some(report.clone());
+        Ok((Self { settings, keeper, quarantine, publisher, last }, reader, report))
     }
 
     /// Builds a snapshot of a world and publishes it unless it is what is served already. `now` is seconds since 1970.
     pub fn rebuild(&mut self, world: World, found: Vec<Diagnostic>, now: i64) -> Outcome {
         let built = build(&self.settings, &mut self.keeper, &mut self.quarantine, world, found, now);
+        self.last = None;
         let Some(Built { mut snapshot, mut report }) = built else { return Outcome::Failed };
         let current = self.publisher.current();
         if same(&current, &snapshot) {
             report.generation = current.generation;
+            self.last = Some(report.clone());
             return Outcome::Unchanged(report);
         }
         snapshot.generation = current.generation + 1;
         report.generation = snapshot.generation;
+        self.last = Some(report.clone());
         self.publisher.publish(snapshot);
         Outcome::Published(report)
+    }
+
+    /// Publishes what a change of EndpointSlices comes to. Findings about it come with the next
+    /// [`Rebuild::rebuild`]. `None` when it takes that one now: the last build failed or left objects out.
+    pub fn endpoints(&mut self, world: &World) -> Option<Outcome> {
+        let last = self.last.as_ref()?;
+        let current = self.publisher.current();
+        // Neither classes nor certificates have a part in where a backend's endpoints are.
+        let certificates = CertCatalog::default();
+        let inputs = Inputs { world, certificates: &certificates, options: &self.settings.options };
+        let Some(endpoints) = self.quarantine.endpoints(&inputs, &current.table) else {
+            self.last = None;
+            return None;
+        };
+        let mut report = Report { generation: current.generation, ..last.clone() };
+        if endpoints == current.endpoints {
+            return Some(Outcome::Unchanged(report));
+        }
+        report.generation += 1;
+        self.publisher.publish(Snapshot {
+            generation: report.generation,
+            table: Arc::clone(&current.table),
+            endpoints,
+            certs: Arc::clone(&current.certs),
+            diagnostics: Arc::clone(&current.diagnostics),
+        });
+        Some(Outcome::Published(report))
     }
 
     /// What is published now.
@@ -121,9 +157,16 @@ fn build<C: Compile>(
     now: i64,
 ) -> Option<Built> {
     let mut options = settings.options.clone();
-    standalone::complete(&mut world, &mut options, settings.without_class);
+    match settings.completion {
+        Completion::Assume => standalone::complete(&mut world, &mut options, settings.without_class),
+        Completion::AsGiven => options.without_class = settings.without_class.unwrap_or(false),
+    }
     settings.restrict(&mut world);
     let objects = count(&world);
+    let served = match settings.completion {
+        Completion::Assume => BTreeSet::new(),
+        Completion::AsGiven => ours(&world, &options),
+    };
     let judged = keeper.judge(&world.secrets, options.default_certificate.as_ref(), now);
     diagnostics.extend(judged.diagnostics);
     diagnostics.extend(missing_default(&options, &world));
@@ -137,6 +180,7 @@ fn build<C: Compile>(
     let report = Report {
         generation: 0,
         objects,
+        served: Arc::new(served),
         errors: count(Severity::Error),
         warnings: count(Severity::Warning),
         stale_certificates: judged.stale,
@@ -154,6 +198,13 @@ fn build<C: Compile>(
         diagnostics: diagnostics.into(),
     };
     Some(Built { snapshot, report })
+}
+
+fn ours(world: &World, options: &Options) -> BTreeSet<ObjectKey> {
+    let classes = Classes::new(&world.classes, options);
+    let ours =
+        world.ingresses.iter().filter(|(_, one)| matches!(classes.judge(one, options), Verdict::Ours(_)));
+    ours.map(|(key, _)| key.clone()).collect()
 }
 
 /// Unchanged parts keep their address; endpoints and findings are small enough to compare.

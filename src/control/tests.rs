@@ -13,7 +13,12 @@ use super::*;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn settings() -> Settings {
-    Settings { options: Options::default(), without_class: None, namespace_selector: None }
+    Settings {
+        options: Options::default(),
+        without_class: None,
+        namespace_selector: None,
+        completion: Completion::Assume,
+    }
 }
 
 fn ingress(host: &str) -> String {

@@ -54,6 +54,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("config", &["compile", "model"]),
     ("standalone", &["manifest", "model", "diagnostic", "compile"]),
     ("control", &["standalone", "config", "compile", "cert", "snapshot", "model", "diagnostic", "manifest"]),
+    ("controller", &["control", "config", "manifest", "snapshot", "model", "diagnostic", "telemetry"]),
     ("admin", &["snapshot", "route", "inquiry", "report", "model", "telemetry", "drain"]),
     (
         "cli",

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::Settings;
+use super::super::{Completion, Settings};
 use super::*;
 use crate::cert;
 use crate::compile::{Compiled, Compiler, Inputs};
@@ -12,7 +12,12 @@ use crate::model::{ConfigMap, Ingress, Meta, Namespace};
 const NOW: i64 = 1_767_225_600;
 
 fn settings() -> Settings {
-    Settings { options: Options::default(), without_class: None, namespace_selector: None }
+    Settings {
+        options: Options::default(),
+        without_class: None,
+        namespace_selector: None,
+        completion: Completion::Assume,
+    }
 }
 
 fn ingress(world: &mut World, namespace: &str, name: &str) {

@@ -1,0 +1,249 @@
+//! The flags of `controller`: how to reach the API server, and what to write back.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::Environment;
+use super::flags::{OptionalKey, go_bool, optional_key, seconds};
+use crate::model::ObjectKey;
+
+/// Shortest `--status-update-interval`.
+const SHORTEST_STATUS_INTERVAL: Duration = Duration::from_secs(5);
+/// Shortest `--election-ttl`: a lease is renewed twice in it, and an API server may take a second.
+const SHORTEST_ELECTION_TTL: Duration = Duration::from_secs(4);
+
+/// How the cluster is reached and told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// How to reach the API server.
+    pub access: Access,
+    /// Namespace of the Lease and of Events about this process: POD_NAMESPACE, else `default`.
+    pub namespace: String,
+    /// This process among its like: POD_NAME; empty to make one up.
+    pub identity: String,
+    /// Leader election; `None` when this process is to act as the leader by itself.
+    pub election: Option<Election>,
+    /// Status of Ingresses; `None` to leave it alone.
+    pub status: Option<Status>,
+}
+
+/// How to reach the API server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Access {
+    /// `--kubeconfig`.
+    pub kubeconfig: Option<PathBuf>,
+    /// `--apiserver-host`: replaces the address that kubeconfig or Pod give.
+    pub host: Option<String>,
+    /// `--certificate-authority`: replaces theirs.
+    pub authority: Option<PathBuf>,
+}
+
+/// Leader election.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Election {
+    /// `--election-id`: name of the Lease.
+    pub lease: String,
+    /// `--election-ttl`: after this time without renewal another process takes over.
+    pub ttl: Duration,
+}
+
+/// Status of Ingresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Whose addresses are written.
+    pub source: AddressSource,
+    /// `--status-update-interval`.
+    pub interval: Duration,
+    /// `--update-status-on-shutdown`.
+    pub clear_on_shutdown: bool,
+}
+
+/// Where the addresses of an Ingress's status come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AddressSource {
+    /// `--publish-service`.
+    Service(ObjectKey),
+    /// `--publish-status-address`: IP addresses and host names.
+    Given(Vec<String>),
+    /// The nodes of the controller's own Pods.
+    Nodes {
+        /// `--report-node-internal-ip-address`.
+        internal: bool,
+    },
+}
+
+/// The flags as written.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Cluster")]
+pub struct ClusterFlags {
+    /// File with address and credentials of the API server [default: those of the Pod, or $KUBECONFIG]
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
+    kubeconfig: OsString,
+    /// Address of the API server, over that of the kubeconfig
+    #[arg(long, value_name = "URL", default_value = "", hide_default_value = true)]
+    apiserver_host: String,
+    /// Certificate authority of the API server, PEM
+    #[arg(long, value_name = "FILE", default_value = "", hide_default_value = true)]
+    certificate_authority: OsString,
+    /// Lease that elects the process which writes status
+    #[arg(long, value_name = "NAME", default_value = "ingress-controller-leader")]
+    election_id: String,
+    /// After this time without renewal another process leads, seconds
+    #[arg(long, value_name = "SECONDS", default_value = "30s", value_parser = seconds)]
+    election_ttl: Duration,
+    /// Write status without asking who leads
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_parser = go_bool, value_name = "BOOL", hide_default_value = true)]
+    disable_leader_election: bool,
+    /// Write addresses into the status of Ingresses
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true", value_parser = go_bool, value_name = "BOOL", hide_default_value = true)]
+    update_status: bool,
+    /// Clear the status when the last controller ends
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true", value_parser = go_bool, value_name = "BOOL", hide_default_value = true)]
+    update_status_on_shutdown: bool,
+    /// How often status is compared, seconds, at least 5
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    status_update_interval: Duration,
+    /// Service whose addresses are written into the status of Ingresses
+    #[arg(long, value_name = "NS/NAME", value_parser = optional_key)]
+    publish_service: Option<OptionalKey>,
+    /// Addresses that are written into the status of Ingresses
+    #[arg(long, value_name = "ADDR[,ADDR]", default_value = "", hide_default_value = true)]
+    publish_status_address: String,
+    /// Write internal addresses of nodes rather than external ones
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_parser = go_bool, value_name = "BOOL", hide_default_value = true)]
+    report_node_internal_ip_address: bool,
+}
+
+impl ClusterFlags {
+    /// What these flags mean.
+    ///
+    /// # Errors
+    /// A sentence about flags that contradict each other.
+    pub fn resolve(self, environment: &Environment) -> Result<Cluster, String> {
+        let service = self.publish_service.and_then(|key| key.0);
+        let given: Vec<String> = self
+            .publish_status_address
+            .split(',')
+            .map(|address| address.trim().to_owned())
+            .filter(|address| !address.is_empty())
+            .collect();
+        let source = match (service, given.is_empty()) {
+            (Some(_), false) => {
+                return Err("--publish-service and --publish-status-address exclude each other".into());
+            }
+            (Some(service), true) => AddressSource::Service(service),
+            (None, false) => AddressSource::Given(given),
+            (None, true) => AddressSource::Nodes { internal: self.report_node_internal_ip_address },
+        };
+        if self.status_update_interval < SHORTEST_STATUS_INTERVAL {
+            return Err("--status-update-interval is at least 5 seconds".into());
+        }
+        if self.election_ttl < SHORTEST_ELECTION_TTL {
+            return Err("--election-ttl is at least 4 seconds".into());
+        }
+        if !self.disable_leader_election && self.election_id.is_empty() {
+            return Err(
+                "--election-id is empty; write --disable-leader-election to lead without a Lease".into()
+            );
+        }
+        let file = |path: OsString| Some(path).filter(|path| !path.is_empty()).map(PathBuf::from);
+        let namespace = Some(&environment.pod_namespace).filter(|name| !name.is_empty());
+        Ok(Cluster {
+            access: Access {
+                kubeconfig: file(self.kubeconfig),
+                host: Some(self.apiserver_host).filter(|host| !host.is_empty()),
+                authority: file(self.certificate_authority),
+            },
+            namespace: namespace.cloned().unwrap_or_else(|| "default".into()),
+            identity: environment.pod_name.clone(),
+            election: (!self.disable_leader_election)
+                .then_some(Election { lease: self.election_id, ttl: self.election_ttl }),
+            status: self.update_status.then_some(Status {
+                source,
+                interval: self.status_update_interval,
+                clear_on_shutdown: self.update_status_on_shutdown,
+            }),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{Command, FromArgMatches};
+
+    use super::*;
+
+    fn resolve(flags: &[&str]) -> Result<Cluster, String> {
+        let command = ClusterFlags::augment_args(Command::new("t").args_override_self(true));
+        let matches =
+            command.try_get_matches_from(["t"].iter().chain(flags)).map_err(|error| error.to_string())?;
+        let flags = ClusterFlags::from_arg_matches(&matches).map_err(|error| error.to_string())?;
+        flags.resolve(&Environment { pod_namespace: "edge".into(), pod_name: "pod-1".into() })
+    }
+
+    #[track_caller]
+    fn source(flags: &[&str], expect: AddressSource) {
+        assert_eq!(resolve(flags).unwrap().status.unwrap().source, expect, "{flags:?}");
+    }
+
+    #[track_caller]
+    fn fails(flags: &[&str], words: &str) {
+        let error = resolve(flags).expect_err("these flags should be refused");
+        assert!(error.contains(words), "{flags:?}: {error}");
+    }
+
+    #[test]
+    fn no_flag_at_all_gives_what_ingress_nginx_does() {
+        let cluster = resolve(&[]).unwrap();
+        let expect = Cluster {
+            access: Access::default(),
+            namespace: "edge".into(),
+            identity: "pod-1".into(),
+            election: Some(Election {
+                lease: "ingress-controller-leader".into(),
+                ttl: Duration::from_secs(30),
+            }),
+            status: Some(Status {
+                source: AddressSource::Nodes { internal: false },
+                interval: Duration::from_secs(60),
+                clear_on_shutdown: true,
+            }),
+        };
+        assert_eq!(cluster, expect);
+    }
+
+    #[test]
+    fn addresses_come_from_one_place() {
+        source(&["--publish-service=edge/lb"], AddressSource::Service(ObjectKey::new("edge", "lb")));
+        source(&["--publish-service="], AddressSource::Nodes { internal: false });
+        source(&["--report-node-internal-ip-address"], AddressSource::Nodes { internal: true });
+        let given = AddressSource::Given(vec!["192.0.2.1".into(), "lb.example".into()]);
+        source(&["--publish-status-address=192.0.2.1, lb.example,"], given);
+        fails(&["--publish-service=a/b", "--publish-status-address=192.0.2.1"], "exclude each other");
+        fails(&["--publish-service=b"], "namespace/name");
+    }
+
+    #[test]
+    fn writing_back_can_be_turned_off_and_is_bounded() {
+        assert_eq!(resolve(&["--update-status=false"]).unwrap().status, None);
+        assert_eq!(resolve(&["--disable-leader-election"]).unwrap().election, None);
+        assert_eq!(resolve(&["--election-ttl=1m"]).unwrap().election.unwrap().ttl, Duration::from_secs(60));
+        fails(&["--status-update-interval=4"], "at least 5");
+        fails(&["--election-ttl=1s"], "at least 4");
+        fails(&["--election-id="], "--disable-leader-election");
+    }
+
+    #[test]
+    fn access_is_taken_as_written() {
+        let access = resolve(&["--kubeconfig=k", "--apiserver-host=http://h:1", "--certificate-authority=c"]);
+        let expect = Access {
+            kubeconfig: Some("k".into()),
+            host: Some("http://h:1".into()),
+            authority: Some("c".into()),
+        };
+        assert_eq!(access.unwrap().access, expect);
+    }
+}

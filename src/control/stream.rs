@@ -1,0 +1,121 @@
+//! The loop over a stream of changes (an API server): nothing is published before every feed was listed; from then on a
+//! burst of changes becomes one publication, and one of EndpointSlices only takes the cheap road.
+
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::objects::{Change, Effect, Objects};
+use super::output::Output;
+use super::{Control, Hook, Pace, Settings, StartError, Wake, now, seconds_until};
+use crate::snapshot::Reader;
+
+/// How long after the last change of endpoints alone the whole is looked at, for findings about endpoints. They may be
+/// late; traffic is not.
+const SETTLE: Duration = Duration::from_secs(2);
+/// With nothing to do the loop still wakes up now and then.
+const IDLE: Duration = Duration::from_secs(3600);
+
+/// Where changes go. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Changes(Sender<Wake>);
+
+impl Changes {
+    /// Hands a change over; its arrival is now.
+    pub fn send(&self, change: Change) {
+        // The loop has ended: so does the process.
+        drop(self.0.send(Wake::Change(Instant::now(), change)));
+    }
+}
+
+/// Lets `begin` start what sends changes (what it gives is given back), waits until all of this many feeds were listed, publishes the first snapshot,
+/// and follows from then on.
+///
+/// # Errors
+/// See [`StartError`]; after a successful start nothing stops the loop but [`Control`].
+pub fn start_stream<S>(
+    settings: Settings,
+    hooks: Vec<Hook>,
+    feeds: usize,
+    begin: impl FnOnce(Changes) -> Result<S, StartError>,
+) -> Result<(Control, Reader, S), StartError> {
+    let (wakes, woken) = mpsc::channel();
+    let begun = begin(Changes(wakes.clone()))?;
+    let mut objects = Objects::new(feeds);
+    // All other wakes come through `Control`, which nobody has yet.
+    while !objects.is_complete() {
+        match woken.recv() {
+            Ok(Wake::Change(_, change)) => drop(objects.take(change)),
+            Ok(Wake::Files(_) | Wake::Reread | Wake::Stop) | Err(_) => {}
+        }
+    }
+    let began = Instant::now();
+    let world = objects.world().clone();
+    let (output, reader) =
+        Output::start(settings, world, objects.diagnostics(), hooks, began, "the API server")?;
+    let follower = Follower { objects, output, pending: Effect::Nothing, settle_at: None };
+    let thread = thread::Builder::new()
+        .name("control".into())
+        .spawn(move || follower.run(&woken))
+        .map_err(StartError::Thread)?;
+    Ok((Control { wakes, thread: Some(thread) }, reader, begun))
+}
+
+struct Follower {
+    objects: Objects,
+    output: Output,
+    /// What the changes that wait may touch.
+    pending: Effect,
+    /// When to look at the whole after changes of endpoints alone.
+    settle_at: Option<Instant>,
+}
+
+impl Follower {
+    fn run(mut self, wakes: &Receiver<Wake>) {
+        let mut pace = Pace::default();
+        loop {
+            let review = self.output.review_at().map(|at| Instant::now() + seconds_until(at));
+            let idle = Instant::now() + IDLE;
+            let deadline =
+                [pace.due(), self.settle_at, review].into_iter().flatten().fold(idle, Instant::min);
+            match wakes.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+                Ok(Wake::Change(arrived, change)) => {
+                    let effect = self.objects.take(change);
+                    if effect > Effect::Nothing {
+                        self.pending = self.pending.max(effect);
+                        pace.note(arrived);
+                    }
+                }
+                // An API server tells every change; there is nothing to read again.
+                Ok(Wake::Reread) => self.whole(Instant::now()),
+                Ok(Wake::Files(_)) | Err(RecvTimeoutError::Timeout) => {}
+            }
+            let present = Instant::now();
+            if let Some(first) = pace.take(present) {
+                self.publish(first);
+            } else if self.settle_at.is_some_and(|at| at <= present)
+                || self.output.review_at().is_some_and(|at| at <= now())
+            {
+                self.whole(present);
+            }
+        }
+    }
+
+    fn publish(&mut self, since: Instant) {
+        let cheap = std::mem::take(&mut self.pending) == Effect::Endpoints;
+        if cheap && self.output.endpoints(self.objects.world(), since) {
+            self.settle_at = Some(Instant::now() + SETTLE);
+        } else {
+            self.whole(since);
+        }
+    }
+
+    fn whole(&mut self, since: Instant) {
+        self.settle_at = None;
+        self.output.world(self.objects.world().clone(), self.objects.diagnostics(), since);
+    }
+}
+
+#[cfg(test)]
+mod tests;

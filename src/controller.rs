@@ -1,0 +1,195 @@
+//! A Kubernetes cluster as a source of objects: follows the API server, hands changes to `control`, and writes back, when
+//! this process leads. Publishes nothing and serves nothing; `app` starts it. Not for files: those are `standalone`'s.
+//!
+//! One thread with a runtime of its own. When the API server is lost, the last table stays.
+
+use std::io;
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use kube::Client;
+use thiserror::Error;
+use tokio::runtime::Runtime;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::config::{self, Config};
+use crate::control::{self, Changes, Control, Hook, Settings};
+use crate::snapshot::Reader;
+use crate::telemetry::Metrics;
+
+mod access;
+mod api;
+mod backoff;
+mod election;
+mod events;
+#[cfg(test)]
+mod fake;
+mod feed;
+mod link;
+mod observed;
+mod query;
+mod status;
+mod watcher;
+mod writer;
+
+pub use access::AccessError;
+pub use feed::{Feed, plan};
+
+use events::Reporter;
+use link::Link;
+use status::Board;
+use watcher::{Sink, Watcher};
+use writer::Writer;
+
+/// How long giving the lease back may take at the end.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Why a controller cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// No way to the API server.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// The first table cannot be made.
+    #[error(transparent)]
+    Control(#[from] control::StartError),
+    /// No runtime.
+    #[error("cannot start the runtime of the controller")]
+    Runtime(#[source] io::Error),
+}
+
+/// The running connection to the cluster. Dropping it ends it.
+#[derive(Debug)]
+pub struct Following {
+    leave: watch::Sender<bool>,
+    end: watch::Sender<bool>,
+    /// Written to once nothing is left to write back.
+    left: watch::Receiver<bool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Follows a cluster: returns when everything was listed once and the first table is published, however long that takes.
+///
+/// # Errors
+/// [`StartError`]. An API server that does not answer, or refuses, is none: it is asked again and again.
+pub fn start(
+    config: &Config,
+    cluster: &config::Cluster,
+    metrics: &Metrics,
+    mut hooks: Vec<Hook>,
+) -> Result<(Control, Reader, Following), StartError> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
+    let client = runtime.block_on(access::client(&cluster.access))?;
+    let feeds = plan(config);
+    let count = feeds.len();
+    let parts = Parts {
+        client: client.clone(),
+        link: Link::new(count),
+        board: Board::default(),
+        reporter: Reporter::new(client),
+        metrics: metrics.clone(),
+        cluster: cluster.clone(),
+        feeds,
+    };
+    let (board, reporter) = (parts.board.clone(), parts.reporter.clone());
+    hooks.push(Box::new(move |snapshot, report| {
+        board.serve(&report.served);
+        reporter.tell(&snapshot.diagnostics);
+    }));
+    let settings = Settings::of(config);
+    let begin = |changes| follow(runtime, parts, changes).map_err(control::StartError::Thread);
+    let (control, reader, following) = control::start_stream(settings, hooks, count, begin)?;
+    Ok((control, reader, following))
+}
+
+/// What the thread works with.
+struct Parts {
+    client: Client,
+    link: Link,
+    board: Board,
+    reporter: Reporter,
+    metrics: Metrics,
+    cluster: config::Cluster,
+    feeds: Vec<Feed>,
+}
+
+fn follow(runtime: Runtime, parts: Parts, changes: Changes) -> io::Result<Following> {
+    let (leave, leaving) = watch::channel(false);
+    let (end, mut ending) = watch::channel(false);
+    let (leaver, left) = watch::channel(false);
+    let run = move || {
+        runtime.block_on(async move {
+            let mut tasks = JoinSet::new();
+            let sink: Sink = Arc::new(move |change| changes.send(change));
+            for (id, feed) in parts.feeds.iter().cloned().enumerate() {
+                let (sink, link, board) = (Arc::clone(&sink), parts.link.clone(), parts.board.clone());
+                tasks.spawn(Watcher::new(parts.client.clone(), feed, id, sink, link, board).run());
+            }
+            tasks.spawn(parts.link.clone().beat(parts.client.clone(), parts.metrics.clone()));
+            write_back(&parts, leaving).await;
+            leaver.send_replace(true);
+            // Endpoints are followed until the last connection is done.
+            let _sender_gone = ending.wait_for(|end| *end).await;
+        });
+    };
+    let thread = thread::Builder::new().name("cluster".into()).spawn(run)?;
+    Ok(Following { leave, end, left, thread: Some(thread) })
+}
+
+/// Election, status and Events, until told to leave.
+async fn write_back(parts: &Parts, leave: watch::Receiver<bool>) {
+    let config::Cluster { namespace, identity, election, status, .. } = parts.cluster.clone();
+    let (leads, led) = watch::channel(election.is_none());
+    let writer = status.map(|settings| {
+        Writer::new(parts.client.clone(), settings, namespace.clone(), identity.clone(), parts.board.clone())
+    });
+    let elected = async {
+        if let Some(election) = election {
+            let identity = if identity.is_empty() { election::made_up() } else { identity };
+            let (client, metrics) = (parts.client.clone(), parts.metrics.clone());
+            let mut candidacy = election::Candidacy { client, namespace, identity, election, leads, metrics };
+            candidacy.run(leave.clone()).await;
+        } else {
+            let mut leave = leave.clone();
+            let _sender_gone = leave.wait_for(|leave| *leave).await;
+        }
+    };
+    let written = async {
+        if let Some(writer) = writer {
+            writer.run(led.clone(), leave.clone()).await;
+        }
+    };
+    tokio::join!(elected, written, parts.reporter.clone().run(led.clone(), leave.clone()));
+}
+
+// === impl Following ===
+
+impl Following {
+    /// Ends what writes and gives the lease back (SIGTERM); objects are followed on. Returns at once.
+    pub fn leave(&self) {
+        self.leave.send_replace(true);
+    }
+
+    /// Waits until nothing is left to write back, or for a few seconds.
+    pub fn wait_left(&self) {
+        let end = Instant::now() + FAREWELL;
+        while !*self.left.borrow() && Instant::now() < end && self.left.has_changed().is_ok() {
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.leave();
+        self.wait_left();
+        self.end.send_replace(true);
+        if let Some(thread) = self.thread.take() {
+            // A panic of the thread was reported when it happened.
+            drop(thread.join());
+        }
+    }
+}

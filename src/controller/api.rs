@@ -1,0 +1,69 @@
+//! Single requests to the API server, in JSON, each with an end.
+
+use std::time::Duration;
+
+use http::{Method, Request};
+use kube::Client;
+use serde_json::Value as Json;
+use tokio::time::timeout;
+
+/// How long one request may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Who owns the fields that we write.
+pub(super) const FIELD_MANAGER: &str = "narthex";
+
+/// Why a request has no answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApiError {
+    /// The client or the server says no.
+    #[error(transparent)]
+    Client(#[from] kube::Error),
+    /// Nobody says anything.
+    #[error("no answer in time")]
+    Silence,
+}
+
+impl ApiError {
+    /// The HTTP status that the server gave, if any.
+    pub(super) fn code(&self) -> Option<u16> {
+        match self {
+            Self::Client(kube::Error::Api(status)) => Some(status.code),
+            _ => None,
+        }
+    }
+}
+
+/// Asks for an object or a list.
+pub(super) async fn get(client: &Client, target: &str) -> Result<Json, ApiError> {
+    send(client, Method::GET, target, "application/json", &Json::Null).await
+}
+
+/// Creates an object in a collection.
+pub(super) async fn post(client: &Client, target: &str, body: &Json) -> Result<Json, ApiError> {
+    send(client, Method::POST, target, "application/json", body).await
+}
+
+/// Replaces an object; its `resourceVersion` must be the one that was read.
+pub(super) async fn put(client: &Client, target: &str, body: &Json) -> Result<Json, ApiError> {
+    send(client, Method::PUT, target, "application/json", body).await
+}
+
+/// Applies fields (server-side apply); JSON is YAML.
+pub(super) async fn apply(client: &Client, target: &str, body: &Json) -> Result<Json, ApiError> {
+    let target = format!("{target}?fieldManager={FIELD_MANAGER}&force=true");
+    send(client, Method::PATCH, &target, "application/apply-patch+yaml", body).await
+}
+
+async fn send(
+    client: &Client,
+    method: Method,
+    target: &str,
+    form: &str,
+    body: &Json,
+) -> Result<Json, ApiError> {
+    let body = if body.is_null() { Vec::new() } else { body.to_string().into_bytes() };
+    let request =
+        Request::builder().method(method).uri(target).header(http::header::CONTENT_TYPE, form).body(body);
+    let request = request.map_err(kube::Error::HttpError)?;
+    Ok(timeout(PATIENCE, client.request(request)).await.map_err(|_| ApiError::Silence)??)
+}

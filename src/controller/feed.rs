@@ -1,0 +1,166 @@
+//! What is listed and watched: one feed per kind, and a few more for objects that flags name outside the namespace that
+//! is watched. What nobody here reads is left at the server by field selectors.
+
+use crate::config::Config;
+use crate::model::{Kind, ObjectKey};
+
+/// Secrets of these types never hold a certificate, a password file or a key; Helm's alone can be most of a cluster's
+/// bytes.
+const OTHER_SECRETS: &str = "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token,\
+                             type!=kubernetes.io/dockercfg,type!=kubernetes.io/dockerconfigjson,\
+                             type!=bootstrap.kubernetes.io/token";
+/// Every namespace has one.
+const OTHER_CONFIG_MAPS: &str = "metadata.name!=kube-root-ca.crt";
+
+/// A part of what the API server has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Feed {
+    /// Its kind.
+    pub kind: Kind,
+    /// Its namespace; `None` for all, and for kinds that lie in none.
+    pub namespace: Option<String>,
+    /// Field selector; empty for everything.
+    pub fields: String,
+    /// Label selector; empty for everything.
+    pub labels: String,
+}
+
+/// All feeds that a configuration needs.
+pub fn plan(config: &Config) -> Vec<Feed> {
+    let scope = Some(config.options.namespace.clone()).filter(|name| !name.is_empty());
+    let feed = |kind, fields: &str| Feed {
+        kind,
+        namespace: scope.clone().filter(|_| !matches!(kind, Kind::IngressClass | Kind::Namespace)),
+        fields: fields.to_owned(),
+        labels: String::new(),
+    };
+    let mut feeds = vec![
+        feed(Kind::IngressClass, ""),
+        feed(Kind::Ingress, ""),
+        feed(Kind::Service, ""),
+        feed(Kind::EndpointSlice, ""),
+        feed(Kind::Secret, OTHER_SECRETS),
+        feed(Kind::ConfigMap, OTHER_CONFIG_MAPS),
+    ];
+    // Namespaces are read for their labels only; who selects by none needs no permission to list them.
+    if config.namespace_selector.is_some() {
+        feeds.push(feed(Kind::Namespace, ""));
+    }
+    let Some(scope) = &scope else { return feeds };
+    let options = &config.options;
+    let named = [
+        (Kind::ConfigMap, &options.config_map),
+        (Kind::ConfigMap, &config.tcp_services),
+        (Kind::ConfigMap, &config.udp_services),
+        (Kind::Secret, &options.default_certificate),
+        (Kind::Service, &options.default_backend),
+    ];
+    for (kind, key) in named {
+        let Some(key) = key.as_ref().filter(|key| *key.namespace != **scope) else { continue };
+        feeds.push(one(kind, key));
+        if kind == Kind::Service {
+            let labels = format!("kubernetes.io/service-name={}", key.name);
+            feeds.push(Feed { kind: Kind::EndpointSlice, labels, fields: String::new(), ..one(kind, key) });
+        }
+    }
+    feeds
+}
+
+fn one(kind: Kind, key: &ObjectKey) -> Feed {
+    Feed {
+        kind,
+        namespace: Some(key.namespace.to_string()),
+        fields: format!("metadata.name={}", key.name),
+        labels: String::new(),
+    }
+}
+
+// === impl Feed ===
+
+impl Feed {
+    /// Path of its collection.
+    pub fn path(&self) -> String {
+        let prefix = match self.kind {
+            Kind::EndpointSlice => "/apis/discovery.k8s.io/v1",
+            Kind::Ingress | Kind::IngressClass => "/apis/networking.k8s.io/v1",
+            _ => "/api/v1",
+        };
+        let resource = self.resource();
+        match &self.namespace {
+            Some(namespace) => format!("{prefix}/namespaces/{namespace}/{resource}"),
+            None => format!("{prefix}/{resource}"),
+        }
+    }
+
+    /// The kind's name in paths and in RBAC rules.
+    pub const fn resource(&self) -> &'static str {
+        match self.kind {
+            Kind::ConfigMap => "configmaps",
+            Kind::EndpointSlice => "endpointslices",
+            Kind::Ingress => "ingresses",
+            Kind::IngressClass => "ingressclasses",
+            Kind::Manifest => "",
+            Kind::Namespace => "namespaces",
+            Kind::Secret => "secrets",
+            Kind::Service => "services",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Selector, Source};
+
+    fn config() -> Config {
+        Config::without_flags(Source::Directory("m".into())).unwrap()
+    }
+
+    fn paths(config: &Config) -> Vec<String> {
+        plan(config).iter().map(Feed::path).collect()
+    }
+
+    #[test]
+    fn a_whole_cluster_is_six_feeds() {
+        let expect = [
+            "/apis/networking.k8s.io/v1/ingressclasses",
+            "/apis/networking.k8s.io/v1/ingresses",
+            "/api/v1/services",
+            "/apis/discovery.k8s.io/v1/endpointslices",
+            "/api/v1/secrets",
+            "/api/v1/configmaps",
+        ];
+        assert_eq!(paths(&config()), expect);
+    }
+
+    #[test]
+    fn namespaces_are_asked_for_only_to_select_by_labels() {
+        let mut config = config();
+        config.namespace_selector = Some(Selector::parse("a=b").unwrap());
+        assert_eq!(paths(&config).last().map(String::as_str), Some("/api/v1/namespaces"));
+    }
+
+    #[test]
+    fn one_namespace_is_asked_for_nothing_outside_but_what_flags_name() {
+        let mut config = config();
+        config.options.namespace = "team".into();
+        config.options.config_map = Some(ObjectKey::new("team", "settings"));
+        config.options.default_certificate = Some(ObjectKey::new("edge", "wild"));
+        config.options.default_backend = Some(ObjectKey::new("edge", "errors"));
+        let feeds = plan(&config);
+        assert_eq!(feeds[0].namespace, None);
+        assert!(feeds[1..6].iter().all(|feed| feed.namespace.as_deref() == Some("team")));
+        let more: Vec<_> =
+            feeds[6..].iter().map(|feed| (feed.path(), &*feed.fields, &*feed.labels)).collect();
+        let expect = [
+            ("/api/v1/namespaces/edge/secrets".to_owned(), "metadata.name=wild", ""),
+            ("/api/v1/namespaces/edge/services".to_owned(), "metadata.name=errors", ""),
+            (
+                "/apis/discovery.k8s.io/v1/namespaces/edge/endpointslices".to_owned(),
+                "",
+                "kubernetes.io/service-name=errors",
+            ),
+        ];
+        assert_eq!(more, expect);
+    }
+}
