@@ -40,8 +40,7 @@ const MAX_AGE: Spec = Spec::new("cors-max-age", LOCATION, Risk::Low)
     .doc("Seconds that a preflight's answer may be kept.");
 
 const DEFAULT_METHODS: &str = "GET, PUT, POST, DELETE, PATCH, OPTIONS";
-const DEFAULT_HEADERS: &str =
-    "DNT,Keep-Alive,User-Agent,X-Requested-With,If-Modified-Since,Cache-Control,Content-Type,Range,Authorization";
+const DEFAULT_HEADERS: &str = "DNT,Keep-Alive,User-Agent,X-Requested-With,If-Modified-Since,Cache-Control,Content-Type,Range,Authorization";
 
 /// Annotations of this family.
 pub const SPECS: &[Spec] = &[ENABLE, ORIGIN, METHODS, HEADERS, CREDENTIALS, EXPOSE, MAX_AGE];
@@ -139,7 +138,8 @@ impl Origin {
             Self::Label(before, after) => {
                 let label = origin.strip_prefix(&**before).and_then(|rest| rest.strip_suffix(&**after));
                 label.is_some_and(|label| {
-                    !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+                    !label.is_empty()
+                        && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
                 })
             }
         }
@@ -176,7 +176,8 @@ fn parse_origin(item: &str) -> Result<Origin, String> {
     let error = || format!("{item:?} is no origin: write scheme://host or scheme://host:port");
     let (scheme, authority) = item.split_once("://").ok_or_else(error)?;
     let host = authority.strip_prefix("*.").unwrap_or(authority);
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b':' | b'[' | b']');
+    let plain =
+        |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b':' | b'[' | b']');
     let sound = |text: &str| !text.is_empty() && text.bytes().all(plain);
     if !is_token(scheme.as_bytes()) || !sound(host) {
         return Err(error());
@@ -223,8 +224,10 @@ mod tests {
     fn the_defaults_are_those_of_ingress_nginx() {
         let mut answer = Fields::new();
         cors(&[]).apply(None, &mut answer);
-        let lines: Vec<String> =
-            answer.iter().map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value))).collect();
+        let lines: Vec<String> = answer
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", String::from_utf8_lossy(value)))
+            .collect();
         assert_eq!(
             lines,
             [

@@ -97,6 +97,8 @@ pub struct Globals {
     /// `--compat-trust-forwarded=any`: `X-Forwarded-Proto`, `-Host` and `-Port` count from any peer, as in nginx. A
     /// flag, kept here so that one value says whom to trust; the composer sets it.
     pub compat_trust_forwarded_any: bool,
+    /// `global-auth-url` is set. External authentication is not built, so routes that do not opt out stay shut.
+    pub global_auth: bool,
     /// `proxy-add-original-uri-header`.
     pub proxy_add_original_uri_header: bool,
     /// `generate-request-id`.
@@ -298,6 +300,7 @@ impl Default for Globals {
             use_proxy_protocol: false,
             proxy_protocol_header_timeout: seconds(5),
             compat_trust_forwarded_any: false,
+            global_auth: false,
             proxy_add_original_uri_header: false,
             generate_request_id: true,
             enable_underscores_in_headers: false,

@@ -55,6 +55,13 @@ pub fn specs() -> impl Iterator<Item = &'static Spec> {
     FAMILIES.iter().flat_map(|family| family.iter())
 }
 
+/// Routes that only the ConfigMap's `global-auth-url` protects fail closed too, unless `enable-global-auth` opts out.
+fn shut_by_global_auth(ingress: &Ingress, prefix: &str, globals: &Globals) -> Option<&'static str> {
+    let opted = ingress.meta.annotations.get(&format!("{prefix}/enable-global-auth"));
+    let out = opted.is_some_and(|text| matches!(super::annotation::parse_bool(text.trim()), Ok(false)));
+    (globals.global_auth && !out).then_some("GlobalAuthNotSupported")
+}
+
 /// Reads the annotations of an Ingress. `prefix` is `--annotations-prefix`, `validate`
 /// `--enable-annotation-validation`.
 ///
@@ -109,7 +116,7 @@ pub fn read(
         denied: None,
     };
     let (mut diagnostics, denied) = reader.finish();
-    route.denied = denied;
+    route.denied = denied.or_else(|| shut_by_global_auth(ingress, prefix, globals));
     let mut policies = IngressPolicies { route: Arc::new(route), server, backend, canary };
     if denied.is_some_and(gate::refuses_whole) {
         // Nothing of a refused object may reach beyond its own routes.

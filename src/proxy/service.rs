@@ -58,7 +58,8 @@ pub async fn handle(worker: Rc<Worker>, connection: Rc<ConnectionFacts>, request
 
 /// Fields for cross-origin pages stand on every answer of a location, whoever gave it.
 fn cross_origin(exchange: &Exchange, response: &mut Response) {
-    let policies = exchange.location().map(|location| &location.policies).filter(|policies| policies.denied.is_none());
+    let policies =
+        exchange.location().map(|location| &location.policies).filter(|policies| policies.denied.is_none());
     if let Some(cors) = policies.and_then(|policies| policies.cors.as_ref()) {
         cors.apply(exchange.head.fields.get("origin"), &mut response.head.fields);
     }

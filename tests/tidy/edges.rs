@@ -53,7 +53,10 @@ const EDGES: &[(&str, &[&str])] = &[
     // control plane
     ("config", &["compile", "model"]),
     ("standalone", &["manifest", "model", "diagnostic", "compile"]),
-    ("control", &["standalone", "config", "compile", "cert", "snapshot", "model", "diagnostic", "manifest", "route"]),
+    (
+        "control",
+        &["standalone", "config", "compile", "cert", "snapshot", "model", "diagnostic", "manifest", "route"],
+    ),
     ("controller", &["control", "config", "manifest", "snapshot", "model", "diagnostic", "telemetry"]),
     ("admin", &["snapshot", "route", "inquiry", "report", "model", "telemetry", "drain"]),
     (

@@ -44,6 +44,8 @@ impl Globals {
                 report.invalid(known, raw, reason);
             }
         }
+        globals.global_auth =
+            config_map.data.get("global-auth-url").is_some_and(|url| !url.trim().is_empty());
         let value = || Arc::from(hsts::value(hsts.max_age, hsts.include_subdomains, hsts.preload));
         globals.hsts = hsts.on.then(value);
         (globals, report.found)

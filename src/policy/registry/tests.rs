@@ -209,3 +209,14 @@ fn the_documents_are_up_to_date() {
     golden("annotations.md", &markdown());
     golden("configmap.md", &global::markdown());
 }
+
+#[test]
+fn a_global_auth_url_shuts_every_route_that_does_not_opt_out() {
+    let data = [("global-auth-url".to_owned(), "https://auth.test/check".to_owned())].into();
+    let (globals, _) = Globals::parse_data(&data);
+    assert!(policies(&[], &globals).0.route.denied.is_some());
+    assert!(policies(&[("enable-global-auth", "true")], &globals).0.route.denied.is_some());
+    assert!(policies(&[("enable-global-auth", "nonsense")], &globals).0.route.denied.is_some());
+    assert_eq!(policies(&[("enable-global-auth", "false")], &globals).0.route.denied, None);
+    assert_eq!(policies(&[], &Globals::default()).0.route.denied, None);
+}
