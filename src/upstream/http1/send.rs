@@ -256,3 +256,66 @@ fn head(request: &UpstreamRequest<'_>, body: &RequestBody) -> Result<Vec<u8>, &'
     encode::end_of_head(&mut head);
     Ok(head)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use http::Method;
+
+    use super::*;
+    use crate::wire::Fields;
+
+    /// A layer such as TLS: takes bytes in at once, lets go of them when flushed, and that only when `open`.
+    #[derive(Default)]
+    struct Layer {
+        held: Vec<u8>,
+        gone: Vec<u8>,
+        open: bool,
+    }
+
+    impl AsyncWrite for Layer {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.held.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            if !self.open {
+                return Poll::Pending;
+            }
+            let held = std::mem::take(&mut self.held);
+            self.gone.extend(held);
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn a_request_is_sent_when_the_layer_below_let_go_of_its_last_byte() {
+        let request = UpstreamRequest {
+            method: &Method::PUT,
+            target: b"/",
+            fields: &Fields::new(),
+            framing: Framing::Length(2),
+            version: HttpVersion::Http11,
+            upgrade: false,
+        };
+        let body = RequestBody::Full(Bytes::from_static(b"ok"));
+        let Ok(mut sender) = Sender::new(&request, body) else { panic!("the request is sound") };
+        let (mut layer, mut cx) = (Layer::default(), Context::from_waker(Waker::noop()));
+        for _ in 0..2 {
+            assert_eq!(sender.poll(&mut cx, &mut layer), Ok(Progress::Blocked));
+        }
+        layer.open = true;
+        assert_eq!(sender.poll(&mut cx, &mut layer), Ok(Progress::Done));
+        assert_eq!(layer.gone, b"PUT / HTTP/1.1\r\nContent-Length: 2\r\n\r\nok");
+    }
+}
