@@ -17,7 +17,7 @@ use crate::message::Meter;
 use crate::reply::{LocalReply, RedirectCause};
 use crate::route::{Backend, Location, LocationTarget, Server};
 use crate::snapshot::Snapshot;
-use crate::telemetry::metrics::{Gauge, GaugeGuard};
+use crate::telemetry::metrics::{Counter, Gauge, GaugeGuard};
 use crate::telemetry::{FieldLookup, HostLabel, LocalReason, Record, RequestLine, RouteLabels, UpstreamTry};
 use crate::upstream::UpstreamTimes;
 use crate::wire::{Fields, RequestHead};
@@ -228,6 +228,13 @@ impl Exchange {
                     self.worker.upstreams.observe(&used.key, address, &one.times, self.start + request_time);
                 }
             }
+        }
+        for one in self.tries.borrow().iter() {
+            self.worker.metrics.count(match one.times.connect() {
+                None => Counter::UpstreamConnectErrors,
+                Some(took) if took.is_zero() => Counter::UpstreamReuses,
+                Some(_) => Counter::UpstreamConnects,
+            });
         }
         self.worker.metrics.observe(&record);
         if self.is_logged(&record) {

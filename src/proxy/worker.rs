@@ -200,8 +200,11 @@ impl Worker {
         let follow = async {
             let mut ticks = tokio::time::interval(Duration::from_millis(100));
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            let mut idle = self.metrics.hold_amount(Gauge::PoolIdle, 0);
             loop {
                 ticks.tick().await;
+                let (http1, http2) = self.upstreams.kept_connections();
+                idle.set_amount((http1 + http2) as u64);
                 let snapshot = self.reader.load();
                 if snapshot.generation != seen {
                     seen = snapshot.generation;
