@@ -5,7 +5,6 @@
 //! a local reply, and `explain` is the same function with a recorder.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use crate::model::ObjectKey;
@@ -169,13 +168,6 @@ pub enum CertificateChoice {
     Default,
     /// The pair of this Secret.
     Secret(ObjectKey),
-}
-
-/// An endpoint that a balancer picked.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct PickedEndpoint {
-    /// Where to connect.
-    pub address: SocketAddr,
 }
 
 // === impl Table ===
