@@ -12,6 +12,7 @@ use crate::drain::{DrainToken, DrainTrigger, DrainWatcher, Work};
 use crate::limit::ConnectionLimit;
 use crate::listener;
 use crate::proxy::connection;
+use crate::proxy::filter::password::{Memory, Threads};
 use crate::proxy::worker::Worker;
 use crate::request::Scheme;
 use crate::route::reach::Reach;
@@ -38,6 +39,8 @@ pub(super) struct Shared {
     /// Which addresses may be backends (B-18); asked again for each connection.
     pub(super) reach: Arc<Reach>,
     pub(super) workers: usize,
+    /// Threads that check passwords.
+    pub(super) passwords: Threads,
 }
 
 /// The sockets of one worker with the addresses they listen on.
@@ -96,6 +99,7 @@ fn worker(index: usize, shared: &Shared, drain: DrainWatcher) -> Worker {
     Worker {
         reader: shared.reader.clone(),
         upstreams: Upstreams::new(settings),
+        passwords: Memory::new(shared.passwords.clone()),
         metrics: shared.metrics.worker(),
         log: shared.log.lane(),
         drain,
