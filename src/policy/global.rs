@@ -260,6 +260,7 @@ mod parse;
 pub use keys::{Effect, KEYS, Key, markdown};
 
 impl Default for Globals {
+    #[expect(clippy::too_many_lines, reason = "a list of defaults, one line a key")]
     fn default() -> Self {
         let seconds = Duration::from_secs;
         let everyone: Arc<[IpNet]> = parse::nets(&["0.0.0.0/0"]);
