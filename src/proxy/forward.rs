@@ -97,6 +97,7 @@ impl<'w> Way<'w> {
             location_path: &self.location.rule_path,
             upstream_name: &backend.name,
             server_name: &self.view.host.name,
+            now: self.exchange.worker.since_epoch(),
         }
     }
 }

@@ -98,10 +98,14 @@ impl Worker {
         key
     }
 
+    /// Since 1970.
+    pub fn since_epoch(&self) -> Duration {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+    }
+
     /// Seconds since 1970.
     pub fn unix_now(&self) -> i64 {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+        i64::try_from(self.since_epoch().as_secs()).unwrap_or(i64::MAX)
     }
 
     /// Limits of a new HTTP/1 connection, from the ConfigMap in force.
