@@ -103,7 +103,7 @@ class Controller:
             self.process = subprocess.Popen(
                 [narthex, "controller", f"--kubeconfig={LAB}/{user}.kubeconfig", f"--http-addr=127.0.0.1:{port}",
                  f"--https-addr=127.0.0.1:{port + 1}", f"--admin-addr=127.0.0.1:{self.admin}",
-                 "--publish-status-address=192.0.2.1", "--election-ttl=4s", *flags],
+                 "--publish-status-address=192.0.2.1", "--election-ttl=4s", "--enable-metrics", *flags],
                 stdout=log, stderr=log, env={**os.environ, "POD_NAME": pod, "POD_NAMESPACE": "team"})
 
     def get(self, host, path="/", port=None):
@@ -114,6 +114,11 @@ class Controller:
 
     def is_ready(self):
         return self.get("localhost", "/readyz", self.admin)[0] == 200
+
+    def metric(self, name):
+        """The value of a metric without labels."""
+        lines = self.get("localhost", "/metrics", self.admin)[1].splitlines()
+        return float(next(line.split()[-1] for line in lines if line.startswith(name + " ")))
 
     def log(self):
         with open(self.log_path, encoding="utf-8", errors="replace") as log:
@@ -170,14 +175,23 @@ def scenario_outage(narthex):
             os.kill(int(file.read()), signal.SIGKILL)
         eventually("the loss being noticed", lambda: "the API server does not answer" in first.log())
         assert first.get("a.test") == (200, "10.244.0.1") and first.is_ready()
+        assert first.metric("narthex_apiserver_connected") == 0
+        age = first.metric("narthex_snapshot_age_seconds")
+        eventually("the age of what is known growing", lambda: first.metric("narthex_snapshot_age_seconds") > age)
         second = Controller(narthex, 20020, pod="pod-2")
         eventually("the other process", lambda: second.get("localhost", "/livez", second.admin)[0] == 200)
         assert not second.is_ready(), "nothing is known yet"
+        try:
+            second.get("a.test")
+            raise AssertionError("no traffic is taken before anything is known")
+        except ConnectionRefusedError:
+            pass
         second.stop()
         assert second.process.returncode == 0, second.process.returncode
         subprocess.run([UP, "apiserver"], check=True)
         apply(slices("10.244.0.2"))
         print(f"  followed again {eventually('the endpoint', lambda: first.get('a.test')[1] == '10.244.0.2'):.3f} s after kubectl")
+        eventually("the metrics", lambda: first.metric("narthex_apiserver_connected") == 1)
     finally:
         first.stop()
         if second and second.process.poll() is None:
