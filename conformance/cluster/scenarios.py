@@ -235,6 +235,59 @@ def scenario_rights(narthex):
         first.stop()
 
 
+def refused(*objects, flags=()):
+    """What the API server says when it refuses these objects; None when it takes them."""
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+    done = subprocess.run([*KUBECTL, "apply", *flags, "-f", "-"], input=text, capture_output=True, text=True, check=False)
+    return done.stderr if done.returncode else None
+
+
+def webhook_configuration(port):
+    """As the chart makes it, by URL instead of by Service."""
+    rule = {"apiGroups": ["networking.k8s.io"], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["ingresses"]}
+    return {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "metadata": {"name": "admission"},
+            "webhooks": [{"name": "validate.nginx.ingress.kubernetes.io", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+                          "failurePolicy": "Fail", "matchPolicy": "Equivalent", "rules": [rule],
+                          "clientConfig": {"url": f"https://127.0.0.1:{port}/networking/v1/ingresses"}}]}
+
+
+def scenario_webhook(narthex):
+    """Verdicts of the admission webhook, with a certificate that the controller makes; two replicas share it."""
+    apply(webhook_configuration(20073))
+    flags = ["--validating-webhook-configuration=admission", "--validating-webhook-secret=team/admission"]
+    first = Controller(narthex, 20070, "--validating-webhook=127.0.0.1:20073", *flags)
+    second = Controller(narthex, 20080, "--validating-webhook=127.0.0.1:20083", *flags, pod="pod-2")
+    bundle = lambda: kubectl("get", "validatingwebhookconfiguration", "admission", "-o", "jsonpath={.webhooks[0].clientConfig.caBundle}")
+    try:
+        eventually("both", lambda: first.is_ready() and second.is_ready())
+        eventually("the authority", bundle)
+        eventually("a verdict", lambda: refused(ingress("hook.test")) is None)
+        eventually("the Ingress", lambda: first.get("hook.test")[0] == 200)
+        said = refused(ingress("hook.test", name="late"))
+        assert said and 'host "hook.test" and path "/" is already defined in ingress team/hook.test' in said, said
+        said = refused(ingress("evil.test", path="/etc/nginx"))
+        assert said and "denied the request" in said, said
+        assert refused(ingress("dry.test"), flags=["--dry-run=server"]) is None
+        assert refused(ingress("dry.test"), flags=["--dry-run=server"]) is None, "a dry run leaves no trace"
+        assert refused(ingress("hook.test", name="late"), flags=["--dry-run=server"]), "and is judged like any other"
+        foreign = ingress("hook.test", name="foreign", path="/etc/nginx")
+        foreign["spec"]["ingressClassName"] = "other"
+        assert refused(foreign) is None, "others' Ingresses are theirs"
+        # A second certificate: the authority of the first stays beside that of the new one, and nobody is refused meanwhile.
+        before = bundle()
+        kubectl("-n", "team", "delete", "secret", "admission")
+        first.stop()
+        first = Controller(narthex, 20070, "--validating-webhook=127.0.0.1:20073", *flags)
+        eventually("a new authority", lambda: bundle() != before)
+        eventually("a verdict", lambda: refused(ingress("hook.test", name="late")) and "already defined" in refused(ingress("hook.test", name="late")))
+    finally:
+        kubectl("delete", "validatingwebhookconfiguration", "admission")
+        kubectl("-n", "team", "delete", "ingress", "hook.test", "foreign", "--ignore-not-found")
+        for each in (first, second):
+            if each.process.poll() is None:
+                each.stop()
+
+
 def scenario_many(narthex):
     """A cold start with many Ingresses."""
     apply(*[ingress(f"h{number}.test") for number in range(1000)])
