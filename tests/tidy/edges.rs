@@ -58,11 +58,16 @@ const EDGES: &[(&str, &[&str])] = &[
         "control",
         &["standalone", "config", "compile", "cert", "snapshot", "model", "diagnostic", "manifest", "route"],
     ),
-    ("controller", &["control", "config", "manifest", "snapshot", "model", "diagnostic", "telemetry"]),
+    ("admission", &["control", "compile", "cert", "policy", "manifest", "model", "diagnostic", "telemetry"]),
+    (
+        "controller",
+        &["cert", "control", "config", "manifest", "snapshot", "model", "diagnostic", "telemetry"],
+    ),
     ("admin", &["snapshot", "route", "inquiry", "report", "model", "telemetry", "drain"]),
     (
         "cli",
         &[
+            "admission",
             "config",
             "control",
             "standalone",
@@ -71,6 +76,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "cert",
             "route",
             "inquiry",
+            "model",
             "report",
             "diagnostic",
         ],
