@@ -11,7 +11,7 @@ use crate::config::{Config, PassiveHealth, Source};
 use crate::control::{self, Control};
 use crate::controller::{self, Following};
 use crate::drain::{DrainPlan, DrainTrigger, Phase};
-use crate::limit::{self, ConnectionLimit, Descriptors};
+use crate::limit::{self, Clients, ConnectionLimit, Descriptors};
 use crate::listener::{self, BindError};
 use crate::proxy::sni;
 use crate::route::reach::Reach;
@@ -20,6 +20,7 @@ use crate::telemetry::writer::{Destination, OpenError};
 use crate::telemetry::{AccessLog, Metrics};
 
 mod admin;
+mod bounds;
 mod findings;
 mod observe;
 mod signals;
@@ -145,11 +146,13 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
 
     let per_worker = usize::try_from(globals.max_worker_connections).unwrap_or(limit::CONNECTIONS_PER_WORKER);
     let connections = ConnectionLimit::new(limit::connection_cap(per_worker, count, descriptors.soft));
-    metrics.control().set_bounds(connections.limit(), 0, limit::memory_limit());
+    let memory = bounds::memory(&config, globals, &connections, &metrics)?;
     let shared = worker::Shared {
         reader: reader.clone(),
         tls: sni::server_config(reader.clone(), globals)?,
         connections,
+        memory,
+        clients: Clients::default(),
         drain: drain.clone(),
         metrics: metrics.clone(),
         log: log.clone(),

@@ -16,6 +16,8 @@ mod hostile;
 mod http1;
 #[path = "dataplane/http2.rs"]
 mod http2;
+#[path = "dataplane/limits.rs"]
+mod limits;
 #[path = "dataplane/operators.rs"]
 mod operators;
 #[path = "dataplane/retries.rs"]

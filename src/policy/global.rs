@@ -202,6 +202,9 @@ pub struct Globals {
     /// `nginx-status-ipv4-whitelist` and `-ipv6-`: who may read `/nginx_status`.
     pub status_allow: Arc<[IpNet]>,
 
+    /// What clients may cost.
+    pub limits: Limits,
+
     // TCP and UDP services.
     /// `proxy-stream-timeout`.
     pub stream_timeout: Duration,
@@ -253,9 +256,11 @@ pub enum TextTest {
 pub type Referenced = BTreeMap<crate::model::ObjectKey, Arc<crate::model::ConfigMap>>;
 
 mod keys;
+pub mod limits;
 mod parse;
 
 pub use keys::{Effect, KEYS, Key, markdown};
+pub use limits::{Limits, Share};
 
 impl Default for Globals {
     fn default() -> Self {
@@ -353,6 +358,7 @@ impl Default for Globals {
             worker_processes: None,
             max_worker_connections: 16_384,
             status_allow: parse::nets(&["127.0.0.1/32", "::1/128"]),
+            limits: Limits::default(),
             stream_timeout: seconds(600),
             stream_next_upstream: true,
             stream_next_upstream_timeout: Some(seconds(600)),

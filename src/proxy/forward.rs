@@ -119,7 +119,7 @@ pub async fn to_backend(
         forwarded_prefix: forward.forwarded_prefix.as_deref(),
         purpose,
     };
-    let mut fields = request_headers::apply(&outgoing).fields;
+    let mut fields = head_for_backend(way, &outgoing);
     if way.view.method == Method::CONNECT {
         complete_handshake(way, &mut fields);
     }
@@ -157,7 +157,7 @@ pub async fn error_page(way: &Way<'_>, status: StatusCode, body: RequestBody) ->
         forwarded_prefix: None,
         purpose: Purpose::ErrorPage(status.as_u16()),
     };
-    let fields = request_headers::apply(&outgoing).fields;
+    let fields = head_for_backend(way, &outgoing);
     let mut target = b"/".to_vec();
     if let Some(query) = way.view.query {
         target.push(b'?');
@@ -177,6 +177,13 @@ pub async fn error_page(way: &Way<'_>, status: StatusCode, body: RequestBody) ->
     };
     let got = trip.run(body).await.ok()?;
     answer(way, backend, got).await.ok()
+}
+
+/// The fields a backend gets. One whose expanded value would break the head is left out and counted (B-7).
+fn head_for_backend(way: &Way<'_>, outgoing: &Outgoing<'_>) -> Fields {
+    let head = request_headers::apply(outgoing);
+    way.exchange.worker.metrics.add(Counter::HeaderValuesRejected, u64::from(head.rejected));
+    head.fields
 }
 
 async fn endpoints_of(way: &Way<'_>, backend: &Backend) -> Arc<EndpointSet> {
@@ -448,19 +455,29 @@ fn switch(way: &Way<'_>, mut head: ResponseHead, tunnel: Tunnel) -> Result<Respo
     let timeout = way.location.policies.timeout;
     let idle = timeout.read.max(timeout.send);
     let exchange = Rc::clone(way.exchange);
+    let web_socket = asked.eq_ignore_ascii_case("websocket");
     let upgrade = Box::new(move |client: DownstreamStream| -> std::pin::Pin<Box<dyn Future<Output = ()>>> {
         Box::pin(async move {
             let open = exchange.worker.metrics.tunnel();
             let drain = exchange.worker.drain.clone();
             let meter = Rc::clone(&exchange.meter);
             let (received, sent) = (meter.request_bytes.get(), meter.bytes_sent.get());
-            let ended =
-                tunnel::join(client, tunnel, idle, async move { drain.ending_tunnels().await }, |carried| {
-                    meter.request_bytes.set(received + carried.up);
-                    meter.bytes_sent.set(sent + carried.down);
-                    meter.body_bytes_sent.set(carried.down);
-                })
-                .await;
+            let end = {
+                let drain = drain.clone();
+                async move { drain.ending_tunnels().await }
+            };
+            let farewell = if web_socket {
+                let [_, _, _, _, mask @ ..] = exchange.worker.rng.next_u64().to_be_bytes();
+                tunnel::Farewell::WebSocket { mask, at_last: Box::pin(async move { drain.cut().await }) }
+            } else {
+                tunnel::Farewell::Cut
+            };
+            let ended = tunnel::join_with(client, tunnel, idle, end, farewell, |carried| {
+                meter.request_bytes.set(received + carried.up);
+                meter.bytes_sent.set(sent + carried.down);
+                meter.body_bytes_sent.set(carried.down);
+            })
+            .await;
             drop(open);
             if ended == tunnel::Ended::Cut {
                 exchange.worker.metrics.count(Counter::TunnelsCut);

@@ -307,6 +307,11 @@ impl Upstreams {
         self.sessions.retain(keep);
     }
 
+    /// Closes every idle HTTP/1 connection: their descriptors are needed elsewhere (F-21).
+    pub fn drop_idle(&self) {
+        self.pool.retain(|_| false);
+    }
+
     /// Drops what idled too long or was closed by backends. [`Upstreams::maintain`] calls it.
     pub fn sweep(&self) {
         let now = Instant::now();

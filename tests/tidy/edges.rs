@@ -47,6 +47,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "upstream",
             "listener",
             "drain",
+            "limit",
             "telemetry",
         ],
     ),
