@@ -13,6 +13,7 @@ use crate::controller::{self, Following};
 use crate::drain::{DrainPlan, DrainTrigger, Phase};
 use crate::limit::{self, Clients, ConnectionLimit, Descriptors};
 use crate::listener::{self, BindError};
+use crate::proxy::filter::password::Threads;
 use crate::proxy::sni;
 use crate::route::reach::Reach;
 use crate::snapshot::Reader;
@@ -160,6 +161,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         passive_health: config.passive_health == PassiveHealth::On,
         reach: Arc::new(Reach { allow: config.options.allow_upstream.clone(), own: addresses.to_vec() }),
         workers: count,
+        passwords: Threads::new(count),
     };
     let (http_address, https_address) = (http.address, https.address);
     let sockets = http.listen(count)?.into_iter().zip(https.listen(count)?);

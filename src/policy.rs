@@ -4,7 +4,10 @@
 //! decision, its tests. `registry` lists them all; documentation is generated from that list.
 //! State and I/O live elsewhere (`upstream`, `proxy`).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use crate::model::ObjectKey;
 
 pub mod annotation;
 pub mod registry;
@@ -13,6 +16,7 @@ pub mod affinity;
 pub mod app_root;
 pub mod backend_protocol;
 pub mod backend_tls;
+pub mod basic_auth;
 pub mod body;
 pub mod buffering;
 pub mod canary;
@@ -34,6 +38,7 @@ pub mod request_headers;
 pub mod response_headers;
 pub mod retry;
 pub mod rewrite;
+pub mod satisfy;
 pub mod server_alias;
 pub mod service_upstream;
 pub mod session_cookie;
@@ -57,6 +62,10 @@ pub struct RoutePolicies {
     pub ssl_redirect: ssl_redirect::SslRedirect,
     /// `allowlist-source-range`, `denylist-source-range`.
     pub ip_access: Option<ip_access::IpAccess>,
+    /// `satisfy`: whether address lists and authentication must all agree.
+    pub satisfy: satisfy::Satisfy,
+    /// `auth-type`, `auth-secret*`, `auth-realm`.
+    pub basic_auth: Option<basic_auth::BasicAuth>,
     /// `enable-cors`, `cors-*`.
     pub cors: Option<cors::Cors>,
     /// `upstream-vhost`.
@@ -107,6 +116,8 @@ impl RoutePolicies {
                 preserve_trailing_slash: globals.preserve_trailing_slash,
             },
             ip_access: ip_access::IpAccess::global(globals),
+            satisfy: satisfy::Satisfy::All,
+            basic_auth: None,
             cors: None,
             upstream_vhost: None,
             forwarded_prefix: None,
@@ -175,4 +186,6 @@ pub struct IngressPolicies {
     pub backend: BackendPolicies,
     /// Present when `canary` is true.
     pub canary: Option<canary::Canary>,
+    /// Secrets and ConfigMaps that annotations refer to, there or not.
+    pub references: BTreeSet<ObjectKey>,
 }

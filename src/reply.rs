@@ -46,6 +46,11 @@ pub enum LocalReply {
         /// The client as judged.
         client: IpAddr,
     },
+    /// The client must say who it is: 401.
+    Unauthorized {
+        /// Value of `WWW-Authenticate`; empty for none.
+        challenge: String,
+    },
     /// The rewrite or a pattern search has no sound result: 500.
     RewriteFailed {
         /// Why.
@@ -111,6 +116,7 @@ impl LocalReply {
             Self::NoEndpoints | Self::Denied { .. } | Self::Overloaded { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
+            Self::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
             Self::Forbidden { .. } => StatusCode::FORBIDDEN,
             Self::RewriteFailed { .. } | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,

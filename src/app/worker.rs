@@ -12,6 +12,7 @@ use crate::drain::{DrainToken, DrainTrigger, DrainWatcher, Work};
 use crate::limit::{Clients, ConnectionLimit, Memory};
 use crate::listener;
 use crate::proxy::connection;
+use crate::proxy::filter::password::{self, Threads};
 use crate::proxy::handshakes::Handshakes;
 use crate::proxy::worker::Worker;
 use crate::request::Scheme;
@@ -41,6 +42,8 @@ pub(super) struct Shared {
     /// Which addresses may be backends (B-18); asked again for each connection.
     pub(super) reach: Arc<Reach>,
     pub(super) workers: usize,
+    /// Threads that check passwords.
+    pub(super) passwords: Threads,
 }
 
 /// The sockets of one worker with the addresses they listen on.
@@ -99,6 +102,7 @@ fn worker(index: usize, shared: &Shared, drain: DrainWatcher) -> Worker {
     Worker {
         reader: shared.reader.clone(),
         upstreams: Upstreams::new(settings),
+        passwords: password::Memory::new(shared.passwords.clone()),
         metrics: shared.metrics.worker(),
         log: shared.log.lane(),
         drain,

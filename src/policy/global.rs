@@ -60,6 +60,8 @@ pub struct Globals {
     pub preserve_trailing_slash: bool,
     /// `no-tls-redirect-locations`.
     pub no_tls_redirect_locations: Arc<[Box<str>]>,
+    /// `no-auth-locations`: prefixes of paths that need no authentication.
+    pub no_auth_locations: Arc<[Box<str>]>,
     /// `use-port-in-redirects`.
     pub use_port_in_redirects: bool,
     /// `relative-redirects`.
@@ -263,6 +265,7 @@ pub use keys::{Effect, KEYS, Key, markdown};
 pub use limits::{Limits, Share};
 
 impl Default for Globals {
+    #[expect(clippy::too_many_lines, reason = "a list of defaults, one line a key")]
     fn default() -> Self {
         let seconds = Duration::from_secs;
         let everyone: Arc<[IpNet]> = parse::nets(&["0.0.0.0/0"]);
@@ -288,6 +291,7 @@ impl Default for Globals {
             http_redirect_code: StatusCode::PERMANENT_REDIRECT,
             preserve_trailing_slash: false,
             no_tls_redirect_locations: Arc::from(["/.well-known/acme-challenge".into()]),
+            no_auth_locations: Arc::from(["/.well-known/acme-challenge".into()]),
             use_port_in_redirects: false,
             relative_redirects: false,
             custom_http_errors: Arc::from([]),
@@ -403,6 +407,11 @@ impl TextTest {
 }
 
 impl Globals {
+    /// True for locations that ask nobody who they are (`no-auth-locations`), judged by the location's own path.
+    pub fn is_free_of_auth(&self, location_path: &str) -> bool {
+        self.no_auth_locations.iter().any(|prefix| location_path.starts_with(&**prefix))
+    }
+
     /// 403 for a request that `block-cidrs`, `block-user-agents` or `block-referers` names. Asked before routing's
     /// redirects, as nginx does at server level.
     pub fn blocks(&self, view: &RequestView<'_>) -> bool {

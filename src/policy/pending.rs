@@ -11,11 +11,6 @@ const LOCATION: Scope = Scope::Location;
 
 /// Switches of protections: set to anything but "off", they shut the routes.
 pub const REFUSED: &[Spec] = &[
-    Spec::new("auth-type", LOCATION, Risk::Low)
-        .fail_closed()
-        .fidelity(NOT_YET)
-        .values("none", "basic")
-        .doc("Basic or digest authentication."),
     Spec::new("auth-url", LOCATION, Risk::High)
         .fail_closed()
         .fidelity(NOT_YET)
@@ -92,7 +87,6 @@ const fn dead(
 }
 
 const WITH_AUTH: &str = "Detail of external authentication.";
-const WITH_BASIC: &str = "Detail of basic authentication.";
 const WITH_TLS: &str = "Detail of client certificates.";
 const WITH_LIMIT: &str = "Detail of the request limits.";
 const MIRROR: &str = "Copies of requests to another server.";
@@ -102,10 +96,6 @@ const SERVER_TLS: &str = "the TLS library offers a fixed set of sound ciphers";
 
 /// Comforts, and details of protections whose switch stands above.
 pub const WITHOUT_EFFECT: &[Spec] = &[
-    later("auth-secret", LOCATION, Risk::Medium, "default/users", WITH_BASIC),
-    later("auth-secret-type", LOCATION, Risk::Low, "auth-map", WITH_BASIC),
-    later("auth-realm", LOCATION, Risk::Medium, "Protected", WITH_BASIC),
-    later("satisfy", LOCATION, Risk::Low, "any", "How address lists and authentication go together."),
     later("auth-signin", LOCATION, Risk::High, "https://auth.example/start", WITH_AUTH),
     later("auth-signin-redirect-param", LOCATION, Risk::Medium, "rd", WITH_AUTH),
     later("auth-method", LOCATION, Risk::Low, "GET", WITH_AUTH),
@@ -262,8 +252,6 @@ mod tests {
     fn protections_that_are_not_built_shut_the_routes_unless_off() {
         let globals = Globals::default();
         for (name, value) in [
-            ("auth-type", "basic"),
-            ("auth-type", ""),
             ("auth-url", "https://a"),
             ("auth-tls-secret", "default/ca"),
             ("limit-rps", "5"),
@@ -273,9 +261,7 @@ mod tests {
         ] {
             assert_eq!(code(&[(name, value)], &globals), Some("NotSupported"), "{name} {value}");
         }
-        for (name, value) in
-            [("limit-rps", "0"), ("enable-modsecurity", "false"), ("auth-realm", "x"), ("satisfy", "any")]
-        {
+        for (name, value) in [("limit-rps", "0"), ("enable-modsecurity", "false"), ("auth-method", "GET")] {
             assert_eq!(code(&[(name, value)], &globals), None, "{name} {value}");
         }
     }

@@ -5,13 +5,13 @@
 
 use std::sync::Arc;
 
-use super::annotation::{Fidelity, OnInvalid, Reader, Risk, Scope, Spec};
+use super::annotation::{Fidelity, Objects, OnInvalid, Reader, Risk, Scope, Spec};
 use super::global::Globals;
 use super::{
     BackendPolicies, IngressPolicies, RoutePolicies, ServerPolicies, affinity, app_root, backend_protocol,
-    backend_tls, body, buffering, canary, connection_header, cors, custom_errors, default_backend,
-    forwarded_prefix, from_to_www, ip_access, load_balance, log, pending, redirect, retry, rewrite,
-    server_alias, service_upstream, session_cookie, ssl_redirect, timeout, upstream_vhost,
+    backend_tls, basic_auth, body, buffering, canary, connection_header, cors, custom_errors,
+    default_backend, forwarded_prefix, from_to_www, ip_access, load_balance, log, pending, redirect, retry,
+    rewrite, satisfy, server_alias, service_upstream, session_cookie, ssl_redirect, timeout, upstream_vhost,
 };
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Ingress;
@@ -24,6 +24,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     app_root::SPECS,
     backend_protocol::SPECS,
     backend_tls::SPECS,
+    basic_auth::SPECS,
     body::SPECS,
     buffering::SPECS,
     canary::SPECS,
@@ -42,6 +43,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     redirect::SPECS,
     retry::SPECS,
     rewrite::SPECS,
+    satisfy::SPECS,
     server_alias::SPECS,
     service_upstream::SPECS,
     session_cookie::SPECS,
@@ -73,9 +75,11 @@ pub fn read(
     prefix: &str,
     validate: bool,
     globals: &Globals,
+    objects: Objects<'_>,
 ) -> (IngressPolicies, Vec<Diagnostic>) {
-    let mut reader =
-        Reader::new(ingress, prefix, validate).with_cross_namespace(globals.allow_cross_namespace_resources);
+    let mut reader = Reader::new(ingress, prefix, validate)
+        .with_cross_namespace(globals.allow_cross_namespace_resources)
+        .with_objects(objects);
     let r = &mut reader;
     gate::check(r, globals);
     pending::read(r, globals);
@@ -99,6 +103,8 @@ pub fn read(
         use_regex: rewrite::read_use_regex(r),
         ssl_redirect: ssl_redirect::SslRedirect::read(r, globals),
         ip_access: ip_access::IpAccess::read(r, globals),
+        satisfy: satisfy::read(r),
+        basic_auth: basic_auth::BasicAuth::read(r),
         cors: cors::Cors::read(r),
         upstream_vhost: upstream_vhost::read(r),
         forwarded_prefix: forwarded_prefix::ForwardedPrefix::read(r),
@@ -115,9 +121,10 @@ pub fn read(
         access_log: log::read(r),
         denied: None,
     };
+    let references = reader.take_references();
     let (mut diagnostics, denied) = reader.finish();
     route.denied = denied.or_else(|| shut_by_global_auth(ingress, prefix, globals));
-    let mut policies = IngressPolicies { route: Arc::new(route), server, backend, canary };
+    let mut policies = IngressPolicies { route: Arc::new(route), server, backend, canary, references };
     if denied.is_some_and(gate::refuses_whole) {
         // Nothing of a refused object may reach beyond its own routes.
         policies.server = ServerPolicies::default();

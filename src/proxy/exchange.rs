@@ -12,6 +12,7 @@ use std::time::{Instant, SystemTime};
 use smallvec::SmallVec;
 
 use super::connection::ConnectionFacts;
+use super::filter::Granted;
 use super::worker::Worker;
 use crate::limit::Held;
 use crate::message::Meter;
@@ -46,6 +47,7 @@ pub struct Exchange {
     location: OnceCell<Arc<Location>>,
     backend: RefCell<Option<Arc<Backend>>>,
     canary: RefCell<Option<Arc<Backend>>>,
+    granted: OnceCell<Granted>,
     tries: RefCell<SmallVec<[Try; 1]>>,
     local: Cell<Option<LocalReason>>,
     status: Cell<u16>,
@@ -103,6 +105,7 @@ impl Exchange {
             location: OnceCell::new(),
             backend: RefCell::new(None),
             canary: RefCell::new(None),
+            granted: OnceCell::new(),
             tries: RefCell::default(),
             local: Cell::new(None),
             status: Cell::new(0),
@@ -126,6 +129,16 @@ impl Exchange {
         if let Some(location) = location {
             let _first_counts = self.location.set(Arc::clone(location));
         }
+    }
+
+    /// Access was granted with these consequences.
+    pub fn grant(&self, granted: Granted) {
+        let _first_counts = self.granted.set(granted);
+    }
+
+    /// What granting access led to, once it was asked for.
+    pub fn granted(&self) -> Option<&Granted> {
+        self.granted.get()
     }
 
     /// The location that took it, once there is one.
@@ -202,7 +215,7 @@ impl Exchange {
             peer: self.connection.peer,
             listener: self.connection.local,
             proxy_protocol: self.connection.proxied.map(|(source, _)| source),
-            remote_user: None,
+            remote_user: self.granted().and_then(|granted| granted.user.as_deref()),
             line: RequestLine::Parsed {
                 method: self.head.method.as_str(),
                 target: &self.head.target,
@@ -339,6 +352,7 @@ fn reason(reply: &LocalReply) -> LocalReason {
         LocalReply::NoRoute => ("no_route", ""),
         LocalReply::NoEndpoints => ("no_endpoints", ""),
         LocalReply::Denied { code } => ("denied", *code),
+        LocalReply::Unauthorized { .. } => ("unauthorized", ""),
         LocalReply::Forbidden { .. } => ("forbidden", ""),
         LocalReply::RewriteFailed { .. } => ("rewrite_failed", ""),
         LocalReply::BodyTooLarge => ("body_too_large", ""),

@@ -70,11 +70,11 @@ struct Got {
 }
 
 impl<'w> Way<'w> {
-    fn globals(&self) -> &'w Globals {
+    pub(super) fn globals(&self) -> &'w Globals {
         &self.exchange.snapshot.table.globals
     }
 
-    fn facts(&self, backend: &'w Backend) -> RouteFacts<'w> {
+    pub(super) fn facts(&self, backend: &'w Backend) -> RouteFacts<'w> {
         let owner = self.location.owner.as_ref();
         RouteFacts {
             request_id: &self.exchange.request_id,
@@ -120,6 +120,7 @@ pub async fn to_backend(
         purpose,
     };
     let mut fields = head_for_backend(way, &outgoing);
+    as_granted(way, &mut fields);
     if way.view.method == Method::CONNECT {
         complete_handshake(way, &mut fields);
     }
@@ -157,7 +158,8 @@ pub async fn error_page(way: &Way<'_>, status: StatusCode, body: RequestBody) ->
         forwarded_prefix: None,
         purpose: Purpose::ErrorPage(status.as_u16()),
     };
-    let fields = head_for_backend(way, &outgoing);
+    let mut fields = head_for_backend(way, &outgoing);
+    as_granted(way, &mut fields);
     let mut target = b"/".to_vec();
     if let Some(query) = way.view.query {
         target.push(b'?');
@@ -184,6 +186,13 @@ fn head_for_backend(way: &Way<'_>, outgoing: &Outgoing<'_>) -> Fields {
     let head = request_headers::apply(outgoing);
     way.exchange.worker.metrics.add(Counter::HeaderValuesRejected, u64::from(head.rejected));
     head.fields
+}
+
+/// What the access checks want the backend to see, and not to see.
+fn as_granted(way: &Way<'_>, fields: &mut Fields) {
+    if let Some(granted) = way.exchange.granted() {
+        granted.edit(fields);
+    }
 }
 
 async fn endpoints_of(way: &Way<'_>, backend: &Backend) -> Arc<EndpointSet> {

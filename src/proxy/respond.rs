@@ -30,6 +30,13 @@ pub fn respond(reply: &LocalReply, asker: Asker<'_>) -> Response {
         LocalReply::Preflight => answer(StatusCode::NO_CONTENT, "text/plain charset=UTF-8", Bytes::new()),
         LocalReply::Healthz => answer(StatusCode::OK, "text/html", Bytes::new()),
         LocalReply::StubStatus => answer(StatusCode::OK, "text/plain", Bytes::new()),
+        LocalReply::Unauthorized { challenge } => {
+            let mut response = page(status, asker);
+            if !challenge.is_empty() {
+                put(&mut response.head.fields, "WWW-Authenticate", challenge);
+            }
+            response
+        }
         LocalReply::Overloaded { .. } => {
             let mut response = page(status, asker);
             put(&mut response.head.fields, "Retry-After", "1");

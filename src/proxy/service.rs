@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::body;
 use super::connection::ConnectionFacts;
 use super::exchange::Exchange;
+use super::filter;
 use super::forward::{self, Way};
 use super::respond::{Asker, respond};
 use super::worker::Worker;
@@ -17,7 +18,7 @@ use crate::policy::response_headers;
 use crate::reply::LocalReply;
 use crate::route::decide::Unrecorded;
 use crate::route::intake::Intake;
-use crate::route::{Decision, access, decide};
+use crate::route::{Decision, decide};
 use crate::wire::{RequestHead, Version};
 
 /// Serves one request; the answer carries the [`Exchange`] as its guard.
@@ -93,11 +94,12 @@ async fn serve(
     let location = forward.location;
     exchange.routed(forward.server, Some(location));
     let way = Way { exchange, view: &view, location, hop, framed, trusted: came.is_trusted(globals) };
-    if let Some(reply) = access(location, &view) {
-        return Ok(Box::pin(ours(&way, reply, body)).await);
-    }
+    // First of all: checking passwords and asking others costs, too.
     if let Some(reply) = exchange.worker.overload(!matches!(body, RequestBody::Empty)) {
         return Ok(local(exchange, &reply, true));
+    }
+    if let Err(reply) = filter::access(&way).await {
+        return Ok(Box::pin(ours(&way, reply, body)).await);
     }
     let body = match prepared(&way, body).await {
         Ok(body) => body,

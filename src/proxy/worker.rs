@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::connection::ConnectionFacts;
+use super::filter::password;
 use super::handshakes::Handshakes;
 use super::http1::{self, Rejection};
 use super::http2::Http2Options;
@@ -32,6 +33,8 @@ pub struct Worker {
     pub reader: Reader,
     /// Way to backends.
     pub upstreams: Upstreams,
+    /// Passwords found right.
+    pub passwords: password::Memory,
     /// Metric cells.
     pub metrics: WorkerMetrics,
     /// Access log.

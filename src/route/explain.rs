@@ -7,6 +7,7 @@ use super::host::NameKind;
 use super::path::Found;
 use super::precedence::{Extent, Rank};
 use super::{EndpointMap, Location, LocationKind, Server, Table};
+use crate::policy::satisfy::Satisfy;
 use crate::reply::LocalReply;
 use crate::request::RequestView;
 
@@ -74,6 +75,28 @@ pub enum Outcome {
     },
 }
 
+/// What the location asks of clients beside their address. With `satisfy: any` a refused address may still pass by it.
+fn asked_further(
+    table: &Table,
+    location: &Location,
+    refused: Option<LocalReply>,
+    steps: &mut Steps,
+) -> Option<LocalReply> {
+    let policies = &location.policies;
+    let asks = policies.basic_auth.is_some()
+        && !location.is_acme()
+        && !table.globals.is_free_of_auth(&location.path);
+    if !asks {
+        return refused;
+    }
+    let any = policies.satisfy == Satisfy::Any;
+    steps.step("password", || {
+        let enough = if any { "; it or the address is enough" } else { "" };
+        format!("asked for, 401 without{enough}")
+    });
+    refused.filter(|_| !any)
+}
+
 /// Explains a request. Sticky cookies are not looked at: they are bound by a balancer's state.
 pub fn explain(table: &Table, endpoints: &EndpointMap, view: &RequestView<'_>) -> Explanation {
     let mut steps = Steps(Vec::new());
@@ -86,6 +109,7 @@ pub fn explain(table: &Table, endpoints: &EndpointMap, view: &RequestView<'_>) -
                 let verdict = if refused.is_some() { "refused" } else { "admitted" };
                 format!("{} is {verdict}", view.forwarded.client)
             });
+            let refused = asked_further(table, forward.location, refused, &mut steps);
             let outcome = match refused {
                 Some(reply) => replied(&reply),
                 None => {

@@ -192,7 +192,7 @@ pub const KEYS: &[Key] = &[
     later("modsecurity-snippet", "", "Web application firewall rules."),
     on("nginx-status-ipv4-whitelist", "127.0.0.1", "Clients that may read /nginx_status."),
     on("nginx-status-ipv6-whitelist", "::1", "Clients that may read /nginx_status."),
-    later("no-auth-locations", "/.well-known/acme-challenge", "Path prefixes free of authentication."),
+    on("no-auth-locations", "/.well-known/acme-challenge", "Path prefixes free of authentication."),
     on(
         "no-tls-redirect-locations",
         "/.well-known/acme-challenge",

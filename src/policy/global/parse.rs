@@ -133,6 +133,7 @@ impl Globals {
                     self.status_allow = all.into();
                 })
             }
+            "no-auth-locations" => put(&mut self.no_auth_locations, Ok(words(text))),
             "no-tls-redirect-locations" => put(&mut self.no_tls_redirect_locations, Ok(words(text))),
             "preserve-trailing-slash" => put(&mut self.preserve_trailing_slash, parse_bool(text)),
             "proxy-add-original-uri-header" => put(&mut self.proxy_add_original_uri_header, parse_bool(text)),

@@ -6,7 +6,7 @@ use crate::policy::annotation::sample::{PREFIX, ingress};
 use crate::policy::global;
 
 fn policies(annotations: &[(&str, &str)], globals: &Globals) -> (IngressPolicies, Vec<Diagnostic>) {
-    read(&ingress(annotations), PREFIX, true, globals)
+    read(&ingress(annotations), PREFIX, true, globals, Objects::NONE)
 }
 
 fn codes(annotations: &[(&str, &str)], globals: &Globals) -> Vec<&'static str> {
@@ -160,7 +160,7 @@ fn a_diagnostic_names_object_field_value_reason_and_hint() {
 #[test]
 fn another_prefix_can_be_read() {
     let ingress = ingress(&[("my.prefix/use-regex", "true"), ("use-regex", "false")]);
-    assert!(read(&ingress, "my.prefix", true, &Globals::default()).0.route.use_regex);
+    assert!(read(&ingress, "my.prefix", true, &Globals::default(), Objects::NONE).0.route.use_regex);
 }
 
 #[test]
