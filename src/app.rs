@@ -24,6 +24,7 @@ mod admin;
 mod bounds;
 mod findings;
 mod observe;
+mod panics;
 mod signals;
 mod worker;
 
@@ -203,6 +204,11 @@ impl Running {
     /// The admin listener.
     pub fn admin(&self) -> SocketAddr {
         self.admin
+    }
+
+    /// Counts every panic of the process from now on.
+    pub(crate) fn count_panics(&self) {
+        panics::count(self.metrics.clone());
     }
 
     /// Generation of the published snapshot.

@@ -24,6 +24,8 @@ mod operators;
 mod retries;
 #[path = "dataplane/swap.rs"]
 mod swap;
+#[path = "dataplane/tenants.rs"]
+mod tenants;
 #[path = "dataplane/tls.rs"]
 mod tls;
 #[path = "dataplane/upgrade.rs"]

@@ -96,6 +96,7 @@ fn worker(index: usize, shared: &Shared, drain: DrainWatcher) -> Worker {
         name_servers: if dns.is_empty() { NameServers::System } else { NameServers::Listed(dns) },
         address_rule: Rc::new(move |address| reach.check(address).is_ok()),
         passive_health: shared.passive_health,
+        workers: u32::try_from(shared.workers).unwrap_or(u32::MAX),
         endpoint_connections: u32::try_from(share).unwrap_or(u32::MAX),
         rng: Rng::from_system(),
     };

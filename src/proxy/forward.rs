@@ -256,6 +256,7 @@ impl Trip<'_> {
             tried.push(picked.address);
             let Some(sent) = body.take() else { return Err(LocalReply::Internal) };
             let spare = body::replay(&sent);
+            let mut was_an_error = false;
             let (failure, was_sent, reply, again) = match self.once(picked.address, sent, now).await {
                 Ok(answer) => {
                     let failure = Failure::Status(answer.head.status.as_u16());
@@ -263,12 +264,14 @@ impl Trip<'_> {
                     let more = policy.on.covers(failure)
                         && policy.allows(failure, self.method, true, tries, exchange.elapsed())
                         && self.endpoints.ready.len() > distinct(&tried);
-                    if !more || spare.is_none() {
+                    // An answer is at hand: without another try in the budget it is the one.
+                    if !more || spare.is_none() || !self.may_retry() {
                         return Ok(Got { answer, set_cookie_key: picked.set_cookie_key });
                     }
                     (failure, true, LocalReply::BadGateway { reason: "status" }, spare)
                 }
                 Err(failed) => {
+                    was_an_error = true;
                     let reply = reply_for(&failed.error);
                     let Some(failure) = failed.error.failure() else { return Err(reply) };
                     (failure, failed.error.sent, reply, failed.body.or(spare))
@@ -281,9 +284,22 @@ impl Trip<'_> {
             if !allowed || !untried || again.is_none() {
                 return Err(reply);
             }
+            if was_an_error && !self.may_retry() {
+                return Err(reply);
+            }
             exchange.worker.metrics.retried(word(failure));
             body = again;
         }
+    }
+
+    /// Takes one try out of the backend's budget; counts when there is none.
+    fn may_retry(&self) -> bool {
+        let worker = &self.way.exchange.worker;
+        let may = worker.upstreams.may_retry(self.backend, Instant::now());
+        if !may {
+            worker.metrics.count(Counter::RetriesDenied);
+        }
+        may
     }
 
     /// One try, and one more on a fresh connection when a pooled one turned out to be dead (F-13).
