@@ -18,12 +18,16 @@ mod hostile;
 mod http1;
 #[path = "dataplane/http2.rs"]
 mod http2;
+#[path = "dataplane/limits.rs"]
+mod limits;
 #[path = "dataplane/operators.rs"]
 mod operators;
 #[path = "dataplane/retries.rs"]
 mod retries;
 #[path = "dataplane/swap.rs"]
 mod swap;
+#[path = "dataplane/tenants.rs"]
+mod tenants;
 #[path = "dataplane/tls.rs"]
 mod tls;
 #[path = "dataplane/upgrade.rs"]

@@ -132,7 +132,7 @@ pub async fn to_backend(
         forwarded_prefix: forward.forwarded_prefix.as_deref(),
         purpose,
     };
-    let mut fields = request_headers::apply(&outgoing).fields;
+    let mut fields = head_for_backend(way, &outgoing);
     as_granted(way, &mut fields);
     if way.view.method == Method::CONNECT {
         complete_handshake(way, &mut fields);
@@ -171,7 +171,7 @@ pub async fn error_page(way: &Way<'_>, status: StatusCode, body: RequestBody) ->
         forwarded_prefix: None,
         purpose: Purpose::ErrorPage(status.as_u16()),
     };
-    let mut fields = request_headers::apply(&outgoing).fields;
+    let mut fields = head_for_backend(way, &outgoing);
     as_granted(way, &mut fields);
     let mut target = b"/".to_vec();
     if let Some(query) = way.view.query {
@@ -192,6 +192,13 @@ pub async fn error_page(way: &Way<'_>, status: StatusCode, body: RequestBody) ->
     };
     let got = trip.run(body).await.ok()?;
     answer(way, backend, got).await.ok()
+}
+
+/// The fields a backend gets. One whose expanded value would break the head is left out and counted (B-7).
+fn head_for_backend(way: &Way<'_>, outgoing: &Outgoing<'_>) -> Fields {
+    let head = request_headers::apply(outgoing);
+    way.exchange.worker.metrics.add(Counter::HeaderValuesRejected, u64::from(head.rejected));
+    head.fields
 }
 
 /// What the access checks want the backend to see, and not to see.
@@ -262,6 +269,7 @@ impl Trip<'_> {
             tried.push(picked.address);
             let Some(sent) = body.take() else { return Err(LocalReply::Internal) };
             let spare = body::replay(&sent);
+            let mut was_an_error = false;
             let (failure, was_sent, reply, again) = match self.once(picked.address, sent, now).await {
                 Ok(answer) => {
                     let failure = Failure::Status(answer.head.status.as_u16());
@@ -269,12 +277,14 @@ impl Trip<'_> {
                     let more = policy.on.covers(failure)
                         && policy.allows(failure, self.method, true, tries, exchange.elapsed())
                         && self.endpoints.ready.len() > distinct(&tried);
-                    if !more || spare.is_none() {
+                    // An answer is at hand: without another try in the budget it is the one.
+                    if !more || spare.is_none() || !self.may_retry() {
                         return Ok(Got { answer, set_cookie_key: picked.set_cookie_key });
                     }
                     (failure, true, LocalReply::BadGateway { reason: "status" }, spare)
                 }
                 Err(failed) => {
+                    was_an_error = true;
                     let reply = reply_for(&failed.error);
                     let Some(failure) = failed.error.failure() else { return Err(reply) };
                     (failure, failed.error.sent, reply, failed.body.or(spare))
@@ -287,9 +297,22 @@ impl Trip<'_> {
             if !allowed || !untried || again.is_none() {
                 return Err(reply);
             }
+            if was_an_error && !self.may_retry() {
+                return Err(reply);
+            }
             exchange.worker.metrics.retried(word(failure));
             body = again;
         }
+    }
+
+    /// Takes one try out of the backend's budget; counts when there is none.
+    fn may_retry(&self) -> bool {
+        let worker = &self.way.exchange.worker;
+        let may = worker.upstreams.may_retry(self.backend, Instant::now());
+        if !may {
+            worker.metrics.count(Counter::RetriesDenied);
+        }
+        may
     }
 
     /// One try, and one more on a fresh connection when a pooled one turned out to be dead (F-13).
@@ -470,19 +493,29 @@ fn switch(way: &Way<'_>, mut head: ResponseHead, tunnel: Tunnel) -> Result<Respo
     let timeout = way.location.policies.timeout;
     let idle = timeout.read.max(timeout.send);
     let exchange = Rc::clone(way.exchange);
+    let web_socket = asked.eq_ignore_ascii_case("websocket");
     let upgrade = Box::new(move |client: DownstreamStream| -> std::pin::Pin<Box<dyn Future<Output = ()>>> {
         Box::pin(async move {
             let open = exchange.worker.metrics.tunnel();
             let drain = exchange.worker.drain.clone();
             let meter = Rc::clone(&exchange.meter);
             let (received, sent) = (meter.request_bytes.get(), meter.bytes_sent.get());
-            let ended =
-                tunnel::join(client, tunnel, idle, async move { drain.ending_tunnels().await }, |carried| {
-                    meter.request_bytes.set(received + carried.up);
-                    meter.bytes_sent.set(sent + carried.down);
-                    meter.body_bytes_sent.set(carried.down);
-                })
-                .await;
+            let end = {
+                let drain = drain.clone();
+                async move { drain.ending_tunnels().await }
+            };
+            let farewell = if web_socket {
+                let [_, _, _, _, mask @ ..] = exchange.worker.rng.next_u64().to_be_bytes();
+                tunnel::Farewell::WebSocket { mask, at_last: Box::pin(async move { drain.cut().await }) }
+            } else {
+                tunnel::Farewell::Cut
+            };
+            let ended = tunnel::join_with(client, tunnel, idle, end, farewell, |carried| {
+                meter.request_bytes.set(received + carried.up);
+                meter.bytes_sent.set(sent + carried.down);
+                meter.body_bytes_sent.set(carried.down);
+            })
+            .await;
             drop(open);
             if ended == tunnel::Ended::Cut {
                 exchange.worker.metrics.count(Counter::TunnelsCut);

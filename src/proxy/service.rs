@@ -97,6 +97,10 @@ async fn serve(
     let location = forward.location;
     exchange.routed(forward.server, Some(location));
     let way = Way { exchange, view: &view, location, hop, framed, trusted: came.is_trusted(globals) };
+    // First of all: checking passwords and asking others costs, too.
+    if let Some(reply) = exchange.worker.overload(!matches!(body, RequestBody::Empty)) {
+        return Ok(local(exchange, &reply, true));
+    }
     if let Err(reply) = filter::access(&way).await {
         return Ok(Box::pin(ours(&way, reply, body)).await);
     }
@@ -144,7 +148,16 @@ async fn prepared(way: &Way<'_>, body: RequestBody) -> Result<RequestBody, Local
     if !policies.buffering.request || policies.protocol.is_grpc() {
         return Ok(body);
     }
-    body::buffered(body, REPLAY).await.map_err(forward::body_reply)
+    // What may come counts before it comes, so that many slow bodies cannot add up unseen.
+    let most = length.unwrap_or(REPLAY).min(REPLAY);
+    let mut held =
+        way.exchange.worker.memory.hold(if matches!(body, RequestBody::Stream(_)) { most } else { 0 });
+    let body = body::buffered(body, REPLAY).await.map_err(forward::body_reply)?;
+    if let RequestBody::Full(bytes) = &body {
+        held.set(bytes.len() as u64);
+        way.exchange.hold(held);
+    }
+    Ok(body)
 }
 
 /// Bytes of a request body that are kept so that another try can send them again. Longer bodies are streamed.
