@@ -13,8 +13,10 @@ use crate::controller::{self, Following};
 use crate::drain::{DrainPlan, DrainTrigger, Phase};
 use crate::limit::{self, ConnectionLimit, Descriptors};
 use crate::listener::{self, BindError};
+use crate::proxy::filter::limit::Limits;
 use crate::proxy::filter::password::Threads;
 use crate::proxy::sni;
+use crate::proxy::spool::Spool;
 use crate::route::reach::Reach;
 use crate::snapshot::Reader;
 use crate::telemetry::writer::{Destination, OpenError};
@@ -159,6 +161,8 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         reach: Arc::new(Reach { allow: config.options.allow_upstream.clone(), own: addresses.to_vec() }),
         workers: count,
         passwords: Threads::new(count),
+        limits: Limits::new(),
+        spool: Spool::new(),
     };
     let (http_address, https_address) = (http.address, https.address);
     let sockets = http.listen(count)?.into_iter().zip(https.listen(count)?);

@@ -5,15 +5,19 @@
 //! Knows nothing of manifests.
 
 pub mod body;
+mod compress;
 pub mod connection;
 pub mod exchange;
 pub mod filter;
 pub mod forward;
 pub mod http1;
 pub mod http2;
+mod mirror;
 pub mod prefixed;
 pub mod respond;
 pub mod service;
 pub mod sni;
+pub mod spool;
+mod throttle;
 pub mod tunnel;
 pub mod worker;

@@ -12,7 +12,9 @@ use crate::drain::{DrainToken, DrainTrigger, DrainWatcher, Work};
 use crate::limit::ConnectionLimit;
 use crate::listener;
 use crate::proxy::connection;
+use crate::proxy::filter::limit::Limits;
 use crate::proxy::filter::password::{Memory, Threads};
+use crate::proxy::spool::Spool;
 use crate::proxy::worker::Worker;
 use crate::request::Scheme;
 use crate::route::reach::Reach;
@@ -41,6 +43,10 @@ pub(super) struct Shared {
     pub(super) workers: usize,
     /// Threads that check passwords.
     pub(super) passwords: Threads,
+    /// What clients asked for lately.
+    pub(super) limits: Limits,
+    /// Room for request bodies.
+    pub(super) spool: Spool,
 }
 
 /// The sockets of one worker with the addresses they listen on.
@@ -100,6 +106,9 @@ fn worker(index: usize, shared: &Shared, drain: DrainWatcher) -> Worker {
         reader: shared.reader.clone(),
         upstreams: Upstreams::new(settings),
         passwords: Memory::new(shared.passwords.clone()),
+        limits: shared.limits.clone(),
+        spool: shared.spool.clone(),
+        mirrors: Cell::new(0),
         metrics: shared.metrics.worker(),
         log: shared.log.lane(),
         drain,

@@ -9,9 +9,11 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::connection::ConnectionFacts;
+use super::filter::limit::Limits;
 use super::filter::password::Memory;
 use super::http1::{self, Rejection};
 use super::http2::Http2Options;
+use super::spool::Spool;
 use crate::drain::DrainWatcher;
 use crate::message::ResponseBody;
 use crate::snapshot::Reader;
@@ -27,6 +29,12 @@ pub struct Worker {
     pub upstreams: Upstreams,
     /// Passwords found right.
     pub passwords: Memory,
+    /// What clients asked for lately, over all workers.
+    pub limits: Limits,
+    /// Room for request bodies, over all workers.
+    pub spool: Spool,
+    /// Copies of requests under way.
+    pub mirrors: Cell<usize>,
     /// Metric cells.
     pub metrics: WorkerMetrics,
     /// Access log.
