@@ -5,7 +5,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: cluster-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed fuzz-smoke h2spec build bench-compare clean
+.PHONY: differential cluster-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed fuzz-smoke h2spec build bench-compare clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'

@@ -14,8 +14,10 @@ use crate::drain::{DrainPlan, DrainTrigger, Phase};
 use crate::limit::{self, Clients, ConnectionLimit, Descriptors};
 use crate::listener::{self, BindError};
 use crate::proxy::filter::external::Answers;
+use crate::proxy::filter::limit::Limits;
 use crate::proxy::filter::password::Threads;
 use crate::proxy::sni;
+use crate::proxy::spool::Spool;
 use crate::route::reach::Reach;
 use crate::snapshot::Reader;
 use crate::telemetry::writer::{Destination, OpenError};
@@ -172,6 +174,8 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         workers: count,
         passwords: Threads::new(count),
         auth_answers: Answers::default(),
+        limits: Limits::new(),
+        spool: Spool::new(),
     };
     let (http_address, https_address) = (http.address, https.address);
     let sockets = http.listen(count)?.into_iter().zip(https.listen(count)?);
