@@ -13,6 +13,7 @@ use crate::controller::{self, Following};
 use crate::drain::{DrainPlan, DrainTrigger, Phase};
 use crate::limit::{self, ConnectionLimit, Descriptors};
 use crate::listener::{self, BindError};
+use crate::proxy::client_certificate::Groups;
 use crate::proxy::filter::external::Answers;
 use crate::proxy::filter::password::Threads;
 use crate::proxy::sni;
@@ -151,6 +152,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let shared = worker::Shared {
         reader: reader.clone(),
         tls: sni::server_config(reader.clone(), globals)?,
+        client_groups: Groups::new(reader.clone(), Arc::clone(globals)),
         connections,
         drain: drain.clone(),
         metrics: metrics.clone(),

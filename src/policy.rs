@@ -20,6 +20,7 @@ pub mod basic_auth;
 pub mod body;
 pub mod buffering;
 pub mod canary;
+pub mod client_certificate;
 pub mod connection_header;
 pub mod cors;
 pub mod custom_errors;
@@ -162,6 +163,8 @@ pub struct ServerPolicies {
     pub app_root: Option<Arc<str>>,
     /// `from-to-www-redirect`.
     pub from_to_www: bool,
+    /// `auth-tls-*`.
+    pub client_certificates: Option<client_certificate::ClientCertificates>,
 }
 
 /// Upstream scope: shared by every path that uses the same namespace, Service and port.

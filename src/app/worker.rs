@@ -11,6 +11,7 @@ use super::StartError;
 use crate::drain::{DrainToken, DrainTrigger, DrainWatcher, Work};
 use crate::limit::ConnectionLimit;
 use crate::listener;
+use crate::proxy::client_certificate::Groups;
 use crate::proxy::connection;
 use crate::proxy::filter::external::Answers;
 use crate::proxy::filter::password::{Memory, Threads};
@@ -31,6 +32,7 @@ const ENDPOINT_CONNECTIONS: usize = 1024;
 pub(super) struct Shared {
     pub(super) reader: Reader,
     pub(super) tls: Arc<rustls::ServerConfig>,
+    pub(super) client_groups: Groups,
     pub(super) connections: ConnectionLimit,
     pub(super) drain: DrainTrigger,
     pub(super) metrics: Metrics,
@@ -108,6 +110,7 @@ fn worker(index: usize, shared: &Shared, drain: DrainWatcher) -> Worker {
         log: shared.log.lane(),
         drain,
         tls: Arc::clone(&shared.tls),
+        client_groups: shared.client_groups.clone(),
         rng: Rng::from_system(),
         index: index as u64,
         connections: Cell::new(0),

@@ -11,16 +11,6 @@ const LOCATION: Scope = Scope::Location;
 
 /// Switches of protections: set to anything but "off", they shut the routes.
 pub const REFUSED: &[Spec] = &[
-    Spec::new("auth-tls-secret", Scope::Server, Risk::Medium)
-        .fail_closed()
-        .fidelity(NOT_YET)
-        .values("none", "default/clients-ca")
-        .doc("Client certificates."),
-    Spec::new("auth-tls-match-cn", Scope::Server, Risk::High)
-        .fail_closed()
-        .fidelity(NOT_YET)
-        .values("none", "CN=client")
-        .doc("Names of client certificates that are admitted."),
     Spec::new("limit-connections", LOCATION, Risk::Low)
         .fail_closed()
         .fidelity(NOT_YET)
@@ -81,7 +71,6 @@ const fn dead(
     Spec::new(name, scope, risk).fidelity(Fidelity::AcceptedNoEffect(why)).values("none", example).doc(why)
 }
 
-const WITH_TLS: &str = "Detail of client certificates.";
 const WITH_LIMIT: &str = "Detail of the request limits.";
 const MIRROR: &str = "Copies of requests to another server.";
 const TRACING: &str = "Tracing.";
@@ -90,10 +79,6 @@ const SERVER_TLS: &str = "the TLS library offers a fixed set of sound ciphers";
 
 /// Comforts, and details of protections whose switch stands above.
 pub const WITHOUT_EFFECT: &[Spec] = &[
-    later("auth-tls-verify-client", Scope::Server, Risk::Medium, "on", WITH_TLS),
-    later("auth-tls-verify-depth", Scope::Server, Risk::Low, "1", WITH_TLS),
-    later("auth-tls-error-page", Scope::Server, Risk::High, "https://app.example/error", WITH_TLS),
-    later("auth-tls-pass-certificate-to-upstream", Scope::Server, Risk::Low, "true", WITH_TLS),
     later("limit-burst-multiplier", LOCATION, Risk::Low, "5", WITH_LIMIT),
     later("limit-rate", LOCATION, Risk::Low, "100", "Response bandwidth."),
     later("limit-rate-after", LOCATION, Risk::Low, "100", "Response bandwidth."),
@@ -232,7 +217,6 @@ mod tests {
     fn protections_that_are_not_built_shut_the_routes_unless_off() {
         let globals = Globals::default();
         for (name, value) in [
-            ("auth-tls-secret", "default/ca"),
             ("limit-rps", "5"),
             ("limit-rpm", "junk"),
             ("enable-modsecurity", "true"),

@@ -9,10 +9,10 @@ use super::annotation::{Fidelity, Objects, OnInvalid, Reader, Risk, Scope, Spec}
 use super::global::Globals;
 use super::{
     BackendPolicies, IngressPolicies, RoutePolicies, ServerPolicies, affinity, app_root, backend_protocol,
-    backend_tls, basic_auth, body, buffering, canary, connection_header, cors, custom_errors,
-    default_backend, external_auth, forwarded_prefix, from_to_www, ip_access, load_balance, log, pending,
-    redirect, retry, rewrite, satisfy, server_alias, service_upstream, session_cookie, ssl_redirect, timeout,
-    upstream_vhost,
+    backend_tls, basic_auth, body, buffering, canary, client_certificate, connection_header, cors,
+    custom_errors, default_backend, external_auth, forwarded_prefix, from_to_www, ip_access, load_balance,
+    log, pending, redirect, retry, rewrite, satisfy, server_alias, service_upstream, session_cookie,
+    ssl_redirect, timeout, upstream_vhost,
 };
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Ingress;
@@ -29,6 +29,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     body::SPECS,
     buffering::SPECS,
     canary::SPECS,
+    client_certificate::SPECS,
     connection_header::SPECS,
     cors::SPECS,
     custom_errors::SPECS,
@@ -82,6 +83,7 @@ pub fn read(
         aliases: server_alias::read(r),
         app_root: app_root::read(r),
         from_to_www: from_to_www::read(r),
+        client_certificates: client_certificate::ClientCertificates::read(r),
     };
     let backend = BackendPolicies {
         load_balance: load_balance::LoadBalance::read(r),

@@ -26,17 +26,17 @@ pub struct Granted {
     pub cookies_always: bool,
 }
 
-impl Granted {
-    /// Puts the fields in place of the client's.
-    pub fn edit(&self, fields: &mut Fields) {
-        for (name, value) in &self.fields {
-            let kept = value.as_ref().is_some_and(|value| fields.set(name, value).is_ok());
-            if !kept {
-                fields.remove(name);
-            }
+/// Puts fields in place of the client's; `None` takes one away.
+pub(super) fn edit(ours: &[(Box<str>, Option<Vec<u8>>)], fields: &mut Fields) {
+    for (name, value) in ours {
+        let kept = value.as_ref().is_some_and(|value| fields.set(name, value).is_ok());
+        if !kept {
+            fields.remove(name);
         }
     }
+}
 
+impl Granted {
     /// Adds the cookies to an answer with `status`.
     pub fn send_cookies(&self, status: u16, fields: &mut Fields) {
         if self.cookies_always || carries_cookies(status) {

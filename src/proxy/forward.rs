@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 
 use super::body;
 use super::exchange::Exchange;
+use super::filter;
 use super::tunnel;
 use crate::message::{BodyError, DownstreamStream, RequestBody, Response, ResponseBody};
 use crate::policy::backend_protocol::BackendProtocol;
@@ -195,8 +196,11 @@ pub async fn error_page(way: &Way<'_>, status: StatusCode, body: RequestBody) ->
 
 /// What the access checks want the backend to see, and not to see.
 fn as_granted(way: &Way<'_>, fields: &mut Fields) {
+    if let Some(standing) = way.exchange.standing() {
+        filter::edit(&standing.fields, fields);
+    }
     if let Some(granted) = way.exchange.granted() {
-        granted.edit(fields);
+        filter::edit(&granted.fields, fields);
     }
 }
 

@@ -5,6 +5,7 @@
 use std::rc::Rc;
 
 use super::body;
+use super::client_certificate;
 use super::connection::ConnectionFacts;
 use super::exchange::Exchange;
 use super::filter;
@@ -82,6 +83,17 @@ async fn serve(
     let came = exchange.connection.forwarded();
     let view = intake.view(&came, globals, exchange.worker.roll());
     exchange.identified(view.forwarded.client, &view.host.name, &view.forwarded.host, view.path.as_bytes());
+    match client_certificate::judge(exchange, &view) {
+        Ok(Some(standing)) => exchange.stands(standing),
+        Ok(None) => {}
+        Err(reply) => {
+            exchange.routed(table.server(&view.host.name), None);
+            let mut response = local(exchange, &reply, true);
+            // Other streams of an HTTP/2 connection may be for its own host.
+            response.close &= exchange.head.version != Version::Http2;
+            return Ok(response);
+        }
+    }
     let decision = decide(table, &exchange.snapshot.endpoints, &view, &mut Unrecorded);
     let forward = match decision {
         Decision::Forward(forward) => forward,
@@ -97,6 +109,11 @@ async fn serve(
     let location = forward.location;
     exchange.routed(forward.server, Some(location));
     let way = Way { exchange, view: &view, location, hop, framed, trusted: came.is_trusted(globals) };
+    if let Some(reply) = exchange.standing().and_then(|standing| standing.refusal.as_ref())
+        && !location.is_acme()
+    {
+        return Ok(Box::pin(ours(&way, reply.clone(), body)).await);
+    }
     if let Err(reply) = filter::access(&way).await {
         return Ok(Box::pin(ours(&way, reply, body)).await);
     }

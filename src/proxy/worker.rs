@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
+use super::client_certificate::Groups;
 use super::connection::ConnectionFacts;
 use super::filter::external::Answers;
 use super::filter::password::Memory;
@@ -38,6 +39,8 @@ pub struct Worker {
     pub drain: DrainWatcher,
     /// TLS configuration of the https listeners.
     pub tls: Arc<rustls::ServerConfig>,
+    /// Those of hosts that ask for client certificates.
+    pub client_groups: Groups,
     /// Source of chance: request ids, canary rolls.
     pub rng: Rng,
     /// Number of this worker, from 0.

@@ -39,6 +39,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &[
             "message",
             "snapshot",
+            "cert",
             "route",
             "policy",
             "request",

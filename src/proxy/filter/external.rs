@@ -104,7 +104,8 @@ async fn ask(way: &Way<'_>, auth: &ExternalAuth) -> Result<(Heard, ResponseHead)
     let facts = Facts { view: way.view, route };
     let configured = way.exchange.server().is_some_and(|server| &*server.name != "_");
     let Destination { host, port, target } = auth.url.destination(&facts, configured).ok_or("no_server")?;
-    let question = Question { view: way.view, route, trusted: way.trusted, host: &host, certificate: &[] };
+    let certificate = way.exchange.standing().map_or(&[][..], |standing| &standing.fields);
+    let question = Question { view: way.view, route, trusted: way.trusted, host: &host, certificate };
     let fields = auth.question(&question);
     let addresses = addresses(way, &host, port).await;
     if addresses.is_empty() {
