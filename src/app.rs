@@ -14,6 +14,7 @@ use crate::drain::{DrainPlan, DrainTrigger, Phase};
 use crate::limit::{self, ConnectionLimit, Descriptors};
 use crate::listener::{self, BindError};
 use crate::proxy::client_certificate::Groups;
+use crate::proxy::filter::digest::Nonces;
 use crate::proxy::filter::external::Answers;
 use crate::proxy::filter::password::Threads;
 use crate::proxy::sni;
@@ -162,6 +163,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         reach: Arc::new(Reach { allow: config.options.allow_upstream.clone(), own: addresses.to_vec() }),
         workers: count,
         passwords: Threads::new(count),
+        nonces: Nonces::default(),
         auth_answers: Answers::default(),
     };
     let (http_address, https_address) = (http.address, https.address);

@@ -25,6 +25,7 @@ pub mod connection_header;
 pub mod cors;
 pub mod custom_errors;
 pub mod default_backend;
+pub mod digest_auth;
 pub mod external_auth;
 pub mod forwarded;
 pub mod forwarded_prefix;
@@ -67,7 +68,7 @@ pub struct RoutePolicies {
     /// `satisfy`: whether address lists and authentication must all agree.
     pub satisfy: satisfy::Satisfy,
     /// `auth-type`, `auth-secret*`, `auth-realm`.
-    pub basic_auth: Option<basic_auth::BasicAuth>,
+    pub password_auth: Option<basic_auth::PasswordAuth>,
     /// `auth-url` and what goes with it, or the ConfigMap's `global-auth-*`.
     pub external_auth: Option<Arc<external_auth::ExternalAuth>>,
     /// `enable-cors`, `cors-*`.
@@ -121,7 +122,7 @@ impl RoutePolicies {
             },
             ip_access: ip_access::IpAccess::global(globals),
             satisfy: satisfy::Satisfy::All,
-            basic_auth: None,
+            password_auth: None,
             external_auth: None,
             cors: None,
             upstream_vhost: None,

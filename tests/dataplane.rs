@@ -8,6 +8,8 @@ mod support;
 mod bodies;
 #[path = "dataplane/client_certificates.rs"]
 mod client_certificates;
+#[path = "dataplane/digest_auth.rs"]
+mod digest_auth;
 #[path = "dataplane/drain.rs"]
 mod drain;
 #[path = "dataplane/external_auth.rs"]

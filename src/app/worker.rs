@@ -13,6 +13,7 @@ use crate::limit::ConnectionLimit;
 use crate::listener;
 use crate::proxy::client_certificate::Groups;
 use crate::proxy::connection;
+use crate::proxy::filter::digest::Nonces;
 use crate::proxy::filter::external::Answers;
 use crate::proxy::filter::password::{Memory, Threads};
 use crate::proxy::worker::Worker;
@@ -44,6 +45,8 @@ pub(super) struct Shared {
     pub(super) workers: usize,
     /// Threads that check passwords.
     pub(super) passwords: Threads,
+    /// Nonces of digest authentication.
+    pub(super) nonces: Nonces,
     /// Answers of authentication services (`auth-cache-key`).
     pub(super) auth_answers: Answers,
 }
@@ -105,6 +108,7 @@ fn worker(index: usize, shared: &Shared, drain: DrainWatcher) -> Worker {
         reader: shared.reader.clone(),
         upstreams: Upstreams::new(settings),
         passwords: Memory::new(shared.passwords.clone()),
+        nonces: shared.nonces.clone(),
         auth_answers: shared.auth_answers.clone(),
         metrics: shared.metrics.worker(),
         log: shared.log.lane(),

@@ -101,7 +101,7 @@ pub fn read(
         ssl_redirect: ssl_redirect::SslRedirect::read(r, globals),
         ip_access: ip_access::IpAccess::read(r, globals),
         satisfy: satisfy::read(r),
-        basic_auth: basic_auth::BasicAuth::read(r),
+        password_auth: basic_auth::PasswordAuth::read(r),
         external_auth: external_auth::ExternalAuth::read(r, globals),
         cors: cors::Cors::read(r),
         upstream_vhost: upstream_vhost::read(r),

@@ -4,12 +4,14 @@
 //! `service` calls [`access`] once, after redirects and preflights and before the body is read.
 
 use super::forward::Way;
+use crate::policy::basic_auth::PasswordAuth;
 use crate::policy::external_auth::answer::carries_cookies;
 use crate::policy::satisfy::Tally;
 use crate::policy::template::Facts;
 use crate::reply::LocalReply;
 use crate::wire::Fields;
 
+pub mod digest;
 pub mod external;
 pub mod password;
 
@@ -54,7 +56,7 @@ impl Granted {
 pub async fn access(way: &Way<'_>) -> Result<(), LocalReply> {
     let policies = &way.location.policies;
     let asks =
-        policies.ip_access.is_some() || policies.basic_auth.is_some() || policies.external_auth.is_some();
+        policies.ip_access.is_some() || policies.password_auth.is_some() || policies.external_auth.is_some();
     if way.location.is_acme() || !asks {
         return Ok(());
     }
@@ -71,12 +73,19 @@ async fn judge(way: &Way<'_>) -> Result<(), LocalReply> {
     if let Some(lists) = &policies.ip_access {
         more = tally.add(policies.satisfy, lists.verdict(way.view.forwarded.client));
     }
-    if let Some(basic) = policies.basic_auth.as_ref().filter(|_| !free) {
+    if let Some(auth) = policies.password_auth.as_ref().filter(|_| !free) {
         // Whoever is admitted by another check: a password is for us and not for the backend.
         granted.fields.push(("Authorization".into(), None));
-        granted.user = password::user(way.view.fields);
+        granted.user = match auth {
+            PasswordAuth::Basic(_) => password::user(way.view.fields),
+            PasswordAuth::Digest(_) => digest::user(way.view.fields),
+        };
         if more {
-            more = tally.add(policies.satisfy, password::judge(way, basic).await);
+            let verdict = match auth {
+                PasswordAuth::Basic(basic) => password::judge(way, basic).await,
+                PasswordAuth::Digest(auth) => digest::judge(way, auth),
+            };
+            more = tally.add(policies.satisfy, verdict);
         }
     }
     if let Some(auth) = policies.external_auth.as_ref().filter(|_| !free) {

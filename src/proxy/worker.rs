@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::client_certificate::Groups;
 use super::connection::ConnectionFacts;
+use super::filter::digest::Nonces;
 use super::filter::external::Answers;
 use super::filter::password::Memory;
 use super::http1::{self, Rejection};
@@ -29,6 +30,8 @@ pub struct Worker {
     pub upstreams: Upstreams,
     /// Passwords found right.
     pub passwords: Memory,
+    /// Nonces of digest authentication, shared by all workers.
+    pub nonces: Nonces,
     /// Answers of authentication services, shared by all workers.
     pub auth_answers: Answers,
     /// Metric cells.

@@ -44,7 +44,11 @@ pub(super) async fn judge(way: &Way<'_>, auth: &ExternalAuth, granted: &mut Gran
     let heard = match heard {
         Ok(heard) => heard,
         Err(reason) => {
-            tracing::warn!(url = auth.url.as_str(), reason, "the authentication service cannot be asked");
+            tracing::warn!(
+                url = auth.url.without_query(),
+                reason,
+                "the authentication service cannot be asked"
+            );
             return Verdict::Refuse(LocalReply::AuthFailed { reason });
         }
     };
