@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use rustls::client::danger::HandshakeSignatureValid;
@@ -29,6 +30,8 @@ use crate::snapshot::Reader;
 
 /// Groups kept; more are made again when they are needed.
 const GROUPS: usize = 1024;
+/// For how long a verdict counts on its connection.
+const JUDGED: Duration = Duration::from_secs(60);
 
 /// TLS configurations that ask for certificates, one for each set of authorities, shared by all workers.
 #[derive(Clone)]
@@ -86,17 +89,38 @@ impl Groups {
         Some(made)
     }
 
-    /// What the certificates of a connection are worth to a policy.
-    fn shown(&self, auth: &ClientAuth, chain: &[CertificateDer<'_>]) -> Result<Shown, LocalReply> {
-        if chain.is_empty() {
-            return Ok(Shown::Nothing);
+    /// What the certificates of a connection are worth to a policy, looked at again after a while: certificates and
+    /// revocation lists run out.
+    fn shown(&self, auth: &Arc<ClientAuth>, tls: Option<&TlsFacts>) -> Result<Shown, LocalReply> {
+        let Some(tls) = tls.filter(|tls| !tls.client_chain.is_empty()) else { return Ok(Shown::Nothing) };
+        let now = Instant::now();
+        if let Some(judged) = &*tls.judged.borrow()
+            && Arc::ptr_eq(&judged.auth, auth)
+            && judged.until > now
+        {
+            return Ok(judged.shown.clone());
         }
+        let shown = self.verified(auth, &tls.client_chain)?;
+        let judged = Judged { auth: Arc::clone(auth), shown: shown.clone(), until: now + JUDGED };
+        *tls.judged.borrow_mut() = Some(judged);
+        Ok(shown)
+    }
+
+    fn verified(&self, auth: &ClientAuth, chain: &[CertificateDer<'_>]) -> Result<Shown, LocalReply> {
         let made = self.made(&auth.group.bundle).ok_or(SHUT)?;
         Ok(match made.authority.verify(chain, auth.group.depth, UnixTime::now()) {
             Ok(()) => Shown::Sound,
             Err(fault) => Shown::Faulty { reason: fault.reason, unknown_authority: fault.unknown_authority },
         })
     }
+}
+
+/// What a chain is worth to a policy, so that a connection with many requests is not verified for each.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    auth: Arc<ClientAuth>,
+    shown: Shown,
+    until: Instant,
 }
 
 const SHUT: LocalReply = LocalReply::Denied { code: "ClientCertificatesUnavailable" };
@@ -130,7 +154,7 @@ pub fn judge(exchange: &Exchange, view: &RequestView<'_>) -> Result<Option<Stand
         Some(ClientCertificates::Ask(auth)) => auth,
     };
     let chain = tls.map_or(&[][..], |tls| &tls.client_chain);
-    let shown = exchange.worker.client_groups.shown(auth, chain)?;
+    let shown = exchange.worker.client_groups.shown(auth, tls)?;
     let names = chain.first().and_then(facts);
     let subject = names.as_ref().map_or("", |names| &names.subject);
     let refusal = auth.refusal(&shown, subject).map(|refusal| {

@@ -1,6 +1,6 @@
 //! One accepted connection: PROXY header, TLS or clear text, HTTP/1 or HTTP/2; then the driver of that protocol.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 
+use super::client_certificate::Judged;
 use super::prefixed::Prefixed;
 use super::presence::Presence;
 use super::worker::Worker;
@@ -85,6 +86,8 @@ pub struct TlsFacts {
     pub asked: bool,
     /// Certificates of the client, its own first; it has the key of that one. Not verified.
     pub client_chain: Vec<CertificateDer<'static>>,
+    /// What the chain was last found to be worth.
+    pub judged: RefCell<Option<Judged>>,
 }
 
 /// Serves a connection of an http (`Scheme::Http`) or https listener to its end.
@@ -302,6 +305,7 @@ fn tls_facts(session: &rustls::ServerConnection, asked: bool) -> TlsFacts {
             .iter()
             .map(|certificate| certificate.clone().into_owned())
             .collect(),
+        judged: RefCell::new(None),
     }
 }
 

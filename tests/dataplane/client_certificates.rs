@@ -236,22 +236,45 @@ fn certificates_asked_for_and_revoked_later_count_for_the_next_request() {
     let without = with.replace("    nginx.ingress.kubernetes.io/auth-tls-secret: \"default/ca\"\n", "");
     assert_ne!(with, without);
     let proxy = TestProxy::start(&without.replace("  annotations:\nspec", "spec"), &[]);
-    let config = Arc::new(client(None));
-    let mut stream = TcpStream::connect(proxy.https()).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    let mut session = ClientConnection::new(config, ServerName::try_from("m.test").unwrap()).unwrap();
-    let mut open = rustls::Stream::new(&mut session, &mut stream);
-    let mut part = [0; 4096];
-    let mut again = || {
-        open.write_all(b"GET / HTTP/1.1\r\nHost: m.test\r\n\r\n").unwrap();
-        let read = open.read(&mut part).unwrap();
-        status(&String::from_utf8_lossy(&part[..read]))
-    };
-    assert_eq!(again(), 200);
+    let mut open = Open::to(proxy.https(), None);
+    assert_eq!(open.get(), 200);
     proxy.swap(&with);
-    assert_eq!(again(), 421, "the open connection showed nothing, since nobody asked");
+    assert_eq!(open.get(), 421, "the open connection showed nothing, since nobody asked");
     assert_eq!(status(&ask(None, proxy.https(), "m.test")), 400);
-    assert_eq!(status(&ask(Some(&ca.client("ann")), proxy.https(), "m.test")), 200);
+    let mut open = Open::to(proxy.https(), Some(&ca.client("ann")));
+    assert_eq!((open.get(), open.get()), (200, 200));
+    proxy.swap(&world(backend.address(), &Ca::new("next"), &[]));
+    assert_eq!(open.get(), 400, "an open connection is judged by the authorities of the moment");
+}
+
+/// A connection to `m.test` that stays open.
+struct Open {
+    session: ClientConnection,
+    stream: TcpStream,
+}
+
+impl Open {
+    fn to(address: SocketAddr, identity: Option<&Identity>) -> Self {
+        let stream = TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        let name = ServerName::try_from("m.test").unwrap();
+        Self { session: ClientConnection::new(Arc::new(client(identity)), name).unwrap(), stream }
+    }
+
+    /// Status of the next answer, whose head and body come at once.
+    fn get(&mut self) -> u16 {
+        let mut tls = rustls::Stream::new(&mut self.session, &mut self.stream);
+        tls.write_all(b"GET / HTTP/1.1\r\nHost: m.test\r\n\r\n").unwrap();
+        let mut text = String::new();
+        let mut part = [0; 4096];
+        // The echo answers with the request line, pages end with the page.
+        while !text.ends_with("GET / HTTP/1.1") && !text.ends_with("</html>\r\n") {
+            let read = tls.read(&mut part).unwrap();
+            assert!(read > 0, "{text}");
+            text.push_str(&String::from_utf8_lossy(&part[..read]));
+        }
+        status(&text)
+    }
 }
 
 #[test]
