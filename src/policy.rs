@@ -20,12 +20,14 @@ pub mod basic_auth;
 pub mod body;
 pub mod buffering;
 pub mod canary;
+pub mod client_certificate;
 pub mod compression;
 pub mod connection_header;
 pub mod cors;
 pub mod custom_errors;
 pub mod custom_headers;
 pub mod default_backend;
+pub mod digest_auth;
 pub mod external_auth;
 pub mod forwarded;
 pub mod forwarded_prefix;
@@ -73,7 +75,7 @@ pub struct RoutePolicies {
     /// `satisfy`: whether address lists and authentication must all agree.
     pub satisfy: satisfy::Satisfy,
     /// `auth-type`, `auth-secret*`, `auth-realm`.
-    pub basic_auth: Option<basic_auth::BasicAuth>,
+    pub password_auth: Option<basic_auth::PasswordAuth>,
     /// `auth-url` and what goes with it, or the ConfigMap's `global-auth-*`.
     pub external_auth: Option<Arc<external_auth::ExternalAuth>>,
     /// `limit-rps`, `limit-rpm`, `limit-connections` and their details.
@@ -141,7 +143,7 @@ impl RoutePolicies {
             },
             ip_access: ip_access::IpAccess::global(globals),
             satisfy: satisfy::Satisfy::All,
-            basic_auth: None,
+            password_auth: None,
             external_auth: None,
             limits: None,
             global_rate_limit: None,
@@ -190,6 +192,8 @@ pub struct ServerPolicies {
     pub app_root: Option<Arc<str>>,
     /// `from-to-www-redirect`.
     pub from_to_www: bool,
+    /// `auth-tls-*`.
+    pub client_certificates: Option<client_certificate::ClientCertificates>,
 }
 
 /// Upstream scope: shared by every path that uses the same namespace, Service and port.

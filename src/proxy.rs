@@ -5,6 +5,7 @@
 //! Knows nothing of manifests.
 
 pub mod body;
+pub mod client_certificate;
 mod compress;
 pub mod connection;
 pub mod exchange;

@@ -6,6 +6,10 @@ mod support;
 
 #[path = "dataplane/bodies.rs"]
 mod bodies;
+#[path = "dataplane/client_certificates.rs"]
+mod client_certificates;
+#[path = "dataplane/digest_auth.rs"]
+mod digest_auth;
 #[path = "dataplane/drain.rs"]
 mod drain;
 #[path = "dataplane/external_auth.rs"]

@@ -5,28 +5,15 @@ use super::annotation::{Fidelity, Reader, Risk, Scope, Spec, parse_bool};
 use super::global::Globals;
 use crate::diagnostic::Severity;
 
-const NOT_YET: Fidelity = Fidelity::Refused("not built yet");
 const NO_EFFECT_YET: Fidelity = Fidelity::AcceptedNoEffect("not built yet");
 const LOCATION: Scope = Scope::Location;
 
 /// Switches of protections: set to anything but "off", they shut the routes.
-pub const REFUSED: &[Spec] = &[
-    Spec::new("auth-tls-secret", Scope::Server, Risk::Medium)
-        .fail_closed()
-        .fidelity(NOT_YET)
-        .values("none", "default/clients-ca")
-        .doc("Client certificates."),
-    Spec::new("auth-tls-match-cn", Scope::Server, Risk::High)
-        .fail_closed()
-        .fidelity(NOT_YET)
-        .values("none", "CN=client")
-        .doc("Names of client certificates that are admitted."),
-    Spec::new("enable-modsecurity", LOCATION, Risk::Low)
-        .fail_closed()
-        .fidelity(Fidelity::Refused("there is no web application firewall"))
-        .values("false", "true")
-        .doc("Web application firewall."),
-];
+pub const REFUSED: &[Spec] = &[Spec::new("enable-modsecurity", LOCATION, Risk::Low)
+    .fail_closed()
+    .fidelity(Fidelity::Refused("there is no web application firewall"))
+    .values("false", "true")
+    .doc("Web application firewall.")];
 
 /// Configuration text of nginx.
 pub const SNIPPETS: &[Spec] = &[
@@ -66,17 +53,12 @@ const fn dead(
     Spec::new(name, scope, risk).fidelity(Fidelity::AcceptedNoEffect(why)).values("none", example).doc(why)
 }
 
-const WITH_TLS: &str = "Detail of client certificates.";
 const TRACING: &str = "Tracing.";
 const FASTCGI: &str = "FastCGI is not spoken";
 const SERVER_TLS: &str = "the TLS library offers a fixed set of sound ciphers";
 
 /// Comforts, and details of protections whose switch stands above.
 pub const WITHOUT_EFFECT: &[Spec] = &[
-    later("auth-tls-verify-client", Scope::Server, Risk::Medium, "on", WITH_TLS),
-    later("auth-tls-verify-depth", Scope::Server, Risk::Low, "1", WITH_TLS),
-    later("auth-tls-error-page", Scope::Server, Risk::High, "https://app.example/error", WITH_TLS),
-    later("auth-tls-pass-certificate-to-upstream", Scope::Server, Risk::Low, "true", WITH_TLS),
     later(
         "ssl-passthrough",
         Scope::Server,
@@ -178,11 +160,7 @@ mod tests {
     #[test]
     fn protections_that_are_not_built_shut_the_routes_unless_off() {
         let globals = Globals::default();
-        for (name, value) in [
-            ("auth-tls-secret", "default/ca"),
-            ("enable-modsecurity", "true"),
-            ("enable-modsecurity", "perhaps"),
-        ] {
+        for (name, value) in [("enable-modsecurity", "true"), ("enable-modsecurity", "perhaps")] {
             assert_eq!(code(&[(name, value)], &globals), Some("NotSupported"), "{name} {value}");
         }
         for (name, value) in [("enable-modsecurity", "false"), ("auth-method", "GET")] {

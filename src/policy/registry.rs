@@ -9,10 +9,11 @@ use super::annotation::{Fidelity, Objects, OnInvalid, Reader, Risk, Scope, Spec}
 use super::global::Globals;
 use super::{
     BackendPolicies, IngressPolicies, RoutePolicies, ServerPolicies, affinity, app_root, backend_protocol,
-    backend_tls, basic_auth, body, buffering, canary, connection_header, cors, custom_errors, custom_headers,
-    default_backend, external_auth, forwarded_prefix, from_to_www, global_rate_limit, ip_access,
-    load_balance, log, mirror, pending, redirect, request_limit, response_rate, response_rewrite, retry,
-    rewrite, satisfy, server_alias, service_upstream, session_cookie, ssl_redirect, timeout, upstream_vhost,
+    backend_tls, basic_auth, body, buffering, canary, client_certificate, connection_header, cors,
+    custom_errors, custom_headers, default_backend, external_auth, forwarded_prefix, from_to_www,
+    global_rate_limit, ip_access, load_balance, log, mirror, pending, redirect, request_limit, response_rate,
+    response_rewrite, retry, rewrite, satisfy, server_alias, service_upstream, session_cookie, ssl_redirect,
+    timeout, upstream_vhost,
 };
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Ingress;
@@ -29,6 +30,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     body::SPECS,
     buffering::SPECS,
     canary::SPECS,
+    client_certificate::SPECS,
     connection_header::SPECS,
     cors::SPECS,
     custom_errors::SPECS,
@@ -88,6 +90,7 @@ pub fn read(
         aliases: server_alias::read(r),
         app_root: app_root::read(r),
         from_to_www: from_to_www::read(r),
+        client_certificates: client_certificate::ClientCertificates::read(r),
     };
     let backend = BackendPolicies {
         load_balance: load_balance::LoadBalance::read(r),
@@ -105,7 +108,7 @@ pub fn read(
         ssl_redirect: ssl_redirect::SslRedirect::read(r, globals),
         ip_access: ip_access::IpAccess::read(r, globals),
         satisfy: satisfy::read(r),
-        basic_auth: basic_auth::BasicAuth::read(r),
+        password_auth: basic_auth::PasswordAuth::read(r),
         external_auth: external_auth::ExternalAuth::read(r, globals),
         limits: request_limit::RequestLimits::read(r),
         global_rate_limit: global_rate_limit::GlobalRateLimit::read(r),

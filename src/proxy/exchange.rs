@@ -11,6 +11,7 @@ use std::time::{Instant, SystemTime};
 
 use smallvec::SmallVec;
 
+use super::client_certificate::Standing;
 use super::connection::ConnectionFacts;
 use super::filter::Granted;
 use super::filter::limit::Running;
@@ -48,6 +49,7 @@ pub struct Exchange {
     location: OnceCell<Arc<Location>>,
     backend: RefCell<Option<Arc<Backend>>>,
     canary: RefCell<Option<Arc<Backend>>>,
+    standing: OnceCell<Standing>,
     granted: OnceCell<Granted>,
     running: OnceCell<Running>,
     tries: RefCell<SmallVec<[Try; 1]>>,
@@ -107,6 +109,7 @@ impl Exchange {
             location: OnceCell::new(),
             backend: RefCell::new(None),
             canary: RefCell::new(None),
+            standing: OnceCell::new(),
             granted: OnceCell::new(),
             running: OnceCell::new(),
             tries: RefCell::default(),
@@ -132,6 +135,16 @@ impl Exchange {
         if let Some(location) = location {
             let _first_counts = self.location.set(Arc::clone(location));
         }
+    }
+
+    /// What the client's certificate is worth here.
+    pub fn stands(&self, standing: Standing) {
+        let _first_counts = self.standing.set(standing);
+    }
+
+    /// What the client's certificate is worth, where the host asks for one.
+    pub fn standing(&self) -> Option<&Standing> {
+        self.standing.get()
     }
 
     /// It counts as one of the client's requests until its end.

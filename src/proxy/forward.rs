@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 
 use super::body;
 use super::exchange::Exchange;
+use super::filter;
 use crate::message::{BodyError, RequestBody, Response};
 use crate::policy::backend_protocol::BackendProtocol;
 use crate::policy::global::Globals;
@@ -212,8 +213,11 @@ fn head_for_backend(way: &Way<'_>, outgoing: &Outgoing<'_>) -> Fields {
 
 /// What the access checks want the backend to see, and not to see.
 fn as_granted(way: &Way<'_>, fields: &mut Fields) {
+    if let Some(standing) = way.exchange.standing() {
+        filter::edit(&standing.fields, fields);
+    }
     if let Some(granted) = way.exchange.granted() {
-        granted.edit(fields);
+        filter::edit(&granted.fields, fields);
     }
 }
 

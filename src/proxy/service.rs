@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use super::body;
+use super::client_certificate;
 use super::compress;
 use super::connection::ConnectionFacts;
 use super::exchange::Exchange;
@@ -104,6 +105,17 @@ async fn serve(
     let came = exchange.connection.forwarded();
     let view = intake.view(&came, globals, exchange.worker.roll());
     exchange.identified(view.forwarded.client, &view.host.name, &view.forwarded.host, view.path.as_bytes());
+    match client_certificate::judge(exchange, &view) {
+        Ok(Some(standing)) => exchange.stands(standing),
+        Ok(None) => {}
+        Err(reply) => {
+            exchange.routed(table.server(&view.host.name), None);
+            let mut response = local(exchange, &reply, true);
+            // Other streams of an HTTP/2 connection may be for its own host.
+            response.close &= exchange.head.version != Version::Http2;
+            return Ok(response);
+        }
+    }
     let decision = decide(table, &exchange.snapshot.endpoints, &view, &mut Unrecorded);
     let forward = match decision {
         Decision::Forward(forward) => forward,
@@ -125,6 +137,11 @@ async fn serve(
     // First of all: checking passwords and asking others costs, too.
     if let Some(reply) = exchange.worker.overload(!matches!(body, RequestBody::Empty)) {
         return Ok(local(exchange, &reply, true));
+    }
+    if let Some(reply) = exchange.standing().and_then(|standing| standing.refusal.as_ref())
+        && !location.is_acme()
+    {
+        return Ok(Box::pin(ours(&way, reply.clone(), body)).await);
     }
     Ok(inside(&way, &forward, body).await)
 }

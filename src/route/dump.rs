@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::host::NameKind;
 use super::{Backend, CertificateChoice, EndpointMap, Location, LocationTarget, Server, Table};
+use crate::policy::client_certificate::ClientCertificates;
 
 /// The whole table with its endpoints.
 pub fn table(table: &Table, endpoints: &EndpointMap) -> String {
@@ -53,6 +54,11 @@ pub fn server(server: &Server, further: &[String], table: &Table, endpoints: &En
     }
     if let Some(root) = &server.app_root {
         line("app-root", root);
+    }
+    match &server.client_certificates {
+        Some(ClientCertificates::Ask(auth)) => line("client certificates", &auth.group.secret.to_string()),
+        Some(ClientCertificates::Broken) => line("client certificates", "cannot be asked for, so it is shut"),
+        None => {}
     }
     if let Some(choice) = table.tls.get(&server.name) {
         line("certificate", &certificate(choice));

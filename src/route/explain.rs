@@ -99,17 +99,18 @@ fn asked_further(
     steps: &mut Steps,
 ) -> Option<LocalReply> {
     let policies = &location.policies;
-    let asks = policies.basic_auth.is_some()
-        && !location.is_acme()
-        && !table.globals.is_free_of_auth(&location.path);
-    if !asks {
+    let free = location.is_acme() || table.globals.is_free_of_auth(&location.path);
+    if free || (policies.password_auth.is_none() && policies.external_auth.is_none()) {
         return refused;
     }
     let any = policies.satisfy == Satisfy::Any;
-    steps.step("password", || {
-        let enough = if any { "; it or the address is enough" } else { "" };
-        format!("asked for, 401 without{enough}")
-    });
+    let enough = if any { "; one check that admits is enough" } else { "" };
+    if policies.password_auth.is_some() {
+        steps.step("password", || format!("asked for, 401 without{enough}"));
+    }
+    if let Some(auth) = &policies.external_auth {
+        steps.step("external authentication", || format!("{} is asked{enough}", auth.url.without_query()));
+    }
     refused.filter(|_| !any)
 }
 

@@ -44,7 +44,11 @@ pub(super) async fn judge(way: &Way<'_>, auth: &ExternalAuth, granted: &mut Gran
     let heard = match heard {
         Ok(heard) => heard,
         Err(reason) => {
-            tracing::warn!(url = auth.url.as_str(), reason, "the authentication service cannot be asked");
+            tracing::warn!(
+                url = auth.url.without_query(),
+                reason,
+                "the authentication service cannot be asked"
+            );
             return Verdict::Refuse(LocalReply::AuthFailed { reason });
         }
     };
@@ -104,7 +108,8 @@ async fn ask(way: &Way<'_>, auth: &ExternalAuth) -> Result<(Heard, ResponseHead)
     let facts = Facts { view: way.view, route };
     let configured = way.exchange.server().is_some_and(|server| &*server.name != "_");
     let Destination { host, port, target } = auth.url.destination(&facts, configured).ok_or("no_server")?;
-    let question = Question { view: way.view, route, trusted: way.trusted, host: &host, certificate: &[] };
+    let certificate = way.exchange.standing().map_or(&[][..], |standing| &standing.fields);
+    let question = Question { view: way.view, route, trusted: way.trusted, host: &host, certificate };
     let fields = auth.question(&question);
     let addresses = addresses(way, &host, port).await;
     if addresses.is_empty() {
