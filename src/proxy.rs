@@ -15,5 +15,6 @@ pub mod prefixed;
 pub mod respond;
 pub mod service;
 pub mod sni;
+pub mod substitute;
 pub mod tunnel;
 pub mod worker;

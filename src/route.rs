@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::model::ObjectKey;
 use crate::pattern::Pattern;
 use crate::policy::global::Globals;
+use crate::policy::snippet::Script;
 use crate::policy::{BackendPolicies, RoutePolicies, canary::Canary};
 
 pub mod decide;
@@ -132,6 +133,8 @@ pub struct Server {
     pub redirect_to: Option<Arc<str>>,
     /// `app-root` of the host.
     pub app_root: Option<Arc<str>>,
+    /// `server-snippet` of the host.
+    pub snippet: Option<Arc<Script>>,
     /// True when the host is in regex mode: the first location that matches wins.
     pub regex_mode: bool,
     /// True when a path that lacks only the trailing slash of a location is redirected (`routing.md` 4.3).

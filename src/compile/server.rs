@@ -67,6 +67,7 @@ pub(super) fn build(plan: &HostPlan, workshop: &mut Workshop<'_>) -> Built {
         name: Arc::clone(&plan.host),
         redirect_to: None,
         app_root: owners().find_map(|owner| owner.contribution.policies.server.app_root.clone()),
+        snippet: owners().find_map(|owner| owner.contribution.policies.server.snippet.clone()),
         regex_mode,
         slash_redirects,
         index: PathIndex::new(&locations, regex_mode, slash_redirects),
@@ -140,7 +141,9 @@ fn location(draft: &Draft<'_>, workshop: &mut Workshop<'_>, diagnostics: &mut Ve
 
 /// True when a location keeps clients out: such a one is answered 503 rather than left out (`B-12`).
 fn is_protective(policies: &RoutePolicies) -> bool {
-    policies.ip_access.is_some() || policies.denied.is_some()
+    policies.ip_access.is_some()
+        || policies.snippet.as_ref().is_some_and(|snippet| !snippet.settings.access.is_empty())
+        || policies.denied.is_some()
 }
 
 fn denied(policies: &Arc<RoutePolicies>, code: &'static str) -> Arc<RoutePolicies> {

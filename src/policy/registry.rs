@@ -11,7 +11,8 @@ use super::{
     BackendPolicies, IngressPolicies, RoutePolicies, ServerPolicies, affinity, app_root, backend_protocol,
     backend_tls, basic_auth, body, buffering, canary, connection_header, cors, custom_errors,
     default_backend, forwarded_prefix, from_to_www, ip_access, load_balance, log, pending, redirect, retry,
-    rewrite, satisfy, server_alias, service_upstream, session_cookie, ssl_redirect, timeout, upstream_vhost,
+    rewrite, satisfy, server_alias, service_upstream, session_cookie, snippet, ssl_redirect, timeout,
+    upstream_vhost,
 };
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Ingress;
@@ -47,6 +48,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     server_alias::SPECS,
     service_upstream::SPECS,
     session_cookie::SPECS,
+    snippet::SPECS,
     ssl_redirect::SPECS,
     timeout::SPECS,
     upstream_vhost::SPECS,
@@ -83,10 +85,12 @@ pub fn read(
     let r = &mut reader;
     gate::check(r, globals);
     pending::read(r, globals);
+    let snippets = snippet::read(r, globals);
     let server = ServerPolicies {
         aliases: server_alias::read(r),
         app_root: app_root::read(r),
         from_to_www: from_to_www::read(r),
+        snippet: snippets.server,
     };
     let backend = BackendPolicies {
         load_balance: load_balance::LoadBalance::read(r),
@@ -119,11 +123,17 @@ pub fn read(
         backend_tls: backend_tls::BackendTls::read(r),
         http_version: backend_protocol::HttpVersion::read(r, globals.proxy_http_version),
         access_log: log::read(r),
+        snippet: snippets.location,
+        auth_snippet: snippets.auth,
         denied: None,
     };
     let references = reader.take_references();
+    for snippet in [&globals.snippets.location, &route.snippet.clone()].into_iter().flatten() {
+        snippet.settings.replace(&mut route);
+    }
     let (mut diagnostics, denied) = reader.finish();
-    route.denied = denied.or_else(|| shut_by_global_auth(ingress, prefix, globals));
+    route.denied =
+        denied.or_else(|| shut_by_global_auth(ingress, prefix, globals)).or(globals.snippets.refused);
     let mut policies = IngressPolicies { route: Arc::new(route), server, backend, canary, references };
     if denied.is_some_and(gate::refuses_whole) {
         // Nothing of a refused object may reach beyond its own routes.

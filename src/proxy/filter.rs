@@ -37,7 +37,8 @@ impl Granted {
 /// The answer for a request that may not pass.
 pub async fn access(way: &Way<'_>) -> Result<(), LocalReply> {
     let policies = &way.location.policies;
-    if way.location.is_acme() || (policies.ip_access.is_none() && policies.basic_auth.is_none()) {
+    let by_address = policies.ip_access.is_some() || way.run.has_access();
+    if way.location.is_acme() || (!by_address && policies.basic_auth.is_none()) {
         return Ok(());
     }
     Box::pin(judge(way)).await
@@ -49,9 +50,8 @@ async fn judge(way: &Way<'_>) -> Result<(), LocalReply> {
     let mut granted = Granted::default();
     let mut tally = Tally::default();
     let mut more = true;
-    if let Some(lists) = &policies.ip_access {
-        more = tally.add(policies.satisfy, lists.verdict(way.view.forwarded.client));
-    }
+    let verdict = way.run.access(policies.ip_access.as_ref(), way.view.forwarded.client);
+    more &= tally.add(policies.satisfy, verdict);
     if let Some(basic) =
         policies.basic_auth.as_ref().filter(|_| !way.globals().is_free_of_auth(&way.location.path))
     {

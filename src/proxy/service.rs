@@ -10,12 +10,17 @@ use super::exchange::Exchange;
 use super::filter;
 use super::forward::{self, Way};
 use super::respond::{Asker, respond};
+use super::substitute;
 use super::worker::Worker;
 use crate::message::{Request, RequestBody, Response};
 use crate::policy::custom_errors::Made;
+use crate::policy::redirect::RedirectStyle;
 use crate::policy::request_headers::{self, Hop, Purpose};
 use crate::policy::response_headers;
+use crate::policy::snippet::{Run, Stage, heads};
+use crate::policy::template::Facts;
 use crate::reply::LocalReply;
+use crate::request::RequestView;
 use crate::route::decide::Unrecorded;
 use crate::route::intake::Intake;
 use crate::route::{Decision, decide};
@@ -49,7 +54,6 @@ pub async fn handle(worker: Rc<Worker>, connection: Rc<ConnectionFacts>, request
         Ok(response) => response,
         Err(reply) => local(&exchange, &reply, true),
     };
-    cross_origin(&exchange, &mut response);
     exchange.answered(response.head.status.as_u16(), &response.head.fields);
     if response.upgrade.is_none() {
         response.guard = Some(Box::new(exchange));
@@ -66,7 +70,7 @@ fn cross_origin(exchange: &Exchange, response: &mut Response) {
     }
 }
 
-/// Routes and forwards; `Err` is an answer that no location shapes.
+/// Routes, forwards, and puts the last hand to the answer; `Err` is an answer that no location shapes.
 async fn serve(
     exchange: &Rc<Exchange>,
     body: RequestBody,
@@ -79,27 +83,66 @@ async fn serve(
     let came = exchange.connection.forwarded();
     let view = intake.view(&came, globals, exchange.worker.roll());
     exchange.identified(view.forwarded.client, &view.host.name, &view.forwarded.host, view.path.as_bytes());
-    let decision = decide(table, &exchange.snapshot.endpoints, &view, &mut Unrecorded);
+    let mut run = Run::new(&exchange.request_id, exchange.worker.since_epoch());
+    let asked = Asked { view: &view, hop, framed, trusted: came.is_trusted(globals) };
+    let mut response = routed(exchange, asked, &mut run, body).await;
+    cross_origin(exchange, &mut response);
+    scripted(exchange, &view, &run, &mut response);
+    Ok(response)
+}
+
+/// A request as the route is told of it.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    view: &'a RequestView<'a>,
+    hop: &'a Hop,
+    framed: bool,
+    trusted: bool,
+}
+
+/// What snippets do to an answer, whoever gave it: its fields, then its body.
+fn scripted(exchange: &Exchange, view: &RequestView<'_>, run: &Run<'_>, response: &mut Response) {
+    if run.is_idle() {
+        return;
+    }
+    let globals = &exchange.snapshot.table.globals;
+    let stage = Stage {
+        facts: Facts { view, route: exchange.facts(&view.host.name, run.now) },
+        maps: &globals.snippets.maps,
+        style: RedirectStyle::default(),
+    };
+    heads::to_client(run, &stage, response.head.status.as_u16(), &mut response.head.fields);
+    if let Some(substitutions) = run.substitutions(&stage) {
+        substitute::apply(substitutions, response);
+    }
+}
+
+/// Routes and forwards.
+async fn routed(exchange: &Rc<Exchange>, asked: Asked<'_>, run: &mut Run<'_>, body: RequestBody) -> Response {
+    let table = &exchange.snapshot.table;
+    let Asked { view, hop, framed, trusted } = asked;
+    let decision = decide(table, &exchange.snapshot.endpoints, view, run, &mut Unrecorded);
+    let run = &*run;
     let forward = match decision {
         Decision::Forward(forward) => forward,
         Decision::Reply { server, location, reply } => {
             exchange.routed(server, location);
             let Some(location) = location else {
-                return Ok(local(exchange, &reply, !before_location(&reply)));
+                return local(exchange, &reply, !before_location(&reply));
             };
-            let way = Way { exchange, view: &view, location, hop, framed, trusted: came.is_trusted(globals) };
-            return Ok(Box::pin(ours(&way, reply, body)).await);
+            let way = Way { exchange, view, location, hop, framed, trusted, run };
+            return Box::pin(ours(&way, reply, body)).await;
         }
     };
     let location = forward.location;
     exchange.routed(forward.server, Some(location));
-    let way = Way { exchange, view: &view, location, hop, framed, trusted: came.is_trusted(globals) };
+    let way = Way { exchange, view, location, hop, framed, trusted, run };
     if let Err(reply) = filter::access(&way).await {
-        return Ok(Box::pin(ours(&way, reply, body)).await);
+        return Box::pin(ours(&way, reply, body)).await;
     }
     let body = match prepared(&way, body).await {
         Ok(body) => body,
-        Err(reply) => return Ok(Box::pin(ours(&way, reply, RequestBody::Empty)).await),
+        Err(reply) => return Box::pin(ours(&way, reply, RequestBody::Empty)).await,
     };
     let spare = body::replay(&body);
     let errors = &location.policies.errors;
@@ -109,12 +152,12 @@ async fn serve(
             let status = response.head.status;
             drop_quietly(response);
             match Box::pin(forward::error_page(&way, status, spare.unwrap_or(RequestBody::Empty))).await {
-                Some(response) => Ok(response),
-                None => Ok(local_page(exchange, status)),
+                Some(response) => response,
+                None => local_page(exchange, status),
             }
         }
-        Ok(response) => Ok(response),
-        Err(reply) => Ok(Box::pin(ours(&way, reply, spare.unwrap_or(RequestBody::Empty))).await),
+        Ok(response) => response,
+        Err(reply) => Box::pin(ours(&way, reply, spare.unwrap_or(RequestBody::Empty))).await,
     }
 }
 

@@ -15,6 +15,7 @@ use crate::policy::annotation::{
 use crate::policy::backend_protocol::HttpVersion;
 use crate::policy::load_balance::LoadBalance;
 use crate::policy::registry::nearest;
+use crate::policy::snippet::{GlobalNote, GlobalSnippets};
 use crate::policy::template::Template;
 use crate::policy::{backend_tls, body, custom_errors, hsts, retry, timeout};
 use crate::wire::fields::{is_field_value, is_token};
@@ -44,6 +45,9 @@ impl Globals {
                 report.invalid(known, raw, reason);
             }
         }
+        let (snippets, notes) = GlobalSnippets::read(&config_map.data);
+        globals.snippets = Arc::new(snippets);
+        report.snippets(notes, &config_map.data);
         globals.global_auth =
             config_map.data.get("global-auth-url").is_some_and(|url| !url.trim().is_empty());
         let value = || Arc::from(hsts::value(hsts.max_age, hsts.include_subdomains, hsts.preload));
@@ -99,6 +103,8 @@ impl Globals {
             "forwarded-for-header" => put(&mut self.forwarded_for_header, field_name(text)),
             "forwarded-host-header" => put(&mut self.forwarded_host_header, field_name(text)),
             "generate-request-id" => put(&mut self.generate_request_id, parse_bool(text)),
+            // Read together, once the switch is known.
+            "http-snippet" | "location-snippet" | "server-snippet" => Ok(()),
             "hide-headers" => put(&mut self.hide_headers, field_names(text)),
             "http-redirect-code" => put(&mut self.http_redirect_code, redirect_code(text)),
             "http2-max-concurrent-streams" => put(&mut self.http2_max_concurrent_streams, positive(text)),
@@ -304,6 +310,21 @@ impl Report<'_> {
 
     fn field(&mut self, object: &ConfigMap, name: &str, value: &str, reason: &str) {
         self.at(object, "InvalidConfigMapValue", name, value, reason.into(), "the entry is left out".into());
+    }
+
+    fn snippets(&mut self, notes: Vec<GlobalNote>, data: &BTreeMap<String, String>) {
+        for note in notes {
+            let value = data.get(note.key).map_or("", String::as_str);
+            let (code, hint) = if note.refused {
+                ("SnippetRefused", "docs/snippets.md lists what is known")
+            } else {
+                ("NoEffect", "")
+            };
+            self.add(code, note.key, value, note.reason, hint.into());
+            if let Some(last) = self.found.last_mut().filter(|_| !note.refused) {
+                last.severity = Severity::Info;
+            }
+        }
     }
 
     /// True for a key that does something; others get a finding.
