@@ -19,7 +19,7 @@ use crate::policy::request_headers::{self, Hop, Purpose};
 use crate::policy::response_headers;
 use crate::policy::snippet::{Run, Stage, heads};
 use crate::policy::template::Facts;
-use crate::reply::LocalReply;
+use crate::reply::{LocalReply, RedirectCause};
 use crate::request::RequestView;
 use crate::route::decide::Unrecorded;
 use crate::route::intake::Intake;
@@ -87,6 +87,9 @@ async fn serve(
     let asked = Asked { view: &view, hop, framed, trusted: came.is_trusted(globals) };
     let mut response = routed(exchange, asked, &mut run, body).await;
     cross_origin(exchange, &mut response);
+    if let Some(granted) = exchange.granted() {
+        granted.send_cookies(response.head.status.as_u16(), &mut response.head.fields);
+    }
     scripted(exchange, &view, &run, &mut response);
     Ok(response)
 }
@@ -148,6 +151,15 @@ async fn routed(exchange: &Rc<Exchange>, asked: Asked<'_>, run: &mut Run<'_>, bo
     let errors = &location.policies.errors;
     let purpose = if forward.fallback_for.is_some() { Purpose::DefaultBackend } else { Purpose::Forward };
     match forward::to_backend(&way, &forward, purpose, body).await {
+        // nginx catches 401 of a backend too, where it catches statuses of backends at all.
+        Ok(response)
+            if response.head.status == http::StatusCode::UNAUTHORIZED
+                && errors.intercepts()
+                && let Some(reply) = filter::sign_in(&way) =>
+        {
+            drop_quietly(response);
+            local(exchange, &reply, true)
+        }
         Ok(response) if errors.replaces(response.head.status.as_u16(), Made::ByBackend) => {
             let status = response.head.status;
             drop_quietly(response);
@@ -185,9 +197,19 @@ const REPLAY: u64 = 64 * 1024;
 /// a second way to a backend would double the memory of every request.
 async fn ours(way: &Way<'_>, reply: LocalReply, body: RequestBody) -> Response {
     let status = reply.status();
-    if way.location.policies.errors.replaces(status.as_u16(), Made::Here)
-        && let Some(response) = Box::pin(forward::error_page(way, status, body)).await
+    let signs_in = matches!(reply, LocalReply::Redirect { cause: RedirectCause::SignIn, .. });
+    if !signs_in
+        && way.location.policies.errors.replaces(status.as_u16(), Made::Here)
+        && let Some(mut response) = Box::pin(forward::error_page(way, status, body)).await
     {
+        // CVE-2026-24513: whatever the error backend says, a refusal stays one.
+        let refused = matches!(
+            reply,
+            LocalReply::Unauthorized { .. } | LocalReply::AuthForbidden | LocalReply::AuthFailed { .. }
+        );
+        if refused && response.head.status.as_u16() < 400 {
+            response.head.status = status;
+        }
         return response;
     }
     local(way.exchange, &reply, true)

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::connection::ConnectionFacts;
+use super::filter::external::Answers;
 use super::filter::password::Memory;
 use super::http1::{self, Rejection};
 use super::http2::Http2Options;
@@ -27,6 +28,8 @@ pub struct Worker {
     pub upstreams: Upstreams,
     /// Passwords found right.
     pub passwords: Memory,
+    /// Answers of authentication services, shared by all workers.
+    pub auth_answers: Answers,
     /// Metric cells.
     pub metrics: WorkerMetrics,
     /// Access log.

@@ -367,6 +367,11 @@ impl<'r> Run<'r> {
         self.levels.iter().skip(2).flatten().any(|settings| settings.auth_off)
     }
 
+    /// True when variables are to be set from the answer of the authentication service.
+    pub fn sets_from_auth(&self) -> bool {
+        self.all().any(|settings| !settings.auth_set.is_empty())
+    }
+
     /// Sets the variables of `auth_request_set` from the answer of the authentication service.
     pub fn authenticated(&self, stage: &Stage<'_>, answer: Seen<'_>) {
         let wanted = self.innermost(|settings| &settings.auth_set).into_iter();
