@@ -22,6 +22,8 @@ mod http2;
 mod operators;
 #[path = "dataplane/retries.rs"]
 mod retries;
+#[path = "dataplane/snippets.rs"]
+mod snippets;
 #[path = "dataplane/swap.rs"]
 mod swap;
 #[path = "dataplane/tls.rs"]

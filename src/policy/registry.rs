@@ -18,6 +18,7 @@ use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Ingress;
 
 mod gate;
+pub mod gone;
 
 /// The families.
 pub const FAMILIES: &[&[Spec]] = &[
@@ -195,6 +196,7 @@ pub fn markdown() -> String {
     for spec in all {
         out.push_str(&row(spec));
     }
+    out.push_str(&gone::markdown());
     out
 }
 

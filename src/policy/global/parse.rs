@@ -15,7 +15,7 @@ use crate::policy::annotation::{
 };
 use crate::policy::backend_protocol::HttpVersion;
 use crate::policy::load_balance::LoadBalance;
-use crate::policy::registry::nearest;
+use crate::policy::registry::{gone, nearest};
 use crate::policy::snippet::{GlobalNote, GlobalSnippets};
 use crate::policy::template::Template;
 use crate::policy::{backend_tls, body, custom_errors, hsts, retry, timeout};
@@ -301,7 +301,9 @@ impl Report<'_> {
     }
 
     fn unknown(&mut self, key: &str) {
-        let hint = nearest(key, KEYS.iter().map(|key| key.name)).map(|name| format!("did you mean {name}?"));
+        let near =
+            || nearest(key, KEYS.iter().map(|key| key.name)).map(|name| format!("did you mean {name}?"));
+        let hint = gone::find(gone::KEYS, key).map(|gone| gone.hint.to_owned()).or_else(near);
         self.add("UnknownKey", key, "", "is no key of this ConfigMap".into(), hint.unwrap_or_default());
     }
 

@@ -265,8 +265,9 @@ impl<'r> Run<'r> {
                 LocalReply::Scripted { status, location: None, body: None }
             }
             text => {
-                let kind = self.all().rev().find_map(|settings| settings.default_type.clone());
-                let kind = kind.unwrap_or_else(|| "text/html".into());
+                let own = || self.all().rev().find_map(|settings| settings.default_type.clone());
+                let kind = content_type(self.path(stage.facts.view).as_bytes()).map(Into::into);
+                let kind = kind.or_else(own).unwrap_or_else(|| "text/html".into());
                 let body = Some((kind, Bytes::from(text.unwrap_or_default())));
                 LocalReply::Scripted { status, location: None, body }
             }
@@ -288,9 +289,12 @@ impl<'r> Run<'r> {
             return Ok(None);
         }
         let redirects = matches!(rewrite.then, Then::Redirect(_));
-        let new = rewrite.path.bytes(&stage.facts, &self.scene(stage, None, redirects));
+        // As nginx: what the client had to encode is encoded again in a URL or a query.
+        let (sent, _) = crate::request::split_target(view.target);
+        let quoted = sent.iter().any(|byte| matches!(byte, b'%' | b'+'));
+        let new = rewrite.path.bytes(&stage.facts, &self.scene(stage, None, redirects && quoted));
         let query = rewrite.query.as_ref();
-        let query = query.map(|query| query.bytes(&stage.facts, &self.scene(stage, None, true)));
+        let query = query.map(|query| query.bytes(&stage.facts, &self.scene(stage, None, quoted)));
         let old = self.query(view).filter(|old| !old.is_empty() && rewrite.keep_query).map(<[u8]>::to_vec);
         let args = match (query, old) {
             (Some(mut query), Some(old)) => {
@@ -561,6 +565,32 @@ impl Scene<'_> {
 
 fn failed(reason: &'static str) -> Outcome {
     Outcome::Reply(LocalReply::RewriteFailed { reason })
+}
+
+/// Content type by the extension of a path, as nginx's own list has the usual ones; it beats `default_type`.
+fn content_type(path: &[u8]) -> Option<&'static str> {
+    let name = path.rsplit(|byte| *byte == b'/').next()?;
+    let dot = name.iter().rposition(|byte| *byte == b'.')?;
+    let extension = std::str::from_utf8(name.get(dot + 1..)?).ok()?.to_ascii_lowercase();
+    Some(match extension.as_str() {
+        "html" | "htm" | "shtml" => "text/html",
+        "css" => "text/css",
+        "xml" => "text/xml",
+        "txt" => "text/plain",
+        "js" => "application/javascript",
+        "json" => "application/json",
+        "pdf" => "application/pdf",
+        "gif" => "image/gif",
+        "jpg" | "jpeg" => "image/jpeg",
+        "png" => "image/png",
+        "svg" | "svgz" => "image/svg+xml",
+        "webp" => "image/webp",
+        "ico" => "image/x-icon",
+        "woff" => "font/woff",
+        "woff2" => "font/woff2",
+        "zip" => "application/zip",
+        _ => return None,
+    })
 }
 
 /// A group as part of a URL: what could end or split it is percent-encoded.

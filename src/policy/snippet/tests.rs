@@ -97,6 +97,7 @@ fn return_answers_with_a_status_a_text_or_a_place() {
     check("return https://x.test/;", "/", "302 https://x.test/", "");
     check("return $scheme://x.test/;", "/", "302 http://x.test/", "");
     check("return 204;", "/", "204 text/html ", "");
+    check("return 200 x;", "/robots.TXT", "200 text/plain x", "");
     check("return 301 \"https://x/$arg_a\";", "/?a=b%0d", "301 https://x/b%0d", "");
 }
 
@@ -160,6 +161,8 @@ fn rewrites_change_path_and_query_as_nginx_does() {
     check("rewrite ^/(.*)$ https://x.test/$1 redirect;", "/a%20b?c=d", "302 https://x.test/a%20b?c=d", "");
     check("rewrite ^/a(.*)$ /b$1 permanent;", "/ax", "301 http://host.test/bx", "");
     check("rewrite ^/(.*)$ http://x/?q=$1 last;", "/a&b%3D1?c", "302 http://x/?q=a%26b=1&c", "");
+    check("rewrite ^/(.*)$ http://x/?q=$1 last;", "/a&b", "302 http://x/?q=a&b", "");
+    check("rewrite ^/([^x]*)$ http://x/?q=$1 last;", "/a%0d%0aB:c", "302 http://x/?q=a%0D%0AB:c", "");
     check("rewrite ^ /../../etc break;", "/", "500", "");
     check("rewrite ^ etc break;", "/", "500", "");
     check("set $args x=1;", "/a%2Fb?y", "Done", "/a/b?x=1");
