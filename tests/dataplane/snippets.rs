@@ -7,10 +7,14 @@ use crate::support::manifests::{annotated, config_map, ingress, service};
 
 const FLAGS: [&str; 1] = ["--configmap=default/config"];
 
-/// The proxy with both switches on and these keys.
+/// The proxy with these keys, and both switches on unless they say otherwise.
 fn proxy(manifests: &str, data: &[(&str, &str)]) -> TestProxy {
-    let mut all = vec![("allow-snippet-annotations", "true"), ("annotations-risk-level", "Critical")];
-    all.extend_from_slice(data);
+    let mut all = data.to_vec();
+    for switch in [("allow-snippet-annotations", "true"), ("annotations-risk-level", "Critical")] {
+        if data.iter().all(|(key, _)| *key != switch.0) {
+            all.push(switch);
+        }
+    }
     TestProxy::start(&(manifests.to_owned() + &config_map(&all)), &FLAGS)
 }
 
