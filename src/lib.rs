@@ -52,6 +52,8 @@ pub mod upstream;
 #[cfg(feature = "controller")]
 pub mod admin;
 #[cfg(feature = "controller")]
+pub mod admission;
+#[cfg(feature = "controller")]
 pub mod cli;
 #[cfg(feature = "controller")]
 pub mod config;

@@ -65,6 +65,13 @@ pub enum LocalReply {
     CertificateInvalid,
     /// The client's certificate is sound and its name is not admitted (`auth-tls-match-cn`): 403.
     CertificateUnauthorized,
+    /// The client asks for more than the route allows: `limit-*`.
+    Limited {
+        /// 400 to 599, as the ConfigMap says.
+        status: StatusCode,
+        /// Which limit.
+        limit: &'static str,
+    },
     /// The rewrite or a pattern search has no sound result: 500.
     RewriteFailed {
         /// Why.
@@ -137,6 +144,7 @@ impl LocalReply {
             Self::BadRequest { status, .. }
             | Self::Redirect { status, .. }
             | Self::BadBody { status }
+            | Self::Limited { status, .. }
             | Self::Scripted { status, .. } => *status,
             Self::Preflight => StatusCode::NO_CONTENT,
             Self::Healthz | Self::StubStatus => StatusCode::OK,

@@ -48,6 +48,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "upstream",
             "listener",
             "drain",
+            "limit",
             "telemetry",
         ],
     ),
@@ -58,11 +59,16 @@ const EDGES: &[(&str, &[&str])] = &[
         "control",
         &["standalone", "config", "compile", "cert", "snapshot", "model", "diagnostic", "manifest", "route"],
     ),
-    ("controller", &["control", "config", "manifest", "snapshot", "model", "diagnostic", "telemetry"]),
+    ("admission", &["control", "compile", "cert", "policy", "manifest", "model", "diagnostic", "telemetry"]),
+    (
+        "controller",
+        &["cert", "control", "config", "manifest", "snapshot", "model", "diagnostic", "telemetry"],
+    ),
     ("admin", &["snapshot", "route", "inquiry", "report", "model", "telemetry", "drain"]),
     (
         "cli",
         &[
+            "admission",
             "config",
             "control",
             "standalone",
@@ -71,6 +77,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "cert",
             "route",
             "inquiry",
+            "model",
             "report",
             "diagnostic",
         ],
