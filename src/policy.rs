@@ -26,6 +26,7 @@ pub mod cors;
 pub mod custom_errors;
 pub mod custom_headers;
 pub mod default_backend;
+pub mod external_auth;
 pub mod forwarded;
 pub mod forwarded_prefix;
 pub mod from_to_www;
@@ -79,6 +80,8 @@ pub struct RoutePolicies {
     pub global_rate_limit: Option<global_rate_limit::GlobalRateLimit>,
     /// `limit-rate`, `limit-rate-after`.
     pub response_rate: Option<response_rate::ResponseRate>,
+    /// `auth-url` and what goes with it, or the ConfigMap's `global-auth-*`.
+    pub external_auth: Option<Arc<external_auth::ExternalAuth>>,
     /// `enable-cors`, `cors-*`.
     pub cors: Option<cors::Cors>,
     /// `custom-headers`.
@@ -140,6 +143,7 @@ impl RoutePolicies {
             limits: None,
             global_rate_limit: None,
             response_rate: response_rate::ResponseRate::of(globals.limit_rate, globals.limit_rate_after),
+            external_auth: None,
             cors: None,
             custom_headers: None,
             response_rewrite: response_rewrite::ResponseRewrite::global(globals),

@@ -12,6 +12,7 @@ use crate::drain::{DrainToken, DrainTrigger, DrainWatcher, Work};
 use crate::limit::ConnectionLimit;
 use crate::listener;
 use crate::proxy::connection;
+use crate::proxy::filter::external::Answers;
 use crate::proxy::filter::limit::Limits;
 use crate::proxy::filter::password::{Memory, Threads};
 use crate::proxy::spool::Spool;
@@ -47,6 +48,8 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     /// Room for request bodies.
     pub(super) spool: Spool,
+    /// Answers of authentication services (`auth-cache-key`).
+    pub(super) auth_answers: Answers,
 }
 
 /// The sockets of one worker with the addresses they listen on.
@@ -109,6 +112,7 @@ fn worker(index: usize, shared: &Shared, drain: DrainWatcher) -> Worker {
         limits: shared.limits.clone(),
         spool: shared.spool.clone(),
         mirrors: Cell::new(0),
+        auth_answers: shared.auth_answers.clone(),
         metrics: shared.metrics.worker(),
         log: shared.log.lane(),
         drain,

@@ -8,9 +8,9 @@ use super::finding::Finding;
 use super::object::{CATCH_ALL, Contribution, PathLine, RuleKind, contribution};
 use super::options::{Options, PathSemantics};
 use super::{Compiled, Inputs, compile};
-use crate::policy::annotation::Objects;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Ingress;
+use crate::policy::annotation::Objects;
 use crate::route::{Server, Table};
 
 /// A finding (info, `PathMeaningDiffers`) for every path of our Ingresses that takes other requests with one meaning

@@ -70,8 +70,10 @@ impl BasicAuth {
     /// Reads the family. `None` also when the routes were shut.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let wanted = reader.word(&TYPE, &[("basic", Type::Basic), ("digest", Type::Digest)]);
-        let form = reader.word(&SECRET_TYPE, &[("auth-file", SecretType::File), ("auth-map", SecretType::Map)]);
-        let realm = reader.text(&REALM, "a realm", |byte| is_url_char(byte) || byte == b' ').or(Arc::from(""));
+        let form =
+            reader.word(&SECRET_TYPE, &[("auth-file", SecretType::File), ("auth-map", SecretType::Map)]);
+        let realm =
+            reader.text(&REALM, "a realm", |byte| is_url_char(byte) || byte == b' ').or(Arc::from(""));
         let key = reader.reference(&SECRET);
         if wanted.ok()? == Type::Digest {
             shut(reader, &TYPE, "digest authentication is not spoken", "use auth-type basic");
@@ -81,7 +83,12 @@ impl BasicAuth {
             Value::Absent => SecretType::File,
             Value::Present(form) => form,
             Value::Invalid => {
-                shut(reader, &SECRET_TYPE, "does not say how to read the Secret", "write auth-file or auth-map");
+                shut(
+                    reader,
+                    &SECRET_TYPE,
+                    "does not say how to read the Secret",
+                    "write auth-file or auth-map",
+                );
                 return None;
             }
         };

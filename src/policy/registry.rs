@@ -10,9 +10,9 @@ use super::global::Globals;
 use super::{
     BackendPolicies, IngressPolicies, RoutePolicies, ServerPolicies, affinity, app_root, backend_protocol,
     backend_tls, basic_auth, body, buffering, canary, connection_header, cors, custom_errors, custom_headers,
-    default_backend, forwarded_prefix, from_to_www, global_rate_limit, ip_access, load_balance, log, mirror,
-    pending, redirect, request_limit, response_rate, response_rewrite, retry, rewrite, satisfy, server_alias,
-    service_upstream, session_cookie, ssl_redirect, timeout, upstream_vhost,
+    default_backend, external_auth, forwarded_prefix, from_to_www, global_rate_limit, ip_access,
+    load_balance, log, mirror, pending, redirect, request_limit, response_rate, response_rewrite, retry,
+    rewrite, satisfy, server_alias, service_upstream, session_cookie, ssl_redirect, timeout, upstream_vhost,
 };
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Ingress;
@@ -34,6 +34,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     custom_errors::SPECS,
     custom_headers::SPECS,
     default_backend::SPECS,
+    external_auth::SPECS,
     forwarded_prefix::SPECS,
     from_to_www::SPECS,
     global_rate_limit::SPECS,
@@ -62,13 +63,6 @@ pub const FAMILIES: &[&[Spec]] = &[
 /// All annotations.
 pub fn specs() -> impl Iterator<Item = &'static Spec> {
     FAMILIES.iter().flat_map(|family| family.iter())
-}
-
-/// Routes that only the ConfigMap's `global-auth-url` protects fail closed too, unless `enable-global-auth` opts out.
-fn shut_by_global_auth(ingress: &Ingress, prefix: &str, globals: &Globals) -> Option<&'static str> {
-    let opted = ingress.meta.annotations.get(&format!("{prefix}/enable-global-auth"));
-    let out = opted.is_some_and(|text| matches!(super::annotation::parse_bool(text.trim()), Ok(false)));
-    (globals.global_auth && !out).then_some("GlobalAuthNotSupported")
 }
 
 /// Reads the annotations of an Ingress. `prefix` is `--annotations-prefix`, `validate`
@@ -115,6 +109,7 @@ pub fn read(
         limits: request_limit::RequestLimits::read(r),
         global_rate_limit: global_rate_limit::GlobalRateLimit::read(r),
         response_rate: response_rate::ResponseRate::read(r, globals),
+        external_auth: external_auth::ExternalAuth::read(r, globals),
         cors: cors::Cors::read(r),
         custom_headers: custom_headers::CustomHeaders::read(r, globals),
         response_rewrite: response_rewrite::ResponseRewrite::read(r, globals),
@@ -136,7 +131,7 @@ pub fn read(
     };
     let references = reader.take_references();
     let (mut diagnostics, denied) = reader.finish();
-    route.denied = denied.or_else(|| shut_by_global_auth(ingress, prefix, globals));
+    route.denied = denied;
     let mut policies = IngressPolicies { route: Arc::new(route), server, backend, canary, references };
     if denied.is_some_and(gate::refuses_whole) {
         // Nothing of a refused object may reach beyond its own routes.

@@ -18,7 +18,7 @@ use crate::message::{Request, RequestBody, Response, ResponseBody};
 use crate::policy::custom_errors::Made;
 use crate::policy::request_headers::{self, Hop, Purpose};
 use crate::policy::response_headers;
-use crate::reply::LocalReply;
+use crate::reply::{LocalReply, RedirectCause};
 use crate::route::decide::{Forward, Unrecorded};
 use crate::route::intake::Intake;
 use crate::route::{Decision, decide};
@@ -53,6 +53,9 @@ pub async fn handle(worker: Rc<Worker>, connection: Rc<ConnectionFacts>, request
         Err(reply) => local(&exchange, &reply, true),
     };
     dress(&exchange, &mut response);
+    if let Some(granted) = exchange.granted() {
+        granted.send_cookies(response.head.status.as_u16(), &mut response.head.fields);
+    }
     compress::apply(&exchange, &mut response);
     pace(&exchange, &mut response);
     exchange.answered(response.head.status.as_u16(), &response.head.fields);
@@ -133,6 +136,15 @@ async fn inside(way: &Way<'_>, forward: &Forward<'_>, body: RequestBody) -> Resp
     let errors = &way.location.policies.errors;
     let purpose = if forward.fallback_for.is_some() { Purpose::DefaultBackend } else { Purpose::Forward };
     match forward::to_backend(way, forward, purpose, body).await {
+        // nginx catches 401 of a backend too, where it catches statuses of backends at all.
+        Ok(response)
+            if response.head.status == http::StatusCode::UNAUTHORIZED
+                && errors.intercepts()
+                && let Some(reply) = filter::sign_in(way) =>
+        {
+            drop_quietly(response);
+            local(way.exchange, &reply, true)
+        }
         Ok(response) if errors.replaces(response.head.status.as_u16(), Made::ByBackend) => {
             let status = response.head.status;
             drop_quietly(response);
@@ -173,9 +185,19 @@ const MEMORY: (u64, u64) = (64 * 1024, 1024 * 1024);
 /// a second way to a backend would double the memory of every request.
 async fn ours(way: &Way<'_>, reply: LocalReply, body: RequestBody) -> Response {
     let status = reply.status();
-    if way.location.policies.errors.replaces(status.as_u16(), Made::Here)
-        && let Some(response) = Box::pin(forward::error_page(way, status, body)).await
+    let signs_in = matches!(reply, LocalReply::Redirect { cause: RedirectCause::SignIn, .. });
+    if !signs_in
+        && way.location.policies.errors.replaces(status.as_u16(), Made::Here)
+        && let Some(mut response) = Box::pin(forward::error_page(way, status, body)).await
     {
+        // CVE-2026-24513: whatever the error backend says, a refusal stays one.
+        let refused = matches!(
+            reply,
+            LocalReply::Unauthorized { .. } | LocalReply::AuthForbidden | LocalReply::AuthFailed { .. }
+        );
+        if refused && response.head.status.as_u16() < 400 {
+            response.head.status = status;
+        }
         return response;
     }
     local(way.exchange, &reply, true)
