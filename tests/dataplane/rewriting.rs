@@ -134,11 +134,9 @@ fn a_head_above_a_buffer_size_that_was_written_is_a_502() {
     let backend = Backend::answering(|_| {
         format!("HTTP/1.1 200 OK\r\nX-Big: {}\r\nContent-Length: 0\r\n\r\n", "x".repeat(6_000)).into_bytes()
     });
-    for (annotations, status) in [
-        (&[][..], 200),
-        (&[("proxy-buffer-size", "4k")], 502),
-        (&[("proxy-buffer-size", "8k")], 200),
-    ] {
+    for (annotations, status) in
+        [(&[][..], 200), (&[("proxy-buffer-size", "4k")], 502), (&[("proxy-buffer-size", "8k")], 200)]
+    {
         let proxy = TestProxy::start(&annotated(backend.address(), annotations), &[]);
         assert_eq!(fetch(&proxy, "").status, status, "{annotations:?}");
     }
