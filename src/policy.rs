@@ -74,14 +74,14 @@ pub struct RoutePolicies {
     pub satisfy: satisfy::Satisfy,
     /// `auth-type`, `auth-secret*`, `auth-realm`.
     pub basic_auth: Option<basic_auth::BasicAuth>,
+    /// `auth-url` and what goes with it, or the ConfigMap's `global-auth-*`.
+    pub external_auth: Option<Arc<external_auth::ExternalAuth>>,
     /// `limit-rps`, `limit-rpm`, `limit-connections` and their details.
     pub limits: Option<request_limit::RequestLimits>,
     /// `global-rate-limit` and its details.
     pub global_rate_limit: Option<global_rate_limit::GlobalRateLimit>,
     /// `limit-rate`, `limit-rate-after`.
     pub response_rate: Option<response_rate::ResponseRate>,
-    /// `auth-url` and what goes with it, or the ConfigMap's `global-auth-*`.
-    pub external_auth: Option<Arc<external_auth::ExternalAuth>>,
     /// `enable-cors`, `cors-*`.
     pub cors: Option<cors::Cors>,
     /// `custom-headers`.
@@ -140,10 +140,10 @@ impl RoutePolicies {
             ip_access: ip_access::IpAccess::global(globals),
             satisfy: satisfy::Satisfy::All,
             basic_auth: None,
+            external_auth: None,
             limits: None,
             global_rate_limit: None,
             response_rate: response_rate::ResponseRate::of(globals.limit_rate, globals.limit_rate_after),
-            external_auth: None,
             cors: None,
             custom_headers: None,
             response_rewrite: response_rewrite::ResponseRewrite::global(globals),

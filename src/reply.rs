@@ -51,13 +51,6 @@ pub enum LocalReply {
         /// Lines of `WWW-Authenticate`.
         challenges: Vec<String>,
     },
-    /// The client asks for more than the route allows: `limit-*`.
-    Limited {
-        /// 400 to 599, as the ConfigMap says.
-        status: StatusCode,
-        /// Which limit.
-        limit: &'static str,
-    },
     /// The authentication service refuses the request: 403.
     AuthForbidden,
     /// The authentication service gave no answer that decides anything: 500.
@@ -71,6 +64,13 @@ pub enum LocalReply {
     CertificateInvalid,
     /// The client's certificate is sound and its name is not admitted (`auth-tls-match-cn`): 403.
     CertificateUnauthorized,
+    /// The client asks for more than the route allows: `limit-*`.
+    Limited {
+        /// 400 to 599, as the ConfigMap says.
+        status: StatusCode,
+        /// Which limit.
+        limit: &'static str,
+    },
     /// The rewrite or a pattern search has no sound result: 500.
     RewriteFailed {
         /// Why.

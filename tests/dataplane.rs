@@ -24,12 +24,16 @@ mod limits;
 mod mirror;
 #[path = "dataplane/operators.rs"]
 mod operators;
+#[path = "dataplane/request_limits.rs"]
+mod request_limits;
 #[path = "dataplane/retries.rs"]
 mod retries;
 #[path = "dataplane/rewriting.rs"]
 mod rewriting;
 #[path = "dataplane/swap.rs"]
 mod swap;
+#[path = "dataplane/tenants.rs"]
+mod tenants;
 #[path = "dataplane/tls.rs"]
 mod tls;
 #[path = "dataplane/upgrade.rs"]

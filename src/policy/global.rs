@@ -230,6 +230,9 @@ pub struct Globals {
     /// `nginx-status-ipv4-whitelist` and `-ipv6-`: who may read `/nginx_status`.
     pub status_allow: Arc<[IpNet]>,
 
+    /// What clients may cost.
+    pub limits: Limits,
+
     // TCP and UDP services.
     /// `proxy-stream-timeout`.
     pub stream_timeout: Duration,
@@ -282,10 +285,12 @@ pub type Referenced = BTreeMap<crate::model::ObjectKey, Arc<crate::model::Config
 
 mod auth;
 mod keys;
+pub mod limits;
 mod parse;
 
 pub use auth::GlobalAuth;
 pub use keys::{Effect, KEYS, Key, markdown};
+pub use limits::{Limits, Share};
 
 impl Default for Globals {
     #[expect(clippy::too_many_lines, reason = "a list of defaults, one line a key")]
@@ -397,6 +402,7 @@ impl Default for Globals {
             worker_processes: None,
             max_worker_connections: 16_384,
             status_allow: parse::nets(&["127.0.0.1/32", "::1/128"]),
+            limits: Limits::default(),
             stream_timeout: seconds(600),
             stream_next_upstream: true,
             stream_next_upstream_timeout: Some(seconds(600)),

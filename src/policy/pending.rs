@@ -185,7 +185,7 @@ mod tests {
         ] {
             assert_eq!(code(&[(name, value)], &globals), Some("NotSupported"), "{name} {value}");
         }
-        for (name, value) in [("enable-modsecurity", "false"), ("fastcgi-index", "x")] {
+        for (name, value) in [("enable-modsecurity", "false"), ("auth-method", "GET")] {
             assert_eq!(code(&[(name, value)], &globals), None, "{name} {value}");
         }
     }

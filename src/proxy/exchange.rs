@@ -15,6 +15,7 @@ use super::connection::ConnectionFacts;
 use super::filter::Granted;
 use super::filter::limit::Running;
 use super::worker::Worker;
+use crate::limit::Held;
 use crate::message::Meter;
 use crate::reply::{LocalReply, RedirectCause};
 use crate::route::{Backend, Location, LocationTarget, Server};
@@ -53,6 +54,7 @@ pub struct Exchange {
     local: Cell<Option<LocalReason>>,
     status: Cell<u16>,
     answer: RefCell<Fields>,
+    buffered: RefCell<Option<Held>>,
     _active: GaugeGuard,
 }
 
@@ -88,6 +90,7 @@ impl Exchange {
         let active = worker.metrics.hold(Gauge::Requests);
         worker.requests.set(worker.requests.get() + 1);
         let number = connection.next_request();
+        connection.presence.begin();
         Self {
             worker,
             connection,
@@ -110,6 +113,7 @@ impl Exchange {
             local: Cell::new(None),
             status: Cell::new(0),
             answer: RefCell::default(),
+            buffered: RefCell::default(),
             _active: active,
         }
     }
@@ -198,6 +202,11 @@ impl Exchange {
         }
     }
 
+    /// Bytes of the request body that stay in memory until the exchange ends.
+    pub fn hold(&self, bytes: Held) {
+        *self.buffered.borrow_mut() = Some(bytes);
+    }
+
     fn account(&self) {
         let status = match self.status.get() {
             0 => {
@@ -212,6 +221,7 @@ impl Exchange {
         let path = self.head.target.iter().position(|byte| *byte == b'?');
         let tls = self.connection.tls.as_ref();
         let request_time = self.start.elapsed();
+        self.connection.presence.end(self.start + request_time);
         let record = Record {
             time: SystemTime::now(),
             client: self.client.get(),

@@ -37,16 +37,16 @@ pub fn respond(reply: &LocalReply, asker: Asker<'_>) -> Response {
             }
             response
         }
-        LocalReply::Limited { .. } if !has_page(status) => {
-            let head = answer(status, "text/html", Bytes::new());
-            without_type(head)
-        }
         LocalReply::CertificateMissing => {
             certificate_page("No required SSL certificate was sent", asker.user_agent)
         }
         LocalReply::CertificateInvalid => certificate_page("The SSL certificate error", asker.user_agent),
         LocalReply::CertificateUnauthorized => {
             answer(status, "text/html", Bytes::from_static(b"client certificate unauthorized"))
+        }
+        LocalReply::Limited { .. } if !has_page(status) => {
+            let head = answer(status, "text/html", Bytes::new());
+            without_type(head)
         }
         LocalReply::Overloaded { .. } => {
             let mut response = page(status, asker);

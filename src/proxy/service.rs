@@ -116,6 +116,10 @@ async fn serve(
     let location = forward.location;
     exchange.routed(forward.server, Some(location));
     let way = Way { exchange, view: &view, location, hop, framed, trusted: came.is_trusted(globals) };
+    // First of all: checking passwords and asking others costs, too.
+    if let Some(reply) = exchange.worker.overload(!matches!(body, RequestBody::Empty)) {
+        return Ok(local(exchange, &reply, true));
+    }
     Ok(inside(&way, &forward, body).await)
 }
 
@@ -175,7 +179,16 @@ async fn prepared(way: &Way<'_>, body: RequestBody) -> Result<RequestBody, Local
         return Ok(body);
     }
     let memory = policies.body.memory.clamp(MEMORY.0, MEMORY.1);
-    body::buffered(body, memory, &way.exchange.worker.spool).await.map_err(forward::body_reply)
+    // What may come counts before it comes, so that many slow bodies cannot add up unseen.
+    let most = length.unwrap_or(memory).min(memory);
+    let worker = &way.exchange.worker;
+    let mut held = worker.memory.hold(if matches!(body, RequestBody::Stream(_)) { most } else { 0 });
+    let body = body::buffered(body, memory, &worker.spool).await.map_err(forward::body_reply)?;
+    if let RequestBody::Full(bytes) = &body {
+        held.set(bytes.len() as u64);
+        way.exchange.hold(held);
+    }
+    Ok(body)
 }
 
 /// Least and most bytes of a request body that stay in memory, whatever `client-body-buffer-size` says.

@@ -225,7 +225,7 @@ impl Globals {
             "whitelist-source-range" => put(&mut self.allowlist_source_range, cidrs(text)),
             "worker-processes" => put(&mut self.worker_processes, processes(text)),
             "worker-shutdown-timeout" => put(&mut self.worker_shutdown_timeout, timeout::parse(text)),
-            _ => return None,
+            key => return self.limits.set(key, text),
         })
     }
 
@@ -357,7 +357,7 @@ impl Report<'_> {
     }
 }
 
-fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
+pub(super) fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
     *place = value?;
     Ok(())
 }
@@ -421,7 +421,7 @@ fn limit_key(text: &str) -> Result<Option<Template>, String> {
     Ok((!matches!(text, "$binary_remote_addr" | "$remote_addr")).then_some(template))
 }
 
-fn positive(text: &str) -> Result<u32, String> {
+pub(super) fn positive(text: &str) -> Result<u32, String> {
     match parse_count(text)? {
         0 => Err("must be at least 1".into()),
         count => Ok(count),
