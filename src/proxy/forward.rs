@@ -382,6 +382,7 @@ impl Trip<'_> {
             framing: framing(&body, way.framed),
             version: policies.http_version,
             upgrade: way.hop.upgrade.is_some() && !self.group,
+            head_bytes: policies.buffering.header_bytes,
         };
         let upstreams = &exchange.worker.upstreams;
         let mut outcome =
