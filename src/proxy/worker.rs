@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::connection::ConnectionFacts;
+use super::filter::external::Answers;
 use super::filter::password;
 use super::handshakes::Handshakes;
 use super::http1::{self, Rejection};
@@ -35,6 +36,8 @@ pub struct Worker {
     pub upstreams: Upstreams,
     /// Passwords found right.
     pub passwords: password::Memory,
+    /// Answers of authentication services, shared by all workers.
+    pub auth_answers: Answers,
     /// Metric cells.
     pub metrics: WorkerMetrics,
     /// Access log.
