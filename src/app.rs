@@ -14,14 +14,17 @@ use crate::drain::{DrainPlan, DrainTrigger, Phase};
 use crate::limit::{self, Clients, ConnectionLimit, Descriptors};
 use crate::listener::{self, BindError};
 use crate::proxy::filter::external::Answers;
+use crate::proxy::filter::limit::Limits;
 use crate::proxy::filter::password::Threads;
 use crate::proxy::sni;
+use crate::proxy::spool::Spool;
 use crate::route::reach::Reach;
 use crate::snapshot::Reader;
 use crate::telemetry::writer::{Destination, OpenError};
 use crate::telemetry::{AccessLog, Metrics};
 
 mod admin;
+mod admission;
 mod bounds;
 mod findings;
 mod observe;
@@ -84,6 +87,8 @@ pub struct Running {
     metrics: Metrics,
     workers: Vec<JoinHandle<()>>,
     admin_server: admin::Server,
+    // Answers until the end: an API server that finds nobody refuses every change.
+    _webhook: Option<admission::Running>,
 }
 
 /// Starts everything and returns once requests are served.
@@ -104,8 +109,10 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let http = listener::bind(config.http, "--http-addr")?;
     let https = listener::bind(config.https, "--https-addr")?;
     let admin = listener::bind(config.admin, "--admin-addr")?;
-    let addresses = [http.address, https.address, admin.address];
-    config.options.own_addresses = addresses.to_vec();
+    let webhook = admission::Port::bind(&config)?;
+    let mut addresses = vec![http.address, https.address, admin.address];
+    addresses.extend(webhook.as_ref().map(admission::Port::address));
+    config.options.own_addresses = addresses.clone();
     (config.options.http_port, config.options.https_port) = (http.address.port(), https.address.port());
 
     let metrics = Metrics::new(observe::metrics_config(&config));
@@ -115,14 +122,16 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let admin_server = admin::start(admin, &config, &metrics, &drain)?;
     let settings = control::Settings::of(&config);
     let log_formats = observe::LogFormats::new(config.logging.format);
-    let hooks = vec![observe::metrics_hook(metrics.clone()), log_formats.hook(), findings::hook()];
+    let mut hooks = vec![observe::metrics_hook(metrics.clone()), log_formats.hook(), findings::hook()];
+    hooks.extend(webhook.as_ref().map(admission::Port::hook));
+    let serving = webhook.as_ref().map(admission::Port::serving);
     let (control, reader, following) = match &config.source {
         Source::Directory(directory) => {
             let (control, reader) = control::start(directory.clone(), settings, hooks)?;
             (control, reader, None)
         }
         Source::Cluster(cluster) => {
-            let (control, reader, following) = controller::start(&config, cluster, &metrics, hooks)?;
+            let (control, reader, following) = controller::start(&config, cluster, &metrics, serving, hooks)?;
             (control, reader, Some(following))
         }
         Source::Demo(_) => {
@@ -161,10 +170,12 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         log: log.clone(),
         dns: config.dns.clone(),
         passive_health: config.passive_health == PassiveHealth::On,
-        reach: Arc::new(Reach { allow: config.options.allow_upstream.clone(), own: addresses.to_vec() }),
+        reach: Arc::new(Reach { allow: config.options.allow_upstream.clone(), own: addresses.clone() }),
         workers: count,
         passwords: Threads::new(count),
         auth_answers: Answers::default(),
+        limits: Limits::new(),
+        spool: Spool::new(),
     };
     let (http_address, https_address) = (http.address, https.address);
     let sockets = http.listen(count)?.into_iter().zip(https.listen(count)?);
@@ -173,6 +184,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         let ports = worker::Ports { http: (http, http_address), https: (https, https_address) };
         workers.push(worker::spawn(index, ports, shared.clone())?);
     }
+    let webhook = webhook.map(|port| port.start(control::Settings::of(&config), &metrics)).transpose()?;
     admin_server.ready(reader.clone());
     Ok(Running {
         http: http_address,
@@ -187,6 +199,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         metrics,
         workers,
         admin_server,
+        _webhook: webhook,
     })
 }
 

@@ -116,10 +116,27 @@ pub struct Given {
 pub struct Webhook {
     /// `--validating-webhook`.
     pub address: SocketAddr,
-    /// `--validating-webhook-certificate`.
-    pub certificate: PathBuf,
-    /// `--validating-webhook-key`.
-    pub key: PathBuf,
+    /// Where its certificate comes from.
+    pub certificate: WebhookCertificate,
+}
+
+/// Where the certificate of the webhook comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WebhookCertificate {
+    /// Files that somebody else keeps, cert-manager for one.
+    Files {
+        /// `--validating-webhook-certificate`.
+        certificate: PathBuf,
+        /// `--validating-webhook-key`.
+        key: PathBuf,
+    },
+    /// Made by this controller.
+    Own {
+        /// `--validating-webhook-configuration`: the object that is told the authority.
+        configuration: String,
+        /// `--validating-webhook-secret`: where all replicas find it.
+        secret: ObjectKey,
+    },
 }
 
 /// Logging to stderr.
@@ -277,20 +294,7 @@ impl Config {
         let https = with_port("https", listen.https_addr, listen.https_port, https_default, &mut notices);
         let admin_default = SocketAddr::new(listen.healthz_host.unwrap_or(admin_ip), ADMIN_ADDRESS.port());
         let admin = with_port("healthz", listen.admin_addr, listen.healthz_port, admin_default, &mut notices);
-        let webhook = match (
-            listen.validating_webhook,
-            listen.validating_webhook_certificate,
-            listen.validating_webhook_key,
-        ) {
-            (Some(address), Some(certificate), Some(key)) => Some(Webhook { address, certificate, key }),
-            (Some(_), ..) => {
-                return Err(
-                    "--validating-webhook needs --validating-webhook-certificate and --validating-webhook-key"
-                        .into(),
-                );
-            }
-            (None, ..) => None,
-        };
+        let webhook = webhook(&listen, &environment, &source)?;
         let objects = flags.objects;
         if !objects.watch_namespace.is_empty() && objects.watch_namespace_selector.is_some() {
             return Err("--watch-namespace and --watch-namespace-selector exclude each other".into());
@@ -350,6 +354,34 @@ impl Config {
     }
 }
 
+/// The webhook and its certificate, from files or made here.
+fn webhook(
+    listen: &flags::ListenFlags,
+    environment: &Environment,
+    source: &Source,
+) -> Result<Option<Webhook>, String> {
+    let Some(address) = listen.validating_webhook else { return Ok(None) };
+    let files = (&listen.validating_webhook_certificate, &listen.validating_webhook_key);
+    let certificate = match (files, &listen.validating_webhook_configuration) {
+        ((Some(certificate), Some(key)), None) => {
+            WebhookCertificate::Files { certificate: certificate.clone(), key: key.clone() }
+        }
+        ((None, None), Some(configuration)) if matches!(source, Source::Cluster(_)) => {
+            let namespace = Some(&environment.pod_namespace).filter(|name| !name.is_empty());
+            let namespace = namespace.map_or("default", String::as_str);
+            let named = listen.validating_webhook_secret.as_ref().and_then(|key| key.0.clone());
+            let secret = named.unwrap_or_else(|| ObjectKey::new(namespace, configuration.as_str()));
+            WebhookCertificate::Own { configuration: configuration.clone(), secret }
+        }
+        _ => {
+            return Err("--validating-webhook needs --validating-webhook-certificate and \
+                        --validating-webhook-key, or, in a cluster, --validating-webhook-configuration"
+                .into());
+        }
+    };
+    Ok(Some(Webhook { address, certificate }))
+}
+
 /// Flags that are read and change nothing yet; said at start.
 fn without_effect(listen: &flags::ListenFlags, objects: &flags::ObjectFlags) -> Vec<Notice> {
     let named = |key: &Option<flags::OptionalKey>| key.as_ref().is_some_and(|key| key.0.is_some());
@@ -357,7 +389,6 @@ fn without_effect(listen: &flags::ListenFlags, objects: &flags::ObjectFlags) -> 
         ("tcp-services-configmap", named(&objects.tcp_services_configmap)),
         ("udp-services-configmap", named(&objects.udp_services_configmap)),
         ("enable-ssl-passthrough", listen.enable_ssl_passthrough),
-        ("validating-webhook", listen.validating_webhook.is_some()),
         ("enable-topology-aware-routing", objects.enable_topology_aware_routing),
     ]
     .into_iter()

@@ -20,10 +20,16 @@ mod http1;
 mod http2;
 #[path = "dataplane/limits.rs"]
 mod limits;
+#[path = "dataplane/mirror.rs"]
+mod mirror;
 #[path = "dataplane/operators.rs"]
 mod operators;
+#[path = "dataplane/request_limits.rs"]
+mod request_limits;
 #[path = "dataplane/retries.rs"]
 mod retries;
+#[path = "dataplane/rewriting.rs"]
+mod rewriting;
 #[path = "dataplane/swap.rs"]
 mod swap;
 #[path = "dataplane/tenants.rs"]

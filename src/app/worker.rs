@@ -13,8 +13,10 @@ use crate::limit::{Clients, ConnectionLimit, Memory};
 use crate::listener;
 use crate::proxy::connection;
 use crate::proxy::filter::external::Answers;
+use crate::proxy::filter::limit::Limits;
 use crate::proxy::filter::password::{self, Threads};
 use crate::proxy::handshakes::Handshakes;
+use crate::proxy::spool::Spool;
 use crate::proxy::worker::Worker;
 use crate::request::Scheme;
 use crate::route::reach::Reach;
@@ -47,6 +49,10 @@ pub(super) struct Shared {
     pub(super) passwords: Threads,
     /// Answers of authentication services (`auth-cache-key`).
     pub(super) auth_answers: Answers,
+    /// What clients asked for lately.
+    pub(super) limits: Limits,
+    /// Room for request bodies.
+    pub(super) spool: Spool,
 }
 
 /// The sockets of one worker with the addresses they listen on.
@@ -106,8 +112,11 @@ fn worker(index: usize, shared: &Shared, drain: DrainWatcher) -> Worker {
     Worker {
         reader: shared.reader.clone(),
         upstreams: Upstreams::new(settings),
-        passwords: password::Memory::new(shared.passwords.clone()),
         auth_answers: shared.auth_answers.clone(),
+        passwords: password::Memory::new(shared.passwords.clone()),
+        limits: shared.limits.clone(),
+        spool: shared.spool.clone(),
+        mirrors: Cell::new(0),
         metrics: shared.metrics.worker(),
         log: shared.log.lane(),
         drain,

@@ -71,6 +71,12 @@ pub(super) struct ListenFlags {
     /// Key of the webhook, PEM
     #[arg(long, value_name = "FILE", requires = "validating_webhook")]
     pub(super) validating_webhook_key: Option<PathBuf>,
+    /// Make the certificate of the webhook, and tell this ValidatingWebhookConfiguration who signed it
+    #[arg(long, value_name = "NAME", requires = "validating_webhook")]
+    pub(super) validating_webhook_configuration: Option<String>,
+    /// Secret of the certificate that is made [default: POD_NAMESPACE and the name of the configuration]
+    #[arg(long, value_name = "NS/NAME", value_parser = optional_key, requires = "validating_webhook_configuration")]
+    pub(super) validating_webhook_secret: Option<OptionalKey>,
 }
 
 /// Which objects count and what they mean.

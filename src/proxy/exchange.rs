@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 
 use super::connection::ConnectionFacts;
 use super::filter::Granted;
+use super::filter::limit::Running;
 use super::worker::Worker;
 use crate::limit::Held;
 use crate::message::Meter;
@@ -48,6 +49,7 @@ pub struct Exchange {
     backend: RefCell<Option<Arc<Backend>>>,
     canary: RefCell<Option<Arc<Backend>>>,
     granted: OnceCell<Granted>,
+    running: OnceCell<Running>,
     tries: RefCell<SmallVec<[Try; 1]>>,
     local: Cell<Option<LocalReason>>,
     status: Cell<u16>,
@@ -106,6 +108,7 @@ impl Exchange {
             backend: RefCell::new(None),
             canary: RefCell::new(None),
             granted: OnceCell::new(),
+            running: OnceCell::new(),
             tries: RefCell::default(),
             local: Cell::new(None),
             status: Cell::new(0),
@@ -129,6 +132,11 @@ impl Exchange {
         if let Some(location) = location {
             let _first_counts = self.location.set(Arc::clone(location));
         }
+    }
+
+    /// It counts as one of the client's requests until its end.
+    pub fn counts(&self, running: Running) {
+        let _first_counts = self.running.set(running);
     }
 
     /// Access was granted with these consequences.
@@ -364,6 +372,7 @@ fn reason(reply: &LocalReply) -> LocalReason {
         LocalReply::CertificateInvalid => ("certificate_invalid", ""),
         LocalReply::CertificateUnauthorized => ("certificate_unauthorized", ""),
         LocalReply::Forbidden { .. } => ("forbidden", ""),
+        LocalReply::Limited { limit, .. } => ("limited", *limit),
         LocalReply::RewriteFailed { .. } => ("rewrite_failed", ""),
         LocalReply::BodyTooLarge => ("body_too_large", ""),
         LocalReply::BadBody { .. } => ("bad_body", ""),

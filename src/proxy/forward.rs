@@ -97,6 +97,7 @@ impl<'w> Way<'w> {
             location_path: &self.location.rule_path,
             upstream_name: &backend.name,
             server_name: &self.view.host.name,
+            now: self.exchange.worker.since_epoch(),
         }
     }
 }
@@ -269,26 +270,27 @@ impl Trip<'_> {
             let Some(sent) = body.take() else { return Err(LocalReply::Internal) };
             let spare = body::replay(&sent);
             let mut was_an_error = false;
-            let (failure, was_sent, reply, again) = match self.once(picked.address, sent, now).await {
-                Ok(answer) => {
-                    let failure = Failure::Status(answer.head.status.as_u16());
-                    let tries = u32::try_from(tried.len()).unwrap_or(u32::MAX);
-                    let more = policy.on.covers(failure)
-                        && policy.allows(failure, self.method, true, tries, exchange.elapsed())
-                        && self.endpoints.ready.len() > distinct(&tried);
-                    // An answer is at hand: without another try in the budget it is the one.
-                    if !more || spare.is_none() || !self.may_retry() {
-                        return Ok(Got { answer, set_cookie_key: picked.set_cookie_key });
+            let (failure, was_sent, reply, again) =
+                match self.once(picked.address, sent, spare.as_ref(), now).await {
+                    Ok(answer) => {
+                        let failure = Failure::Status(answer.head.status.as_u16());
+                        let tries = u32::try_from(tried.len()).unwrap_or(u32::MAX);
+                        let more = policy.on.covers(failure)
+                            && policy.allows(failure, self.method, true, tries, exchange.elapsed())
+                            && self.endpoints.ready.len() > distinct(&tried);
+                        // An answer is at hand: without another try in the budget it is the one.
+                        if !more || spare.is_none() || !self.may_retry() {
+                            return Ok(Got { answer, set_cookie_key: picked.set_cookie_key });
+                        }
+                        (failure, true, LocalReply::BadGateway { reason: "status" }, spare)
                     }
-                    (failure, true, LocalReply::BadGateway { reason: "status" }, spare)
-                }
-                Err(failed) => {
-                    was_an_error = true;
-                    let reply = reply_for(&failed.error);
-                    let Some(failure) = failed.error.failure() else { return Err(reply) };
-                    (failure, failed.error.sent, reply, failed.body.or(spare))
-                }
-            };
+                    Err(failed) => {
+                        was_an_error = true;
+                        let reply = reply_for(&failed.error);
+                        let Some(failure) = failed.error.failure() else { return Err(reply) };
+                        (failure, failed.error.sent, reply, failed.body.or(spare))
+                    }
+                };
             let tries = u32::try_from(tried.len()).unwrap_or(u32::MAX);
             let allowed = policy.allows(failure, self.method, was_sent, tries, exchange.elapsed());
             // A retry is for another endpoint (F-12); the one that failed is not asked the same again.
@@ -315,7 +317,14 @@ impl Trip<'_> {
     }
 
     /// One try, and one more on a fresh connection when a pooled one turned out to be dead (F-13).
-    async fn once(&self, address: SocketAddr, body: RequestBody, now: Instant) -> Result<Answer, Failed> {
+    /// `spare` is a second copy of the body, where there is one.
+    async fn once(
+        &self,
+        address: SocketAddr,
+        body: RequestBody,
+        spare: Option<&RequestBody>,
+        now: Instant,
+    ) -> Result<Answer, Failed> {
         let way = self.way;
         let exchange = way.exchange;
         let policies = &way.location.policies;
@@ -347,6 +356,9 @@ impl Trip<'_> {
         let upstreams = &exchange.worker.upstreams;
         let mut outcome =
             upstreams.exchange(&peer, &request, body, &policies.timeout, Reuse::Allow, &times).await;
+        if let Err(failed) = &mut outcome {
+            failed.body = failed.body.take().or_else(|| spare.and_then(body::replay));
+        }
         if let Err(failed) = &mut outcome
             && failed.allows_fresh_try(is_idempotent(self.method) || policies.retry.non_idempotent)
             && let Some(body) = failed.body.take()
@@ -401,11 +413,12 @@ fn is_idempotent(method: &Method) -> bool {
     !matches!(method.as_str(), "POST" | "LOCK" | "PATCH")
 }
 
-fn framing(body: &RequestBody, framed: bool) -> Framing {
+pub(super) fn framing(body: &RequestBody, framed: bool) -> Framing {
     match body {
         RequestBody::Empty if framed => Framing::Length(0),
         RequestBody::Empty => Framing::None,
         RequestBody::Full(bytes) => Framing::Length(bytes.len() as u64),
+        RequestBody::Kept(kept) => kept.size_hint().exact().map_or(Framing::Chunked, Framing::Length),
         RequestBody::Stream(stream) => stream.size_hint().exact().map_or(Framing::Chunked, Framing::Length),
     }
 }
@@ -430,6 +443,7 @@ pub(super) fn body_reply(error: BodyError) -> LocalReply {
         BodyError::Timeout => LocalReply::BadBody { status: StatusCode::REQUEST_TIMEOUT },
         BodyError::Framing(_) => LocalReply::BadBody { status: StatusCode::BAD_REQUEST },
         BodyError::Gone => LocalReply::ClientGone,
+        BodyError::NoRoom => LocalReply::Overloaded { what: "room for request bodies" },
         BodyError::Upstream | BodyError::UpstreamTimeout | BodyError::Aborted(_) => LocalReply::Internal,
     }
 }
@@ -444,6 +458,10 @@ async fn answer(way: &Way<'_>, backend: &Arc<Backend>, got: Got) -> Result<Respo
             let keeps_length = way.view.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
             let length = if keeps_length { Length::Keep } else { Length::Drop };
             response_headers::apply(&mut head.fields, Kind::Ordinary, length, scheme, globals);
+            if let Some(rewrite) = &way.location.policies.response_rewrite {
+                let facts = Facts { view: way.view, route: way.facts(backend) };
+                rewrite.apply(&mut head.fields, &facts, way.location.policies.redirect_style);
+            }
             if let Some(key) = set_cookie_key.filter(|_| way.location.sets_cookie) {
                 set_cookie(way, backend, &key, &mut head.fields);
             }

@@ -10,11 +10,13 @@ use bytes::Bytes;
 
 use super::connection::ConnectionFacts;
 use super::filter::external::Answers;
+use super::filter::limit::Limits;
 use super::filter::password;
 use super::handshakes::Handshakes;
 use super::http1::{self, Rejection};
 use super::http2::Http2Options;
 use super::presence::Presences;
+use super::spool::Spool;
 use crate::drain::DrainWatcher;
 use crate::limit::{Bodies, Clients, ConnectionLimit, Memory, Pressure};
 use crate::message::ResponseBody;
@@ -38,6 +40,12 @@ pub struct Worker {
     pub passwords: password::Memory,
     /// Answers of authentication services, shared by all workers.
     pub auth_answers: Answers,
+    /// What clients asked for lately, over all workers.
+    pub limits: Limits,
+    /// Room for request bodies, over all workers.
+    pub spool: Spool,
+    /// Copies of requests under way.
+    pub mirrors: Cell<usize>,
     /// Metric cells.
     pub metrics: WorkerMetrics,
     /// Access log.
@@ -118,10 +126,14 @@ impl Worker {
         key
     }
 
+    /// Since 1970.
+    pub fn since_epoch(&self) -> Duration {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+    }
+
     /// Seconds since 1970.
     pub fn unix_now(&self) -> i64 {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+        i64::try_from(self.since_epoch().as_secs()).unwrap_or(i64::MAX)
     }
 
     /// Limits of a new HTTP/1 connection, from the ConfigMap in force.
