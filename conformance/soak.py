@@ -56,7 +56,7 @@ ports: [{{port: {port}, protocol: TCP}}]
 apiVersion: v1
 kind: ConfigMap
 metadata: {{name: config, namespace: default}}
-data: {{disable-access-log: "true"}}
+data: {{disable-access-log: "true", upstream-keepalive-timeout: "5", keep-alive: "5"}}
 """
 
 BODY = b"x" * 4000
