@@ -117,7 +117,7 @@ async fn serve(
     exchange.routed(forward.server, Some(location));
     let way = Way { exchange, view: &view, location, hop, framed, trusted: came.is_trusted(globals) };
     // First of all: checking passwords and asking others costs, too.
-    if let Some(reply) = exchange.worker.overload(!matches!(body, RequestBody::Empty)) {
+    if let Some(reply) = exchange.worker.overload(&globals.limits, !matches!(body, RequestBody::Empty)) {
         return Ok(local(exchange, &reply, true));
     }
     Ok(inside(&way, &forward, body).await)
