@@ -28,6 +28,7 @@ fn is_there(root: &Path, target: &str, filter: &str) -> bool {
     let last = filter.rsplit("::").next().unwrap_or_default();
     let folder = if target == "lib" { "src/".to_owned() } else { format!("tests/{target}/") };
     let alone = format!("tests/{target}.rs");
+    let functions = Regex::new(r"fn ([a-z0-9_]+)").expect("by hand");
     let mut found = false;
     let mut matched = last.is_empty();
     for path in files(root) {
@@ -37,7 +38,6 @@ fn is_there(root: &Path, target: &str, filter: &str) -> bool {
         }
         found = true;
         let text = fs::read_to_string(&path).unwrap_or_default();
-        let functions = Regex::new(r"fn ([a-z0-9_]+)").expect("by hand");
         matched = matched
             || name.ends_with(&format!("/{last}.rs"))
             || functions.captures_iter(&text).any(|hit| hit[1].contains(last));
