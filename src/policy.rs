@@ -116,6 +116,8 @@ pub struct RoutePolicies {
     pub http_version: backend_protocol::HttpVersion,
     /// `enable-access-log`.
     pub access_log: bool,
+    /// `enable-rewrite-log`.
+    pub rewrite_log: bool,
     /// Set when a protective annotation cannot be honoured: the route answers 503 (`LocalReply::Denied`). The code of
     /// the diagnostic that says why.
     pub denied: Option<&'static str>,
@@ -173,6 +175,7 @@ impl RoutePolicies {
             backend_tls: backend_tls::BackendTls::default(),
             http_version: globals.proxy_http_version,
             access_log: true,
+            rewrite_log: false,
             denied: None,
         }
     }

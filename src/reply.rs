@@ -138,6 +138,8 @@ impl LocalReply {
             Self::Preflight => StatusCode::NO_CONTENT,
             Self::Healthz | Self::StubStatus => StatusCode::OK,
             Self::NoRoute => StatusCode::NOT_FOUND,
+            // An object that the word list refuses is as if it were not there, as in ingress-nginx (B-3).
+            Self::Denied { code: "AnnotationBlocklisted" } => StatusCode::NOT_FOUND,
             Self::NoEndpoints | Self::Denied { .. } | Self::Overloaded { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }

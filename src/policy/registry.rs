@@ -127,8 +127,12 @@ pub fn read(
         backend_tls: backend_tls::BackendTls::read(r),
         http_version: backend_protocol::HttpVersion::read(r, globals.proxy_http_version),
         access_log: log::read(r),
+        rewrite_log: log::read_rewrites(r),
         denied: None,
     };
+    if backend.affinity.is_some() && route.use_regex {
+        backend.cookie.warn_without_path(r);
+    }
     let references = reader.take_references();
     let (mut diagnostics, denied) = reader.finish();
     route.denied = denied;

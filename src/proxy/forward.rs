@@ -154,12 +154,21 @@ pub async fn to_backend(
     answer(way, backend, got).await
 }
 
-/// A page of the error backend for an answer with `status`; `None` when there is no error backend or it fails.
-pub async fn error_page(way: &Way<'_>, status: StatusCode, body: RequestBody) -> Option<Response> {
+/// Who gives pages for errors of a location: its own default backend, else the one of the process, if it has endpoints.
+pub fn error_backend<'w>(way: &Way<'w>) -> Option<&'w Arc<Backend>> {
     let snapshot = &way.exchange.snapshot;
     let alive = |backend: &&Arc<Backend>| !snapshot.endpoints.of(backend.slot).ready.is_empty();
     let global = || snapshot.table.default_backend.as_ref().filter(alive);
-    let backend = way.location.default_backend.as_ref().filter(alive).or_else(global)?;
+    way.location.default_backend.as_ref().filter(alive).or_else(global)
+}
+
+/// A page of the error backend for an answer with `status`; `None` when it fails.
+pub async fn error_page(
+    way: &Way<'_>,
+    backend: &Arc<Backend>,
+    status: StatusCode,
+    body: RequestBody,
+) -> Option<Response> {
     let described = way.location.backend().unwrap_or(backend);
     let outgoing = Outgoing {
         view: way.view,

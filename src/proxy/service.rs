@@ -2,6 +2,7 @@
 //!
 //! It decides nothing itself: `route::decide` and the policies do. It holds the order, the I/O and the accounting.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use super::body;
@@ -16,9 +17,11 @@ use super::throttle;
 use super::worker::Worker;
 use crate::message::{Request, RequestBody, Response, ResponseBody};
 use crate::policy::custom_errors::Made;
+use crate::policy::log;
 use crate::policy::request_headers::{self, Hop, Purpose};
 use crate::policy::response_headers;
 use crate::reply::{LocalReply, RedirectCause};
+use crate::request::RequestView;
 use crate::route::decide::{Forward, Unrecorded};
 use crate::route::intake::Intake;
 use crate::route::{Decision, decide};
@@ -115,12 +118,33 @@ async fn serve(
     };
     let location = forward.location;
     exchange.routed(forward.server, Some(location));
+    if location.policies.rewrite_log {
+        tell_rewrite(exchange, &view, &forward);
+    }
     let way = Way { exchange, view: &view, location, hop, framed, trusted: came.is_trusted(globals) };
     // First of all: checking passwords and asking others costs, too.
     if let Some(reply) = exchange.worker.overload(&globals.limits, !matches!(body, RequestBody::Empty)) {
         return Ok(local(exchange, &reply, true));
     }
     Ok(inside(&way, &forward, body).await)
+}
+
+/// `enable-rewrite-log`: what a rewrite did, to the error log.
+fn tell_rewrite(exchange: &Exchange, view: &RequestView<'_>, forward: &Forward<'_>) {
+    let (Some(_), Cow::Owned(target)) = (&forward.location.rewrite_pattern, &forward.target) else { return };
+    let head = &exchange.head;
+    let about = format!(
+        "client: {}, server: {}, request: \"{} {} {}\", host: \"{}\"",
+        view.forwarded.client,
+        forward.server.name,
+        head.method,
+        view.target.escape_ascii(),
+        head.version.as_str(),
+        view.host.raw.escape_debug(),
+    );
+    for line in log::rewrite_lines(&forward.location.path, view.path.as_bytes(), target, &about) {
+        tracing::info!(target: "rewrite", "{line}");
+    }
 }
 
 /// A request in its location: may it pass, then body, copy and backend.
@@ -152,10 +176,7 @@ async fn inside(way: &Way<'_>, forward: &Forward<'_>, body: RequestBody) -> Resp
         Ok(response) if errors.replaces(response.head.status.as_u16(), Made::ByBackend) => {
             let status = response.head.status;
             drop_quietly(response);
-            match Box::pin(forward::error_page(way, status, spare.unwrap_or(RequestBody::Empty))).await {
-                Some(response) => response,
-                None => local_page(way.exchange, status),
-            }
+            Box::pin(error_page(way, status, spare.unwrap_or(RequestBody::Empty))).await
         }
         Ok(response) => response,
         Err(reply) => Box::pin(ours(way, reply, spare.unwrap_or(RequestBody::Empty))).await,
@@ -199,10 +220,8 @@ const MEMORY: (u64, u64) = (64 * 1024, 1024 * 1024);
 async fn ours(way: &Way<'_>, reply: LocalReply, body: RequestBody) -> Response {
     let status = reply.status();
     let signs_in = matches!(reply, LocalReply::Redirect { cause: RedirectCause::SignIn, .. });
-    if !signs_in
-        && way.location.policies.errors.replaces(status.as_u16(), Made::Here)
-        && let Some(mut response) = Box::pin(forward::error_page(way, status, body)).await
-    {
+    if !signs_in && way.location.policies.errors.replaces(status.as_u16(), Made::Here) {
+        let mut response = Box::pin(error_page(way, status, body)).await;
         // CVE-2026-24513: whatever the error backend says, a refusal stays one.
         let refused = matches!(
             reply,
@@ -214,6 +233,18 @@ async fn ours(way: &Way<'_>, reply: LocalReply, body: RequestBody) -> Response {
         return response;
     }
     local(way.exchange, &reply, true)
+}
+
+/// An answer of the error backend instead of one with `status`. Without one the built-in default backend answers, as in
+/// ingress-nginx: 404 (vector `custom-http-errors-no-default-backend`).
+async fn error_page(way: &Way<'_>, status: http::StatusCode, body: RequestBody) -> Response {
+    let Some(backend) = forward::error_backend(way) else {
+        return local_page(way.exchange, http::StatusCode::NOT_FOUND);
+    };
+    match forward::error_page(way, backend, status, body).await {
+        Some(response) => response,
+        None => local_page(way.exchange, status),
+    }
 }
 
 /// nginx writes neither HSTS nor `add-headers` on answers given before a location was chosen (`routing.md` 5.5).

@@ -75,7 +75,7 @@ fn blocklist(reader: &mut Reader<'_>, name: &str, value: &str, globals: &Globals
         return;
     };
     let reason =
-        format!("holds {word:?} of annotation-value-word-blocklist: the routes of this Ingress answer 503");
+        format!("holds {word:?} of annotation-value-word-blocklist: the routes of this Ingress answer 404");
     reader.deny("AnnotationBlocklisted");
     reader.report(name, Severity::Error, "AnnotationBlocklisted", reason, "");
 }

@@ -238,3 +238,14 @@ fn a_global_auth_url_guards_every_route_that_does_not_opt_out() {
     assert_eq!(asks(&[("enable-global-auth", "false")], &broken), (None, false));
     assert_eq!(asks(&[own], &broken), (Some("http://own.test/".into()), false));
 }
+
+#[test]
+fn a_session_cookie_whose_path_would_be_an_expression_is_told() {
+    let cookie = [("affinity", "cookie"), ("use-regex", "true")];
+    assert_eq!(codes(&cookie, &Globals::default()), ["CookiePathMissing"]);
+    for more in [("session-cookie-path", "/"), ("affinity", "none"), ("use-regex", "false")] {
+        let set: Vec<_> =
+            cookie.into_iter().filter(|(name, _)| *name != more.0).chain(std::iter::once(more)).collect();
+        assert!(!codes(&set, &Globals::default()).contains(&"CookiePathMissing"), "{more:?}");
+    }
+}
