@@ -5,7 +5,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: differential cluster-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed snippets fuzz-smoke h2spec build bench-compare clean
+.PHONY: differential cluster-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed snippets fuzz-smoke h2spec soak sbom build bench-compare clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -61,6 +61,12 @@ fuzz-smoke: ## Run every fuzz target for a moment (ARGS='SECONDS [TARGET]...')
 
 h2spec: build ## Judge HTTP/2 by h2spec, built from source; clear and TLS
 	conformance/h2spec "$$(.ci/binary)" $(ARGS)
+
+soak: build ## Mixed load, swaps and churn for ten minutes; prints the slope of the memory (ARGS='--seconds N')
+	python3 conformance/soak.py --bin "$$(.ci/binary)" $(ARGS)
+
+sbom: ## Write the bill of materials, CycloneDX, to target/narthex.cdx.json
+	mkdir -p target && .ci/sbom >target/narthex.cdx.json
 
 build: setup
 	$(CARGO) build --locked --bin narthex

@@ -177,7 +177,8 @@ async fn routed(exchange: &Rc<Exchange>, asked: Asked<'_>, run: &mut Run<'_>, bo
     }
     let way = Way { exchange, view, location, hop, framed, trusted, run };
     // First of all: checking passwords and asking others costs, too.
-    if let Some(reply) = exchange.worker.overload(!matches!(body, RequestBody::Empty)) {
+    let limits = &table.globals.limits;
+    if let Some(reply) = exchange.worker.overload(limits, !matches!(body, RequestBody::Empty)) {
         return local(exchange, &reply, true);
     }
     if let Some(reply) = exchange.standing().and_then(|standing| standing.refusal.as_ref())

@@ -22,6 +22,7 @@ use super::spool::Spool;
 use crate::drain::DrainWatcher;
 use crate::limit::{Bodies, Clients, ConnectionLimit, Memory, Pressure};
 use crate::message::ResponseBody;
+use crate::policy::global::limits as client_cost;
 use crate::reply::LocalReply;
 use crate::snapshot::Reader;
 use crate::telemetry::metrics::{Counter, Gauge};
@@ -260,8 +261,8 @@ impl Worker {
     }
 
     /// What stands against one more request that goes to a backend (D-4, D-5); `has_body` tells of its body.
-    pub fn overload(&self, has_body: bool) -> Option<LocalReply> {
-        let most = self.reader.load().table.globals.limits.requests.div_ceil(self.workers.max(1));
+    pub fn overload(&self, limits: &client_cost::Limits, has_body: bool) -> Option<LocalReply> {
+        let most = limits.requests.div_ceil(self.workers.max(1));
         let what = if self.metrics.gauge(Gauge::Requests) > i64::from(most) {
             "requests"
         } else if self.memory.pressure() >= Pressure::Full {
