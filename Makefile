@@ -5,7 +5,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: cluster-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed fuzz-smoke h2spec build bench-compare clean
+.PHONY: cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed fuzz-smoke h2spec build bench-compare clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ cluster-test: build ## Try the controller against a real API server (first run b
 
 ingress-conformance: build ## Run the official ingress-controller-conformance suite (ARGS='[CHECKOUT] [kubernetes|nginx]'; Go and root needed)
 	conformance/ingress "$$(.ci/binary)" "$${NARTHEX_CLUSTER_CACHE:-target/cluster}" $(ARGS)
+
+deploy-test: build ## Judge the chart: real Helm, a real API server, the rights one by one (Go and root needed)
+	conformance/deploy "$$(.ci/binary)" "$${NARTHEX_CLUSTER_CACHE:-target/cluster}" $(ARGS)
 
 routing: build
 	.ci/python conformance/routing_blackbox.py --bin "$$(.ci/binary)" $(ARGS)

@@ -126,7 +126,10 @@ mod tests {
     #[test]
     fn what_is_about_to_go_or_is_no_ingress_is_not_looked_at() {
         let meta = json!({"name": "a", "namespace": "team"});
-        assert!(matches!(review(&json!({"metadata": meta, "spec": {}}), "CREATE").subject, Subject::Ingress(..)));
+        assert!(matches!(
+            review(&json!({"metadata": meta, "spec": {}}), "CREATE").subject,
+            Subject::Ingress(..)
+        ));
         assert!(matches!(review(&json!({"metadata": meta}), "DELETE").subject, Subject::Nothing));
         let going = json!({"metadata": {"name": "a", "deletionTimestamp": "2024-01-01T00:00:00Z"}});
         assert!(matches!(review(&going, "UPDATE").subject, Subject::Nothing));
