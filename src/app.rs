@@ -13,6 +13,7 @@ use crate::controller::{self, Following};
 use crate::drain::{DrainPlan, DrainTrigger, Phase};
 use crate::limit::{self, ConnectionLimit, Descriptors};
 use crate::listener::{self, BindError};
+use crate::proxy::filter::external::Answers;
 use crate::proxy::filter::password::Threads;
 use crate::proxy::sni;
 use crate::route::reach::Reach;
@@ -166,6 +167,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         reach: Arc::new(Reach { allow: config.options.allow_upstream.clone(), own: addresses.clone() }),
         workers: count,
         passwords: Threads::new(count),
+        auth_answers: Answers::default(),
     };
     let (http_address, https_address) = (http.address, https.address);
     let sockets = http.listen(count)?.into_iter().zip(https.listen(count)?);

@@ -13,6 +13,7 @@ pub mod policy;
 pub mod reply;
 pub mod request;
 pub mod route;
+pub mod variable;
 pub mod wire;
 
 // from Kubernetes objects to the model, and JSON of what we say about them; no I/O either

@@ -24,6 +24,7 @@ pub mod connection_header;
 pub mod cors;
 pub mod custom_errors;
 pub mod default_backend;
+pub mod external_auth;
 pub mod forwarded;
 pub mod forwarded_prefix;
 pub mod from_to_www;
@@ -66,6 +67,8 @@ pub struct RoutePolicies {
     pub satisfy: satisfy::Satisfy,
     /// `auth-type`, `auth-secret*`, `auth-realm`.
     pub basic_auth: Option<basic_auth::BasicAuth>,
+    /// `auth-url` and what goes with it, or the ConfigMap's `global-auth-*`.
+    pub external_auth: Option<Arc<external_auth::ExternalAuth>>,
     /// `enable-cors`, `cors-*`.
     pub cors: Option<cors::Cors>,
     /// `upstream-vhost`.
@@ -118,6 +121,7 @@ impl RoutePolicies {
             ip_access: ip_access::IpAccess::global(globals),
             satisfy: satisfy::Satisfy::All,
             basic_auth: None,
+            external_auth: None,
             cors: None,
             upstream_vhost: None,
             forwarded_prefix: None,

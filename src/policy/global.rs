@@ -99,8 +99,8 @@ pub struct Globals {
     /// `--compat-trust-forwarded=any`: `X-Forwarded-Proto`, `-Host` and `-Port` count from any peer, as in nginx. A
     /// flag, kept here so that one value says whom to trust; the composer sets it.
     pub compat_trust_forwarded_any: bool,
-    /// `global-auth-url` is set. External authentication is not built, so routes that do not opt out stay shut.
-    pub global_auth: bool,
+    /// `global-auth-*`: external authentication of every route that does not opt out.
+    pub global_auth: GlobalAuth,
     /// `proxy-add-original-uri-header`.
     pub proxy_add_original_uri_header: bool,
     /// `generate-request-id`.
@@ -254,12 +254,15 @@ pub enum TextTest {
 /// Data of the ConfigMaps that the controller's ConfigMap names, by `namespace/name`.
 pub type Referenced = BTreeMap<crate::model::ObjectKey, Arc<crate::model::ConfigMap>>;
 
+mod auth;
 mod keys;
 mod parse;
 
+pub use auth::GlobalAuth;
 pub use keys::{Effect, KEYS, Key, markdown};
 
 impl Default for Globals {
+    #[expect(clippy::too_many_lines, reason = "a list of defaults, one line a key")]
     fn default() -> Self {
         let seconds = Duration::from_secs;
         let everyone: Arc<[IpNet]> = parse::nets(&["0.0.0.0/0"]);
@@ -303,7 +306,7 @@ impl Default for Globals {
             use_proxy_protocol: false,
             proxy_protocol_header_timeout: seconds(5),
             compat_trust_forwarded_any: false,
-            global_auth: false,
+            global_auth: GlobalAuth::Off,
             proxy_add_original_uri_header: false,
             generate_request_id: true,
             enable_underscores_in_headers: false,

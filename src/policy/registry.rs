@@ -10,8 +10,9 @@ use super::global::Globals;
 use super::{
     BackendPolicies, IngressPolicies, RoutePolicies, ServerPolicies, affinity, app_root, backend_protocol,
     backend_tls, basic_auth, body, buffering, canary, connection_header, cors, custom_errors,
-    default_backend, forwarded_prefix, from_to_www, ip_access, load_balance, log, pending, redirect, retry,
-    rewrite, satisfy, server_alias, service_upstream, session_cookie, ssl_redirect, timeout, upstream_vhost,
+    default_backend, external_auth, forwarded_prefix, from_to_www, ip_access, load_balance, log, pending,
+    redirect, retry, rewrite, satisfy, server_alias, service_upstream, session_cookie, ssl_redirect, timeout,
+    upstream_vhost,
 };
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Ingress;
@@ -32,6 +33,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     cors::SPECS,
     custom_errors::SPECS,
     default_backend::SPECS,
+    external_auth::SPECS,
     forwarded_prefix::SPECS,
     from_to_www::SPECS,
     ip_access::SPECS,
@@ -55,13 +57,6 @@ pub const FAMILIES: &[&[Spec]] = &[
 /// All annotations.
 pub fn specs() -> impl Iterator<Item = &'static Spec> {
     FAMILIES.iter().flat_map(|family| family.iter())
-}
-
-/// Routes that only the ConfigMap's `global-auth-url` protects fail closed too, unless `enable-global-auth` opts out.
-fn shut_by_global_auth(ingress: &Ingress, prefix: &str, globals: &Globals) -> Option<&'static str> {
-    let opted = ingress.meta.annotations.get(&format!("{prefix}/enable-global-auth"));
-    let out = opted.is_some_and(|text| matches!(super::annotation::parse_bool(text.trim()), Ok(false)));
-    (globals.global_auth && !out).then_some("GlobalAuthNotSupported")
 }
 
 /// Reads the annotations of an Ingress. `prefix` is `--annotations-prefix`, `validate`
@@ -105,6 +100,7 @@ pub fn read(
         ip_access: ip_access::IpAccess::read(r, globals),
         satisfy: satisfy::read(r),
         basic_auth: basic_auth::BasicAuth::read(r),
+        external_auth: external_auth::ExternalAuth::read(r, globals),
         cors: cors::Cors::read(r),
         upstream_vhost: upstream_vhost::read(r),
         forwarded_prefix: forwarded_prefix::ForwardedPrefix::read(r),
@@ -123,7 +119,7 @@ pub fn read(
     };
     let references = reader.take_references();
     let (mut diagnostics, denied) = reader.finish();
-    route.denied = denied.or_else(|| shut_by_global_auth(ingress, prefix, globals));
+    route.denied = denied;
     let mut policies = IngressPolicies { route: Arc::new(route), server, backend, canary, references };
     if denied.is_some_and(gate::refuses_whole) {
         // Nothing of a refused object may reach beyond its own routes.

@@ -84,7 +84,7 @@ mod tests {
             let verdict = match verdict {
                 200 => Verdict::Admit,
                 0 => Verdict::Abstain,
-                401 => Verdict::Refuse(LocalReply::Unauthorized { challenge: "Basic".into() }),
+                401 => Verdict::Refuse(LocalReply::Unauthorized { challenges: vec!["Basic".into()] }),
                 403 => Verdict::Refuse(LocalReply::Forbidden { client }),
                 _ => Verdict::Refuse(LocalReply::Internal),
             };

@@ -137,6 +137,11 @@ impl Exchange {
         self.granted.get()
     }
 
+    /// The virtual host that took it, once there is one.
+    pub fn server(&self) -> Option<&Arc<Server>> {
+        self.server.get()
+    }
+
     /// The location that took it, once there is one.
     pub fn location(&self) -> Option<&Arc<Location>> {
         self.location.get()
@@ -343,6 +348,11 @@ fn reason(reply: &LocalReply) -> LocalReason {
         LocalReply::NoEndpoints => ("no_endpoints", ""),
         LocalReply::Denied { code } => ("denied", *code),
         LocalReply::Unauthorized { .. } => ("unauthorized", ""),
+        LocalReply::AuthForbidden => ("auth_forbidden", ""),
+        LocalReply::AuthFailed { reason } => ("auth_failed", *reason),
+        LocalReply::CertificateMissing => ("certificate_missing", ""),
+        LocalReply::CertificateInvalid => ("certificate_invalid", ""),
+        LocalReply::CertificateUnauthorized => ("certificate_unauthorized", ""),
         LocalReply::Forbidden { .. } => ("forbidden", ""),
         LocalReply::RewriteFailed { .. } => ("rewrite_failed", ""),
         LocalReply::BodyTooLarge => ("body_too_large", ""),
@@ -360,8 +370,10 @@ fn reason(reply: &LocalReply) -> LocalReason {
 const fn cause_word(cause: RedirectCause) -> &'static str {
     match cause {
         RedirectCause::AppRoot => "app_root",
+        RedirectCause::CertificateError => "certificate_error",
         RedirectCause::FromToWww => "from_to_www",
         RedirectCause::Permanent => "permanent",
+        RedirectCause::SignIn => "sign_in",
         RedirectCause::Ssl => "ssl",
         RedirectCause::Temporal => "temporal",
         RedirectCause::TrailingSlash => "trailing_slash",

@@ -74,6 +74,18 @@ impl<'w> Way<'w> {
         &self.exchange.snapshot.table.globals
     }
 
+    /// Facts of the location's own backend.
+    pub(super) fn own_facts(&self) -> RouteFacts<'w> {
+        match self.location.backend() {
+            Some(backend) => self.facts(backend),
+            None => RouteFacts {
+                request_id: &self.exchange.request_id,
+                server_name: &self.view.host.name,
+                ..RouteFacts::default()
+            },
+        }
+    }
+
     pub(super) fn facts(&self, backend: &'w Backend) -> RouteFacts<'w> {
         let owner = self.location.owner.as_ref();
         RouteFacts {
@@ -85,6 +97,7 @@ impl<'w> Way<'w> {
             location_path: &self.location.rule_path,
             upstream_name: &backend.name,
             server_name: &self.view.host.name,
+            now: self.exchange.worker.since_epoch(),
         }
     }
 }

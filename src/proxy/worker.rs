@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::connection::ConnectionFacts;
+use super::filter::external::Answers;
 use super::filter::password::Memory;
 use super::http1::{self, Rejection};
 use super::http2::Http2Options;
@@ -27,6 +28,8 @@ pub struct Worker {
     pub upstreams: Upstreams,
     /// Passwords found right.
     pub passwords: Memory,
+    /// Answers of authentication services, shared by all workers.
+    pub auth_answers: Answers,
     /// Metric cells.
     pub metrics: WorkerMetrics,
     /// Access log.
@@ -95,10 +98,14 @@ impl Worker {
         key
     }
 
+    /// Since 1970.
+    pub fn since_epoch(&self) -> Duration {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+    }
+
     /// Seconds since 1970.
     pub fn unix_now(&self) -> i64 {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+        i64::try_from(self.since_epoch().as_secs()).unwrap_or(i64::MAX)
     }
 
     /// Limits of a new HTTP/1 connection, from the ConfigMap in force.

@@ -16,7 +16,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("pattern", &[]),
     ("request", &["wire"]),
     ("reply", &[]),
-    ("policy", &["request", "reply", "diagnostic", "pattern", "wire", "model"]),
+    ("variable", &[]),
+    ("policy", &["request", "reply", "diagnostic", "pattern", "variable", "wire", "model"]),
     ("route", &["policy", "request", "reply", "pattern", "wire", "model"]),
     ("compile", &["route", "policy", "diagnostic", "pattern", "model"]),
     ("inquiry", &["request", "route", "policy", "wire"]),
@@ -27,7 +28,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("cert", &["model", "diagnostic"]),
     ("snapshot", &["route", "cert", "diagnostic"]),
     // used by both planes, know neither
-    ("telemetry", &[]),
+    ("telemetry", &["variable"]),
     ("drain", &[]),
     ("limit", &[]),
     // data plane

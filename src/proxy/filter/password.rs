@@ -137,7 +137,8 @@ pub(super) fn user(fields: &Fields) -> Option<Vec<u8>> {
 
 /// Asks for user name and password.
 pub(super) async fn judge(way: &Way<'_>, basic: &BasicAuth) -> Verdict {
-    let refused = || Verdict::Refuse(LocalReply::Unauthorized { challenge: basic.challenge.to_string() });
+    let refused =
+        || Verdict::Refuse(LocalReply::Unauthorized { challenges: vec![basic.challenge.to_string()] });
     let Some(given) = way.view.fields.get_only("authorization").ok().flatten().and_then(credentials) else {
         return refused();
     };
