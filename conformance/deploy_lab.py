@@ -39,6 +39,7 @@ VALUES = {
                                     "reportNodeInternalIp": True, "publishService": {"enabled": False}, "service": {"enabled": False}}},
     "one namespace": {"rbac": {"scope": True}, "controller": {"scope": {"enabled": True, "namespace": "team"}}},
     "selected namespaces": {"controller": {"scope": {"namespaceSelector": "a=b"}}},
+    "secrets of two namespaces, beside another": {"controller": {"secretNamespaces": ["edge", "team"], "coexist": True}},
     "cert-manager": {"controller": {"admissionWebhooks": {"certManager": {"enabled": True}}}},
 }
 

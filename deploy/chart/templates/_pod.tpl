@@ -65,6 +65,12 @@
 {{- if $controller.ingressClassByName }}
 - --ingress-class-by-name=true
 {{- end }}
+{{- with $controller.secretNamespaces }}
+- --secret-namespaces={{ join "," . }}
+{{- end }}
+{{- if $controller.coexist }}
+- --coexist=true
+{{- end }}
 {{- if $controller.enableTopologyAwareRouting }}
 - --enable-topology-aware-routing=true
 {{- end }}
