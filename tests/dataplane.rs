@@ -6,6 +6,8 @@ mod support;
 
 #[path = "dataplane/bodies.rs"]
 mod bodies;
+#[path = "dataplane/challenges.rs"]
+mod challenges;
 #[path = "dataplane/drain.rs"]
 mod drain;
 #[path = "dataplane/external_auth.rs"]

@@ -214,7 +214,9 @@ impl<'t> Walk<'t, '_, '_> {
 
     /// `Err` is an answer of ours. The order is nginx's: each line precedes the next in `routing.md` 0.8.
     fn inside(&self, recorder: &mut impl Recorder) -> Result<Decision<'t>, LocalReply> {
-        if let Some(code) = self.location.policies.denied {
+        // What shuts an Ingress is a guard that cannot be read; a challenge is guarded by nothing anyway. Without this a faulty
+        // guard would keep the certificate of its host from being renewed (cert-manager's edit-in-place).
+        if let Some(code) = self.location.policies.denied.filter(|_| !self.location.is_acme()) {
             recorder.step("denied", || format!("the location is shut: {code}"));
             return Err(LocalReply::Denied { code });
         }
@@ -256,6 +258,10 @@ impl<'t> Walk<'t, '_, '_> {
     fn rewrite(&self, recorder: &mut impl Recorder) -> Result<(Cow<'t, [u8]>, Option<String>), LocalReply> {
         let policies = &self.location.policies;
         let unchanged = (Cow::Borrowed(self.view.target), None);
+        // Its solver looks for the token where the challenge says it is.
+        if self.location.is_acme() {
+            return Ok(unchanged);
+        }
         let (Some(wanted), Some(pattern)) = (&policies.rewrite, &self.location.rewrite_pattern) else {
             return Ok(unchanged);
         };
