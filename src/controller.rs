@@ -22,6 +22,7 @@ use crate::telemetry::Metrics;
 
 mod access;
 mod api;
+mod archive;
 mod backoff;
 mod election;
 mod events;
@@ -39,6 +40,7 @@ mod writer;
 pub use access::AccessError;
 pub use feed::{Feed, plan};
 
+use archive::Archive;
 use events::Reporter;
 use link::Link;
 use status::Board;
@@ -144,8 +146,13 @@ fn follow(runtime: Runtime, mut parts: Parts, changes: Changes) -> io::Result<Fo
         runtime.block_on(async move {
             let mut tasks = JoinSet::new();
             let sink: Sink = Arc::new(move |change| changes.send(change));
+            let archive = Archive::new(parts.cluster.snapshot_dir.as_deref());
+            let (feeds, link) = (parts.feeds.clone(), parts.link.clone());
+            tasks.spawn(archive.clone().stand_in(feeds, link, Arc::clone(&sink)));
+            tasks.spawn(archive.clone().run(parts.link.clone()));
             for (id, feed) in parts.feeds.iter().cloned().enumerate() {
-                let reports = Reports { board: parts.board.clone(), reporter: parts.reporter.clone() };
+                let (board, reporter) = (parts.board.clone(), parts.reporter.clone());
+                let reports = Reports { board, reporter, archive: archive.clone() };
                 let (sink, link) = (Arc::clone(&sink), parts.link.clone());
                 tasks.spawn(Watcher::new(parts.client.clone(), feed, id, sink, link, reports).run());
             }

@@ -201,6 +201,33 @@ def scenario_outage(narthex):
             second.stop(signal.SIGKILL)
 
 
+def scenario_snapshot(narthex):
+    """A start while the API server is away serves what was kept on disk; the server's word counts once it is back."""
+    folder = tempfile.mkdtemp(dir=LAB)
+    kept = os.path.join(folder, "objects.json")
+    apply(slices("10.244.0.1"))
+    first = Controller(narthex, 20150, f"--snapshot-dir={folder}")
+    try:
+        eventually("the snapshot", lambda: os.path.exists(kept))
+    finally:
+        first.stop()
+    with open(kept, encoding="utf-8") as file:
+        assert "secrets" not in file.read(), "no key material"
+    with open(os.path.join(LAB, "apiserver.pid"), encoding="ascii") as file:
+        os.kill(int(file.read()), signal.SIGKILL)
+    second = Controller(narthex, 20160, f"--snapshot-dir={folder}")
+    try:
+        served = lambda: second.get("a.test") == (200, "10.244.0.1")
+        print(f"  served {eventually('the Ingress', served):.3f} s after a start without an API server")
+        assert second.is_ready()
+        subprocess.run([UP, "apiserver"], check=True)
+        apply(slices("10.244.0.2"))
+        eventually("the server being followed", lambda: second.get("a.test")[1] == "10.244.0.2")
+        apply(slices("10.244.0.1"))
+    finally:
+        second.stop()
+
+
 def scenario_leader(narthex):
     """Two replicas: one leads; a leader that ends hands over, one that is killed is replaced."""
     one, two = Controller(narthex, 20030), Controller(narthex, 20040, pod="pod-2")

@@ -34,6 +34,8 @@ pub struct Cluster {
     pub sync_events: bool,
     /// `--secret-namespaces`: Secrets are followed in these namespaces only; empty for wherever Ingresses are.
     pub secret_namespaces: Vec<String>,
+    /// `--snapshot-dir`: where what is known is kept, for a start while the API server is away.
+    pub snapshot_dir: Option<PathBuf>,
 }
 
 /// How to reach the API server.
@@ -130,6 +132,9 @@ pub struct ClusterFlags {
     /// Follow Secrets in these namespaces only, so that no right to list all of them is needed
     #[arg(long, value_name = "NS[,NS]", default_value = "", hide_default_value = true)]
     secret_namespaces: String,
+    /// Keep what is known, less Secrets, in this directory, and serve it when the API server is away at the start
+    #[arg(long, value_name = "DIR", default_value = "", hide_default_value = true)]
+    snapshot_dir: OsString,
 }
 
 impl ClusterFlags {
@@ -179,6 +184,7 @@ impl ClusterFlags {
             events: !self.coexist,
             sync_events: !self.coexist && !self.disable_sync_events,
             secret_namespaces: list(&self.secret_namespaces),
+            snapshot_dir: file(self.snapshot_dir),
         })
     }
 }
@@ -232,6 +238,7 @@ mod tests {
             events: true,
             sync_events: true,
             secret_namespaces: Vec::new(),
+            snapshot_dir: None,
         };
         assert_eq!(cluster, expect);
     }

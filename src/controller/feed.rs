@@ -153,6 +153,7 @@ mod tests {
             events: true,
             sync_events: true,
             secret_namespaces: vec!["edge".into(), "team".into()],
+            snapshot_dir: None,
         }));
         let secrets: Vec<_> = paths(&config).into_iter().filter(|path| path.ends_with("/secrets")).collect();
         assert_eq!(secrets, ["/api/v1/namespaces/edge/secrets", "/api/v1/namespaces/team/secrets"]);

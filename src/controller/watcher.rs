@@ -18,6 +18,7 @@ use serde_json::Value as Json;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use super::archive::Archive;
 use super::backoff::{Backoff, chance};
 use super::events::Reporter;
 use super::feed::Feed;
@@ -50,6 +51,7 @@ pub(super) type Sink = Arc<dyn Fn(Change) + Send + Sync>;
 pub(super) struct Reports {
     pub(super) board: Board,
     pub(super) reporter: Reporter,
+    pub(super) archive: Archive,
 }
 
 type EventLines = Lines<Pin<Box<dyn AsyncBufRead + Send>>>;
@@ -271,6 +273,7 @@ impl Watcher {
                     let reference = observed.reference;
                     self.reports.board.forget(&reference);
                     self.reports.reporter.forget(&reference);
+                    self.reports.archive.forget(&self.feed, &reference);
                     (self.sink)(Change::Deleted { feed: self.id, reference });
                 }
                 Event::Mark { version, .. } => *place = Some(version),
@@ -280,15 +283,20 @@ impl Watcher {
     }
 
     fn applied(&self, observed: Observed) {
-        let Observed { reference, decoded, addresses, .. } = observed;
+        let Observed { reference, decoded, addresses, json, .. } = observed;
         self.reports.board.note(&reference, addresses);
         self.reports.reporter.changed(&decoded);
+        self.reports.archive.set(&self.feed, &reference, json);
         (self.sink)(Change::Applied { feed: self.id, reference, decoded });
     }
 
     /// Hands a whole list over.
-    fn list(&mut self, all: Vec<Observed>) {
+    fn list(&mut self, mut all: Vec<Observed>) {
         self.listed = true;
+        if self.reports.archive.is_on() {
+            let kept = all.iter_mut().map(|one| (one.reference.clone(), one.json.take()));
+            self.reports.archive.list(&self.feed, kept);
+        }
         let objects: Vec<(ObjectRef, Decoded)> = all
             .into_iter()
             .map(|observed| {
