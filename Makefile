@@ -5,7 +5,11 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
+<<<<<<< HEAD
 .PHONY: cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed fuzz-smoke h2spec build bench-compare clean
+=======
+.PHONY: differential cluster-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed fuzz-smoke h2spec build bench-compare clean
+>>>>>>> main
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -37,6 +41,9 @@ bench-compare: setup ## Measure nginx, nginx with Lua, haproxy and Narthex side 
 	python3 benches/compare/compare.py --bin "$$(.ci/binary dist)" $(ARGS)
 
 conformance: routing malformed ## Judge the built binary from outside, by clients in another language
+
+differential: build ## Compare answers with those of a real nginx (nginx needed)
+	python3 conformance/nginx/differential.py --bin "$$(.ci/binary)" $(ARGS)
 
 cluster-test: build ## Try the controller against a real API server (first run builds it: minutes, Go and root needed)
 	conformance/cluster/run "$$(.ci/binary)" "$${NARTHEX_CLUSTER_CACHE:-target/cluster}" $(ARGS)

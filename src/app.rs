@@ -11,11 +11,13 @@ use crate::config::{Config, PassiveHealth, Source};
 use crate::control::{self, Control};
 use crate::controller::{self, Following};
 use crate::drain::{DrainPlan, DrainTrigger, Phase};
-use crate::limit::{self, ConnectionLimit, Descriptors};
+use crate::limit::{self, Clients, ConnectionLimit, Descriptors};
 use crate::listener::{self, BindError};
 use crate::proxy::filter::external::Answers;
+use crate::proxy::filter::limit::Limits;
 use crate::proxy::filter::password::Threads;
 use crate::proxy::sni;
+use crate::proxy::spool::Spool;
 use crate::route::reach::Reach;
 use crate::snapshot::Reader;
 use crate::telemetry::writer::{Destination, OpenError};
@@ -23,8 +25,10 @@ use crate::telemetry::{AccessLog, Metrics};
 
 mod admin;
 mod admission;
+mod bounds;
 mod findings;
 mod observe;
+mod panics;
 mod signals;
 mod worker;
 
@@ -154,11 +158,13 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
 
     let per_worker = usize::try_from(globals.max_worker_connections).unwrap_or(limit::CONNECTIONS_PER_WORKER);
     let connections = ConnectionLimit::new(limit::connection_cap(per_worker, count, descriptors.soft));
-    metrics.control().set_bounds(connections.limit(), 0, limit::memory_limit());
+    let memory = bounds::memory(&config, globals, &connections, &metrics)?;
     let shared = worker::Shared {
         reader: reader.clone(),
         tls: sni::server_config(reader.clone(), globals)?,
         connections,
+        memory,
+        clients: Clients::default(),
         drain: drain.clone(),
         metrics: metrics.clone(),
         log: log.clone(),
@@ -168,6 +174,8 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         workers: count,
         passwords: Threads::new(count),
         auth_answers: Answers::default(),
+        limits: Limits::new(),
+        spool: Spool::new(),
     };
     let (http_address, https_address) = (http.address, https.address);
     let sockets = http.listen(count)?.into_iter().zip(https.listen(count)?);
@@ -211,6 +219,11 @@ impl Running {
     /// The admin listener.
     pub fn admin(&self) -> SocketAddr {
         self.admin
+    }
+
+    /// Counts every panic of the process from now on.
+    pub(crate) fn count_panics(&self) {
+        panics::count(self.metrics.clone());
     }
 
     /// Generation of the published snapshot.

@@ -69,6 +69,8 @@ pub struct Config {
     pub webhook: Option<Webhook>,
     /// `--workers`; `None` leaves it to the ConfigMap, else to the CPUs.
     pub workers: Option<NonZeroUsize>,
+    /// `--memory-limit`, bytes.
+    pub memory_limit: Option<u64>,
     /// `--dns-resolver`; empty for the system's.
     pub dns: Vec<SocketAddr>,
     /// What is logged, and how.
@@ -339,6 +341,7 @@ impl Config {
             passthrough: listen.enable_ssl_passthrough.then_some(listen.ssl_passthrough_proxy_port),
             webhook,
             workers: operation.workers.and_then(|workers| NonZeroUsize::new(usize::from(workers))),
+            memory_limit: operation.memory_limit,
             dns: operation.dns_resolver.unwrap_or_default(),
             logging: Logging { format: operation.log_format, verbosity: operation.verbosity },
             metrics: metrics(flags.metrics, environment)?,

@@ -118,6 +118,20 @@ pub async fn accept<P>(
     take: impl Fn(TcpStream, SocketAddr, P),
     failed: impl Fn(&io::Error),
 ) {
+    accept_paced(listener, stop, async || (), || (), admit, take, failed).await;
+}
+
+/// As [`accept`]; before each connection `room` is waited for, while others wait in the kernel. `resting` is held while
+/// accepting rests because the process has no descriptors left.
+pub async fn accept_paced<P, R>(
+    listener: StdListener,
+    stop: impl Future<Output = ()>,
+    room: impl AsyncFn(),
+    resting: impl Fn() -> R,
+    admit: impl Fn() -> Option<P>,
+    take: impl Fn(TcpStream, SocketAddr, P),
+    failed: impl Fn(&io::Error),
+) {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return failed(&error),
@@ -132,11 +146,15 @@ pub async fn accept<P>(
     let mut reserve = Reserve::open();
     let mut pause = Pause::default();
     tokio::pin!(stop);
+    let next = async || {
+        room().await;
+        listener.accept().await
+    };
     loop {
         tokio::select! {
             biased;
             () = stop.as_mut() => break,
-            accepted = listener.accept() => match accepted {
+            accepted = next() => match accepted {
                 Ok(accepted) => {
                     pause = Pause::default();
                     take(accepted);
@@ -145,7 +163,9 @@ pub async fn accept<P>(
                 Err(error) => {
                     failed(&error);
                     reserve.shed(&listener).await;
+                    let rest = resting();
                     tokio::time::sleep(pause.next()).await;
+                    drop(rest);
                 }
             },
         }

@@ -5,15 +5,22 @@
 //! Knows nothing of manifests.
 
 pub mod body;
+mod compress;
 pub mod connection;
 pub mod exchange;
 pub mod filter;
 pub mod forward;
+pub mod handshakes;
 pub mod http1;
 pub mod http2;
+mod mirror;
+mod patience;
 pub mod prefixed;
+pub mod presence;
 pub mod respond;
 pub mod service;
 pub mod sni;
+pub mod spool;
+mod throttle;
 pub mod tunnel;
 pub mod worker;

@@ -347,7 +347,7 @@ mod tests {
         synced.change(&ingress(1, "y"));
         assert!(synced.take().is_empty(), "it is not ours, or not yet");
         synced.served = Arc::new([key.clone()].into());
-        assert_eq!(synced.take().into_keys().collect::<Vec<_>>(), [key.clone()]);
+        assert_eq!(synced.take().into_keys().collect::<Vec<_>>(), vec![key]);
         synced.change(&ingress(1, "y"));
         assert!(synced.take().is_empty(), "told already");
         synced.change(&ingress(2, "y"));

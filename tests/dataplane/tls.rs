@@ -62,6 +62,11 @@ fn config(versions: &[&'static rustls::SupportedProtocolVersion]) -> Arc<ClientC
     Arc::new(config)
 }
 
+/// The answer to one GET over a TLS connection of its own, as text.
+pub(crate) fn get_text(address: SocketAddr, host: &str) -> String {
+    ask(&config(rustls::ALL_VERSIONS), address, host, host).expect("an answer").text
+}
+
 /// What a handshake and one GET showed.
 struct Seen {
     names: Vec<String>,

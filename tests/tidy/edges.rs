@@ -48,6 +48,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "upstream",
             "listener",
             "drain",
+            "limit",
             "telemetry",
         ],
     ),

@@ -52,6 +52,8 @@ indexed! {
         Tunnels = TUNNELS_TOTAL,
         TunnelsCut = TUNNELS_CUT,
         Stalls = WORKER_STALLS,
+        IdleShed = IDLE_SHED,
+        HeaderValuesRejected = HEADER_VALUES_REJECTED,
     }
 }
 
@@ -67,6 +69,7 @@ indexed! {
         UdpSessions = UDP_SESSIONS,
         Spooled = SPOOLED,
         Buffered = BUFFERED,
+        AcceptResting = ACCEPT_RESTING,
     }
 }
 
