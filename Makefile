@@ -3,9 +3,11 @@
 
 CARGO ?= cargo
 ARGS ?=
+# What the tests with an API server build once; outside the checkout, so that a new clone finds it.
+CLUSTER_CACHE = $${NARTHEX_CLUSTER_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/narthex-cluster}
 
 .DEFAULT_GOAL := help
-.PHONY: differential cluster-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed snippets fuzz-smoke h2spec soak sbom build bench-compare clean
+.PHONY: differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed snippets fuzz-smoke h2spec soak sbom build bench-compare clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -42,10 +44,13 @@ differential: build ## Compare answers with those of a real nginx (nginx needed)
 	python3 conformance/nginx/differential.py --bin "$$(.ci/binary)" $(ARGS)
 
 cluster-test: build ## Try the controller against a real API server (first run builds it: minutes, Go and root needed)
-	conformance/cluster/run "$$(.ci/binary)" "$${NARTHEX_CLUSTER_CACHE:-target/cluster}" $(ARGS)
+	conformance/cluster/run "$$(.ci/binary)" "$(CLUSTER_CACHE)" $(ARGS)
 
 ingress-conformance: build ## Run the official ingress-controller-conformance suite (ARGS='[CHECKOUT] [kubernetes|nginx]'; Go and root needed)
-	conformance/ingress "$$(.ci/binary)" "$${NARTHEX_CLUSTER_CACHE:-target/cluster}" $(ARGS)
+	conformance/ingress "$$(.ci/binary)" "$(CLUSTER_CACHE)" $(ARGS)
+
+deploy-test: build ## Judge the chart: real Helm, a real API server, the rights one by one (Go and root needed)
+	conformance/deploy "$$(.ci/binary)" "$(CLUSTER_CACHE)" $(ARGS)
 
 routing: build
 	.ci/python conformance/routing_blackbox.py --bin "$$(.ci/binary)" $(ARGS)

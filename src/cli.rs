@@ -18,6 +18,7 @@ mod man;
 mod offline;
 mod text;
 mod version;
+mod wait_shutdown;
 
 pub use check::CheckArgs;
 pub use explain::ExplainArgs;
@@ -32,6 +33,8 @@ pub const USAGE: u8 = 2;
 
 /// Name of the program of ingress-nginx.
 const REPLACED: &str = "nginx-ingress-controller";
+/// Name of the program that its chart runs before a Pod ends.
+const WAIT_SHUTDOWN: &str = "wait-shutdown";
 
 /// Ingress proxy that takes the objects of ingress-nginx as they are
 #[derive(Debug, Parser)]
@@ -56,6 +59,9 @@ enum Command {
     Explain(ExplainArgs),
     /// Print the version
     Version,
+    /// Tell the controller in this container to end, and wait until it has
+    #[command(hide = true)]
+    WaitShutdown,
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
     /// Print the manual page, of one command where one is named
@@ -149,18 +155,21 @@ pub fn main(
         Command::Check(args) => check::run(args, given, out, err)?,
         Command::Explain(args) => explain::run(args, given, out, err)?,
         Command::Version => version::run(out)?,
+        Command::WaitShutdown => wait_shutdown::run(err)?,
         Command::Completions(args) => completions::run(&args, out)?,
         Command::Man(args) => man::run(&args, out, err)?,
     };
     Ok(Action::Exit(code))
 }
 
-/// The program under the name of the one it replaces is the controller: images and manifests name it.
+/// The program under the names of those it replaces is what they are: images and manifests name them.
 fn as_controller(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut args: Vec<OsString> = args.into_iter().collect();
     let name = args.first().map(Path::new).and_then(Path::file_name);
     if name.is_some_and(|name| name == REPLACED) {
         args.insert(1, "controller".into());
+    } else if name.is_some_and(|name| name == WAIT_SHUTDOWN) {
+        args.insert(1, WAIT_SHUTDOWN.into());
     }
     args
 }

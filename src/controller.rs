@@ -22,6 +22,7 @@ use crate::telemetry::Metrics;
 
 mod access;
 mod api;
+mod archive;
 mod backoff;
 mod election;
 mod events;
@@ -39,10 +40,11 @@ mod writer;
 pub use access::AccessError;
 pub use feed::{Feed, plan};
 
+use archive::Archive;
 use events::Reporter;
 use link::Link;
 use status::Board;
-use watcher::{Sink, Watcher};
+use watcher::{Reports, Sink, Watcher};
 use webhook::CertificateKeeper;
 use writer::Writer;
 
@@ -94,7 +96,7 @@ pub fn start(
         client: client.clone(),
         link: Link::new(count),
         board: Board::default(),
-        reporter: Reporter::new(client.clone()),
+        reporter: Reporter::new(client.clone(), cluster.sync_events),
         metrics: metrics.clone(),
         cluster: cluster.clone(),
         feeds,
@@ -103,7 +105,7 @@ pub fn start(
     let (board, reporter) = (parts.board.clone(), parts.reporter.clone());
     hooks.push(Box::new(move |snapshot, report| {
         board.serve(&report.served);
-        reporter.tell(&snapshot.diagnostics);
+        reporter.tell(&snapshot.diagnostics, &report.served);
     }));
     let settings = Settings::of(config);
     let begin = |changes| follow(runtime, parts, changes).map_err(control::StartError::Thread);
@@ -144,9 +146,15 @@ fn follow(runtime: Runtime, mut parts: Parts, changes: Changes) -> io::Result<Fo
         runtime.block_on(async move {
             let mut tasks = JoinSet::new();
             let sink: Sink = Arc::new(move |change| changes.send(change));
+            let archive = Archive::new(parts.cluster.snapshot_dir.as_deref());
+            let (feeds, link) = (parts.feeds.clone(), parts.link.clone());
+            tasks.spawn(archive.clone().stand_in(feeds, link, Arc::clone(&sink)));
+            tasks.spawn(archive.clone().run(parts.link.clone()));
             for (id, feed) in parts.feeds.iter().cloned().enumerate() {
-                let (sink, link, board) = (Arc::clone(&sink), parts.link.clone(), parts.board.clone());
-                tasks.spawn(Watcher::new(parts.client.clone(), feed, id, sink, link, board).run());
+                let (board, reporter) = (parts.board.clone(), parts.reporter.clone());
+                let reports = Reports { board, reporter, archive: archive.clone() };
+                let (sink, link) = (Arc::clone(&sink), parts.link.clone());
+                tasks.spawn(Watcher::new(parts.client.clone(), feed, id, sink, link, reports).run());
             }
             if let Some(keeper) = parts.keeper.take() {
                 tasks.spawn(keeper.run());
@@ -164,8 +172,8 @@ fn follow(runtime: Runtime, mut parts: Parts, changes: Changes) -> io::Result<Fo
 
 /// Election, status and Events, until told to leave.
 async fn write_back(parts: &Parts, leave: watch::Receiver<bool>) {
-    let config::Cluster { namespace, identity, election, status, .. } = parts.cluster.clone();
-    let (leads, led) = watch::channel(election.is_none());
+    let config::Cluster { namespace, identity, election, status, events, .. } = parts.cluster.clone();
+    let (leads, led) = watch::channel(election.is_none() && events);
     let writer = status.map(|settings| {
         Writer::new(parts.client.clone(), settings, namespace.clone(), identity.clone(), parts.board.clone())
     });

@@ -6,6 +6,8 @@ mod support;
 
 #[path = "dataplane/bodies.rs"]
 mod bodies;
+#[path = "dataplane/challenges.rs"]
+mod challenges;
 #[path = "dataplane/client_certificates.rs"]
 mod client_certificates;
 #[path = "dataplane/digest_auth.rs"]

@@ -9,8 +9,11 @@ import http.server
 import json
 import os
 import signal
+import socket
+import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 
@@ -198,6 +201,33 @@ def scenario_outage(narthex):
             second.stop(signal.SIGKILL)
 
 
+def scenario_snapshot(narthex):
+    """A start while the API server is away serves what was kept on disk; the server's word counts once it is back."""
+    folder = tempfile.mkdtemp(dir=LAB)
+    kept = os.path.join(folder, "objects.json")
+    apply(slices("10.244.0.1"))
+    first = Controller(narthex, 20150, f"--snapshot-dir={folder}")
+    try:
+        eventually("the snapshot", lambda: os.path.exists(kept))
+    finally:
+        first.stop()
+    with open(kept, encoding="utf-8") as file:
+        assert "secrets" not in file.read(), "no key material"
+    with open(os.path.join(LAB, "apiserver.pid"), encoding="ascii") as file:
+        os.kill(int(file.read()), signal.SIGKILL)
+    second = Controller(narthex, 20160, f"--snapshot-dir={folder}")
+    try:
+        served = lambda: second.get("a.test") == (200, "10.244.0.1")
+        print(f"  served {eventually('the Ingress', served):.3f} s after a start without an API server")
+        assert second.is_ready()
+        subprocess.run([UP, "apiserver"], check=True)
+        apply(slices("10.244.0.2"))
+        eventually("the server being followed", lambda: second.get("a.test")[1] == "10.244.0.2")
+        apply(slices("10.244.0.1"))
+    finally:
+        second.stop()
+
+
 def scenario_leader(narthex):
     """Two replicas: one leads; a leader that ends hands over, one that is killed is replaced."""
     one, two = Controller(narthex, 20030), Controller(narthex, 20040, pod="pod-2")
@@ -288,14 +318,280 @@ def scenario_webhook(narthex):
                 each.stop()
 
 
-def scenario_many(narthex):
-    """A cold start with many Ingresses."""
-    apply(*[ingress(f"h{number}.test") for number in range(1000)])
-    first = Controller(narthex, 20060, "--update-status=false")
+def pair(host):
+    """Certificate and key for a host, PEM, signed by themselves."""
+    with tempfile.TemporaryDirectory() as folder:
+        names = [os.path.join(folder, name) for name in ("crt", "key")]
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "30", "-subj",
+                        f"/CN={host}", "-addext", f"subjectAltName=DNS:{host}", "-out", names[0], "-keyout", names[1]], check=True, capture_output=True)
+        return [open(name, encoding="ascii").read() for name in names]
+
+
+def secret(name, chain, key):
+    return {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": meta(name), "stringData": {"tls.crt": chain, "tls.key": key}}
+
+
+def shown(port, host):
+    """The certificate that a host is served with, PEM."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as raw, context.wrap_socket(raw, server_hostname=host) as tls:
+        return ssl.DER_cert_to_PEM_cert(tls.getpeercert(binary_form=True))
+
+
+class Load:
+    """Requests without a pause; whatever is not 200 is kept."""
+
+    def __init__(self, controller, host):
+        self.count, self.bad, self.over = 0, [], threading.Event()
+        self.thread = threading.Thread(target=self.run, args=(controller, host))
+        self.thread.start()
+
+    def run(self, controller, host):
+        while not self.over.is_set():
+            try:
+                answer = controller.get(host)
+            except (OSError, http.client.HTTPException) as error:
+                answer = (repr(error), "")
+            self.count += 1
+            if answer[0] != 200:
+                self.bad.append(answer)
+
+    def stop(self):
+        self.over.set()
+        self.thread.join()
+        assert self.count > 0 and not self.bad, f"{len(self.bad)} of {self.count} requests went wrong: {self.bad[:3]}"
+        return self.count
+
+
+def scenario_secrets(narthex):
+    """A renewed Secret is in use at once, also when it is deleted in between; nobody is cut off."""
+    first_pair, second_pair, third_pair = pair("tls.test"), pair("tls.test"), pair("tls.test")
+    tls = ingress("tls.test")
+    tls["spec"]["tls"] = [{"hosts": ["tls.test"], "secretName": "tls"}]
+    tls["metadata"]["annotations"] = {"nginx.ingress.kubernetes.io/ssl-redirect": "false"}
+    apply(secret("tls", *first_pair), tls)
+    first = Controller(narthex, 20090)
+    load = None
     try:
-        print(f"  ready {eventually('readiness', first.is_ready):.3f} s after the start, with 1000 Ingresses")
-        assert first.get("h999.test")[0] == 200
+        eventually("the Ingress", lambda: first.get("tls.test")[0] == 200)
+        eventually("the certificate", lambda: shown(20091, "tls.test") == first_pair[0])
+        load = Load(first, "tls.test")
+        apply(secret("tls", *second_pair))
+        print(f"  renewed {eventually('the new certificate', lambda: shown(20091, 'tls.test') == second_pair[0]):.3f} s after kubectl")
+        apply({**secret("tls", second_pair[0], third_pair[1])})
+        eventually("the finding", lambda: "InvalidCertificate" in first.log() or "tls" in first.log())
+        assert shown(20091, "tls.test") == second_pair[0], "a pair that does not fit leaves the last good one"
+        kubectl("-n", "team", "delete", "secret", "tls")
+        assert shown(20091, "tls.test") == second_pair[0], "nor does a gap"
+        apply(secret("tls", *third_pair))
+        eventually("the third certificate", lambda: shown(20091, "tls.test") == third_pair[0])
+        print(f"  {load.stop()} requests meanwhile, none lost")
     finally:
+        if load:
+            load.over.set()
+        kubectl("-n", "team", "delete", "ingress", "tls.test", "--ignore-not-found")
+        first.stop()
+
+
+def scenario_churn(narthex):
+    """Endpoints come and go under traffic, terminating ones last: no request is lost."""
+    apply(slices("10.244.0.1"))
+    first = Controller(narthex, 20100)
+    load = None
+    try:
+        eventually("the Ingress", lambda: first.get("a.test")[0] == 200)
+        load = Load(first, "a.test")
+        for number in range(20):
+            old, new = ("10.244.0.1", "10.244.0.2") if number % 2 == 0 else ("10.244.0.2", "10.244.0.1")
+            both = slices(new)
+            # As a rolling update does: the old one serves on while it ends.
+            both["endpoints"].append({"addresses": [old], "conditions": {"ready": False, "serving": True, "terminating": True}})
+            apply(both)
+            eventually("the new endpoint", lambda: first.get("a.test")[1] == new)
+            apply(slices(new))
+        print(f"  {load.stop()} requests over 20 roll-outs, none lost")
+    finally:
+        if load:
+            load.over.set()
+        apply(slices("10.244.0.1"))
+        first.stop()
+
+
+def scenario_classes(narthex):
+    """A changed class takes an Ingress in and out; a class that is deleted takes its Ingresses along."""
+    other = {"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": "other"}, "spec": {"controller": "example.com/other"}}
+    apply(other)
+    moving = ingress("moving.test")
+    moving["spec"]["ingressClassName"] = "other"
+    apply(moving)
+    first = Controller(narthex, 20110)
+    try:
+        eventually("another Ingress", lambda: first.get("a.test")[0] == 200)
+        assert first.get("moving.test")[0] == 404
+        apply(ingress("moving.test"))
+        eventually("the Ingress coming in", lambda: first.get("moving.test")[0] == 200)
+        eventually("its status", lambda: status("moving.test")[0] == [{"ip": "192.0.2.1"}])
+        apply(moving)
+        eventually("the Ingress going out", lambda: first.get("moving.test")[0] == 404)
+        kubectl("delete", "ingressclass", "nginx")
+        eventually("the class being gone", lambda: first.get("a.test")[0] == 404)
+        apply(CLASS)
+        eventually("the class being back", lambda: first.get("a.test")[0] == 200)
+    finally:
+        apply(CLASS)
+        kubectl("-n", "team", "delete", "ingress", "moving.test", "--ignore-not-found")
+        first.stop()
+
+
+def scenario_coexist(narthex):
+    """Beside another controller nothing is written; the status of the other stays."""
+    apply(ingress("co.test"))
+    kubectl("-n", "team", "patch", "ingress", "co.test", "--subresource=status", "--type=merge", "-p", '{"status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.77"}]}}}')
+    kubectl("-n", "team", "delete", "lease", "--all")
+    kubectl("-n", "team", "delete", "events", "--all")
+    first = Controller(narthex, 20120, "--coexist")
+    try:
+        eventually("the Ingress", lambda: first.get("co.test")[0] == 200)
+        apply(ingress("co.test", name="co-late"))
+        eventually("the finding in the log", lambda: "co-late" in first.log())
+        # What is served was published: had it written at all, it would have begun before.
+        apply(slices("10.244.0.2"))
+        eventually("a later change", lambda: first.get("co.test")[1] == "10.244.0.2")
+    finally:
+        apply(slices("10.244.0.1"))
+        first.stop()
+    assert status("co.test")[0] == [{"ip": "192.0.2.77"}], status("co.test")
+    assert not kubectl("-n", "team", "get", "lease", "-o", "name") and not kubectl("-n", "team", "get", "events", "-o", "name")
+    kubectl("-n", "team", "delete", "ingress", "co.test", "co-late")
+
+
+def scenario_sync(narthex):
+    """A changed Ingress is told by the Event that users know; one that was there is not."""
+    kubectl("-n", "team", "delete", "events", "--all")
+    first = Controller(narthex, 20130, "--secret-namespaces=team")
+    said = lambda: kubectl("-n", "team", "get", "events", "-o", "jsonpath={range .items[*]}{.involvedObject.name}:{.reason}:{.message} {end}")
+    try:
+        eventually("readiness", first.is_ready)
+        eventually("a leader", lambda: "leads=true" in first.log())
+        apply(ingress("news.test"))
+        eventually("the Event", lambda: "news.test:Sync:Scheduled for sync" in said())
+        assert "a.test:Sync" not in said(), said()
+    finally:
+        kubectl("-n", "team", "delete", "ingress", "news.test", "--ignore-not-found")
+        first.stop()
+
+
+def solver_name(token):
+    return "solver-" + "".join(letter if letter.isalnum() else "-" for letter in token.lower())
+
+
+def solver(token, host, **more):
+    """What cert-manager's HTTP-01 solver creates."""
+    path = {"path": f"/.well-known/acme-challenge/{token}", "pathType": more.pop("kind", "Exact"),
+            "backend": {"service": {"name": solver_name(token), "port": {"number": 8089}}}}
+    rule = {"http": {"paths": [path]}, **({"host": host} if host else {})}
+    solving = {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
+               "metadata": meta(f"cm-acme-http-{solver_name(token)}", labels={"acme.cert-manager.io/http01-solver": "true"},
+                                annotations={"nginx.ingress.kubernetes.io/whitelist-source-range": "0.0.0.0/0,::/0"}),
+               "spec": {"ingressClassName": "nginx", "rules": [rule]}}
+    name = solver_name(token)
+    answering = [{"apiVersion": "v1", "kind": "Service", "metadata": meta(name), "spec": {"ports": [{"port": 8089, "targetPort": 8089}]}},
+                 {"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+                  "metadata": meta(f"{name}-1", labels={"kubernetes.io/service-name": name}),
+                  "ports": [{"port": 8089}], "endpoints": [{"addresses": ["10.244.0.8"]}]}]
+    return path, solving, answering
+
+
+def scenario_acme(narthex):
+    """cert-manager's challenges are answered under everything that guards or redirects a host."""
+
+    class Solver(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            token = self.path.rsplit("/", 1)[-1]
+            body = f"{token} for {self.headers['host']}".encode()
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    threading.Thread(target=http.server.ThreadingHTTPServer(("10.244.0.8", 8089), Solver).serve_forever, daemon=True).start()
+    prefix = "nginx.ingress.kubernetes.io/"
+    guards = {
+        "auth": {"auth-type": "basic", "auth-secret": "none"},
+        "external": {"auth-url": "http://web.team.svc/"},
+        "https": {"force-ssl-redirect": "true"},
+        "list": {"allowlist-source-range": "198.51.100.0/24"},
+        "moved": {"permanent-redirect": "https://elsewhere.test/"},
+        "approot": {"app-root": "/app"},
+        "rewrite": {"rewrite-target": "/x"},
+        "regex": {"use-regex": "true"},
+    }
+    first = Controller(narthex, 20140)
+    made = []
+    try:
+        eventually("readiness", first.is_ready)
+        for number, (name, annotations) in enumerate(guards.items()):
+            host, token = f"{name}.acme.test", f"T{number}.a-b_c"
+            guarded = ingress(host)
+            guarded["metadata"]["annotations"] = {prefix + key: value for key, value in annotations.items()}
+            guarded["spec"]["tls"] = [{"hosts": [host], "secretName": "not-there-yet"}]
+            _, solving, answering = solver(token, host)
+            apply(guarded, solving, *answering)
+            made += [host, solving["metadata"]["name"]]
+            expect = (200, f"{token} for {host}")
+            try:
+                eventually(f"the challenge of {host}", lambda: first.get(host, f"/.well-known/acme-challenge/{token}") == expect)
+            except AssertionError as error:
+                raise AssertionError(f"{error}: {first.get(host, f'/.well-known/acme-challenge/{token}')}") from error
+        # Edit in place: the path stands in the guarded Ingress itself.
+        path, solving, answering = solver("inplace", "inplace.acme.test")
+        guarded = ingress("inplace.acme.test")
+        guarded["metadata"]["annotations"] = {prefix + "auth-type": "basic", prefix + "auth-secret": "none", prefix + "force-ssl-redirect": "true",
+                                              prefix + "allowlist-source-range": "198.51.100.0/24", prefix + "rewrite-target": "/x",
+                                              "acme.cert-manager.io/http01-edit-in-place": "true"}
+        guarded["spec"]["rules"][0]["http"]["paths"].insert(0, path)
+        apply(guarded, *answering)
+        made.append("inplace.acme.test")
+        try:
+            eventually("the challenge in place", lambda: first.get("inplace.acme.test", "/.well-known/acme-challenge/inplace") == (200, "inplace for inplace.acme.test"))
+        except AssertionError as error:
+            raise AssertionError(f"{error}: {first.get('inplace.acme.test', '/.well-known/acme-challenge/inplace')}") from error
+        assert first.get("inplace.acme.test", "/")[0] != 200, "the rest is guarded"
+        # A certificate for an IP address: no host.
+        _, solving, answering = solver("bare", "")
+        apply(solving, *answering)
+        made.append(solving["metadata"]["name"])
+        eventually("the challenge without a host", lambda: first.get("192.0.2.1", "/.well-known/acme-challenge/bare") == (200, "bare for 192.0.2.1"))
+    finally:
+        if made:
+            kubectl("-n", "team", "delete", "ingress", "--ignore-not-found", *made)
+        first.stop()
+
+
+def scenario_many(narthex):
+    """A cold start with many Ingresses, changes and verdicts among them."""
+    for begin in range(0, 5000, 1000):
+        apply(*[ingress(f"h{number}.test") for number in range(begin, begin + 1000)])
+    first = Controller(narthex, 20060, "--update-status=false", "--validating-webhook=127.0.0.1:20063", "--validating-webhook-configuration=admission",
+                       "--validating-webhook-secret=team/admission")
+    try:
+        print(f"  ready {eventually('readiness', first.is_ready):.3f} s after the start, with 5000 Ingresses")
+        assert first.get("h4999.test")[0] == 200
+        apply(slices("10.244.0.2"))
+        print(f"  endpoints effective {eventually('the endpoint', lambda: first.get('h0.test')[1] == '10.244.0.2'):.3f} s after kubectl")
+        apply(webhook_configuration(20063))
+        eventually("a refusal", lambda: refused(ingress("h4999.test", name="late")))
+        said = refused(ingress("h4999.test", name="late"))
+        assert 'is already defined in ingress team/h4999.test' in said, said
+        apply(ingress("h5000.test"))
+        print(f"  Ingress effective {eventually('the host', lambda: first.get('h5000.test')[0] == 200):.3f} s after kubectl")
+    finally:
+        kubectl("delete", "validatingwebhookconfiguration", "admission", "--ignore-not-found")
+        apply(slices("10.244.0.1"))
         first.stop()
 
 

@@ -36,7 +36,12 @@ impl Judge {
             return Verdict::Allow { warnings: Vec::new() };
         }
         let mut world = sources.world.clone();
-        world.ingresses.insert(ingress.meta.key.clone(), Arc::clone(ingress));
+        let mut candidate = Arc::clone(ingress);
+        if !world.ingresses.contains_key(&ingress.meta.key) {
+            // What is new takes nothing from what is there, also when both are of the same second.
+            Arc::make_mut(&mut candidate).meta.created = None;
+        }
+        world.ingresses.insert(ingress.meta.key.clone(), candidate);
         let Some(compiled) = self.compile(&world, sources) else {
             return Verdict::Refuse {
                 message: "the compiler fails on this Ingress; please report it".to_owned(),

@@ -28,6 +28,14 @@ pub struct Cluster {
     pub election: Option<Election>,
     /// Status of Ingresses; `None` to leave it alone.
     pub status: Option<Status>,
+    /// Whether findings become Events; false with `--coexist`.
+    pub events: bool,
+    /// Whether a changed Ingress is told so by an Event; false with `--disable-sync-events`.
+    pub sync_events: bool,
+    /// `--secret-namespaces`: Secrets are followed in these namespaces only; empty for wherever Ingresses are.
+    pub secret_namespaces: Vec<String>,
+    /// `--snapshot-dir`: where what is known is kept, for a start while the API server is away.
+    pub snapshot_dir: Option<PathBuf>,
 }
 
 /// How to reach the API server.
@@ -115,6 +123,18 @@ pub struct ClusterFlags {
     /// Write internal addresses of nodes rather than external ones
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_parser = go_bool, value_name = "BOOL", hide_default_value = true)]
     report_node_internal_ip_address: bool,
+    /// Serve beside another controller of the same class and write nothing: no status, no Events, no Lease
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_parser = go_bool, value_name = "BOOL", hide_default_value = true)]
+    coexist: bool,
+    /// Write no Event for each changed Ingress
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_parser = go_bool, value_name = "BOOL", hide_default_value = true)]
+    disable_sync_events: bool,
+    /// Follow Secrets in these namespaces only, so that no right to list all of them is needed
+    #[arg(long, value_name = "NS[,NS]", default_value = "", hide_default_value = true)]
+    secret_namespaces: String,
+    /// Keep what is known, less Secrets, in this directory, and serve it when the API server is away at the start
+    #[arg(long, value_name = "DIR", default_value = "", hide_default_value = true)]
+    snapshot_dir: OsString,
 }
 
 impl ClusterFlags {
@@ -124,12 +144,7 @@ impl ClusterFlags {
     /// A sentence about flags that contradict each other.
     pub fn resolve(self, environment: &Environment) -> Result<Cluster, String> {
         let service = self.publish_service.and_then(|key| key.0);
-        let given: Vec<String> = self
-            .publish_status_address
-            .split(',')
-            .map(|address| address.trim().to_owned())
-            .filter(|address| !address.is_empty())
-            .collect();
+        let given = list(&self.publish_status_address);
         let source = match (service, given.is_empty()) {
             (Some(_), false) => {
                 return Err("--publish-service and --publish-status-address exclude each other".into());
@@ -159,15 +174,24 @@ impl ClusterFlags {
             },
             namespace: namespace.cloned().unwrap_or_else(|| "default".into()),
             identity: environment.pod_name.clone(),
-            election: (!self.disable_leader_election)
+            election: (!self.disable_leader_election && !self.coexist)
                 .then_some(Election { lease: self.election_id, ttl: self.election_ttl }),
-            status: self.update_status.then_some(Status {
+            status: (self.update_status && !self.coexist).then_some(Status {
                 source,
                 interval: self.status_update_interval,
                 clear_on_shutdown: self.update_status_on_shutdown,
             }),
+            events: !self.coexist,
+            sync_events: !self.coexist && !self.disable_sync_events,
+            secret_namespaces: list(&self.secret_namespaces),
+            snapshot_dir: file(self.snapshot_dir),
         })
     }
+}
+
+/// The parts of a list with commas, less the empty ones.
+fn list(text: &str) -> Vec<String> {
+    text.split(',').map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect()
 }
 
 #[cfg(test)]
@@ -211,6 +235,10 @@ mod tests {
                 interval: Duration::from_secs(60),
                 clear_on_shutdown: true,
             }),
+            events: true,
+            sync_events: true,
+            secret_namespaces: Vec::new(),
+            snapshot_dir: None,
         };
         assert_eq!(cluster, expect);
     }
@@ -234,6 +262,15 @@ mod tests {
         fails(&["--status-update-interval=4"], "at least 5");
         fails(&["--election-ttl=1s"], "at least 4");
         fails(&["--election-id="], "--disable-leader-election");
+    }
+
+    #[test]
+    fn who_coexists_writes_nothing() {
+        let cluster = resolve(&["--coexist", "--update-status=true"]).unwrap();
+        assert_eq!((cluster.election, cluster.status), (None, None));
+        assert_eq!((cluster.events, cluster.sync_events), (false, false));
+        let cluster = resolve(&["--disable-sync-events"]).unwrap();
+        assert_eq!((cluster.events, cluster.sync_events), (true, false));
     }
 
     #[test]

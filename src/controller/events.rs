@@ -1,7 +1,7 @@
 //! Findings as Events on the Ingress that they are about, for `kubectl describe`. Written by the leader, each once: the
 //! name of an Event is made of what it says, so that neither a restart nor a new leader says it again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,7 +14,8 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::api;
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::model::Kind;
+use crate::manifest::{Decoded, Object};
+use crate::model::{Ingress, Kind, ObjectKey, ObjectRef};
 
 /// One Event in so much time.
 const PACE: Duration = Duration::from_millis(200);
@@ -38,6 +39,18 @@ pub(super) struct Reporter {
 struct Shared {
     findings: Mutex<Arc<[Diagnostic]>>,
     changed: Notify,
+    /// `None` when nobody wants to hear of changes.
+    synced: Option<Mutex<Synced>>,
+}
+
+/// Ingresses as they were seen last, and which of them changed since that was told.
+#[derive(Debug, Default)]
+struct Synced {
+    /// What an Ingress says, as a number.
+    seen: BTreeMap<ObjectKey, u64>,
+    /// Those to tell of, with their uid.
+    news: BTreeMap<ObjectKey, (u64, Arc<str>)>,
+    served: Arc<BTreeSet<ObjectKey>>,
 }
 
 /// Findings that were told, and when.
@@ -47,14 +60,63 @@ struct Told(BTreeMap<u64, Instant>);
 // === impl Reporter ===
 
 impl Reporter {
-    pub(super) fn new(client: Client) -> Self {
-        Self { client, shared: Arc::default() }
+    /// `sync`: whether each change of an Ingress is told, as ingress-nginx does.
+    pub(super) fn new(client: Client, sync: bool) -> Self {
+        let shared = Shared { synced: sync.then(Mutex::default), ..Shared::default() };
+        Self { client, shared: Arc::new(shared) }
     }
 
-    /// These are the findings now.
-    pub(super) fn tell(&self, findings: &Arc<[Diagnostic]>) {
+    /// These are the findings, and the Ingresses that are ours, now.
+    pub(super) fn tell(&self, findings: &Arc<[Diagnostic]>, served: &Arc<BTreeSet<ObjectKey>>) {
+        self.with_synced(|synced| synced.served = Arc::clone(served));
         *self.shared.findings.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(findings);
         self.shared.changed.notify_one();
+    }
+
+    /// An object that was there when we came: no news.
+    pub(super) fn listed(&self, decoded: &Decoded) {
+        let Some(Object::Ingress(ingress)) = &decoded.object else { return };
+        self.with_synced(|synced| synced.seen.insert(ingress.meta.key.clone(), words(ingress)));
+    }
+
+    /// An object that is new or another.
+    pub(super) fn changed(&self, decoded: &Decoded) {
+        let Some(Object::Ingress(ingress)) = &decoded.object else { return };
+        self.with_synced(|synced| synced.change(ingress));
+    }
+
+    /// An object is gone.
+    pub(super) fn forget(&self, reference: &ObjectRef) {
+        if reference.kind == Kind::Ingress {
+            self.with_synced(|synced| {
+                synced.seen.remove(&reference.key);
+                synced.news.remove(&reference.key);
+            });
+        }
+    }
+
+    fn with_synced<T>(&self, work: impl FnOnce(&mut Synced) -> T) -> Option<T> {
+        let synced = self.shared.synced.as_ref()?;
+        Some(work(&mut synced.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Tells of changes of Ingresses that are ours.
+    async fn write_synced(&self, pace: &mut tokio::time::Interval, leads: &watch::Receiver<bool>) {
+        let news = self.with_synced(Synced::take).unwrap_or_default();
+        for (key, (id, uid)) in news {
+            pace.tick().await;
+            if !*leads.borrow() {
+                return;
+            }
+            let object = ObjectRef { kind: Kind::Ingress, key };
+            let body = event(&object, id, &json!(&*uid), &time(), &SYNC);
+            let events = format!("/api/v1/namespaces/{}/events", object.key.namespace);
+            if let Err(error) = api::post(&self.client, &events, &body).await
+                && !matches!(error.code(), Some(409 | 404))
+            {
+                tracing::warn!(%object, %error, "an Event cannot be written");
+            }
+        }
     }
 
     /// Writes while `leads` says so, until told to `leave`.
@@ -65,6 +127,10 @@ impl Reporter {
         while !*leave.borrow() {
             if *leads.borrow_and_update() {
                 self.write(&mut told, &mut pace, &leads).await;
+                self.write_synced(&mut pace, &leads).await;
+            } else {
+                // Somebody else tells these.
+                self.with_synced(|synced| synced.news.clear());
             }
             tokio::select! {
                 () = self.shared.changed.notified() => {}
@@ -100,7 +166,8 @@ impl Reporter {
         let ingress = format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses/{name}");
         let uid =
             api::get(&self.client, &ingress).await?.pointer("/metadata/uid").cloned().unwrap_or_default();
-        let body = event(finding, id, &uid, &Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+        let what = What { kind: "Warning", reason: finding.code, message: &message(finding) };
+        let body = event(&finding.object, id, &uid, &time(), &what);
         api::post(&self.client, &format!("/api/v1/namespaces/{namespace}/events"), &body).await.map(drop)
     }
 }
@@ -132,15 +199,58 @@ fn identify(finding: &Diagnostic) -> u64 {
     hash.finish()
 }
 
-fn event(finding: &Diagnostic, id: u64, uid: &Json, time: &str) -> Json {
-    let (namespace, name) = (&*finding.object.key.namespace, &*finding.object.key.name);
+/// What an Event says.
+struct What<'w> {
+    kind: &'static str,
+    reason: &'static str,
+    message: &'w str,
+}
+
+/// As ingress-nginx says it.
+const SYNC: What<'static> = What { kind: "Normal", reason: "Sync", message: "Scheduled for sync" };
+
+// === impl Synced ===
+
+impl Synced {
+    fn change(&mut self, ingress: &Ingress) {
+        let words = words(ingress);
+        if self.seen.insert(ingress.meta.key.clone(), words) != Some(words) && self.news.len() < MOST {
+            self.news.insert(ingress.meta.key.clone(), (words, Arc::clone(&ingress.meta.uid)));
+        }
+    }
+
+    /// News of Ingresses that are served; the rest waits until they are, or go.
+    fn take(&mut self) -> BTreeMap<ObjectKey, (u64, Arc<str>)> {
+        let served = Arc::clone(&self.served);
+        let (ours, rest) =
+            std::mem::take(&mut self.news).into_iter().partition(|(key, _)| served.contains(key));
+        self.news = rest;
+        ours
+    }
+}
+
+/// What an Ingress says, as a number: its status is no part of that.
+fn words(ingress: &Ingress) -> u64 {
+    let mut hash = DefaultHasher::new();
+    let meta = &ingress.meta;
+    (&meta.uid, meta.generation, &meta.annotations).hash(&mut hash);
+    hash.finish()
+}
+
+/// Now, as Events have it.
+fn time() -> String {
+    Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+fn event(object: &ObjectRef, id: u64, uid: &Json, time: &str, what: &What<'_>) -> Json {
+    let (namespace, name) = (&*object.key.namespace, &*object.key.name);
     json!({
         "apiVersion": "v1", "kind": "Event",
         "metadata": {"name": format!("{}.{id:016x}", shortened(name, 230)), "namespace": namespace},
         "involvedObject": {
             "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "namespace": namespace, "name": name, "uid": uid,
         },
-        "reason": finding.code, "message": message(finding), "type": "Warning",
+        "reason": what.reason, "message": what.message, "type": what.kind,
         "source": {"component": COMPONENT},
         "firstTimestamp": time, "lastTimestamp": time, "count": 1,
     })
@@ -170,7 +280,7 @@ fn shortened(text: &str, most: usize) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{ObjectKey, ObjectRef, Origin};
+    use crate::model::{Meta, Origin};
 
     fn finding(reason: &str) -> Diagnostic {
         Diagnostic {
@@ -201,7 +311,8 @@ mod tests {
     #[test]
     fn the_same_finding_has_the_same_name_and_another_one_another() {
         let name = |finding: &Diagnostic| {
-            event(finding, identify(finding), &json!("u"), "t")["metadata"]["name"].clone()
+            let what = What { kind: "Warning", reason: finding.code, message: &message(finding) };
+            event(&finding.object, identify(finding), &json!("u"), "t", &what)["metadata"]["name"].clone()
         };
         assert_eq!(name(&finding("a")), name(&finding("a")));
         assert_ne!(name(&finding("a")), name(&finding("b")));
@@ -209,13 +320,38 @@ mod tests {
 
     #[test]
     fn an_event_says_field_value_reason_and_hint_of_what_it_is_about() {
-        let body = event(&finding("taken by team/old"), 1, &json!("u-1"), "t");
+        let finding = finding("taken by team/old");
+        let what = What { kind: "Warning", reason: finding.code, message: &message(&finding) };
+        let body = event(&finding.object, 1, &json!("u-1"), "t", &what);
         assert_eq!(body["message"], r#"spec.rules[0]="/a": taken by team/old (remove one)"#);
         assert_eq!(
             (&body["reason"], &body["involvedObject"]["uid"]),
             (&json!("PathConflict"), &json!("u-1"))
         );
-        assert_eq!(message(&finding(&"ä".repeat(2000))).len(), LONGEST_MESSAGE);
+        assert_eq!(message(&self::finding(&"ä".repeat(2000))).len(), LONGEST_MESSAGE);
+    }
+
+    #[test]
+    fn a_change_of_what_an_ingress_says_is_news_once_it_is_served() {
+        let ingress = |generation: i64, annotation: &str| {
+            let mut meta = Meta::named(ObjectKey::new("team", "web"));
+            meta.generation = generation;
+            meta.annotations.insert("a".into(), annotation.into());
+            Ingress { meta, class_name: None, default_backend: None, rules: Vec::new(), tls: Vec::new() }
+        };
+        let key = ObjectKey::new("team", "web");
+        let mut synced = Synced::default();
+        synced.seen.insert(key.clone(), words(&ingress(1, "x")));
+        synced.change(&ingress(1, "x"));
+        assert!(synced.news.is_empty(), "it was there when we came");
+        synced.change(&ingress(1, "y"));
+        assert!(synced.take().is_empty(), "it is not ours, or not yet");
+        synced.served = Arc::new([key.clone()].into());
+        assert_eq!(synced.take().into_keys().collect::<Vec<_>>(), vec![key]);
+        synced.change(&ingress(1, "y"));
+        assert!(synced.take().is_empty(), "told already");
+        synced.change(&ingress(2, "y"));
+        assert_eq!(synced.take().len(), 1);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What is listed and watched: one feed per kind, and a few more for objects that flags name outside the namespace that
 //! is watched. What nobody here reads is left at the server by field selectors.
 
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::model::{Kind, ObjectKey};
 
 /// Secrets of these types never hold a certificate, a password file or a key; Helm's alone can be most of a cluster's
@@ -39,9 +39,17 @@ pub fn plan(config: &Config) -> Vec<Feed> {
         feed(Kind::Ingress, ""),
         feed(Kind::Service, ""),
         feed(Kind::EndpointSlice, ""),
-        feed(Kind::Secret, OTHER_SECRETS),
         feed(Kind::ConfigMap, OTHER_CONFIG_MAPS),
     ];
+    match &config.source {
+        Source::Cluster(cluster) if !cluster.secret_namespaces.is_empty() => {
+            feeds.extend(cluster.secret_namespaces.iter().map(|namespace| Feed {
+                namespace: Some(namespace.clone()),
+                ..feed(Kind::Secret, OTHER_SECRETS)
+            }));
+        }
+        _ => feeds.push(feed(Kind::Secret, OTHER_SECRETS)),
+    }
     // Namespaces are read for their labels only; who selects by none needs no permission to list them.
     if config.namespace_selector.is_some() {
         feeds.push(feed(Kind::Namespace, ""));
@@ -110,7 +118,7 @@ impl Feed {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Selector, Source};
+    use crate::config::{Access, Cluster, Selector};
 
     fn config() -> Config {
         Config::without_flags(Source::Directory("m".into())).unwrap()
@@ -127,10 +135,28 @@ mod tests {
             "/apis/networking.k8s.io/v1/ingresses",
             "/api/v1/services",
             "/apis/discovery.k8s.io/v1/endpointslices",
-            "/api/v1/secrets",
             "/api/v1/configmaps",
+            "/api/v1/secrets",
         ];
         assert_eq!(paths(&config()), expect);
+    }
+
+    #[test]
+    fn secrets_of_some_namespaces_need_no_right_to_list_all() {
+        let mut config = config();
+        config.source = Source::Cluster(Box::new(Cluster {
+            access: Access::default(),
+            namespace: "edge".into(),
+            identity: String::new(),
+            election: None,
+            status: None,
+            events: true,
+            sync_events: true,
+            secret_namespaces: vec!["edge".into(), "team".into()],
+            snapshot_dir: None,
+        }));
+        let secrets: Vec<_> = paths(&config).into_iter().filter(|path| path.ends_with("/secrets")).collect();
+        assert_eq!(secrets, ["/api/v1/namespaces/edge/secrets", "/api/v1/namespaces/team/secrets"]);
     }
 
     #[test]

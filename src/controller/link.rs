@@ -2,6 +2,7 @@
 //! does not, the last table serves; the age of what we know grows, which the metrics tell.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -30,15 +31,23 @@ pub(super) struct Link {
     returns: watch::Sender<u64>,
     /// A feed found nobody there.
     suspicion: Arc<Notify>,
+    ever: Arc<AtomicBool>,
 }
 
 impl Link {
     pub(super) fn new(feeds: usize) -> Self {
-        Self { up: Arc::default(), feeds, returns: watch::Sender::new(0), suspicion: Arc::default() }
+        Self {
+            up: Arc::default(),
+            feeds,
+            returns: watch::Sender::new(0),
+            suspicion: Arc::default(),
+            ever: Arc::default(),
+        }
     }
 
     /// A feed follows.
     pub(super) fn up(&self, feed: FeedId) {
+        self.ever.store(true, Ordering::Relaxed);
         self.up.lock().unwrap_or_else(PoisonError::into_inner).insert(feed);
     }
 
@@ -55,6 +64,11 @@ impl Link {
     /// A feed found nobody there: to be looked at now, not with the next beat.
     pub(super) fn suspect(&self) {
         self.suspicion.notify_one();
+    }
+
+    /// True once any feed followed.
+    pub(super) fn was_ever_up(&self) -> bool {
+        self.ever.load(Ordering::Relaxed)
     }
 
     /// The server answers again.

@@ -20,6 +20,8 @@ pub(super) struct Observed {
     pub(super) decoded: Decoded,
     /// `status.loadBalancer.ingress` of an Ingress.
     pub(super) addresses: Vec<Address>,
+    /// As it came, pruned.
+    pub(super) json: Json,
 }
 
 /// Takes an object of a kind in. `None` when it has no name, which no API server gives.
@@ -34,7 +36,7 @@ pub(super) fn observe(kind: Kind, mut json: Json) -> Option<Observed> {
     prune(&mut json);
     let reference = ObjectRef { kind, key: ObjectKey::new(namespace, name) };
     let decoded = manifest::decode(&reference, &json);
-    Some(Observed { reference, version, decoded, addresses })
+    Some(Observed { reference, version, decoded, addresses, json })
 }
 
 fn prune(json: &mut Json) {

@@ -18,7 +18,9 @@ use serde_json::Value as Json;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use super::archive::Archive;
 use super::backoff::{Backoff, chance};
+use super::events::Reporter;
 use super::feed::Feed;
 use super::link::Link;
 use super::observed::{Observed, observe};
@@ -44,6 +46,14 @@ const LIST_END: &str = "k8s.io/initial-events-end";
 /// Takes changes.
 pub(super) type Sink = Arc<dyn Fn(Change) + Send + Sync>;
 
+/// Who else wants to know of Ingresses. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Reports {
+    pub(super) board: Board,
+    pub(super) reporter: Reporter,
+    pub(super) archive: Archive,
+}
+
 type EventLines = Lines<Pin<Box<dyn AsyncBufRead + Send>>>;
 
 /// Follows one feed.
@@ -53,7 +63,7 @@ pub(super) struct Watcher {
     id: FeedId,
     sink: Sink,
     link: Link,
-    board: Board,
+    reports: Reports,
     /// Whether to ask for the list as a stream; false once the server showed that it cannot.
     streaming: bool,
     /// The feed was listed, or declared empty.
@@ -123,8 +133,15 @@ enum Round {
 // === impl Watcher ===
 
 impl Watcher {
-    pub(super) fn new(client: Client, feed: Feed, id: FeedId, sink: Sink, link: Link, board: Board) -> Self {
-        Self { client, feed, id, sink, link, board, streaming: true, listed: false }
+    pub(super) fn new(
+        client: Client,
+        feed: Feed,
+        id: FeedId,
+        sink: Sink,
+        link: Link,
+        reports: Reports,
+    ) -> Self {
+        Self { client, feed, id, sink, link, reports, streaming: true, listed: false }
     }
 
     /// Follows the feed until dropped.
@@ -254,7 +271,9 @@ impl Watcher {
                 Event::Gone(observed) => {
                     *place = Some(observed.version.clone());
                     let reference = observed.reference;
-                    self.board.forget(&reference);
+                    self.reports.board.forget(&reference);
+                    self.reports.reporter.forget(&reference);
+                    self.reports.archive.forget(&self.feed, &reference);
                     (self.sink)(Change::Deleted { feed: self.id, reference });
                 }
                 Event::Mark { version, .. } => *place = Some(version),
@@ -264,23 +283,30 @@ impl Watcher {
     }
 
     fn applied(&self, observed: Observed) {
-        let Observed { reference, decoded, addresses, .. } = observed;
-        self.board.note(&reference, addresses);
+        let Observed { reference, decoded, addresses, json, .. } = observed;
+        self.reports.board.note(&reference, addresses);
+        self.reports.reporter.changed(&decoded);
+        self.reports.archive.set(&self.feed, &reference, json);
         (self.sink)(Change::Applied { feed: self.id, reference, decoded });
     }
 
     /// Hands a whole list over.
-    fn list(&mut self, all: Vec<Observed>) {
+    fn list(&mut self, mut all: Vec<Observed>) {
         self.listed = true;
+        if self.reports.archive.is_on() {
+            let kept = all.iter_mut().map(|one| (one.reference.clone(), one.json.take()));
+            self.reports.archive.list(&self.feed, kept);
+        }
         let objects: Vec<(ObjectRef, Decoded)> = all
             .into_iter()
             .map(|observed| {
-                self.board.note(&observed.reference, observed.addresses);
+                self.reports.board.note(&observed.reference, observed.addresses);
+                self.reports.reporter.listed(&observed.decoded);
                 (observed.reference, observed.decoded)
             })
             .collect();
         if self.feed.kind == Kind::Ingress {
-            self.board.keep(objects.iter().map(|(reference, _)| &reference.key));
+            self.reports.board.keep(objects.iter().map(|(reference, _)| &reference.key));
         }
         (self.sink)(Change::Listed { feed: self.id, objects });
     }

@@ -168,7 +168,10 @@ impl Writer {
         }
         match self.own_pods().await {
             Ok(pods) if pods.get("items").is_some() && status::others(&pods, &self.pod) == 0 => {}
-            Ok(_) | Err(_) => return,
+            Ok(_) => return,
+            Err(error) => {
+                return tracing::warn!(%error, "it is not known whether other replicas live, the status stays");
+            }
         }
         tracing::info!("the last controller ends: clearing the status of Ingresses");
         for key in self.board.holding(&self.addresses) {

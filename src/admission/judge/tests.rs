@@ -72,6 +72,8 @@ fn a_path_that_another_ingress_has_is_refused_in_the_known_words() {
     check(&sources, &text("new", "team", "", "b.test", "/taken", "Prefix"), None);
     check(&sources, &text("new", "team", "", "a.test", "/taken", "Exact"), None);
     check(&sources, &text("old", "team", "", "a.test", "/taken", "Prefix"), None);
+    let same_second = text("zzz", "team", "", "a.test", "/taken", "Prefix").replace("01-02T", "01-01T");
+    check(&sources, &same_second, Some(words));
 }
 
 #[test]

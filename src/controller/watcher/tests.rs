@@ -32,7 +32,9 @@ async fn scene_after(kind: Kind, failures: u32) -> Scene {
     let sink: Sink = Arc::new(move |change| drop(sender.send(change)));
     let link = Link::new(1);
     let feed = Feed { kind, namespace: None, fields: "a=b".into(), labels: String::new() };
-    let watcher = Watcher::new(api.client.clone(), feed, 0, sink, link.clone(), Board::default());
+    let reporter = Reporter::new(api.client.clone(), false);
+    let reports = Reports { board: Board::default(), reporter, archive: Archive::default() };
+    let watcher = Watcher::new(api.client.clone(), feed, 0, sink, link.clone(), reports);
     Scene { api, changes, link, task: tokio::spawn(watcher.run_from(Backoff::after(failures))) }
 }
 

@@ -1,0 +1,236 @@
+#!/usr/bin/env python3
+"""The chart against a real API server, inside the lab; `deploy` starts it. Usage: deploy_lab.py NARTHEX HELM"""
+
+import copy
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+import yaml
+
+LAB = os.environ["LAB_DIR"]
+KUBECTL = [os.environ["LAB_KUBEBOX"], "kubectl"]
+CHART = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "deploy", "chart")
+PATIENCE = 60
+
+# Kinds of others that the lab has no definitions for.
+FOREIGN = {"ServiceMonitor", "PrometheusRule", "ScaledObject", "Certificate", "Issuer"}
+# Values files as people have them.
+VALUES = {
+    "defaults": {},
+    "everything": {
+        "commonLabels": {"team": "edge"},
+        "controller": {
+            "replicaCount": 3, "config": {"use-gzip": "true", "proxy-read-timeout": 30}, "addHeaders": {"X-A": "1"}, "proxySetHeaders": {"X-B": "2"},
+            "networkPolicy": {"enabled": True}, "ingressClassResource": {"default": True, "aliases": ["public"]},
+            "service": {"annotations": {"a.example/b": True}, "externalTrafficPolicy": "Local", "internal": {"enabled": True, "type": "ClusterIP"}},
+            "metrics": {"enabled": True, "serviceMonitor": {"enabled": True}, "prometheusRule": {"enabled": True}, "dashboards": {"enabled": True}},
+            "extraArgs": {"default-ssl-certificate": "edge/wild", "enable-ssl-passthrough": ""}, "topologySpreadConstraints": [],
+        },
+        "defaultBackend": {"enabled": True, "image": {"image": "errors", "tag": "1"}},
+        "tcp": {"5432": "db/postgres:5432"}, "udp": {53: "kube-system/dns:53"},
+    },
+    "autoscaled": {"controller": {"autoscaling": {"enabled": True, "minReplicas": 2}, "maxUnavailable": 1}},
+    "host network": {"controller": {"kind": "DaemonSet", "hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet", "hostPort": {"enabled": True},
+                                    "reportNodeInternalIp": True, "publishService": {"enabled": False}, "service": {"enabled": False}}},
+    "one namespace": {"rbac": {"scope": True}, "controller": {"scope": {"enabled": True, "namespace": "team"}}},
+    "selected namespaces": {"controller": {"scope": {"namespaceSelector": "a=b"}}},
+    "secrets of two namespaces, beside another": {"controller": {"secretNamespaces": ["edge", "team"], "coexist": True}},
+    "cert-manager": {"controller": {"admissionWebhooks": {"certManager": {"enabled": True}}}},
+}
+
+
+def kubectl(*args, stdin=None):
+    done = subprocess.run([*KUBECTL, *args], input=stdin, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise AssertionError(f"kubectl {args}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def eventually(what, condition):
+    began = time.monotonic()
+    while time.monotonic() - began < PATIENCE:
+        try:
+            if condition():
+                return
+        except AssertionError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError(f"{what} did not come true")
+
+
+def render(helm, values):
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        yaml.safe_dump(values, file)
+        file.flush()
+        done = subprocess.run([helm, "template", "ingress-nginx", CHART, "-n", "edge", "-f", file.name], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return [one for one in yaml.safe_load_all(done.stdout) if one]
+
+
+def refused(helm, values, words):
+    """A values file that must not render, and says why."""
+    try:
+        render(helm, values)
+    except AssertionError as error:
+        assert words in str(error), error
+        return
+    raise AssertionError(f"{values} renders")
+
+
+def apply(objects, *flags):
+    return kubectl("apply", *flags, "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
+
+
+def dry_runs(helm):
+    for name, values in VALUES.items():
+        objects = render(helm, values)
+        foreign = {one["kind"] for one in objects} & FOREIGN
+        ours = [one for one in objects if one["kind"] not in FOREIGN]
+        apply(ours, "--dry-run=server")
+        # The API server prunes fields that it does not know; strict validation says so instead.
+        kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": ours}))
+        print(f"{name}: {len(ours)} objects accepted{', not judged: ' + ', '.join(sorted(foreign)) if foreign else ''}")
+    refused(helm, {"replicaCount": 2}, "controller.replicaCount")
+    refused(helm, {"controller": {"stats": {}}}, "controller.metrics")
+    refused(helm, {"controller": {"nosuchkey": 1}}, "nosuchkey")
+    refused(helm, {"controller": {"image": {"image": "ingress-nginx/controller"}}}, "image of ingress-nginx")
+
+
+class Controller:
+    """The rendered command line with the rendered rights."""
+
+    def __init__(self, narthex, args, kubeconfig):
+        folder = tempfile.mkdtemp(dir=LAB)
+        program = os.path.join(folder, "nginx-ingress-controller")
+        os.symlink(narthex, program)
+        self.log_path = os.path.join(folder, "log")
+        args = [one.replace("$(POD_NAMESPACE)", "edge") for one in args[1:]]
+        with open(self.log_path, "wb") as log:
+            self.process = subprocess.Popen([program, *args, f"--kubeconfig={kubeconfig}", "--election-ttl=4s"], stdout=log, stderr=log,
+                                            env={**os.environ, "POD_NAME": "pod-1", "POD_NAMESPACE": "edge"})
+
+    def log(self):
+        with open(self.log_path, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+            self.process.wait(PATIENCE)
+
+
+def is_right(one):
+    return one["kind"] in ("ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding", "ServiceAccount")
+
+
+def ingress(name):
+    backend = {"service": {"name": "web", "port": {"number": 80}}}
+    rules = [{"host": "a.test", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}]
+    return {"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": name, "namespace": "edge"},
+            "spec": {"ingressClassName": "nginx", "rules": rules}}
+
+
+def reset():
+    """As before the first start: nothing is written."""
+    for kind, name in (("secret", "ingress-nginx-admission"), ("lease", "ingress-nginx-leader")):
+        kubectl("-n", "edge", "delete", kind, name, "--ignore-not-found")
+    kubectl("-n", "edge", "delete", "events", "--all")
+    kubectl("-n", "edge", "patch", "ingress", "one", "two", "--subresource=status", "--type=merge", "-p", '{"status":{"loadBalancer":null}}')
+
+
+def prepare(objects):
+    wanted = [one for one in objects if is_right(one) or one["kind"] in ("ConfigMap", "IngressClass", "Service")]
+    apply([ingress("one"), ingress("two")])
+    apply(wanted)
+    kubectl("-n", "edge", "patch", "service", "ingress-nginx-controller", "--subresource=status", "--type=merge", "-p",
+            '{"status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.1"}]}}}')
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod-1", "namespace": "edge", "labels": {"app": "x"}},
+           "spec": {"containers": [{"name": "c", "image": "x"}]}}
+    apply([pod])
+    apply([one for one in objects if one["kind"] == "ValidatingWebhookConfiguration"])
+    token = kubectl("-n", "edge", "create", "token", "ingress-nginx").strip()
+    path = os.path.join(LAB, "account.kubeconfig")
+    with open(os.path.join(LAB, "admin.kubeconfig"), encoding="utf-8") as file:
+        text = file.read()
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text.replace("admin-token", token))
+    return path
+
+
+def everything_works(narthex, args, kubeconfig):
+    reset()
+    controller = Controller(narthex, args, kubeconfig)
+    try:
+        eventually("the status", lambda: "192.0.2.1" in kubectl("-n", "edge", "get", "ingress", "one", "-o", "jsonpath={.status}"))
+        eventually("the Event", lambda: "PathConflict" in kubectl("-n", "edge", "get", "events", "-o", "jsonpath={.items[*].reason}"))
+        eventually("the authority", lambda: kubectl("get", "validatingwebhookconfiguration", "ingress-nginx-admission", "-o",
+                                                    "jsonpath={.webhooks[0].clientConfig.caBundle}"))
+    finally:
+        controller.stop()
+    assert "forbidden" not in controller.log(), controller.log()
+    assert "the last controller ends" in controller.log(), controller.log()
+
+
+def denied_without(narthex, args, kubeconfig, role, number, verb):
+    """Runs without one verb of one rule; it must be missed, and said."""
+    less = copy.deepcopy(role)
+    rule = less["rules"][number]
+    rule["verbs"].remove(verb)
+    if not rule["verbs"]:
+        less["rules"].remove(rule)
+    reset()
+    resources = role["rules"][number]["resources"]
+    if "secrets" in resources and verb == "update":
+        apply([{"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "ingress-nginx-admission", "namespace": "edge"}}])
+    apply([less])
+    controller = Controller(narthex, args, kubeconfig)
+    try:
+        for resource in resources:
+            resource, _, sub = resource.partition("/")
+            # Where the status may not be patched it is replaced, as rights made for ingress-nginx allow; that fails next.
+            verb = "update" if sub == "status" else verb
+            words = f'cannot {verb} resource \\"{resource}{"/" + sub if sub else ""}\\"'
+            said = lambda: words in controller.log() or words.replace("\\", "") in controller.log()
+            if resource == "pods":
+                eventually("the status", lambda: "192.0.2.1" in kubectl("-n", "edge", "get", "ingress", "one", "-o", "jsonpath={.status}"))
+                controller.stop()
+            eventually(f"{role['kind']}: {words}", said)
+            assert resource == "pods" or controller.process.poll() is None, "a missing right is no reason to end"
+    finally:
+        controller.stop()
+        apply([role])
+
+
+def rights(narthex, helm):
+    values = {"controller": {"containerPort": {"http": 20000, "https": 20001}}}
+    objects = render(helm, values)
+    workload = next(one for one in objects if one["kind"] == "Deployment")
+    args = workload["spec"]["template"]["spec"]["containers"][0]["args"]
+    kubeconfig = prepare(objects)
+    everything_works(narthex, args, kubeconfig)
+    print("the rendered command line works with the rendered rights, and asks for nothing else")
+    missed = 0
+    for role in objects:
+        if role["kind"] not in ("ClusterRole", "Role"):
+            continue
+        for number, rule in enumerate(role["rules"]):
+            for verb in rule["verbs"]:
+                denied_without(narthex, args, kubeconfig, role, number, verb)
+                missed += 1
+    print(f"each of {missed} verbs is missed when it is taken away")
+
+
+def main():
+    narthex, helm = sys.argv[1:]
+    for name in ("edge", "team"):
+        kubectl("create", "namespace", name)
+    dry_runs(helm)
+    rights(narthex, helm)
+
+
+main()
