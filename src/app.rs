@@ -23,6 +23,7 @@ mod admin;
 mod findings;
 mod observe;
 mod signals;
+mod streams;
 mod worker;
 
 pub use signals::run;
@@ -111,7 +112,9 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let admin_server = admin::start(admin, &config, &metrics, &drain)?;
     let settings = control::Settings::of(&config);
     let log_formats = observe::LogFormats::new(config.logging.format);
-    let hooks = vec![observe::metrics_hook(metrics.clone()), log_formats.hook(), findings::hook()];
+    let (ports_hook, published) = streams::hook();
+    let hooks =
+        vec![observe::metrics_hook(metrics.clone()), log_formats.hook(), findings::hook(), ports_hook];
     let (control, reader, following) = match &config.source {
         Source::Directory(directory) => {
             let (control, reader) = control::start(directory.clone(), settings, hooks)?;
@@ -157,14 +160,19 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         passive_health: config.passive_health == PassiveHealth::On,
         reach: Arc::new(Reach { allow: config.options.allow_upstream.clone(), own: addresses.to_vec() }),
         workers: count,
+        passthrough_proxy_protocol: config.passthrough_proxy_protocol,
     };
     let (http_address, https_address) = (http.address, https.address);
     let sockets = http.listen(count)?.into_iter().zip(https.listen(count)?);
     let mut workers = Vec::with_capacity(count);
+    let mut stream_ports = Vec::with_capacity(count);
     for (index, (http, https)) in sockets.enumerate() {
         let ports = worker::Ports { http: (http, http_address), https: (https, https_address) };
-        workers.push(worker::spawn(index, ports, shared.clone())?);
+        let (changes, streams) = tokio::sync::mpsc::unbounded_channel();
+        stream_ports.push(changes);
+        workers.push(worker::spawn(index, ports, streams, shared.clone())?);
     }
+    streams::start(config.http.ip(), reader.clone(), stream_ports, published, drain.clone())?;
     admin_server.ready(reader.clone());
     Ok(Running {
         http: http_address,
@@ -213,6 +221,11 @@ impl Running {
     /// Reads every manifest again at once (SIGHUP).
     pub fn reread(&self) {
         self.control.reread();
+    }
+
+    /// Opens the files of the access log again (SIGUSR1).
+    pub fn reopen_logs(&self) {
+        observe::reopen(&self.log, &self.reader.load());
     }
 
     /// True once every worker ended.

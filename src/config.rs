@@ -10,7 +10,6 @@ use std::time::Duration;
 use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 
 use crate::compile::Options;
-use crate::model::ObjectKey;
 
 mod cluster;
 mod flags;
@@ -57,14 +56,10 @@ pub struct Config {
     pub without_class: Option<bool>,
     /// `--watch-namespace-selector`.
     pub namespace_selector: Option<Selector>,
-    /// `--tcp-services-configmap`.
-    pub tcp_services: Option<ObjectKey>,
-    /// `--udp-services-configmap`.
-    pub udp_services: Option<ObjectKey>,
     /// `--enable-topology-aware-routing`.
     pub topology_aware: bool,
-    /// `--enable-ssl-passthrough`: its `--ssl-passthrough-proxy-port`.
-    pub passthrough: Option<u16>,
+    /// `--ssl-passthrough-proxy-protocol`.
+    pub passthrough_proxy_protocol: bool,
     /// `--validating-webhook` with its pair.
     pub webhook: Option<Webhook>,
     /// `--workers`; `None` leaves it to the ConfigMap, else to the CPUs.
@@ -308,6 +303,9 @@ impl Config {
             config_map: key(objects.configmap),
             default_backend: key(objects.default_backend_service),
             default_certificate: key(objects.default_ssl_certificate),
+            tcp_services: key(objects.tcp_services_configmap),
+            udp_services: key(objects.udp_services_configmap),
+            ssl_passthrough: listen.enable_ssl_passthrough,
             health_check_path: listen.health_check_path.clone(),
             path_semantics: objects.path_semantics,
             http_port: http.port(),
@@ -329,10 +327,8 @@ impl Config {
             options,
             without_class: objects.watch_ingress_without_class,
             namespace_selector: objects.watch_namespace_selector,
-            tcp_services: key(objects.tcp_services_configmap),
-            udp_services: key(objects.udp_services_configmap),
             topology_aware: objects.enable_topology_aware_routing,
-            passthrough: listen.enable_ssl_passthrough.then_some(listen.ssl_passthrough_proxy_port),
+            passthrough_proxy_protocol: listen.ssl_passthrough_proxy_protocol,
             webhook,
             workers: operation.workers.and_then(|workers| NonZeroUsize::new(usize::from(workers))),
             dns: operation.dns_resolver.unwrap_or_default(),
@@ -349,11 +345,7 @@ impl Config {
 
 /// Flags that are read and change nothing yet; said at start.
 fn without_effect(listen: &flags::ListenFlags, objects: &flags::ObjectFlags) -> Vec<Notice> {
-    let named = |key: &Option<flags::OptionalKey>| key.as_ref().is_some_and(|key| key.0.is_some());
     [
-        ("tcp-services-configmap", named(&objects.tcp_services_configmap)),
-        ("udp-services-configmap", named(&objects.udp_services_configmap)),
-        ("enable-ssl-passthrough", listen.enable_ssl_passthrough),
         ("validating-webhook", listen.validating_webhook.is_some()),
         ("enable-topology-aware-routing", objects.enable_topology_aware_routing),
     ]

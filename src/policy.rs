@@ -37,6 +37,7 @@ pub mod rewrite;
 pub mod server_alias;
 pub mod service_upstream;
 pub mod session_cookie;
+pub mod ssl_passthrough;
 pub mod ssl_redirect;
 pub mod template;
 pub mod timeout;
@@ -147,6 +148,8 @@ pub struct ServerPolicies {
     pub app_root: Option<Arc<str>>,
     /// `from-to-www-redirect`.
     pub from_to_www: bool,
+    /// `ssl-passthrough`.
+    pub ssl_passthrough: bool,
 }
 
 /// Upstream scope: shared by every path that uses the same namespace, Service and port.

@@ -10,6 +10,7 @@ pub mod exchange;
 pub mod forward;
 pub mod http1;
 pub mod http2;
+pub mod l4;
 pub mod prefixed;
 pub mod respond;
 pub mod service;

@@ -18,8 +18,12 @@ mod http1;
 mod http2;
 #[path = "dataplane/operators.rs"]
 mod operators;
+#[path = "dataplane/passthrough.rs"]
+mod passthrough;
 #[path = "dataplane/retries.rs"]
 mod retries;
+#[path = "dataplane/streams.rs"]
+mod streams;
 #[path = "dataplane/swap.rs"]
 mod swap;
 #[path = "dataplane/tls.rs"]

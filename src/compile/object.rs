@@ -12,6 +12,7 @@ use crate::model::{self, Ingress, ObjectKey, Origin, PathType, PortRef, TlsBlock
 use crate::policy::global::Globals;
 use crate::policy::{IngressPolicies, affinity, registry};
 use crate::route::BackendKey;
+use crate::route::stream::Transport;
 
 /// Name of the catch-all server.
 pub const CATCH_ALL: &str = "_";
@@ -36,6 +37,8 @@ pub enum BackendRole {
     Fallback,
     /// `--default-backend-service` names it.
     Global,
+    /// A TCP or UDP service leads to it.
+    Stream(Transport),
 }
 
 /// What one Ingress adds.

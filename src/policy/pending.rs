@@ -154,13 +154,6 @@ pub const WITHOUT_EFFECT: &[Spec] = &[
         "https://app.example/",
         "Rewrites `Location` of backends.",
     ),
-    later(
-        "ssl-passthrough",
-        Scope::Server,
-        Risk::Low,
-        "true",
-        "TLS connections of the host go through unopened.",
-    ),
     later("enable-opentelemetry", LOCATION, Risk::Low, "true", TRACING),
     later("opentelemetry-trust-incoming-span", LOCATION, Risk::Low, "true", TRACING),
     later("opentelemetry-operation-name", LOCATION, Risk::Medium, "checkout", TRACING),

@@ -11,7 +11,7 @@ use super::{
     BackendPolicies, IngressPolicies, RoutePolicies, ServerPolicies, affinity, app_root, backend_protocol,
     backend_tls, body, buffering, canary, connection_header, cors, custom_errors, default_backend,
     forwarded_prefix, from_to_www, ip_access, load_balance, log, pending, redirect, retry, rewrite,
-    server_alias, service_upstream, session_cookie, ssl_redirect, timeout, upstream_vhost,
+    server_alias, service_upstream, session_cookie, ssl_passthrough, ssl_redirect, timeout, upstream_vhost,
 };
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Ingress;
@@ -45,6 +45,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     server_alias::SPECS,
     service_upstream::SPECS,
     session_cookie::SPECS,
+    ssl_passthrough::SPECS,
     ssl_redirect::SPECS,
     timeout::SPECS,
     upstream_vhost::SPECS,
@@ -83,6 +84,7 @@ pub fn read(
         aliases: server_alias::read(r),
         app_root: app_root::read(r),
         from_to_www: from_to_www::read(r),
+        ssl_passthrough: ssl_passthrough::read(r),
     };
     let backend = BackendPolicies {
         load_balance: load_balance::LoadBalance::read(r),

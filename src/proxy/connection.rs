@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::l4::passthrough;
 use super::prefixed::Prefixed;
 use super::worker::Worker;
 use super::{http1, http2, respond, service};
@@ -92,6 +93,7 @@ pub async fn run(
         let globals = &snapshot.table.globals;
         (globals.use_proxy_protocol, globals.use_http2, globals.proxy_protocol_header_timeout)
     };
+    let passthrough = scheme == Scheme::Https && snapshot.table.passthrough;
     drop(snapshot);
     let number = worker.next_connection();
     let mut facts =
@@ -107,6 +109,13 @@ pub async fn run(
                 return tracing::debug!(%peer, %error, "connection without a sound PROXY header");
             }
             Err(_elapsed) => return tracing::debug!(%peer, "no PROXY header in time"),
+        }
+    }
+    if passthrough {
+        // Boxed: few processes have such hosts, and every connection would carry the room.
+        match Box::pin(passthrough::intercept(&worker, stream, ahead, &facts)).await {
+            Some((rest, read)) => (stream, ahead) = (rest, read),
+            None => return,
         }
     }
     let mut stream = Prefixed::new(ahead, stream);
@@ -134,7 +143,8 @@ pub async fn run(
     }
 }
 
-async fn read_proxy_header(stream: &mut TcpStream) -> io::Result<(ProxyHeader, Bytes)> {
+/// Reads a PROXY header; what was read behind it comes with it.
+pub(super) async fn read_proxy_header(stream: &mut TcpStream) -> io::Result<(ProxyHeader, Bytes)> {
     let mut bytes = BytesMut::with_capacity(256);
     loop {
         match proxy_protocol::parse(&bytes) {

@@ -15,6 +15,7 @@ use super::http2::{self, Checkout, Sessions};
 use super::pool::{OpenCounts, Pool, PoolKey};
 use super::resolve::{AddressRule, NameServers, Resolver};
 use super::rng::Rng;
+use super::stream::Tunnel;
 use super::tls::{ClientTls, TlsCache, TlsError, TlsMaterial};
 use super::{Answer, Failed, Protocol, Reuse, UpstreamError, UpstreamRequest, UpstreamTimes};
 use crate::message::RequestBody;
@@ -266,6 +267,24 @@ impl Upstreams {
         let open = self.open.open(peer.address, self.endpoint_connections).ok_or(ErrorKind::Busy)?;
         let stream = connect(peer.address, peer.tls.as_deref(), timeouts.connect).await?;
         Ok((stream, open))
+    }
+
+    /// A connection of its own for a byte stream that is no HTTP, within `limit`.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn dial(&self, address: SocketAddr, limit: Duration) -> Result<Tunnel, ErrorKind> {
+        if !(self.address_rule)(address) {
+            return Err(ErrorKind::Denied);
+        }
+        let open = self.open.open(address, self.endpoint_connections).ok_or(ErrorKind::Busy)?;
+        let stream = connect(address, None, limit).await?;
+        Ok(Tunnel::new(bytes::BytesMut::new(), stream, open))
+    }
+
+    /// True for an address that may be connected to.
+    pub fn may_reach(&self, address: SocketAddr) -> bool {
+        (self.address_rule)(address)
     }
 
     /// Tells the EWMA balancer what a finished try took. Call when the answer's body ended or the try failed.
