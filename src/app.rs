@@ -13,6 +13,8 @@ use crate::controller::{self, Following};
 use crate::drain::{DrainPlan, DrainTrigger, Phase};
 use crate::limit::{self, ConnectionLimit, Descriptors};
 use crate::listener::{self, BindError};
+use crate::proxy::filter::external::Answers;
+use crate::proxy::filter::password::Threads;
 use crate::proxy::sni;
 use crate::route::reach::Reach;
 use crate::snapshot::Reader;
@@ -161,6 +163,8 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         reach: Arc::new(Reach { allow: config.options.allow_upstream.clone(), own: addresses.to_vec() }),
         workers: count,
         passthrough_proxy_protocol: config.passthrough_proxy_protocol,
+        passwords: Threads::new(count),
+        auth_answers: Answers::default(),
     };
     let (http_address, https_address) = (http.address, https.address);
     let sockets = http.listen(count)?.into_iter().zip(https.listen(count)?);

@@ -36,12 +36,11 @@ impl Inquiry {
         Some((name.trim().to_owned(), value.trim().to_owned()))
     }
 
-    /// Explains what a table does with this request. `roll` stands for the number that is drawn for each request;
-    /// weights of canaries are judged by it.
+    /// Explains what a table does with this request. Where the weight of a canary decides, both ways are told.
     ///
     /// # Errors
     /// A sentence saying why this is no request that the data plane would look at: it answers 400 or the like.
-    pub fn explain(&self, table: &Table, endpoints: &EndpointMap, roll: u32) -> Result<Explanation, String> {
+    pub fn explain(&self, table: &Table, endpoints: &EndpointMap) -> Result<Explanation, String> {
         let (scheme, authority, target) = self.split()?;
         let listen_port = match scheme {
             Scheme::Http => 80,
@@ -62,7 +61,7 @@ impl Inquiry {
             .map_err(|reply| format!("such a request is answered {}", reply.status().as_u16()))?;
         let peer = SocketAddr::new(self.client, 0);
         let connection = Connection { peer, listen_port, scheme, proxy: None };
-        let view = intake.view(&connection, &table.globals, roll);
+        let view = intake.view(&connection, &table.globals, 0);
         Ok(explain(table, endpoints, &view))
     }
 

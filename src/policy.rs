@@ -4,7 +4,10 @@
 //! decision, its tests. `registry` lists them all; documentation is generated from that list.
 //! State and I/O live elsewhere (`upstream`, `proxy`).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use crate::model::ObjectKey;
 
 pub mod annotation;
 pub mod registry;
@@ -13,6 +16,7 @@ pub mod affinity;
 pub mod app_root;
 pub mod backend_protocol;
 pub mod backend_tls;
+pub mod basic_auth;
 pub mod body;
 pub mod buffering;
 pub mod canary;
@@ -20,6 +24,7 @@ pub mod connection_header;
 pub mod cors;
 pub mod custom_errors;
 pub mod default_backend;
+pub mod external_auth;
 pub mod forwarded;
 pub mod forwarded_prefix;
 pub mod from_to_www;
@@ -34,6 +39,7 @@ pub mod request_headers;
 pub mod response_headers;
 pub mod retry;
 pub mod rewrite;
+pub mod satisfy;
 pub mod server_alias;
 pub mod service_upstream;
 pub mod session_cookie;
@@ -58,6 +64,12 @@ pub struct RoutePolicies {
     pub ssl_redirect: ssl_redirect::SslRedirect,
     /// `allowlist-source-range`, `denylist-source-range`.
     pub ip_access: Option<ip_access::IpAccess>,
+    /// `satisfy`: whether address lists and authentication must all agree.
+    pub satisfy: satisfy::Satisfy,
+    /// `auth-type`, `auth-secret*`, `auth-realm`.
+    pub basic_auth: Option<basic_auth::BasicAuth>,
+    /// `auth-url` and what goes with it, or the ConfigMap's `global-auth-*`.
+    pub external_auth: Option<Arc<external_auth::ExternalAuth>>,
     /// `enable-cors`, `cors-*`.
     pub cors: Option<cors::Cors>,
     /// `upstream-vhost`.
@@ -108,6 +120,9 @@ impl RoutePolicies {
                 preserve_trailing_slash: globals.preserve_trailing_slash,
             },
             ip_access: ip_access::IpAccess::global(globals),
+            satisfy: satisfy::Satisfy::All,
+            basic_auth: None,
+            external_auth: None,
             cors: None,
             upstream_vhost: None,
             forwarded_prefix: None,
@@ -178,4 +193,6 @@ pub struct IngressPolicies {
     pub backend: BackendPolicies,
     /// Present when `canary` is true.
     pub canary: Option<canary::Canary>,
+    /// Secrets and ConfigMaps that annotations refer to, there or not.
+    pub references: BTreeSet<ObjectKey>,
 }

@@ -7,6 +7,7 @@
 pub mod body;
 pub mod connection;
 pub mod exchange;
+pub mod filter;
 pub mod forward;
 pub mod http1;
 pub mod http2;

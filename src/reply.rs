@@ -46,6 +46,24 @@ pub enum LocalReply {
         /// The client as judged.
         client: IpAddr,
     },
+    /// The client must say who it is: 401.
+    Unauthorized {
+        /// Lines of `WWW-Authenticate`.
+        challenges: Vec<String>,
+    },
+    /// The authentication service refuses the request: 403.
+    AuthForbidden,
+    /// The authentication service gave no answer that decides anything: 500.
+    AuthFailed {
+        /// A constant word.
+        reason: &'static str,
+    },
+    /// The host asks for a client certificate and none was sent: 400 (nginx's 496).
+    CertificateMissing,
+    /// The client's certificate does not stand up: 400 (nginx's 495).
+    CertificateInvalid,
+    /// The client's certificate is sound and its name is not admitted (`auth-tls-match-cn`): 403.
+    CertificateUnauthorized,
     /// The rewrite or a pattern search has no sound result: 500.
     RewriteFailed {
         /// Why.
@@ -86,10 +104,14 @@ pub enum LocalReply {
 pub enum RedirectCause {
     /// `app-root`.
     AppRoot,
+    /// `auth-tls-error-page`.
+    CertificateError,
     /// `from-to-www-redirect`.
     FromToWww,
     /// `permanent-redirect`.
     Permanent,
+    /// `auth-signin`.
+    SignIn,
     /// `ssl-redirect` or `force-ssl-redirect`.
     Ssl,
     /// `temporal-redirect`.
@@ -111,8 +133,14 @@ impl LocalReply {
             Self::NoEndpoints | Self::Denied { .. } | Self::Overloaded { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
-            Self::Forbidden { .. } => StatusCode::FORBIDDEN,
-            Self::RewriteFailed { .. } | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unauthorized { .. } => StatusCode::UNAUTHORIZED,
+            Self::Forbidden { .. } | Self::AuthForbidden | Self::CertificateUnauthorized => {
+                StatusCode::FORBIDDEN
+            }
+            Self::CertificateMissing | Self::CertificateInvalid => StatusCode::BAD_REQUEST,
+            Self::RewriteFailed { .. } | Self::AuthFailed { .. } | Self::Internal => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::BadGateway { .. } => StatusCode::BAD_GATEWAY,
             Self::GatewayTimeout { .. } => StatusCode::GATEWAY_TIMEOUT,

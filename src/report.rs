@@ -31,8 +31,12 @@ pub fn explanation(explained: &Explanation) -> Value {
         Outcome::Reply { status, location } => {
             json!({ "kind": "reply", "status": status, "location": location })
         }
-        Outcome::Forward { backend, canary, target, endpoints } => json!({
+        Outcome::Forward { backend, canary, target, endpoints, split } => json!({
             "kind": "forward", "backend": backend, "canary": canary, "target": target, "endpoints": endpoints,
+            "split": split.as_ref().map(|split| json!({
+                "backend": split.backend, "weight": split.weight, "total": split.total,
+                "endpoints": split.endpoints,
+            })),
         }),
     };
     let steps: Vec<Value> =

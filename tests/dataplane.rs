@@ -8,6 +8,8 @@ mod support;
 mod bodies;
 #[path = "dataplane/drain.rs"]
 mod drain;
+#[path = "dataplane/external_auth.rs"]
+mod external_auth;
 #[path = "dataplane/floods.rs"]
 mod floods;
 #[path = "dataplane/hostile.rs"]

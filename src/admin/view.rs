@@ -101,8 +101,7 @@ impl Inspect for SnapshotView {
             fields: query.headers.clone(),
             client: query.client,
         };
-        let explained =
-            inquiry.explain(&snapshot.table, &snapshot.endpoints, 0).map_err(Refused::BadQuery)?;
+        let explained = inquiry.explain(&snapshot.table, &snapshot.endpoints).map_err(Refused::BadQuery)?;
         let mut value = report::explanation(&explained);
         if let Some(object) = value.as_object_mut() {
             object.insert("generation".to_owned(), snapshot.generation.into());

@@ -14,6 +14,8 @@ use crate::drain::{DrainToken, DrainTrigger, DrainWatcher, Work};
 use crate::limit::ConnectionLimit;
 use crate::listener;
 use crate::proxy::connection;
+use crate::proxy::filter::external::Answers;
+use crate::proxy::filter::password::{Memory, Threads};
 use crate::proxy::worker::Worker;
 use crate::request::Scheme;
 use crate::route::reach::Reach;
@@ -42,6 +44,10 @@ pub(super) struct Shared {
     pub(super) workers: usize,
     /// `--ssl-passthrough-proxy-protocol`.
     pub(super) passthrough_proxy_protocol: bool,
+    /// Threads that check passwords.
+    pub(super) passwords: Threads,
+    /// Answers of authentication services (`auth-cache-key`).
+    pub(super) auth_answers: Answers,
 }
 
 /// The sockets of one worker with the addresses they listen on.
@@ -113,6 +119,8 @@ fn worker(index: usize, shared: &Shared, drain: DrainWatcher) -> Worker {
     Worker {
         reader: shared.reader.clone(),
         upstreams: Upstreams::new(settings),
+        passwords: Memory::new(shared.passwords.clone()),
+        auth_answers: shared.auth_answers.clone(),
         metrics: shared.metrics.worker(),
         log: shared.log.lane(),
         drain,

@@ -22,7 +22,7 @@ pub struct ExplainArgs {
     #[arg(value_name = "METHOD")]
     method: String,
     /// URL of the request; https means TLS
-    #[arg(value_name = "URL")]
+    #[arg(value_name = "URL", value_parser = url)]
     url: String,
     /// A field of the request; may be repeated
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
@@ -41,6 +41,11 @@ pub struct ExplainArgs {
     output: Output,
     #[command(flatten)]
     flags: Flags,
+}
+
+fn url(text: &str) -> Result<String, String> {
+    let sound = text.starts_with("http://") || text.starts_with("https://");
+    if sound { Ok(text.to_owned()) } else { Err("a URL starts with http:// or https://".into()) }
 }
 
 fn header(text: &str) -> Result<(String, String), String> {
@@ -69,7 +74,7 @@ pub(super) fn run(
     if errors > 0 {
         writeln!(err, "the manifests hold {}; narthex check shows them", counted(errors, "error"))?;
     }
-    match inquiry.explain(&offline.compiled.table, &offline.compiled.endpoints, 0) {
+    match inquiry.explain(&offline.compiled.table, &offline.compiled.endpoints) {
         Ok(explained) => match args.output {
             Output::Json => writeln!(out, "{:#}", report::explanation(&explained))?,
             Output::Text => write!(out, "{}", printable(&explained.to_text()))?,

@@ -169,6 +169,8 @@ fn wrong_command_lines_are_exit_code_2() {
         (&["explain", "GET", "http://a/"], "--manifests"),
         (&["explain", "--manifests", "/nonexistent/manifests", "GET", "http://a/"], "does not exist"),
         (&["explain", "--manifests", &path, "-H", "no colon", "GET", "http://a/"], "Name: value"),
+        (&["explain", "--manifests", &path, "GET", "ftp://a.example/"], "http://"),
+        (&["explain", "--manifests", &path, "GET", "a.example/"], "http://"),
         (&["man", "nothing"], "no command"),
     ] {
         let ran = run(args);
@@ -200,6 +202,7 @@ fn explain_says_where_a_request_goes() {
     assert_eq!(answer["outcome"]["backend"], "default-api-80");
     assert_eq!(answer["outcome"]["target"], "/api?x=1");
     assert_eq!(answer["outcome"]["endpoints"][0], "127.0.0.1:8081");
+    assert!(answer["outcome"]["split"].is_null());
     let locations = answer["locations"].as_array().unwrap();
     let won: Vec<_> = locations.iter().filter(|one| one["won"] == true).collect();
     assert_eq!(won.len(), 1);
@@ -207,6 +210,65 @@ fn explain_says_where_a_request_goes() {
     assert!(locations.iter().all(|one| !one["because"].as_str().unwrap().is_empty()));
     let text = run(&["explain", "--manifests", &path, "GET", "https://a.example/api?x=1"]);
     assert_eq!(text.out, answer["text"].as_str().unwrap());
+}
+
+const CANARY: &str = "apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata:
+  name: next
+  annotations:
+    nginx.ingress.kubernetes.io/canary: 'true'
+    nginx.ingress.kubernetes.io/canary-weight: '20'
+    nginx.ingress.kubernetes.io/canary-by-header: x-next
+spec:
+  ingressClassName: nginx
+  rules:
+  - host: a.example
+    http:
+      paths:
+      - path: /
+        pathType: Prefix
+        backend: {service: {name: next, port: {number: 80}}}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: next}
+spec: {ports: [{port: 80, targetPort: 8082}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: next-1, labels: {kubernetes.io/service-name: next}}
+addressType: IPv4
+ports: [{port: 8082}]
+endpoints: [{addresses: [127.0.0.1]}]
+";
+
+#[test]
+fn explain_tells_both_ways_where_the_weight_of_a_canary_decides() {
+    let (_root, path) = directory(&[("a.yaml", GOOD), ("b.yaml", CANARY)]);
+    let explain = |field: &str| {
+        run(&["explain", "--manifests", &path, "--output=json", "-H", field, "GET", "http://a.example/"])
+            .json()
+    };
+    let answer = explain("x-other: 1");
+    assert_eq!(answer["outcome"]["backend"], "default-app-80");
+    assert_eq!(answer["outcome"]["canary"], false);
+    let split = &answer["outcome"]["split"];
+    assert_eq!((&split["weight"], &split["total"]), (&20.into(), &100.into()), "{answer:#}");
+    assert_eq!(
+        (&split["backend"], &split["endpoints"][0]),
+        (&"default-next-80".into(), &"127.0.0.1:8082".into())
+    );
+    assert!(answer["text"].as_str().unwrap().contains("or, 20 of 100 requests, to default-next-80 (canary)"));
+    for (field, backend, canary) in
+        [("x-next: always", "default-next-80", true), ("x-next: never", "default-app-80", false)]
+    {
+        let answer = explain(field);
+        assert_eq!(answer["outcome"]["backend"], backend, "{field}");
+        assert_eq!(answer["outcome"]["canary"], canary, "{field}");
+        assert!(answer["outcome"]["split"].is_null(), "{field}");
+        assert!(answer["text"].as_str().unwrap().contains("the field x-next decides"), "{answer:#}");
+    }
 }
 
 #[test]
@@ -229,7 +291,6 @@ fn explain_takes_a_host_field_over_that_of_the_url() {
 fn requests_that_no_table_sees_are_bad_news() {
     let (_root, path) = directory(&[("a.yaml", GOOD)]);
     for (method, url, words) in [
-        ("GET", "ftp://a.example/", "http://"),
         ("GET", "http://a.example/%zz", "answered 400"),
         ("GET", "http://a..example/", "answered 400"),
         ("TRACE", "http://a.example/", "answered 405"),

@@ -23,6 +23,7 @@ use super::{Compiled, Inputs};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::{CertCatalog, CertInfo, ConfigMap, Ingress, IngressClass, Meta, ObjectKey};
 use crate::policy::RoutePolicies;
+use crate::policy::annotation::Objects;
 use crate::policy::global::Globals;
 use crate::route::host::HostIndex;
 use crate::route::reach::Reach;
@@ -31,9 +32,11 @@ use crate::route::{BackendKey, BackendSlot, CertificateChoice, EndpointMap, Endp
 
 mod endpoint_state;
 mod findings;
+mod references;
 mod settings;
 
 use endpoint_state::EndpointState;
+use references::References;
 use settings::Settings;
 
 /// Compiles one world after the other.
@@ -45,6 +48,7 @@ pub struct Compiler {
     seen_certificates: CertCatalog,
     ingresses: BTreeMap<ObjectKey, Arc<Ingress>>,
     judged: BTreeMap<ObjectKey, Judged>,
+    references: References,
     /// Entries of canaries and of default backends without rules, which are asked as a whole.
     canaries: Vec<Arc<Entry>>,
     slots: Slots,
@@ -174,21 +178,25 @@ impl Compiler {
                 changed = self.ingresses.keys().cloned().chain(changed).collect();
             }
         }
+        changed.extend(self.references.changes(inputs.world));
+        let objects = Objects { secrets: &inputs.world.secrets, config_maps: &inputs.world.config_maps };
         let mut added = Vec::new();
         for key in changed {
             if let Some(Judged::Ours(entry)) = self.judged.remove(&key) {
                 self.remove_entry(&entry, work);
             }
+            self.references.forget(&key);
             let Some(ingress) = self.ingresses.get(&key) else { continue };
             let judged = match self.classes.judge(ingress, inputs.options) {
                 Verdict::Ours(semantics) => {
                     let settings = self.settings();
                     let mut contribution =
-                        object::contribution(ingress, semantics, &settings.globals, inputs.options);
+                        object::contribution(ingress, semantics, &settings.globals, inputs.options, objects);
                     // Most Ingresses say nothing special: they share one value.
                     if contribution.policies.route == settings.base {
                         contribution.policies.route = Arc::clone(&settings.base);
                     }
+                    self.references.watch(&key, &contribution.policies.references, inputs.world);
                     let slots =
                         contribution.backends.iter().map(|named| self.slots.intern(&named.id)).collect();
                     let entry = Arc::new(Entry { contribution, slots });

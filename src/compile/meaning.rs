@@ -10,6 +10,7 @@ use super::options::{Options, PathSemantics};
 use super::{Compiled, Inputs, compile};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Ingress;
+use crate::policy::annotation::Objects;
 use crate::route::{Server, Table};
 
 /// A finding (info, `PathMeaningDiffers`) for every path of our Ingresses that takes other requests with one meaning
@@ -28,7 +29,8 @@ pub fn semantics_differences(inputs: &Inputs<'_>) -> Vec<Diagnostic> {
         |ingress: &&Arc<Ingress>| matches!(classes.judge(ingress, &options), super::class::Verdict::Ours(_));
     let mut all = Vec::new();
     for ingress in world.ingresses.values().filter(ours) {
-        let one = contribution(ingress, PathSemantics::Nginx, &compiled.table.globals, &options);
+        let objects = Objects { secrets: &world.secrets, config_maps: &world.config_maps };
+        let one = contribution(ingress, PathSemantics::Nginx, &compiled.table.globals, &options, objects);
         if one.is_canary() {
             continue;
         }

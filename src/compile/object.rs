@@ -9,6 +9,7 @@ use super::finding::Finding;
 use super::options::{Options, PathSemantics};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::{self, Ingress, ObjectKey, Origin, PathType, PortRef, TlsBlock};
+use crate::policy::annotation::Objects;
 use crate::policy::global::Globals;
 use crate::policy::{IngressPolicies, affinity, registry};
 use crate::route::BackendKey;
@@ -120,9 +121,10 @@ pub fn contribution(
     semantics: PathSemantics,
     globals: &Globals,
     options: &Options,
+    objects: Objects<'_>,
 ) -> Contribution {
     let (policies, diagnostics) =
-        registry::read(ingress, &options.annotations_prefix, options.validate_annotations, globals);
+        registry::read(ingress, &options.annotations_prefix, options.validate_annotations, globals, objects);
     let contribution = Contribution {
         age: Age::of(&ingress.meta),
         key: ingress.meta.key.clone(),

@@ -3,6 +3,7 @@
 //!
 //! Families call the getters; `registry` makes the reader and decides about gates that no family knows.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::model::{Ingress, Kind, ObjectKey, ObjectRef};
+use crate::model::{ConfigMap, Ingress, Kind, ObjectKey, ObjectRef, Secret};
 use crate::wire::fields::is_token;
 
 /// Whose property an annotation becomes.
@@ -180,6 +181,23 @@ pub const MAX_VALUE: usize = 64 * 1024;
 /// Entries of an address list (`B.3`).
 const MAX_CIDRS: usize = 4096;
 
+/// Objects that annotations may refer to.
+#[derive(Debug, Clone, Copy)]
+pub struct Objects<'o> {
+    /// Secrets.
+    pub secrets: &'o BTreeMap<ObjectKey, Arc<Secret>>,
+    /// ConfigMaps.
+    pub config_maps: &'o BTreeMap<ObjectKey, Arc<ConfigMap>>,
+}
+
+static NO_SECRETS: BTreeMap<ObjectKey, Arc<Secret>> = BTreeMap::new();
+static NO_CONFIG_MAPS: BTreeMap<ObjectKey, Arc<ConfigMap>> = BTreeMap::new();
+
+impl Objects<'static> {
+    /// A world without any.
+    pub const NONE: Self = Self { secrets: &NO_SECRETS, config_maps: &NO_CONFIG_MAPS };
+}
+
 /// Reads the annotations of one Ingress and collects what is wrong with them.
 #[derive(Debug)]
 pub struct Reader<'i> {
@@ -187,6 +205,8 @@ pub struct Reader<'i> {
     prefix: &'i str,
     validate: bool,
     cross_namespace: bool,
+    objects: Objects<'i>,
+    references: BTreeSet<ObjectKey>,
     diagnostics: Vec<Diagnostic>,
     denied: Option<&'static str>,
 }
@@ -195,7 +215,16 @@ impl<'i> Reader<'i> {
     /// A reader over annotations under `prefix` (without slash). `validate` false lets unusual characters of texts
     /// pass (`B-4`); types stay strict.
     pub fn new(ingress: &'i Ingress, prefix: &'i str, validate: bool) -> Self {
-        Self { ingress, prefix, validate, cross_namespace: false, diagnostics: Vec::new(), denied: None }
+        Self {
+            ingress,
+            prefix,
+            validate,
+            cross_namespace: false,
+            objects: Objects::NONE,
+            references: BTreeSet::new(),
+            diagnostics: Vec::new(),
+            denied: None,
+        }
     }
 
     /// Lets references name other namespaces (`allow-cross-namespace-resources`).
@@ -203,6 +232,31 @@ impl<'i> Reader<'i> {
     pub fn with_cross_namespace(mut self, allowed: bool) -> Self {
         self.cross_namespace = allowed;
         self
+    }
+
+    /// Lets references be followed.
+    #[must_use]
+    pub fn with_objects(mut self, objects: Objects<'i>) -> Self {
+        self.objects = objects;
+        self
+    }
+
+    /// A Secret that an annotation refers to. The question is noted: when the object comes, goes or changes, the
+    /// Ingress is read again.
+    pub fn secret(&mut self, key: &ObjectKey) -> Option<Arc<Secret>> {
+        self.references.insert(key.clone());
+        self.objects.secrets.get(key).cloned()
+    }
+
+    /// A ConfigMap that an annotation refers to; noted as [`Reader::secret`] does.
+    pub fn config_map(&mut self, key: &ObjectKey) -> Option<Arc<ConfigMap>> {
+        self.references.insert(key.clone());
+        self.objects.config_maps.get(key).cloned()
+    }
+
+    /// Keys of the objects asked for so far.
+    pub fn take_references(&mut self) -> BTreeSet<ObjectKey> {
+        std::mem::take(&mut self.references)
     }
 
     /// The object being read.

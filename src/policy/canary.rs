@@ -80,6 +80,17 @@ pub enum Choice {
     Primary,
 }
 
+/// What decided where a request goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ground {
+    /// The value of the field that `canary-by-header` names.
+    Header,
+    /// The value of the cookie that `canary-by-cookie` names.
+    Cookie,
+    /// The number drawn for the request, against `canary-weight`.
+    Weight,
+}
+
 impl Canary {
     /// A canary that takes no request.
     pub const fn never() -> Self {
@@ -121,11 +132,21 @@ impl Canary {
         })
     }
 
-    /// Which backend takes the request: header, then cookie, then weight (`routing.md` 7).
-    pub fn decide(&self, view: &RequestView<'_>) -> Choice {
-        let by_header = self.header.as_ref().and_then(|rule| rule.decide(view));
-        let by_cookie = || self.cookie.as_ref().and_then(|name| switch(view.cookie(name)?.as_bytes()));
-        by_header.or_else(by_cookie).unwrap_or_else(|| self.by_weight(view.roll))
+    /// Which backend takes the request, and why: header, then cookie, then weight (`routing.md` 7).
+    pub fn decide(&self, view: &RequestView<'_>) -> (Choice, Ground) {
+        if let Some(choice) = self.header.as_ref().and_then(|rule| rule.decide(view)) {
+            return (choice, Ground::Header);
+        }
+        let cookie = self.cookie.as_ref().and_then(|name| view.cookie(name));
+        if let Some(choice) = cookie.and_then(|value| switch(value.as_bytes())) {
+            return (choice, Ground::Cookie);
+        }
+        (self.by_weight(view.roll), Ground::Weight)
+    }
+
+    /// True when the weight alone sends some requests here and some there.
+    pub const fn splits(&self) -> bool {
+        self.weight > 0 && self.weight < self.total
     }
 
     fn by_weight(&self, roll: u32) -> Choice {

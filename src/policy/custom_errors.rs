@@ -41,6 +41,11 @@ impl CustomErrors {
         Self { codes: codes.or(Arc::clone(&globals.custom_http_errors)), intercept: !off }
     }
 
+    /// True when statuses of backends are looked at: there are codes, and they are not left alone.
+    pub fn intercepts(&self) -> bool {
+        self.intercept && !self.codes.is_empty()
+    }
+
     /// True when an answer with `status` is to be replaced by a page of the error backend.
     pub fn replaces(&self, status: u16, made: Made) -> bool {
         (made == Made::Here || self.intercept) && self.codes.binary_search(&status).is_ok()

@@ -60,6 +60,8 @@ pub struct Globals {
     pub preserve_trailing_slash: bool,
     /// `no-tls-redirect-locations`.
     pub no_tls_redirect_locations: Arc<[Box<str>]>,
+    /// `no-auth-locations`: prefixes of paths that need no authentication.
+    pub no_auth_locations: Arc<[Box<str>]>,
     /// `use-port-in-redirects`.
     pub use_port_in_redirects: bool,
     /// `relative-redirects`.
@@ -97,8 +99,8 @@ pub struct Globals {
     /// `--compat-trust-forwarded=any`: `X-Forwarded-Proto`, `-Host` and `-Port` count from any peer, as in nginx. A
     /// flag, kept here so that one value says whom to trust; the composer sets it.
     pub compat_trust_forwarded_any: bool,
-    /// `global-auth-url` is set. External authentication is not built, so routes that do not opt out stay shut.
-    pub global_auth: bool,
+    /// `global-auth-*`: external authentication of every route that does not opt out.
+    pub global_auth: GlobalAuth,
     /// `proxy-add-original-uri-header`.
     pub proxy_add_original_uri_header: bool,
     /// `generate-request-id`.
@@ -258,12 +260,15 @@ pub enum TextTest {
 /// Data of the ConfigMaps that the controller's ConfigMap names, by `namespace/name`.
 pub type Referenced = BTreeMap<crate::model::ObjectKey, Arc<crate::model::ConfigMap>>;
 
+mod auth;
 mod keys;
 mod parse;
 
+pub use auth::GlobalAuth;
 pub use keys::{Effect, KEYS, Key, markdown};
 
 impl Default for Globals {
+    #[expect(clippy::too_many_lines, reason = "a list of defaults, one line a key")]
     fn default() -> Self {
         let seconds = Duration::from_secs;
         let everyone: Arc<[IpNet]> = parse::nets(&["0.0.0.0/0"]);
@@ -289,6 +294,7 @@ impl Default for Globals {
             http_redirect_code: StatusCode::PERMANENT_REDIRECT,
             preserve_trailing_slash: false,
             no_tls_redirect_locations: Arc::from(["/.well-known/acme-challenge".into()]),
+            no_auth_locations: Arc::from(["/.well-known/acme-challenge".into()]),
             use_port_in_redirects: false,
             relative_redirects: false,
             custom_http_errors: Arc::from([]),
@@ -306,7 +312,7 @@ impl Default for Globals {
             use_proxy_protocol: false,
             proxy_protocol_header_timeout: seconds(5),
             compat_trust_forwarded_any: false,
-            global_auth: false,
+            global_auth: GlobalAuth::Off,
             proxy_add_original_uri_header: false,
             generate_request_id: true,
             enable_underscores_in_headers: false,
@@ -410,6 +416,11 @@ impl TextTest {
 }
 
 impl Globals {
+    /// True for locations that ask nobody who they are (`no-auth-locations`), judged by the location's own path.
+    pub fn is_free_of_auth(&self, location_path: &str) -> bool {
+        self.no_auth_locations.iter().any(|prefix| location_path.starts_with(&**prefix))
+    }
+
     /// 403 for a request that `block-cidrs`, `block-user-agents` or `block-referers` names. Asked before routing's
     /// redirects, as nginx does at server level.
     pub fn blocks(&self, view: &RequestView<'_>) -> bool {

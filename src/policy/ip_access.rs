@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::annotation::{Reader, Risk, Scope, Spec};
 use super::global::Globals;
+use super::satisfy::Verdict;
 use crate::reply::LocalReply;
 
 const ALLOW: Spec = Spec::new("allowlist-source-range", Scope::Location, Risk::Medium)
@@ -47,6 +48,15 @@ impl IpAccess {
 
     fn of(deny: Arc<[IpNet]>, allow: Arc<[IpNet]>) -> Option<Self> {
         (!deny.is_empty() || !allow.is_empty()).then_some(Self { deny, allow })
+    }
+
+    /// What the lists say about a client, for `satisfy`: only a listed client is admitted by name.
+    pub fn verdict(&self, client: IpAddr) -> Verdict {
+        match self.decide(client) {
+            Some(reply) => Verdict::Refuse(reply),
+            None if self.allow.is_empty() => Verdict::Abstain,
+            None => Verdict::Admit,
+        }
     }
 
     /// 403 for a client that may not ask.

@@ -11,16 +11,6 @@ const LOCATION: Scope = Scope::Location;
 
 /// Switches of protections: set to anything but "off", they shut the routes.
 pub const REFUSED: &[Spec] = &[
-    Spec::new("auth-type", LOCATION, Risk::Low)
-        .fail_closed()
-        .fidelity(NOT_YET)
-        .values("none", "basic")
-        .doc("Basic or digest authentication."),
-    Spec::new("auth-url", LOCATION, Risk::High)
-        .fail_closed()
-        .fidelity(NOT_YET)
-        .values("none", "https://auth.example/check")
-        .doc("External authentication."),
     Spec::new("auth-tls-secret", Scope::Server, Risk::Medium)
         .fail_closed()
         .fidelity(NOT_YET)
@@ -91,8 +81,6 @@ const fn dead(
     Spec::new(name, scope, risk).fidelity(Fidelity::AcceptedNoEffect(why)).values("none", example).doc(why)
 }
 
-const WITH_AUTH: &str = "Detail of external authentication.";
-const WITH_BASIC: &str = "Detail of basic authentication.";
 const WITH_TLS: &str = "Detail of client certificates.";
 const WITH_LIMIT: &str = "Detail of the request limits.";
 const MIRROR: &str = "Copies of requests to another server.";
@@ -102,24 +90,6 @@ const SERVER_TLS: &str = "the TLS library offers a fixed set of sound ciphers";
 
 /// Comforts, and details of protections whose switch stands above.
 pub const WITHOUT_EFFECT: &[Spec] = &[
-    later("auth-secret", LOCATION, Risk::Medium, "default/users", WITH_BASIC),
-    later("auth-secret-type", LOCATION, Risk::Low, "auth-map", WITH_BASIC),
-    later("auth-realm", LOCATION, Risk::Medium, "Protected", WITH_BASIC),
-    later("satisfy", LOCATION, Risk::Low, "any", "How address lists and authentication go together."),
-    later("auth-signin", LOCATION, Risk::High, "https://auth.example/start", WITH_AUTH),
-    later("auth-signin-redirect-param", LOCATION, Risk::Medium, "rd", WITH_AUTH),
-    later("auth-method", LOCATION, Risk::Low, "GET", WITH_AUTH),
-    later("auth-response-headers", LOCATION, Risk::Medium, "X-User", WITH_AUTH),
-    later("auth-proxy-set-headers", LOCATION, Risk::Medium, "default/headers", WITH_AUTH),
-    later("auth-request-redirect", LOCATION, Risk::Medium, "/", WITH_AUTH),
-    later("auth-always-set-cookie", LOCATION, Risk::Low, "true", WITH_AUTH),
-    later("auth-cache-key", LOCATION, Risk::Medium, "$cookie_sid", WITH_AUTH),
-    later("auth-cache-duration", LOCATION, Risk::Medium, "200 5m", WITH_AUTH),
-    later("auth-keepalive", LOCATION, Risk::Low, "10", WITH_AUTH),
-    later("auth-keepalive-share-vars", LOCATION, Risk::Low, "true", WITH_AUTH),
-    later("auth-keepalive-requests", LOCATION, Risk::Low, "1000", WITH_AUTH),
-    later("auth-keepalive-timeout", LOCATION, Risk::Low, "60", WITH_AUTH),
-    later("enable-global-auth", LOCATION, Risk::Low, "false", WITH_AUTH),
     later("auth-tls-verify-client", Scope::Server, Risk::Medium, "on", WITH_TLS),
     later("auth-tls-verify-depth", Scope::Server, Risk::Low, "1", WITH_TLS),
     later("auth-tls-error-page", Scope::Server, Risk::High, "https://app.example/error", WITH_TLS),
@@ -255,9 +225,6 @@ mod tests {
     fn protections_that_are_not_built_shut_the_routes_unless_off() {
         let globals = Globals::default();
         for (name, value) in [
-            ("auth-type", "basic"),
-            ("auth-type", ""),
-            ("auth-url", "https://a"),
             ("auth-tls-secret", "default/ca"),
             ("limit-rps", "5"),
             ("limit-rpm", "junk"),
@@ -266,9 +233,7 @@ mod tests {
         ] {
             assert_eq!(code(&[(name, value)], &globals), Some("NotSupported"), "{name} {value}");
         }
-        for (name, value) in
-            [("limit-rps", "0"), ("enable-modsecurity", "false"), ("auth-realm", "x"), ("satisfy", "any")]
-        {
+        for (name, value) in [("limit-rps", "0"), ("enable-modsecurity", "false"), ("mirror-target", "x")] {
             assert_eq!(code(&[(name, value)], &globals), None, "{name} {value}");
         }
     }

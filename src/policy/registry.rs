@@ -5,13 +5,14 @@
 
 use std::sync::Arc;
 
-use super::annotation::{Fidelity, OnInvalid, Reader, Risk, Scope, Spec};
+use super::annotation::{Fidelity, Objects, OnInvalid, Reader, Risk, Scope, Spec};
 use super::global::Globals;
 use super::{
     BackendPolicies, IngressPolicies, RoutePolicies, ServerPolicies, affinity, app_root, backend_protocol,
-    backend_tls, body, buffering, canary, connection_header, cors, custom_errors, default_backend,
-    forwarded_prefix, from_to_www, ip_access, load_balance, log, pending, redirect, retry, rewrite,
-    server_alias, service_upstream, session_cookie, ssl_passthrough, ssl_redirect, timeout, upstream_vhost,
+    backend_tls, basic_auth, body, buffering, canary, connection_header, cors, custom_errors,
+    default_backend, external_auth, forwarded_prefix, from_to_www, ip_access, load_balance, log, pending,
+    redirect, retry, rewrite, satisfy, server_alias, service_upstream, session_cookie, ssl_passthrough,
+    ssl_redirect, timeout, upstream_vhost,
 };
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Ingress;
@@ -24,6 +25,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     app_root::SPECS,
     backend_protocol::SPECS,
     backend_tls::SPECS,
+    basic_auth::SPECS,
     body::SPECS,
     buffering::SPECS,
     canary::SPECS,
@@ -31,6 +33,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     cors::SPECS,
     custom_errors::SPECS,
     default_backend::SPECS,
+    external_auth::SPECS,
     forwarded_prefix::SPECS,
     from_to_www::SPECS,
     ip_access::SPECS,
@@ -42,6 +45,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     redirect::SPECS,
     retry::SPECS,
     rewrite::SPECS,
+    satisfy::SPECS,
     server_alias::SPECS,
     service_upstream::SPECS,
     session_cookie::SPECS,
@@ -56,13 +60,6 @@ pub fn specs() -> impl Iterator<Item = &'static Spec> {
     FAMILIES.iter().flat_map(|family| family.iter())
 }
 
-/// Routes that only the ConfigMap's `global-auth-url` protects fail closed too, unless `enable-global-auth` opts out.
-fn shut_by_global_auth(ingress: &Ingress, prefix: &str, globals: &Globals) -> Option<&'static str> {
-    let opted = ingress.meta.annotations.get(&format!("{prefix}/enable-global-auth"));
-    let out = opted.is_some_and(|text| matches!(super::annotation::parse_bool(text.trim()), Ok(false)));
-    (globals.global_auth && !out).then_some("GlobalAuthNotSupported")
-}
-
 /// Reads the annotations of an Ingress. `prefix` is `--annotations-prefix`, `validate`
 /// `--enable-annotation-validation`.
 ///
@@ -74,9 +71,11 @@ pub fn read(
     prefix: &str,
     validate: bool,
     globals: &Globals,
+    objects: Objects<'_>,
 ) -> (IngressPolicies, Vec<Diagnostic>) {
-    let mut reader =
-        Reader::new(ingress, prefix, validate).with_cross_namespace(globals.allow_cross_namespace_resources);
+    let mut reader = Reader::new(ingress, prefix, validate)
+        .with_cross_namespace(globals.allow_cross_namespace_resources)
+        .with_objects(objects);
     let r = &mut reader;
     gate::check(r, globals);
     pending::read(r, globals);
@@ -101,6 +100,9 @@ pub fn read(
         use_regex: rewrite::read_use_regex(r),
         ssl_redirect: ssl_redirect::SslRedirect::read(r, globals),
         ip_access: ip_access::IpAccess::read(r, globals),
+        satisfy: satisfy::read(r),
+        basic_auth: basic_auth::BasicAuth::read(r),
+        external_auth: external_auth::ExternalAuth::read(r, globals),
         cors: cors::Cors::read(r),
         upstream_vhost: upstream_vhost::read(r),
         forwarded_prefix: forwarded_prefix::ForwardedPrefix::read(r),
@@ -117,9 +119,10 @@ pub fn read(
         access_log: log::read(r),
         denied: None,
     };
+    let references = reader.take_references();
     let (mut diagnostics, denied) = reader.finish();
-    route.denied = denied.or_else(|| shut_by_global_auth(ingress, prefix, globals));
-    let mut policies = IngressPolicies { route: Arc::new(route), server, backend, canary };
+    route.denied = denied;
+    let mut policies = IngressPolicies { route: Arc::new(route), server, backend, canary, references };
     if denied.is_some_and(gate::refuses_whole) {
         // Nothing of a refused object may reach beyond its own routes.
         policies.server = ServerPolicies::default();

@@ -278,7 +278,7 @@ fn set_headers(outgoing: &Outgoing<'_>, head: &mut Builder) {
 }
 
 /// Fields by which a client could pretend to be a proxy in front; only trusted peers may send them (`HF-4`).
-fn is_claim(name: &str) -> bool {
+pub(super) fn is_claim(name: &str) -> bool {
     const CLAIMS: [&str; 11] = [
         "forwarded",
         "x-forwarded-for",

@@ -1,6 +1,7 @@
 //! Text with nginx variables (`$scheme`, `${http_x}`), parsed once and expanded per request. Only the closed list of
 //! variables of this file exists; unknown ones are refused when parsed.
 
+use super::basic_auth::credentials;
 use crate::request::RequestView;
 
 /// One piece of a template.
@@ -29,6 +30,8 @@ pub(crate) enum Variable {
     Host,
     /// `$http_name`; also `$content_type`, `$content_length`. Name with dashes.
     Http(Box<str>),
+    /// `$http_host`: the host as sent, over HTTP/2 too.
+    HttpHost,
     /// `$ingress_name`.
     IngressName,
     /// `$is_args`.
@@ -49,6 +52,8 @@ pub(crate) enum Variable {
     RemoteAddr,
     /// `$remote_port`.
     RemotePort,
+    /// `$remote_user`: the name in basic credentials.
+    RemoteUser,
     /// `$request_id`, `$req_id`.
     RequestId,
     /// `$request_method`.
@@ -198,6 +203,7 @@ fn variable(name: &str) -> Option<Variable> {
         "document_uri" | "uri" => Variable::Uri,
         "escaped_request_uri" => Variable::EscapedRequestUri,
         "host" => Variable::Host,
+        "http_host" => Variable::HttpHost,
         "ingress_name" => Variable::IngressName,
         "is_args" => Variable::IsArgs,
         "location_path" => Variable::LocationPath,
@@ -207,6 +213,7 @@ fn variable(name: &str) -> Option<Variable> {
         "proxy_add_x_forwarded_for" => Variable::ProxyAddXForwardedFor,
         "proxy_host" | "proxy_upstream_name" => Variable::ProxyUpstreamName,
         "remote_port" => Variable::RemotePort,
+        "remote_user" => Variable::RemoteUser,
         "req_id" | "request_id" => Variable::RequestId,
         "request_method" => Variable::RequestMethod,
         "request_uri" => Variable::RequestUri,
@@ -238,6 +245,7 @@ impl Variable {
             Self::EscapedRequestUri => escape(view.target, out),
             Self::Host => text(&view.host.name),
             Self::Http(name) => out.extend_from_slice(view.fields.get(name).unwrap_or_default()),
+            Self::HttpHost => text(&view.host.raw),
             Self::IngressName => text(route.ingress),
             Self::IsArgs => text(if view.query.is_some_and(|query| !query.is_empty()) { "?" } else { "" }),
             Self::LocationPath => text(route.location_path),
@@ -254,6 +262,10 @@ impl Variable {
             Self::ProxyUpstreamName => text(route.upstream_name),
             Self::RemoteAddr => text(&view.forwarded.client.to_string()),
             Self::RemotePort => text(&view.peer.port().to_string()),
+            Self::RemoteUser => {
+                let given = view.fields.get("authorization").and_then(credentials);
+                out.extend_from_slice(&given.map(|given| given.user).unwrap_or_default());
+            }
             Self::RequestId => text(route.request_id),
             Self::RequestMethod => text(view.method.as_str()),
             Self::RequestUri => out.extend_from_slice(view.target),
@@ -280,7 +292,7 @@ fn argument<'q>(query: &'q [u8], name: &str) -> &'q [u8] {
 }
 
 /// Encodes everything but unreserved characters, as `ngx.escape_uri`.
-fn escape(text: &[u8], out: &mut Vec<u8>) {
+pub(super) fn escape(text: &[u8], out: &mut Vec<u8>) {
     for byte in text {
         if byte.is_ascii_alphanumeric() || b"-._~!*'()".contains(byte) {
             out.push(*byte);
@@ -319,6 +331,7 @@ mod tests {
         check("$content_type|$http_absent|$arg_y|$arg_absent", "text/plain|||");
         check("$proxy_add_x_forwarded_for", "9.9.9.9, 10.1.2.3");
         check("$best_http_host $pass_port $remote_addr $request_method", "Host.Test:8080 80 10.1.2.3 GET");
+        check("$http_host|$remote_user", "Host.Test:8080|");
         check("$escaped_request_uri", "%2Fa%2520b%2Fc%3Fx%3D1%26Name%3Dv%2Bw%26y");
     }
 

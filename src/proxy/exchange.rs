@@ -12,6 +12,7 @@ use std::time::{Instant, SystemTime};
 use smallvec::SmallVec;
 
 use super::connection::ConnectionFacts;
+use super::filter::Granted;
 use super::worker::Worker;
 use crate::message::Meter;
 use crate::reply::{LocalReply, RedirectCause};
@@ -45,6 +46,7 @@ pub struct Exchange {
     location: OnceCell<Arc<Location>>,
     backend: RefCell<Option<Arc<Backend>>>,
     canary: RefCell<Option<Arc<Backend>>>,
+    granted: OnceCell<Granted>,
     tries: RefCell<SmallVec<[Try; 1]>>,
     local: Cell<Option<LocalReason>>,
     status: Cell<u16>,
@@ -100,6 +102,7 @@ impl Exchange {
             location: OnceCell::new(),
             backend: RefCell::new(None),
             canary: RefCell::new(None),
+            granted: OnceCell::new(),
             tries: RefCell::default(),
             local: Cell::new(None),
             status: Cell::new(0),
@@ -122,6 +125,21 @@ impl Exchange {
         if let Some(location) = location {
             let _first_counts = self.location.set(Arc::clone(location));
         }
+    }
+
+    /// Access was granted with these consequences.
+    pub fn grant(&self, granted: Granted) {
+        let _first_counts = self.granted.set(granted);
+    }
+
+    /// What granting access led to, once it was asked for.
+    pub fn granted(&self) -> Option<&Granted> {
+        self.granted.get()
+    }
+
+    /// The virtual host that took it, once there is one.
+    pub fn server(&self) -> Option<&Arc<Server>> {
+        self.server.get()
     }
 
     /// The location that took it, once there is one.
@@ -192,7 +210,7 @@ impl Exchange {
             peer: self.connection.peer,
             listener: self.connection.local,
             proxy_protocol: self.connection.proxied.map(|(source, _)| source),
-            remote_user: None,
+            remote_user: self.granted().and_then(|granted| granted.user.as_deref()),
             line: RequestLine::Parsed {
                 method: self.head.method.as_str(),
                 target: &self.head.target,
@@ -329,6 +347,12 @@ fn reason(reply: &LocalReply) -> LocalReason {
         LocalReply::NoRoute => ("no_route", ""),
         LocalReply::NoEndpoints => ("no_endpoints", ""),
         LocalReply::Denied { code } => ("denied", *code),
+        LocalReply::Unauthorized { .. } => ("unauthorized", ""),
+        LocalReply::AuthForbidden => ("auth_forbidden", ""),
+        LocalReply::AuthFailed { reason } => ("auth_failed", *reason),
+        LocalReply::CertificateMissing => ("certificate_missing", ""),
+        LocalReply::CertificateInvalid => ("certificate_invalid", ""),
+        LocalReply::CertificateUnauthorized => ("certificate_unauthorized", ""),
         LocalReply::Forbidden { .. } => ("forbidden", ""),
         LocalReply::RewriteFailed { .. } => ("rewrite_failed", ""),
         LocalReply::BodyTooLarge => ("body_too_large", ""),
@@ -346,8 +370,10 @@ fn reason(reply: &LocalReply) -> LocalReason {
 const fn cause_word(cause: RedirectCause) -> &'static str {
     match cause {
         RedirectCause::AppRoot => "app_root",
+        RedirectCause::CertificateError => "certificate_error",
         RedirectCause::FromToWww => "from_to_www",
         RedirectCause::Permanent => "permanent",
+        RedirectCause::SignIn => "sign_in",
         RedirectCause::Ssl => "ssl",
         RedirectCause::Temporal => "temporal",
         RedirectCause::TrailingSlash => "trailing_slash",

@@ -70,11 +70,23 @@ struct Got {
 }
 
 impl<'w> Way<'w> {
-    fn globals(&self) -> &'w Globals {
+    pub(super) fn globals(&self) -> &'w Globals {
         &self.exchange.snapshot.table.globals
     }
 
-    fn facts(&self, backend: &'w Backend) -> RouteFacts<'w> {
+    /// Facts of the location's own backend.
+    pub(super) fn own_facts(&self) -> RouteFacts<'w> {
+        match self.location.backend() {
+            Some(backend) => self.facts(backend),
+            None => RouteFacts {
+                request_id: &self.exchange.request_id,
+                server_name: &self.view.host.name,
+                ..RouteFacts::default()
+            },
+        }
+    }
+
+    pub(super) fn facts(&self, backend: &'w Backend) -> RouteFacts<'w> {
         let owner = self.location.owner.as_ref();
         RouteFacts {
             request_id: &self.exchange.request_id,
@@ -120,6 +132,7 @@ pub async fn to_backend(
         purpose,
     };
     let mut fields = request_headers::apply(&outgoing).fields;
+    as_granted(way, &mut fields);
     if way.view.method == Method::CONNECT {
         complete_handshake(way, &mut fields);
     }
@@ -157,7 +170,8 @@ pub async fn error_page(way: &Way<'_>, status: StatusCode, body: RequestBody) ->
         forwarded_prefix: None,
         purpose: Purpose::ErrorPage(status.as_u16()),
     };
-    let fields = request_headers::apply(&outgoing).fields;
+    let mut fields = request_headers::apply(&outgoing).fields;
+    as_granted(way, &mut fields);
     let mut target = b"/".to_vec();
     if let Some(query) = way.view.query {
         target.push(b'?');
@@ -177,6 +191,13 @@ pub async fn error_page(way: &Way<'_>, status: StatusCode, body: RequestBody) ->
     };
     let got = trip.run(body).await.ok()?;
     answer(way, backend, got).await.ok()
+}
+
+/// What the access checks want the backend to see, and not to see.
+fn as_granted(way: &Way<'_>, fields: &mut Fields) {
+    if let Some(granted) = way.exchange.granted() {
+        granted.edit(fields);
+    }
 }
 
 async fn endpoints_of(way: &Way<'_>, backend: &Backend) -> Arc<EndpointSet> {

@@ -30,6 +30,20 @@ pub fn respond(reply: &LocalReply, asker: Asker<'_>) -> Response {
         LocalReply::Preflight => answer(StatusCode::NO_CONTENT, "text/plain charset=UTF-8", Bytes::new()),
         LocalReply::Healthz => answer(StatusCode::OK, "text/html", Bytes::new()),
         LocalReply::StubStatus => answer(StatusCode::OK, "text/plain", Bytes::new()),
+        LocalReply::Unauthorized { challenges } => {
+            let mut response = page(status, asker);
+            for challenge in challenges {
+                let _refused = response.head.fields.append("WWW-Authenticate", challenge.as_bytes());
+            }
+            response
+        }
+        LocalReply::CertificateMissing => {
+            certificate_page("No required SSL certificate was sent", asker.user_agent)
+        }
+        LocalReply::CertificateInvalid => certificate_page("The SSL certificate error", asker.user_agent),
+        LocalReply::CertificateUnauthorized => {
+            answer(status, "text/html", Bytes::from_static(b"client certificate unauthorized"))
+        }
         LocalReply::Overloaded { .. } => {
             let mut response = page(status, asker);
             put(&mut response.head.fields, "Retry-After", "1");
@@ -101,9 +115,24 @@ fn put(fields: &mut Fields, name: &str, value: &str) {
     let _refused = fields.set(name, value.as_bytes());
 }
 
+/// nginx's pages of its statuses 495 and 496, which go out as 400.
+fn certificate_page(what: &str, user_agent: Option<&str>) -> Response {
+    let status = StatusCode::BAD_REQUEST;
+    let text = page_text(status, user_agent)
+        .replacen("400 Bad Request</title>", &format!("400 {what}</title>"), 1)
+        .replacen("<hr>", &format!("<center>{what}</center>\r\n<hr>"), 1);
+    answer(status, "text/html", Bytes::from(text))
+}
+
 fn page_text(status: StatusCode, user_agent: Option<&str>) -> String {
     const PADDING: &str = "<!-- a padding to disable MSIE and Chrome friendly error page -->\r\n";
-    let title = format!("{} {}", status.as_u16(), reason_phrase(status));
+    // nginx's pages say other words than its status lines here.
+    let words = match status.as_u16() {
+        302 => "Found",
+        401 => "Authorization Required",
+        _ => reason_phrase(status),
+    };
+    let title = format!("{} {words}", status.as_u16());
     let mut text = format!(
         "<html>\r\n<head><title>{title}</title></head>\r\n<body>\r\n<center><h1>{title}</h1></center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
     );
@@ -139,6 +168,15 @@ mod tests {
         assert_eq!(body(&response).len(), 146);
         assert_eq!(response.head.fields.get("content-type"), Some(&b"text/html"[..]));
         assert!(!response.head.fields.contains("server"));
+    }
+
+    #[test]
+    fn faulty_client_certificates_get_nginx_s_pages() {
+        let response = respond(&LocalReply::CertificateMissing, Asker::default());
+        let expect = "<html>\r\n<head><title>400 No required SSL certificate was sent</title></head>\r\n<body>\r\n<center><h1>400 Bad Request</h1></center>\r\n<center>No required SSL certificate was sent</center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n";
+        assert_eq!((response.head.status.as_u16(), body(&response)), (400, expect.as_bytes()));
+        let response = respond(&LocalReply::CertificateUnauthorized, Asker::default());
+        assert_eq!(body(&response), b"client certificate unauthorized");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::rc::Rc;
 use super::body;
 use super::connection::ConnectionFacts;
 use super::exchange::Exchange;
+use super::filter;
 use super::forward::{self, Way};
 use super::respond::{Asker, respond};
 use super::worker::Worker;
@@ -14,10 +15,10 @@ use crate::message::{Request, RequestBody, Response};
 use crate::policy::custom_errors::Made;
 use crate::policy::request_headers::{self, Hop, Purpose};
 use crate::policy::response_headers;
-use crate::reply::LocalReply;
+use crate::reply::{LocalReply, RedirectCause};
 use crate::route::decide::Unrecorded;
 use crate::route::intake::Intake;
-use crate::route::{Decision, access, decide};
+use crate::route::{Decision, decide};
 use crate::wire::{RequestHead, Version};
 
 /// Serves one request; the answer carries the [`Exchange`] as its guard.
@@ -49,6 +50,9 @@ pub async fn handle(worker: Rc<Worker>, connection: Rc<ConnectionFacts>, request
         Err(reply) => local(&exchange, &reply, true),
     };
     cross_origin(&exchange, &mut response);
+    if let Some(granted) = exchange.granted() {
+        granted.send_cookies(response.head.status.as_u16(), &mut response.head.fields);
+    }
     exchange.answered(response.head.status.as_u16(), &response.head.fields);
     if response.upgrade.is_none() {
         response.guard = Some(Box::new(exchange));
@@ -93,7 +97,7 @@ async fn serve(
     let location = forward.location;
     exchange.routed(forward.server, Some(location));
     let way = Way { exchange, view: &view, location, hop, framed, trusted: came.is_trusted(globals) };
-    if let Some(reply) = access(location, &view) {
+    if let Err(reply) = filter::access(&way).await {
         return Ok(Box::pin(ours(&way, reply, body)).await);
     }
     let body = match prepared(&way, body).await {
@@ -104,6 +108,15 @@ async fn serve(
     let errors = &location.policies.errors;
     let purpose = if forward.fallback_for.is_some() { Purpose::DefaultBackend } else { Purpose::Forward };
     match forward::to_backend(&way, &forward, purpose, body).await {
+        // nginx catches 401 of a backend too, where it catches statuses of backends at all.
+        Ok(response)
+            if response.head.status == http::StatusCode::UNAUTHORIZED
+                && errors.intercepts()
+                && let Some(reply) = filter::sign_in(&way) =>
+        {
+            drop_quietly(response);
+            Ok(local(exchange, &reply, true))
+        }
         Ok(response) if errors.replaces(response.head.status.as_u16(), Made::ByBackend) => {
             let status = response.head.status;
             drop_quietly(response);
@@ -141,9 +154,19 @@ const REPLAY: u64 = 64 * 1024;
 /// a second way to a backend would double the memory of every request.
 async fn ours(way: &Way<'_>, reply: LocalReply, body: RequestBody) -> Response {
     let status = reply.status();
-    if way.location.policies.errors.replaces(status.as_u16(), Made::Here)
-        && let Some(response) = Box::pin(forward::error_page(way, status, body)).await
+    let signs_in = matches!(reply, LocalReply::Redirect { cause: RedirectCause::SignIn, .. });
+    if !signs_in
+        && way.location.policies.errors.replaces(status.as_u16(), Made::Here)
+        && let Some(mut response) = Box::pin(forward::error_page(way, status, body)).await
     {
+        // CVE-2026-24513: whatever the error backend says, a refusal stays one.
+        let refused = matches!(
+            reply,
+            LocalReply::Unauthorized { .. } | LocalReply::AuthForbidden | LocalReply::AuthFailed { .. }
+        );
+        if refused && response.head.status.as_u16() < 400 {
+            response.head.status = status;
+        }
         return response;
     }
     local(way.exchange, &reply, true)

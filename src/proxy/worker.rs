@@ -9,6 +9,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 
 use super::connection::ConnectionFacts;
+use super::filter::external::Answers;
+use super::filter::password::Memory;
 use super::http1::{self, Rejection};
 use super::http2::Http2Options;
 use crate::drain::DrainWatcher;
@@ -24,6 +26,10 @@ pub struct Worker {
     pub reader: Reader,
     /// Way to backends.
     pub upstreams: Upstreams,
+    /// Passwords found right.
+    pub passwords: Memory,
+    /// Answers of authentication services, shared by all workers.
+    pub auth_answers: Answers,
     /// Metric cells.
     pub metrics: WorkerMetrics,
     /// Access log.

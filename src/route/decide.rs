@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::path::Found;
 use super::{Backend, EndpointMap, Location, LocationTarget, Server, Table};
-use crate::policy::canary::Choice;
+use crate::policy::canary::{Canary, Choice, Ground};
 use crate::policy::cors::Cors;
 use crate::policy::{app_root, from_to_www, ip_access, rewrite, ssl_redirect};
 use crate::reply::LocalReply;
@@ -150,26 +150,46 @@ pub fn choose<'t>(
 ) -> Chosen<'t> {
     let primary = Chosen { backend, canary: false };
     let Some(canary) = &backend.canary else { return primary };
-    let wanted = match sticky {
-        Sticky::Primary if backend.policies.affinity.is_some() => Choice::Primary,
-        Sticky::Canary
-            if canary.backend.policies.affinity.is_some() && backend.policies.affinity.is_some() =>
-        {
-            Choice::Canary
+    let sticks = backend.policies.affinity.is_some();
+    let (wanted, ground) = match sticky {
+        Sticky::Primary if sticks => (Choice::Primary, None),
+        Sticky::Canary if sticks && canary.backend.policies.affinity.is_some() => (Choice::Canary, None),
+        _ => {
+            let (wanted, ground) = canary.policy.decide(view);
+            (wanted, Some(ground))
         }
-        _ => canary.policy.decide(view),
     };
     let alive = !endpoints.of(canary.backend.slot).ready.is_empty();
-    recorder.step("canary", || match (wanted, alive) {
-        (Choice::Primary, _) => format!("Ingress {} does not take the request", canary.owner),
-        (Choice::Canary, true) => format!("Ingress {} takes the request", canary.owner),
-        (Choice::Canary, false) => {
-            format!("Ingress {} would take the request but has no endpoints", canary.owner)
+    recorder.step("canary", || {
+        let owner = &canary.owner;
+        let because = because(&canary.policy, ground);
+        match (wanted, alive) {
+            (_, true) if ground == Some(Ground::Weight) => format!("Ingress {owner}: {because}"),
+            (Choice::Primary, _) => format!("Ingress {owner} does not take the request: {because}"),
+            (Choice::Canary, true) => format!("Ingress {owner} takes the request: {because}"),
+            (Choice::Canary, false) => {
+                format!("Ingress {owner} would take the request but has no endpoints: {because}")
+            }
         }
     });
     match wanted {
         Choice::Canary if alive => Chosen { backend: &canary.backend, canary: true },
         _ => primary,
+    }
+}
+
+/// Words for what decided about a canary.
+fn because(policy: &Canary, ground: Option<Ground>) -> String {
+    match ground {
+        None => "the session cookie binds it".to_owned(),
+        Some(Ground::Header) => {
+            let name = policy.header.as_ref().map_or("", |rule| &rule.name);
+            format!("the field {name} decides")
+        }
+        Some(Ground::Cookie) => {
+            format!("the cookie {} decides", policy.cookie.as_deref().unwrap_or_default())
+        }
+        Some(Ground::Weight) => format!("by weight it takes {} of {} requests", policy.weight, policy.total),
     }
 }
 

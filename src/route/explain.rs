@@ -2,11 +2,13 @@
 
 use std::fmt::Write;
 
-use super::decide::{Decision, Recorder, Sticky, access, choose, decide};
+use super::decide::{Decision, Forward, Recorder, Sticky, access, choose, decide};
 use super::host::NameKind;
 use super::path::Found;
 use super::precedence::{Extent, Rank};
-use super::{EndpointMap, Location, LocationKind, Server, Table};
+use super::{Backend, EndpointMap, Location, LocationKind, Server, Table};
+use crate::policy::canary::Ground;
+use crate::policy::satisfy::Satisfy;
 use crate::reply::LocalReply;
 use crate::request::RequestView;
 
@@ -71,7 +73,44 @@ pub enum Outcome {
         target: String,
         /// Its endpoints.
         endpoints: Vec<String>,
+        /// The canary that gets a part of such requests instead, when its weight alone decides.
+        split: Option<Split>,
     },
+}
+
+/// A canary that takes some of many equal requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Split {
+    /// Name of its backend.
+    pub backend: String,
+    /// Requests of `total` that it takes.
+    pub weight: u32,
+    /// See `weight`.
+    pub total: u32,
+    /// Its endpoints.
+    pub endpoints: Vec<String>,
+}
+
+/// What the location asks of clients beside their address. With `satisfy: any` a refused address may still pass by it.
+fn asked_further(
+    table: &Table,
+    location: &Location,
+    refused: Option<LocalReply>,
+    steps: &mut Steps,
+) -> Option<LocalReply> {
+    let policies = &location.policies;
+    let asks = policies.basic_auth.is_some()
+        && !location.is_acme()
+        && !table.globals.is_free_of_auth(&location.path);
+    if !asks {
+        return refused;
+    }
+    let any = policies.satisfy == Satisfy::Any;
+    steps.step("password", || {
+        let enough = if any { "; it or the address is enough" } else { "" };
+        format!("asked for, 401 without{enough}")
+    });
+    refused.filter(|_| !any)
 }
 
 /// Explains a request. Sticky cookies are not looked at: they are bound by a balancer's state.
@@ -86,22 +125,10 @@ pub fn explain(table: &Table, endpoints: &EndpointMap, view: &RequestView<'_>) -
                 let verdict = if refused.is_some() { "refused" } else { "admitted" };
                 format!("{} is {verdict}", view.forwarded.client)
             });
+            let refused = asked_further(table, forward.location, refused, &mut steps);
             let outcome = match refused {
                 Some(reply) => replied(&reply),
-                None => {
-                    let chosen = choose(forward.backend, endpoints, view, Sticky::Unbound, &mut steps);
-                    Outcome::Forward {
-                        backend: chosen.backend.name.to_string(),
-                        canary: chosen.canary,
-                        target: String::from_utf8_lossy(&forward.target).into_owned(),
-                        endpoints: endpoints
-                            .of(chosen.backend.slot)
-                            .ready
-                            .iter()
-                            .map(ToString::to_string)
-                            .collect(),
-                    }
-                }
+                None => forwarded(forward, endpoints, view, &mut steps),
             };
             (forward.server, Some(forward.location), outcome)
         }
@@ -114,6 +141,38 @@ pub fn explain(table: &Table, endpoints: &EndpointMap, view: &RequestView<'_>) -
         locations: locations(server, view.path.as_bytes(), location.map(|location| &**location)),
         steps: steps.0,
         outcome,
+    }
+}
+
+/// Where a request goes. No number is drawn for it: where the weight of a canary decides, both backends are told.
+fn forwarded(
+    forward: &Forward<'_>,
+    endpoints: &EndpointMap,
+    view: &RequestView<'_>,
+    steps: &mut Steps,
+) -> Outcome {
+    let canary = forward.backend.canary.as_ref();
+    // The highest number that can be drawn: a canary takes it only when it takes all.
+    let roll = canary.map_or(0, |canary| canary.policy.total.saturating_sub(1));
+    let view = RequestView { roll, ..view.clone() };
+    let chosen = choose(forward.backend, endpoints, &view, Sticky::Unbound, steps);
+    let ready =
+        |backend: &Backend| endpoints.of(backend.slot).ready.iter().map(ToString::to_string).collect();
+    let split = canary.filter(|canary| {
+        let alive = !endpoints.of(canary.backend.slot).ready.is_empty();
+        alive && canary.policy.splits() && canary.policy.decide(&view).1 == Ground::Weight
+    });
+    Outcome::Forward {
+        backend: chosen.backend.name.to_string(),
+        canary: chosen.canary,
+        target: String::from_utf8_lossy(&forward.target).into_owned(),
+        endpoints: ready(chosen.backend),
+        split: split.map(|canary| Split {
+            backend: canary.backend.name.to_string(),
+            weight: canary.policy.weight,
+            total: canary.policy.total,
+            endpoints: ready(&canary.backend),
+        }),
     }
 }
 
@@ -224,9 +283,18 @@ impl Explanation {
         let _ = match &self.outcome {
             Outcome::Reply { status, location: Some(location) } => writeln!(text, "{status} to {location}"),
             Outcome::Reply { status, location: None } => writeln!(text, "{status}, answered here"),
-            Outcome::Forward { backend, canary, target, endpoints } => {
+            Outcome::Forward { backend, canary, target, endpoints, split } => {
                 let canary = if *canary { " (canary)" } else { "" };
-                writeln!(text, "to {backend}{canary} as {target}\n  endpoints {}", endpoints.join(" "))
+                let _ =
+                    writeln!(text, "to {backend}{canary} as {target}\n  endpoints {}", endpoints.join(" "));
+                split.as_ref().map_or(Ok(()), |split| {
+                    let Split { backend, weight, total, endpoints } = split;
+                    let endpoints = endpoints.join(" ");
+                    writeln!(
+                        text,
+                        "or, {weight} of {total} requests, to {backend} (canary)\n  endpoints {endpoints}"
+                    )
+                })
             }
         };
         let _ = writeln!(text, "\nserver {}{mode}", self.server);

@@ -9,7 +9,7 @@ fn canary(annotations: &[(&str, &str)]) -> Canary {
 
 fn check(annotations: &[(&str, &str)], lines: &[(&str, &str)], expect: Choice) {
     let fields = fields(lines);
-    let choice = canary(annotations).decide(&view("/", &fields));
+    let choice = canary(annotations).decide(&view("/", &fields)).0;
     assert_eq!(choice, expect, "{annotations:?} {lines:?}");
 }
 

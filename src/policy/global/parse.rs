@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::StatusCode;
 use ipnet::IpNet;
 
+use super::auth::GlobalAuthDraft;
 use super::{Effect, Globals, KEYS, Key, LogEscape, Referenced, TextTest};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::{ConfigMap, Kind, Meta, ObjectKey, ObjectRef};
@@ -25,6 +26,7 @@ impl Globals {
     pub fn parse(config_map: &ConfigMap, referenced: &Referenced) -> (Self, Vec<Diagnostic>) {
         let mut globals = Self::default();
         let mut report = Report { config_map, found: Vec::new() };
+        let mut auth = GlobalAuthDraft::default();
         let mut hsts = Hsts { on: true, max_age: 31_536_000, include_subdomains: true, preload: false };
         for (key, raw) in &config_map.data {
             let text = raw.trim();
@@ -38,14 +40,14 @@ impl Globals {
             let result = match key.as_str() {
                 "add-headers" | "proxy-set-headers" => globals.set_fields(key, text, referenced, &mut report),
                 key if key.starts_with("hsts") => hsts.set(key, text),
+                key if key.starts_with("global-auth-") => auth.set(key, text),
                 key => globals.set(key, text).unwrap_or_else(|| Err("is not read".into())),
             };
             if let Err(reason) = result {
                 report.invalid(known, raw, reason);
             }
         }
-        globals.global_auth =
-            config_map.data.get("global-auth-url").is_some_and(|url| !url.trim().is_empty());
+        globals.global_auth = auth.finish();
         let value = || Arc::from(hsts::value(hsts.max_age, hsts.include_subdomains, hsts.preload));
         globals.hsts = hsts.on.then(value);
         (globals, report.found)
@@ -143,6 +145,7 @@ impl Globals {
                     self.status_allow = all.into();
                 })
             }
+            "no-auth-locations" => put(&mut self.no_auth_locations, Ok(words(text))),
             "no-tls-redirect-locations" => put(&mut self.no_tls_redirect_locations, Ok(words(text))),
             "preserve-trailing-slash" => put(&mut self.preserve_trailing_slash, parse_bool(text)),
             "proxy-add-original-uri-header" => put(&mut self.proxy_add_original_uri_header, parse_bool(text)),
@@ -307,7 +310,11 @@ impl Report<'_> {
     }
 
     fn invalid(&mut self, key: &Key, value: &str, reason: String) {
-        let hint = format!("until it is mended the default counts: {}", key.default);
+        let hint = if key.name.starts_with("global-auth-") {
+            "until it is mended every route that global-auth-url guards answers 503".to_owned()
+        } else {
+            format!("until it is mended the default counts: {}", key.default)
+        };
         self.add("InvalidConfigMapValue", key.name, value, reason, hint);
     }
 

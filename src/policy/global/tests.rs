@@ -21,7 +21,10 @@ fn keys_are_sorted_and_unique() {
 #[test]
 fn exactly_the_applied_keys_are_read() {
     for key in KEYS {
-        let special = key.name.starts_with("hsts") || matches!(key.name, "add-headers" | "proxy-set-headers");
+        let together = key.name.starts_with("global-auth-") && key.name != "global-auth-snippet";
+        let special = together
+            || key.name.starts_with("hsts")
+            || matches!(key.name, "add-headers" | "proxy-set-headers");
         let read = special || Globals::default().set(key.name, "x").is_some();
         assert_eq!(read, key.effect == Effect::Applied, "{}", key.name);
     }

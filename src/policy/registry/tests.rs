@@ -6,7 +6,7 @@ use crate::policy::annotation::sample::{PREFIX, ingress};
 use crate::policy::global;
 
 fn policies(annotations: &[(&str, &str)], globals: &Globals) -> (IngressPolicies, Vec<Diagnostic>) {
-    read(&ingress(annotations), PREFIX, true, globals)
+    read(&ingress(annotations), PREFIX, true, globals, Objects::NONE)
 }
 
 fn codes(annotations: &[(&str, &str)], globals: &Globals) -> Vec<&'static str> {
@@ -160,7 +160,7 @@ fn a_diagnostic_names_object_field_value_reason_and_hint() {
 #[test]
 fn another_prefix_can_be_read() {
     let ingress = ingress(&[("my.prefix/use-regex", "true"), ("use-regex", "false")]);
-    assert!(read(&ingress, "my.prefix", true, &Globals::default()).0.route.use_regex);
+    assert!(read(&ingress, "my.prefix", true, &Globals::default(), Objects::NONE).0.route.use_regex);
 }
 
 #[test]
@@ -211,12 +211,28 @@ fn the_documents_are_up_to_date() {
 }
 
 #[test]
-fn a_global_auth_url_shuts_every_route_that_does_not_opt_out() {
-    let data = [("global-auth-url".to_owned(), "https://auth.test/check".to_owned())].into();
-    let (globals, _) = Globals::parse_data(&data);
-    assert!(policies(&[], &globals).0.route.denied.is_some());
-    assert!(policies(&[("enable-global-auth", "true")], &globals).0.route.denied.is_some());
-    assert!(policies(&[("enable-global-auth", "nonsense")], &globals).0.route.denied.is_some());
-    assert_eq!(policies(&[("enable-global-auth", "false")], &globals).0.route.denied, None);
-    assert_eq!(policies(&[], &Globals::default()).0.route.denied, None);
+fn a_global_auth_url_guards_every_route_that_does_not_opt_out() {
+    let globals = |url: &str| Globals::parse_data(&[("global-auth-url".to_owned(), url.to_owned())].into()).0;
+    let sound = globals("https://auth.test/check");
+    let asks = |annotations: &[(&str, &str)], globals: &Globals| {
+        let route = policies(annotations, globals).0.route;
+        let url = route.external_auth.as_ref().map(|auth| auth.url.as_str().to_owned());
+        (url, route.denied.is_some())
+    };
+    let global = Some("https://auth.test/check".to_owned());
+    assert_eq!(asks(&[], &sound), (global.clone(), false));
+    assert_eq!(asks(&[("enable-global-auth", "true")], &sound), (global.clone(), false));
+    assert_eq!(asks(&[("enable-global-auth", "nonsense")], &sound), (global, false));
+    assert_eq!(asks(&[("enable-global-auth", "false")], &sound), (None, false));
+    let own = ("auth-url", "http://own.test/");
+    assert_eq!(asks(&[own], &sound), (Some("http://own.test/".into()), false));
+    assert_eq!(
+        asks(&[own, ("enable-global-auth", "false")], &sound),
+        (Some("http://own.test/".into()), false)
+    );
+    assert_eq!(asks(&[], &Globals::default()), (None, false));
+    let broken = globals("auth.test");
+    assert_eq!(asks(&[], &broken), (None, true));
+    assert_eq!(asks(&[("enable-global-auth", "false")], &broken), (None, false));
+    assert_eq!(asks(&[own], &broken), (Some("http://own.test/".into()), false));
 }

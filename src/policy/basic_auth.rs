@@ -1,0 +1,234 @@
+//! `auth-type`, `auth-secret`, `auth-secret-type`, `auth-realm`: HTTP authentication by user name and password (RFC 7617).
+//! Digest authentication is not spoken: such a location stays shut.
+//!
+//! Checking passwords is `proxy::filter`'s, off the request threads. Anything that cannot be read shuts the routes.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
+use super::annotation::{Fidelity, Reader, Risk, Scope, Spec, Value, is_url_char};
+use crate::diagnostic::Severity;
+use crate::model::Secret;
+
+pub mod htpasswd;
+
+use htpasswd::Users;
+
+const LOCATION: Scope = Scope::Location;
+
+const TYPE: Spec = Spec::new("auth-type", LOCATION, Risk::Low)
+    .fail_closed()
+    .fidelity(Fidelity::Equivalent("basic only; with digest the routes answer 503"))
+    .values("none", "basic")
+    .doc("Ask clients for user name and password.");
+const SECRET: Spec = Spec::new("auth-secret", LOCATION, Risk::Medium)
+    .values("none", "default/users")
+    .doc("Secret with the users; without a usable one the routes answer 503.");
+const SECRET_TYPE: Spec = Spec::new("auth-secret-type", LOCATION, Risk::Low)
+    .values("auth-file", "auth-map")
+    .doc("`auth-file`: key `auth` holds lines as htpasswd writes them; `auth-map`: each key is a user. Beside auth-type another word shuts the routes.");
+const REALM: Spec = Spec::new("auth-realm", LOCATION, Risk::Medium)
+    .values("an empty realm", "Protected area")
+    .doc("Realm that clients show.");
+
+/// Annotations of this family.
+pub const SPECS: &[Spec] = &[TYPE, SECRET, SECRET_TYPE, REALM];
+
+/// Who may ask, by password.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BasicAuth {
+    /// Users of the Secret.
+    pub users: Users,
+    /// Value of `WWW-Authenticate`.
+    pub challenge: Arc<str>,
+}
+
+/// User name and password of a request.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credentials {
+    /// User name, of any bytes.
+    pub user: Vec<u8>,
+    /// Password.
+    pub password: Vec<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Type {
+    Basic,
+    Digest,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum SecretType {
+    File,
+    Map,
+}
+
+impl BasicAuth {
+    /// Reads the family. `None` also when the routes were shut.
+    pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let wanted = reader.word(&TYPE, &[("basic", Type::Basic), ("digest", Type::Digest)]);
+        let form =
+            reader.word(&SECRET_TYPE, &[("auth-file", SecretType::File), ("auth-map", SecretType::Map)]);
+        let realm =
+            reader.text(&REALM, "a realm", |byte| is_url_char(byte) || byte == b' ').or(Arc::from(""));
+        let key = reader.reference(&SECRET);
+        if wanted.ok()? == Type::Digest {
+            shut(reader, &TYPE, "digest authentication is not spoken", "use auth-type basic");
+            return None;
+        }
+        let form = match form {
+            Value::Absent => SecretType::File,
+            Value::Present(form) => form,
+            Value::Invalid => {
+                shut(
+                    reader,
+                    &SECRET_TYPE,
+                    "does not say how to read the Secret",
+                    "write auth-file or auth-map",
+                );
+                return None;
+            }
+        };
+        let Value::Present(key) = key else {
+            shut(reader, &TYPE, "has no usable auth-secret beside it", "correct auth-secret");
+            return None;
+        };
+        let users = match reader.secret(&key) {
+            None => Err("names a Secret that does not exist"),
+            Some(secret) => users(&secret, form),
+        };
+        match users {
+            Ok(users) => Some(Self {
+                users,
+                challenge: Arc::from(format!("Basic realm=\"{}\"", realm.replace('"', ""))),
+            }),
+            Err(reason) => {
+                shut(reader, &SECRET, reason, "create it with htpasswd and kubectl create secret generic");
+                None
+            }
+        }
+    }
+}
+
+fn shut(reader: &mut Reader<'_>, spec: &Spec, reason: &str, hint: &str) {
+    reader.deny("AuthUnavailable");
+    let hint = format!("{hint}; until then the routes of this Ingress answer 503");
+    reader.report(spec.name, Severity::Error, "AuthUnavailable", reason, hint);
+}
+
+fn users(secret: &Secret, form: SecretType) -> Result<Users, &'static str> {
+    match form {
+        SecretType::File => {
+            let file = secret.data.get("auth").ok_or("names a Secret without the key auth")?;
+            Users::from_file(file.expose())
+        }
+        SecretType::Map => {
+            Users::from_map(secret.data.iter().map(|(user, hash)| (user.as_str(), hash.expose())))
+        }
+    }
+}
+
+/// Reads `Authorization: Basic …`; `None` for another scheme or broken text.
+pub fn credentials(field: &[u8]) -> Option<Credentials> {
+    let (scheme, encoded) = field.split_at_checked(6)?;
+    if !scheme.eq_ignore_ascii_case(b"basic ") {
+        return None;
+    }
+    let text = STANDARD.decode(encoded.trim_ascii()).ok()?;
+    let colon = text.iter().position(|byte| *byte == b':')?;
+    let (user, rest) = text.split_at(colon);
+    Some(Credentials { user: user.to_vec(), password: rest.get(1..).unwrap_or_default().to_vec() })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::model::{Meta, ObjectKey, SecretBytes};
+    use crate::policy::annotation::Objects;
+    use crate::policy::annotation::sample::{self, PREFIX, ingress};
+
+    fn read(annotations: &[(&str, &str)], data: &[(&str, &str)]) -> Result<BasicAuth, &'static str> {
+        let key = ObjectKey::new("default", "users");
+        let data = data.iter().map(|(key, text)| ((*key).to_owned(), SecretBytes::new(text.as_bytes())));
+        let secret =
+            Secret { meta: Meta::named(key.clone()), secret_type: "Opaque".into(), data: data.collect() };
+        let secrets = BTreeMap::from([(key, Arc::new(secret))]);
+        let ingress = ingress(annotations);
+        let objects = Objects { secrets: &secrets, ..Objects::NONE };
+        let mut reader = Reader::new(&ingress, PREFIX, true).with_objects(objects);
+        let read = BasicAuth::read(&mut reader);
+        match reader.denied() {
+            Some(code) => Err(code),
+            None => Ok(read.unwrap()),
+        }
+    }
+
+    const ON: (&str, &str) = ("auth-type", "basic");
+
+    /// `auth_poison_matrix`: whatever stands beside a protection, it holds or the routes are shut.
+    #[test]
+    fn a_poisoned_neighbour_never_takes_the_protection_away() {
+        let huge = "x".repeat(70_000);
+        for name in ["auth-type", "auth-secret", "auth-secret-type", "auth-realm"] {
+            for poison in ["", "junk", huge.as_str(), "a\r\nb", "true", "\u{1b}"] {
+                let mut all = vec![ON, ("auth-secret", "users"), ("auth-realm", "r")];
+                all.retain(|(kept, _)| *kept != name);
+                all.push((name, poison));
+                match read(&all, &[("auth", "ann:{PLAIN}x")]) {
+                    Ok(auth) => assert!(auth.users.hash_of(b"ann").is_some(), "{name} {poison:.20}"),
+                    Err(code) => assert!(!code.is_empty()),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn users_come_from_a_file_or_from_the_keys() {
+        let file =
+            read(&[ON, ("auth-secret", "users"), ("auth-realm", "My place")], &[("auth", "ann:{PLAIN}x")]);
+        let file = file.unwrap();
+        assert_eq!(&*file.challenge, "Basic realm=\"My place\"");
+        assert!(file.users.hash_of(b"ann").unwrap().matches(b"x"));
+        let map = [ON, ("auth-secret", "default/users"), ("auth-secret-type", "auth-map")];
+        assert!(read(&map, &[("bob", "{PLAIN}y")]).unwrap().users.hash_of(b"bob").unwrap().matches(b"y"));
+    }
+
+    #[test]
+    fn whatever_is_missing_or_broken_shuts_the_routes() {
+        let data = [("auth", "ann:{PLAIN}x")];
+        for (annotations, code) in [
+            (vec![ON], "AuthUnavailable"),
+            (vec![ON, ("auth-secret", "absent")], "AuthUnavailable"),
+            (vec![ON, ("auth-secret", "other/users")], "AuthUnavailable"),
+            (vec![ON, ("auth-secret", "")], "AuthUnavailable"),
+            (vec![ON, ("auth-secret", "users"), ("auth-secret-type", "file")], "AuthUnavailable"),
+            (vec![("auth-type", "digest"), ("auth-secret", "users")], "AuthUnavailable"),
+            (vec![("auth-type", ""), ("auth-secret", "users")], "InvalidAnnotation"),
+            (vec![("auth-type", "basic\r"), ("auth-secret", "users")], "InvalidAnnotation"),
+        ] {
+            assert_eq!(read(&annotations, &data), Err(code), "{annotations:?}");
+        }
+        assert_eq!(read(&[ON, ("auth-secret", "users")], &[("users", "ann:x")]), Err("AuthUnavailable"));
+    }
+
+    #[test]
+    fn details_without_a_type_ask_nobody() {
+        assert_eq!(sample::denied(&[("auth-secret", "absent"), ("auth-realm", "x")], BasicAuth::read), None);
+        assert_eq!(sample::denied(&[("auth-secret", ""), ("auth-secret-type", "x")], BasicAuth::read), None);
+    }
+
+    #[test]
+    fn credentials_are_read_as_they_were_sent() {
+        let read = |text: &str| credentials(text.as_bytes()).map(|found| (found.user, found.password));
+        assert_eq!(read("Basic YW5uOng6eQ=="), Some((b"ann".to_vec(), b"x:y".to_vec())));
+        assert_eq!(read("bAsIc YW5uOg=="), Some((b"ann".to_vec(), Vec::new())));
+        for broken in ["", "Basic", "Basic !", "Bearer YW5uOng=", "Basic YW5u"] {
+            assert_eq!(read(broken), None, "{broken}");
+        }
+    }
+}

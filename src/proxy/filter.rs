@@ -1,0 +1,107 @@
+//! What may stop a request inside its location before a backend is asked: address lists, passwords, external
+//! authentication, put together as `satisfy` says. The decisions are `policy`'s; here is their I/O and state.
+//!
+//! `service` calls [`access`] once, after redirects and preflights and before the body is read.
+
+use super::forward::Way;
+use crate::policy::external_auth::answer::carries_cookies;
+use crate::policy::satisfy::Tally;
+use crate::policy::template::Facts;
+use crate::reply::LocalReply;
+use crate::wire::Fields;
+
+pub mod external;
+pub mod password;
+
+/// What granting access led to.
+#[derive(Debug, Default)]
+pub struct Granted {
+    /// `$remote_user`: the name of basic credentials, as sent.
+    pub user: Option<Vec<u8>>,
+    /// Fields that the backend sees instead of the client's; `None` takes the field away.
+    pub fields: Vec<(Box<str>, Option<Vec<u8>>)>,
+    /// `Set-Cookie` lines of the authentication service, for the client.
+    pub cookies: Vec<Vec<u8>>,
+    /// They go out with any status.
+    pub cookies_always: bool,
+}
+
+impl Granted {
+    /// Puts the fields in place of the client's.
+    pub fn edit(&self, fields: &mut Fields) {
+        for (name, value) in &self.fields {
+            let kept = value.as_ref().is_some_and(|value| fields.set(name, value).is_ok());
+            if !kept {
+                fields.remove(name);
+            }
+        }
+    }
+
+    /// Adds the cookies to an answer with `status`.
+    pub fn send_cookies(&self, status: u16, fields: &mut Fields) {
+        if self.cookies_always || carries_cookies(status) {
+            for cookie in &self.cookies {
+                let _unsendable = fields.append("Set-Cookie", cookie);
+            }
+        }
+    }
+}
+
+/// Judges a request by every check of its location.
+///
+/// # Errors
+/// The answer for a request that may not pass.
+pub async fn access(way: &Way<'_>) -> Result<(), LocalReply> {
+    let policies = &way.location.policies;
+    let asks =
+        policies.ip_access.is_some() || policies.basic_auth.is_some() || policies.external_auth.is_some();
+    if way.location.is_acme() || !asks {
+        return Ok(());
+    }
+    Box::pin(judge(way)).await
+}
+
+/// In the order of nginx's access phase: addresses, passwords, the authentication service.
+async fn judge(way: &Way<'_>) -> Result<(), LocalReply> {
+    let policies = &way.location.policies;
+    let free = way.globals().is_free_of_auth(&way.location.path);
+    let mut granted = Granted::default();
+    let mut tally = Tally::default();
+    let mut more = true;
+    if let Some(lists) = &policies.ip_access {
+        more = tally.add(policies.satisfy, lists.verdict(way.view.forwarded.client));
+    }
+    if let Some(basic) = policies.basic_auth.as_ref().filter(|_| !free) {
+        // Whoever is admitted by another check: a password is for us and not for the backend.
+        granted.fields.push(("Authorization".into(), None));
+        granted.user = password::user(way.view.fields);
+        if more {
+            more = tally.add(policies.satisfy, password::judge(way, basic).await);
+        }
+    }
+    if let Some(auth) = policies.external_auth.as_ref().filter(|_| !free) {
+        granted.fields.extend(auth.unheard());
+        if more {
+            tally.add(policies.satisfy, external::judge(way, auth, &mut granted).await);
+        }
+    }
+    way.exchange.grant(granted);
+    tally.outcome().map_or(Ok(()), |refusal| Err(signed_in(way, refusal)))
+}
+
+/// Whoever must say who they are is sent to the sign-in page, where there is one.
+fn signed_in(way: &Way<'_>, refusal: LocalReply) -> LocalReply {
+    let LocalReply::Unauthorized { .. } = refusal else { return refusal };
+    sign_in(way).unwrap_or(refusal)
+}
+
+/// The redirect to the sign-in page of the location, if it has one.
+pub fn sign_in(way: &Way<'_>) -> Option<LocalReply> {
+    let policies = &way.location.policies;
+    let auth = policies.external_auth.as_ref()?;
+    if way.globals().is_free_of_auth(&way.location.path) {
+        return None;
+    }
+    let facts = Facts { view: way.view, route: way.own_facts() };
+    auth.signin.as_ref()?.redirect(&facts, policies.redirect_style)
+}
