@@ -5,7 +5,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: cluster-test help setup demo test ci fmt lint bench conformance routing malformed fuzz-smoke h2spec build bench-compare clean
+.PHONY: cluster-test help setup demo test ci fmt lint bench conformance routing malformed fuzz-smoke h2spec php build bench-compare clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ cluster-test: build ## Try the controller against a real API server (first run b
 
 routing: build
 	.ci/python conformance/routing_blackbox.py --bin "$$(.ci/binary)" $(ARGS)
+
+php: build ## Ask a real PHP application over FastCGI (php-fpm; said loudly where there is none)
+	conformance/php "$$(.ci/binary)" $(ARGS)
 
 malformed: build
 	conformance/malformed "$$(.ci/binary)" $(ARGS)

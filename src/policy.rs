@@ -25,6 +25,7 @@ pub mod cors;
 pub mod custom_errors;
 pub mod default_backend;
 pub mod external_auth;
+pub mod fastcgi;
 pub mod forwarded;
 pub mod forwarded_prefix;
 pub mod from_to_www;
@@ -92,6 +93,8 @@ pub struct RoutePolicies {
     pub default_backend: Option<Arc<str>>,
     /// `backend-protocol`.
     pub protocol: backend_protocol::BackendProtocol,
+    /// `fastcgi-index`, `fastcgi-params-configmap`; with `backend-protocol` FCGI only.
+    pub fastcgi: Option<Arc<fastcgi::Fastcgi>>,
     /// `proxy-ssl-*`.
     pub backend_tls: backend_tls::BackendTls,
     /// `proxy-http-version`.
@@ -146,6 +149,7 @@ impl RoutePolicies {
             },
             default_backend: None,
             protocol: backend_protocol::BackendProtocol::Http,
+            fastcgi: None,
             backend_tls: backend_tls::BackendTls::default(),
             http_version: globals.proxy_http_version,
             access_log: true,

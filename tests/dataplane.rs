@@ -10,6 +10,8 @@ mod bodies;
 mod drain;
 #[path = "dataplane/external_auth.rs"]
 mod external_auth;
+#[path = "dataplane/fastcgi.rs"]
+mod fastcgi;
 #[path = "dataplane/floods.rs"]
 mod floods;
 #[path = "dataplane/hostile.rs"]

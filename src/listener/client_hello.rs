@@ -55,9 +55,9 @@ impl<'b> Bytes<'b> {
     }
 
     /// A list with its length before it.
-    fn list(&mut self, length_bytes: usize) -> Result<Bytes<'b>, Fault> {
+    fn list(&mut self, length_bytes: usize) -> Result<Self, Fault> {
         let length = self.number(length_bytes)?;
-        self.take(length).map(Bytes)
+        self.take(length).map(Self)
     }
 }
 

@@ -85,7 +85,6 @@ const WITH_TLS: &str = "Detail of client certificates.";
 const WITH_LIMIT: &str = "Detail of the request limits.";
 const MIRROR: &str = "Copies of requests to another server.";
 const TRACING: &str = "Tracing.";
-const FASTCGI: &str = "FastCGI is not spoken";
 const SERVER_TLS: &str = "the TLS library offers a fixed set of sound ciphers";
 
 /// Comforts, and details of protections whose switch stands above.
@@ -135,8 +134,6 @@ pub const WITHOUT_EFFECT: &[Spec] = &[
         "$request_id",
         "there is no web application firewall",
     ),
-    dead("fastcgi-index", LOCATION, Risk::Medium, "index.php", FASTCGI),
-    dead("fastcgi-params-configmap", LOCATION, Risk::Medium, "default/params", FASTCGI),
     dead("http2-push-preload", LOCATION, Risk::Low, "true", "browsers and servers gave up HTTP/2 push"),
     dead("ssl-ciphers", Scope::Server, Risk::Low, "HIGH", SERVER_TLS),
     dead("ssl-prefer-server-ciphers", Scope::Server, Risk::Low, "true", SERVER_TLS),

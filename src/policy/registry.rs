@@ -10,9 +10,9 @@ use super::global::Globals;
 use super::{
     BackendPolicies, IngressPolicies, RoutePolicies, ServerPolicies, affinity, app_root, backend_protocol,
     backend_tls, basic_auth, body, buffering, canary, connection_header, cors, custom_errors,
-    default_backend, external_auth, forwarded_prefix, from_to_www, ip_access, load_balance, log, pending,
-    redirect, retry, rewrite, satisfy, server_alias, service_upstream, session_cookie, ssl_passthrough,
-    ssl_redirect, timeout, upstream_vhost,
+    default_backend, external_auth, fastcgi, forwarded_prefix, from_to_www, ip_access, load_balance, log,
+    pending, redirect, retry, rewrite, satisfy, server_alias, service_upstream, session_cookie,
+    ssl_passthrough, ssl_redirect, timeout, upstream_vhost,
 };
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Ingress;
@@ -34,6 +34,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     custom_errors::SPECS,
     default_backend::SPECS,
     external_auth::SPECS,
+    fastcgi::SPECS,
     forwarded_prefix::SPECS,
     from_to_www::SPECS,
     ip_access::SPECS,
@@ -93,6 +94,8 @@ pub fn read(
         service_upstream: service_upstream::read(r),
     };
     let canary = canary::Canary::read(r);
+    let protocol = backend_protocol::BackendProtocol::read(r);
+    let fastcgi = fastcgi::Fastcgi::read(r);
     let mut route = RoutePolicies {
         redirect: redirect::Redirect::read(r),
         redirect_style: redirect::RedirectStyle::read(r, globals),
@@ -113,7 +116,8 @@ pub fn read(
         buffering: buffering::Buffering::read(r, globals),
         errors: custom_errors::CustomErrors::read(r, globals),
         default_backend: default_backend::read(r),
-        protocol: backend_protocol::BackendProtocol::read(r),
+        protocol,
+        fastcgi: (protocol == backend_protocol::BackendProtocol::Fcgi).then(|| Arc::new(fastcgi)),
         backend_tls: backend_tls::BackendTls::read(r),
         http_version: backend_protocol::HttpVersion::read(r, globals.proxy_http_version),
         access_log: log::read(r),

@@ -14,6 +14,7 @@ use super::exchange::Exchange;
 use super::tunnel;
 use crate::message::{BodyError, DownstreamStream, RequestBody, Response, ResponseBody};
 use crate::policy::backend_protocol::BackendProtocol;
+use crate::policy::fastcgi::{Fastcgi, Told};
 use crate::policy::global::Globals;
 use crate::policy::request_headers::{self, Hop, Outgoing, Purpose};
 use crate::policy::response_headers::{self, Kind, Length};
@@ -26,10 +27,14 @@ use crate::route::decide::{Forward, Sticky, Unrecorded};
 use crate::route::{Backend, EndpointSet, Location, choose};
 use crate::telemetry::metrics::Counter;
 use crate::upstream::{
-    Answer, Content, ErrorKind, Failed, Peer, PickFacts, Protocol, Reuse, Tunnel, UpstreamError,
-    UpstreamRequest,
+    Answer, Content, ErrorKind, Failed, FastcgiRequest, Peer, PickFacts, Protocol, Reuse, Tunnel,
+    UpstreamError, UpstreamRequest, UpstreamTimes,
 };
+use crate::wire::fastcgi::encode_head;
 use crate::wire::{Fields, Framing, ResponseHead, Version};
+
+/// Largest body of unknown length that goes to a FastCGI application, bytes.
+const LARGEST_UNTOLD: u64 = 16 << 20;
 
 /// A request inside its location.
 #[derive(Clone, Copy)]
@@ -137,6 +142,8 @@ pub async fn to_backend(
         complete_handshake(way, &mut fields);
     }
     let facts = Facts { view: way.view, route: outgoing.route };
+    let protocol = protocol_for(way, forward);
+    let body = if protocol == BackendProtocol::Fcgi { with_length(body).await? } else { body };
     let trip = Trip {
         way,
         backend,
@@ -144,7 +151,7 @@ pub async fn to_backend(
         method,
         target: &forward.target,
         fields: &fields,
-        protocol: protocol_for(way, forward),
+        protocol,
         group: false,
         sticky_key: own_key,
         hash_key: backend.policies.hash_by.as_ref().map(|hash| hash.template.expand(&facts)),
@@ -297,6 +304,15 @@ impl Trip<'_> {
         let exchange = way.exchange;
         let policies = &way.location.policies;
         let times = exchange.tried(Some(address), self.group && exchange.tries() > 0, now);
+        if let (BackendProtocol::Fcgi, Some(policy)) = (self.protocol, &policies.fastcgi) {
+            // Boxed, as all that is rare on this way.
+            let outcome = Box::pin(self.by_fastcgi(policy, address, body, &times)).await;
+            exchange.try_status(match &outcome {
+                Ok(answer) => answer.head.status.as_u16(),
+                Err(failed) => reply_for(&failed.error).status().as_u16(),
+            });
+            return outcome;
+        }
         let protocol = if self.protocol.is_grpc() { Protocol::Http2 } else { Protocol::Http1 };
         let tls = match self.protocol {
             BackendProtocol::Https | BackendProtocol::Grpcs => true,
@@ -338,6 +354,31 @@ impl Trip<'_> {
         outcome
     }
 
+    async fn by_fastcgi(
+        &self,
+        policy: &Fastcgi,
+        address: SocketAddr,
+        body: RequestBody,
+        times: &Rc<UpstreamTimes>,
+    ) -> Result<Answer, Failed> {
+        let way = self.way;
+        let exchange = way.exchange;
+        let told = Told {
+            facts: Facts { view: way.view, route: way.facts(self.backend) },
+            target: self.target,
+            length: body.size_hint().exact().unwrap_or_default(),
+            server: exchange.connection.local.ip(),
+        };
+        let parameters = policy.parameters(&told);
+        let head = encode_head(parameters.iter().map(|(name, value)| (name.as_str(), value.as_slice())));
+        let request = FastcgiRequest { method: self.method, head: &head };
+        exchange
+            .worker
+            .upstreams
+            .fastcgi(address, &request, body, &way.location.policies.timeout, times)
+            .await
+    }
+
     fn tls(&self, protocol: Protocol) -> Result<Rc<crate::upstream::ClientTls>, ErrorKind> {
         let policy = &self.way.location.policies.backend_tls;
         let snapshot = &self.way.exchange.snapshot;
@@ -349,6 +390,19 @@ impl Trip<'_> {
         };
         let made = self.way.exchange.worker.upstreams.tls(policy, material, &host, protocol);
         made.map_err(|error| ErrorKind::Tls(error.to_string().into()))
+    }
+}
+
+/// FastCGI tells the length of a body before it: one of unknown length is read whole.
+async fn with_length(body: RequestBody) -> Result<RequestBody, LocalReply> {
+    match body {
+        RequestBody::Stream(stream) if stream.size_hint().exact().is_none() => {
+            match body::buffered(RequestBody::Stream(stream), LARGEST_UNTOLD).await.map_err(body_reply)? {
+                RequestBody::Stream(_) => Err(LocalReply::BodyTooLarge),
+                body => Ok(body),
+            }
+        }
+        body => Ok(body),
     }
 }
 

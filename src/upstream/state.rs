@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::balance::{Balancer, PickFacts, Picked};
 use super::connect::connect;
 use super::error::ErrorKind;
+use super::fastcgi::{self, FastcgiRequest};
 use super::health::Health;
 use super::http1::{self, Connection, Home};
 use super::http2::{self, Checkout, Sessions};
@@ -267,6 +268,37 @@ impl Upstreams {
         let open = self.open.open(peer.address, self.endpoint_connections).ok_or(ErrorKind::Busy)?;
         let stream = connect(peer.address, peer.tls.as_deref(), timeouts.connect).await?;
         Ok((stream, open))
+    }
+
+    /// One try at a FastCGI application: a fresh connection, the request, the head of the answer. Passive health learns
+    /// from the outcome.
+    ///
+    /// # Errors
+    /// [`Failed`], with the body where it can be sent again.
+    pub async fn fastcgi(
+        &self,
+        address: SocketAddr,
+        request: &FastcgiRequest<'_>,
+        body: RequestBody,
+        timeouts: &Timeouts,
+        times: &Rc<UpstreamTimes>,
+    ) -> Result<Answer, Failed> {
+        let outcome = match self.dial(address, timeouts.connect).await {
+            Ok(stream) => {
+                times.connected(false);
+                fastcgi::exchange(stream, request, body, *timeouts, Rc::clone(times)).await
+            }
+            Err(kind) => {
+                times.ended();
+                Err(Failed { error: UpstreamError::unsent(kind), body: Some(body) })
+            }
+        };
+        match &outcome {
+            Ok(_) => self.health.answered(address),
+            Err(failed) if failed.error.is_illness() => self.health.failed(address, Instant::now()),
+            Err(_) => {}
+        }
+        outcome
     }
 
     /// A connection of its own for a byte stream that is no HTTP, within `limit`.

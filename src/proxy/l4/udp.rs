@@ -268,12 +268,12 @@ fn receive(worker: &Worker, socket: &UdpSocket) -> std::io::Result<Option<Bytes>
 async fn still_there(port: &Port, upstream: Option<Upstream>, session: &mut Session) -> Option<Upstream> {
     let worker = &port.worker;
     let snapshot = worker.reader.load();
-    if let Some(mut upstream) = upstream {
-        if upstream.generation == snapshot.generation || is_endpoint(port, &snapshot, upstream.address).await
-        {
-            upstream.generation = snapshot.generation;
-            return Some(upstream);
-        }
+    if let Some(mut upstream) = upstream
+        && (upstream.generation == snapshot.generation
+            || is_endpoint(port, &snapshot, upstream.address).await)
+    {
+        upstream.generation = snapshot.generation;
+        return Some(upstream);
     }
     let service = snapshot.table.streams.service(Transport::Udp, port.listener.port())?;
     session.backend = Arc::clone(&service.backend.name);
