@@ -5,7 +5,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: cluster-test help setup demo test ci fmt lint bench conformance routing malformed fuzz-smoke h2spec php build bench-compare clean
+.PHONY: differential cluster-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed fuzz-smoke h2spec php build bench-compare clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,8 +38,14 @@ bench-compare: setup ## Measure nginx, nginx with Lua, haproxy and Narthex side 
 
 conformance: routing malformed ## Judge the built binary from outside, by clients in another language
 
+differential: build ## Compare answers with those of a real nginx (nginx needed)
+	python3 conformance/nginx/differential.py --bin "$$(.ci/binary)" $(ARGS)
+
 cluster-test: build ## Try the controller against a real API server (first run builds it: minutes, Go and root needed)
 	conformance/cluster/run "$$(.ci/binary)" "$${NARTHEX_CLUSTER_CACHE:-target/cluster}" $(ARGS)
+
+ingress-conformance: build ## Run the official ingress-controller-conformance suite (ARGS='[CHECKOUT] [kubernetes|nginx]'; Go and root needed)
+	conformance/ingress "$$(.ci/binary)" "$${NARTHEX_CLUSTER_CACHE:-target/cluster}" $(ARGS)
 
 routing: build
 	.ci/python conformance/routing_blackbox.py --bin "$$(.ci/binary)" $(ARGS)

@@ -11,19 +11,25 @@ use crate::config::{Config, PassiveHealth, Source};
 use crate::control::{self, Control};
 use crate::controller::{self, Following};
 use crate::drain::{DrainPlan, DrainTrigger, Phase};
-use crate::limit::{self, ConnectionLimit, Descriptors};
+use crate::limit::{self, Clients, ConnectionLimit, Descriptors};
 use crate::listener::{self, BindError};
+use crate::policy::global::Globals;
 use crate::proxy::filter::external::Answers;
+use crate::proxy::filter::limit::Limits;
 use crate::proxy::filter::password::Threads;
 use crate::proxy::sni;
+use crate::proxy::spool::Spool;
 use crate::route::reach::Reach;
 use crate::snapshot::Reader;
 use crate::telemetry::writer::{Destination, OpenError};
 use crate::telemetry::{AccessLog, Metrics};
 
 mod admin;
+mod admission;
+mod bounds;
 mod findings;
 mod observe;
+mod panics;
 mod signals;
 mod streams;
 mod worker;
@@ -83,6 +89,8 @@ pub struct Running {
     metrics: Metrics,
     workers: Vec<JoinHandle<()>>,
     admin_server: admin::Server,
+    // Answers until the end: an API server that finds nobody refuses every change.
+    _webhook: Option<admission::Running>,
 }
 
 /// Starts everything and returns once requests are served.
@@ -103,8 +111,10 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let http = listener::bind(config.http, "--http-addr")?;
     let https = listener::bind(config.https, "--https-addr")?;
     let admin = listener::bind(config.admin, "--admin-addr")?;
-    let addresses = [http.address, https.address, admin.address];
-    config.options.own_addresses = addresses.to_vec();
+    let webhook = admission::Port::bind(&config)?;
+    let mut addresses = vec![http.address, https.address, admin.address];
+    addresses.extend(webhook.as_ref().map(admission::Port::address));
+    config.options.own_addresses = addresses.clone();
     (config.options.http_port, config.options.https_port) = (http.address.port(), https.address.port());
 
     let metrics = Metrics::new(observe::metrics_config(&config));
@@ -115,15 +125,17 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let settings = control::Settings::of(&config);
     let log_formats = observe::LogFormats::new(config.logging.format);
     let (ports_hook, published) = streams::hook();
-    let hooks =
+    let mut hooks =
         vec![observe::metrics_hook(metrics.clone()), log_formats.hook(), findings::hook(), ports_hook];
+    hooks.extend(webhook.as_ref().map(admission::Port::hook));
+    let serving = webhook.as_ref().map(admission::Port::serving);
     let (control, reader, following) = match &config.source {
         Source::Directory(directory) => {
             let (control, reader) = control::start(directory.clone(), settings, hooks)?;
             (control, reader, None)
         }
         Source::Cluster(cluster) => {
-            let (control, reader, following) = controller::start(&config, cluster, &metrics, hooks)?;
+            let (control, reader, following) = controller::start(&config, cluster, &metrics, serving, hooks)?;
             (control, reader, Some(following))
         }
         Source::Demo(_) => {
@@ -136,35 +148,32 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let first = reader.load();
     let globals = &first.table.globals;
 
-    let count = config.workers.map_or_else(
-        || {
-            globals
-                .worker_processes
-                .map_or_else(limit::default_workers, |count| usize::try_from(count).unwrap_or(1))
-        },
-        std::num::NonZero::get,
-    );
+    let count = worker_count(&config, globals);
     let log = AccessLog::open(&Destination::from_path(&globals.access_log_path), count)?;
     metrics.add_log("access", log.writer());
     log_formats.begin(log.clone(), &first);
 
     let per_worker = usize::try_from(globals.max_worker_connections).unwrap_or(limit::CONNECTIONS_PER_WORKER);
     let connections = ConnectionLimit::new(limit::connection_cap(per_worker, count, descriptors.soft));
-    metrics.control().set_bounds(connections.limit(), 0, limit::memory_limit());
+    let memory = bounds::memory(&config, globals, &connections, &metrics)?;
     let shared = worker::Shared {
         reader: reader.clone(),
         tls: sni::server_config(reader.clone(), globals)?,
         connections,
+        memory,
+        clients: Clients::default(),
         drain: drain.clone(),
         metrics: metrics.clone(),
         log: log.clone(),
         dns: config.dns.clone(),
         passive_health: config.passive_health == PassiveHealth::On,
-        reach: Arc::new(Reach { allow: config.options.allow_upstream.clone(), own: addresses.to_vec() }),
+        reach: Arc::new(Reach { allow: config.options.allow_upstream.clone(), own: addresses.clone() }),
         workers: count,
         passthrough_proxy_protocol: config.passthrough_proxy_protocol,
         passwords: Threads::new(count),
         auth_answers: Answers::default(),
+        limits: Limits::new(),
+        spool: Spool::new(),
     };
     let (http_address, https_address) = (http.address, https.address);
     let sockets = http.listen(count)?.into_iter().zip(https.listen(count)?);
@@ -177,6 +186,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         workers.push(worker::spawn(index, ports, streams, shared.clone())?);
     }
     streams::start(config.http.ip(), reader.clone(), stream_ports, published, drain.clone())?;
+    let webhook = webhook.map(|port| port.start(control::Settings::of(&config), &metrics)).transpose()?;
     admin_server.ready(reader.clone());
     Ok(Running {
         http: http_address,
@@ -191,7 +201,14 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         metrics,
         workers,
         admin_server,
+        _webhook: webhook,
     })
+}
+
+/// `--workers`, else `worker-processes`, else one for each CPU.
+fn worker_count(config: &Config, globals: &Globals) -> usize {
+    let of_map = || globals.worker_processes.map(|count| usize::try_from(count).unwrap_or(1));
+    config.workers.map(std::num::NonZero::get).or_else(of_map).unwrap_or_else(limit::default_workers)
 }
 
 // === impl Running ===
@@ -210,6 +227,11 @@ impl Running {
     /// The admin listener.
     pub fn admin(&self) -> SocketAddr {
         self.admin
+    }
+
+    /// Counts every panic of the process from now on.
+    pub(crate) fn count_panics(&self) {
+        panics::count(self.metrics.clone());
     }
 
     /// Generation of the published snapshot.

@@ -14,10 +14,12 @@ use crate::model::{CertInfo, ObjectKey, Secret, SecretBytes};
 mod fallback;
 mod keeper;
 mod pair;
+pub mod serving;
 
 pub use fallback::{FALLBACK_NAME, self_signed};
 pub use keeper::{GAP_SECONDS, Judged, Keeper};
 pub use pair::{MAX_BYTES, MAX_CHAIN, MIN_RSA_BITS, Refusal};
+pub use serving::Serving;
 
 /// A usable pair.
 pub struct Pair {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{ArgMatches, Args, Command, FromArgMatches, ValueEnum};
 
 use crate::compile::Options;
+use crate::model::ObjectKey;
 
 mod cluster;
 mod flags;
@@ -64,6 +65,8 @@ pub struct Config {
     pub webhook: Option<Webhook>,
     /// `--workers`; `None` leaves it to the ConfigMap, else to the CPUs.
     pub workers: Option<NonZeroUsize>,
+    /// `--memory-limit`, bytes.
+    pub memory_limit: Option<u64>,
     /// `--dns-resolver`; empty for the system's.
     pub dns: Vec<SocketAddr>,
     /// What is logged, and how.
@@ -109,10 +112,27 @@ pub struct Given {
 pub struct Webhook {
     /// `--validating-webhook`.
     pub address: SocketAddr,
-    /// `--validating-webhook-certificate`.
-    pub certificate: PathBuf,
-    /// `--validating-webhook-key`.
-    pub key: PathBuf,
+    /// Where its certificate comes from.
+    pub certificate: WebhookCertificate,
+}
+
+/// Where the certificate of the webhook comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum WebhookCertificate {
+    /// Files that somebody else keeps, cert-manager for one.
+    Files {
+        /// `--validating-webhook-certificate`.
+        certificate: PathBuf,
+        /// `--validating-webhook-key`.
+        key: PathBuf,
+    },
+    /// Made by this controller.
+    Own {
+        /// `--validating-webhook-configuration`: the object that is told the authority.
+        configuration: String,
+        /// `--validating-webhook-secret`: where all replicas find it.
+        secret: ObjectKey,
+    },
 }
 
 /// Logging to stderr.
@@ -255,7 +275,7 @@ impl Config {
             Source::Cluster(_) => (ApiServer::Some, Ipv4Addr::UNSPECIFIED.into(), Vec::new),
         };
         let mut notices: Vec<Notice> = unused::given(matches, server).into_iter().map(Notice::Info).collect();
-        notices.extend(without_effect(&flags.listen, &flags.objects));
+        notices.extend(without_effect(&flags.objects));
         let listen = flags.listen;
         let given = Given {
             http: listen.http_addr.is_some() || listen.http_port.is_some(),
@@ -270,20 +290,7 @@ impl Config {
         let https = with_port("https", listen.https_addr, listen.https_port, https_default, &mut notices);
         let admin_default = SocketAddr::new(listen.healthz_host.unwrap_or(admin_ip), ADMIN_ADDRESS.port());
         let admin = with_port("healthz", listen.admin_addr, listen.healthz_port, admin_default, &mut notices);
-        let webhook = match (
-            listen.validating_webhook,
-            listen.validating_webhook_certificate,
-            listen.validating_webhook_key,
-        ) {
-            (Some(address), Some(certificate), Some(key)) => Some(Webhook { address, certificate, key }),
-            (Some(_), ..) => {
-                return Err(
-                    "--validating-webhook needs --validating-webhook-certificate and --validating-webhook-key"
-                        .into(),
-                );
-            }
-            (None, ..) => None,
-        };
+        let webhook = webhook(&listen, &environment, &source)?;
         let objects = flags.objects;
         if !objects.watch_namespace.is_empty() && objects.watch_namespace_selector.is_some() {
             return Err("--watch-namespace and --watch-namespace-selector exclude each other".into());
@@ -331,6 +338,7 @@ impl Config {
             passthrough_proxy_protocol: listen.ssl_passthrough_proxy_protocol,
             webhook,
             workers: operation.workers.and_then(|workers| NonZeroUsize::new(usize::from(workers))),
+            memory_limit: operation.memory_limit,
             dns: operation.dns_resolver.unwrap_or_default(),
             logging: Logging { format: operation.log_format, verbosity: operation.verbosity },
             metrics: metrics(flags.metrics, environment)?,
@@ -343,16 +351,43 @@ impl Config {
     }
 }
 
+/// The webhook and its certificate, from files or made here.
+fn webhook(
+    listen: &flags::ListenFlags,
+    environment: &Environment,
+    source: &Source,
+) -> Result<Option<Webhook>, String> {
+    let Some(address) = listen.validating_webhook else { return Ok(None) };
+    let files = (&listen.validating_webhook_certificate, &listen.validating_webhook_key);
+    let certificate = match (files, &listen.validating_webhook_configuration) {
+        ((Some(certificate), Some(key)), None) => {
+            WebhookCertificate::Files { certificate: certificate.clone(), key: key.clone() }
+        }
+        ((None, None), Some(configuration)) if matches!(source, Source::Cluster(_)) => {
+            let namespace = Some(&environment.pod_namespace).filter(|name| !name.is_empty());
+            let namespace = namespace.map_or("default", String::as_str);
+            let named = listen.validating_webhook_secret.as_ref().and_then(|key| key.0.clone());
+            let secret = named.unwrap_or_else(|| ObjectKey::new(namespace, configuration.as_str()));
+            WebhookCertificate::Own { configuration: configuration.clone(), secret }
+        }
+        _ => {
+            return Err("--validating-webhook needs --validating-webhook-certificate and \
+                        --validating-webhook-key, or, in a cluster, --validating-webhook-configuration"
+                .into());
+        }
+    };
+    Ok(Some(Webhook { address, certificate }))
+}
+
 /// Flags that are read and change nothing yet; said at start.
-fn without_effect(listen: &flags::ListenFlags, objects: &flags::ObjectFlags) -> Vec<Notice> {
-    [
-        ("validating-webhook", listen.validating_webhook.is_some()),
-        ("enable-topology-aware-routing", objects.enable_topology_aware_routing),
-    ]
-    .into_iter()
-    .filter(|(_, given)| *given)
-    .map(|(name, _)| Notice::Warning(format!("--{name} is read, but this version does not act on it yet")))
-    .collect()
+fn without_effect(objects: &flags::ObjectFlags) -> Vec<Notice> {
+    [("enable-topology-aware-routing", objects.enable_topology_aware_routing)]
+        .into_iter()
+        .filter(|(_, given)| *given)
+        .map(|(name, _)| {
+            Notice::Warning(format!("--{name} is read, but this version does not act on it yet"))
+        })
+        .collect()
 }
 
 /// Ranges that hold backends of a standalone proxy by default (`spec B-22`).

@@ -26,7 +26,7 @@ mod stream;
 pub use objects::{Change, Effect, FeedId, Objects};
 pub use pace::{LONGEST, Pace, QUIET};
 pub use quarantine::Compile;
-pub use rebuild::{CompilerFailed, Outcome, Rebuild, Report};
+pub use rebuild::{CompilerFailed, Outcome, Rebuild, Report, Sources};
 pub use stream::{Changes, start_stream};
 
 use output::Output;

@@ -14,7 +14,8 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::config::{self, Config};
+use crate::cert::Serving;
+use crate::config::{self, Config, WebhookCertificate};
 use crate::control::{self, Changes, Control, Hook, Settings};
 use crate::snapshot::Reader;
 use crate::telemetry::Metrics;
@@ -32,6 +33,7 @@ mod observed;
 mod query;
 mod status;
 mod watcher;
+mod webhook;
 mod writer;
 
 pub use access::AccessError;
@@ -41,6 +43,7 @@ use events::Reporter;
 use link::Link;
 use status::Board;
 use watcher::{Sink, Watcher};
+use webhook::CertificateKeeper;
 use writer::Writer;
 
 /// How long giving the lease back may take at the end.
@@ -71,6 +74,7 @@ pub struct Following {
 }
 
 /// Follows a cluster: returns when everything was listed once and the first table is published, however long that takes.
+/// `serving` gets the certificate of the webhook where that is made here.
 ///
 /// # Errors
 /// [`StartError`]. An API server that does not answer, or refuses, is none: it is asked again and again.
@@ -78,6 +82,7 @@ pub fn start(
     config: &Config,
     cluster: &config::Cluster,
     metrics: &Metrics,
+    serving: Option<&Serving>,
     mut hooks: Vec<Hook>,
 ) -> Result<(Control, Reader, Following), StartError> {
     let runtime =
@@ -89,10 +94,11 @@ pub fn start(
         client: client.clone(),
         link: Link::new(count),
         board: Board::default(),
-        reporter: Reporter::new(client),
+        reporter: Reporter::new(client.clone()),
         metrics: metrics.clone(),
         cluster: cluster.clone(),
         feeds,
+        keeper: serving.and_then(|serving| keeper(config, serving, client)),
     };
     let (board, reporter) = (parts.board.clone(), parts.reporter.clone());
     hooks.push(Box::new(move |snapshot, report| {
@@ -114,9 +120,23 @@ struct Parts {
     metrics: Metrics,
     cluster: config::Cluster,
     feeds: Vec<Feed>,
+    keeper: Option<CertificateKeeper>,
 }
 
-fn follow(runtime: Runtime, parts: Parts, changes: Changes) -> io::Result<Following> {
+/// Where this controller is to make the certificate of its webhook.
+fn keeper(config: &Config, serving: &Serving, client: Client) -> Option<CertificateKeeper> {
+    match &config.webhook.as_ref()?.certificate {
+        WebhookCertificate::Own { configuration, secret } => Some(CertificateKeeper {
+            client,
+            configuration: configuration.clone(),
+            secret: secret.clone(),
+            serving: serving.clone(),
+        }),
+        WebhookCertificate::Files { .. } => None,
+    }
+}
+
+fn follow(runtime: Runtime, mut parts: Parts, changes: Changes) -> io::Result<Following> {
     let (leave, leaving) = watch::channel(false);
     let (end, mut ending) = watch::channel(false);
     let (leaver, left) = watch::channel(false);
@@ -127,6 +147,9 @@ fn follow(runtime: Runtime, parts: Parts, changes: Changes) -> io::Result<Follow
             for (id, feed) in parts.feeds.iter().cloned().enumerate() {
                 let (sink, link, board) = (Arc::clone(&sink), parts.link.clone(), parts.board.clone());
                 tasks.spawn(Watcher::new(parts.client.clone(), feed, id, sink, link, board).run());
+            }
+            if let Some(keeper) = parts.keeper.take() {
+                tasks.spawn(keeper.run());
             }
             tasks.spawn(parts.link.clone().beat(parts.client.clone(), parts.metrics.clone()));
             write_back(&parts, leaving).await;

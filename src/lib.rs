@@ -13,6 +13,7 @@ pub mod policy;
 pub mod reply;
 pub mod request;
 pub mod route;
+pub mod variable;
 pub mod wire;
 
 // from Kubernetes objects to the model, and JSON of what we say about them; no I/O either
@@ -50,6 +51,8 @@ pub mod upstream;
 // ring 2b: control plane
 #[cfg(feature = "controller")]
 pub mod admin;
+#[cfg(feature = "controller")]
+pub mod admission;
 #[cfg(feature = "controller")]
 pub mod cli;
 #[cfg(feature = "controller")]

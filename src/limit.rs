@@ -8,10 +8,14 @@ use std::sync::Arc;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub mod cgroup;
+pub mod clients;
 pub mod descriptors;
+pub mod memory;
 
 pub use cgroup::memory_limit;
+pub use clients::{ClientConnection, Clients};
 pub use descriptors::Descriptors;
+pub use memory::{Bodies, Held, Memory, Pressure};
 
 /// Default of `max-worker-connections`: connections per worker (ingress-nginx's).
 pub const CONNECTIONS_PER_WORKER: usize = 16_384;
@@ -19,6 +23,8 @@ pub const CONNECTIONS_PER_WORKER: usize = 16_384;
 const RESERVED_DESCRIPTORS: u64 = 512;
 /// Where idle pooled connections begin to be closed (`F-21`), in percent of the limit.
 const TIGHT_PERCENT: usize = 80;
+/// Where idle client connections begin to be closed (`D-6`), in percent of the limit.
+const CROWDED_PERCENT: usize = 90;
 
 /// Connections over all listeners and workers (`D.2`). Cheap to clone.
 #[derive(Debug, Clone)]
@@ -53,6 +59,18 @@ impl ConnectionLimit {
     /// The limit.
     pub fn limit(&self) -> usize {
         self.limit
+    }
+
+    /// True when a permit could be had now.
+    pub fn has_room(&self) -> bool {
+        self.free.available_permits() > 0
+    }
+
+    /// Connections above nine tenths of the limit: so many idle ones are to be closed (`D-6`).
+    pub fn surplus(&self) -> usize {
+        // Tenths first, so that the largest limit does not overflow.
+        let crowded = self.limit.saturating_sub(self.limit.div_ceil(100 / (100 - CROWDED_PERCENT)));
+        self.open().saturating_sub(crowded)
     }
 
     /// Connections now.
@@ -110,9 +128,20 @@ mod tests {
         let mut permits: Vec<_> = (0..5).filter_map(|_| limit.try_acquire()).collect();
         assert_eq!((permits.len(), limit.open(), limit.is_tight()), (5, 5, true));
         assert!(limit.try_acquire().is_none());
+        assert!(!limit.has_room());
         permits.truncate(3);
         assert_eq!((limit.open(), limit.is_tight()), (3, false));
         assert!(limit.try_acquire().is_some());
+    }
+
+    #[test]
+    fn the_surplus_is_what_stands_above_nine_tenths() {
+        let limit = ConnectionLimit::new(20);
+        let mut permits = Vec::new();
+        for (open, surplus) in [(17, 0), (18, 0), (19, 1), (20, 2)] {
+            permits.extend((permits.len()..open).filter_map(|_| limit.try_acquire()));
+            assert_eq!(limit.surplus(), surplus, "{open}");
+        }
     }
 
     #[tokio::test]

@@ -29,41 +29,42 @@ pub struct BindError {
     pub source: io::Error,
 }
 
-/// A port that is ours: its first socket, and the address it really has.
+/// A port that is kept for us, and the address it really has. Nobody listens yet: clients are refused, as long as there is
+/// nothing to serve them with, instead of left waiting.
 #[derive(Debug)]
 pub struct Port {
     /// Address with the real port number.
     pub address: SocketAddr,
     flag: &'static str,
-    first: StdListener,
+    /// Holds the port; bound only.
+    _held: Socket,
 }
 
-/// Takes a port. It is tried without `SO_REUSEPORT` first, so a port that another process holds is an error and never
-/// shared in silence. Port 0 takes a free one.
+/// Takes a port. It is tried without `SO_REUSEPORT`, so a port that another process holds is an error and never shared in
+/// silence. Port 0 takes a free one.
 ///
 /// # Errors
 /// [`BindError`] naming address and flag.
 pub fn bind(address: SocketAddr, flag: &'static str) -> Result<Port, BindError> {
     let fail = |source| refusal(address, flag, source);
-    let alone = socket(address, Sharing::Alone).map_err(fail)?;
+    let alone = listening(address, Sharing::Alone).map_err(fail)?;
     let real = alone.local_addr().map_err(fail)?.as_socket().unwrap_or(address);
     drop(alone);
-    let first = socket(real, Sharing::Workers).map_err(fail)?;
-    Ok(Port { address: real, flag, first: first.into() })
+    let held = bound(real, Sharing::Alone).map_err(fail)?;
+    Ok(Port { address: real, flag, _held: held })
 }
 
 impl Port {
-    /// One listening socket per worker.
+    /// One listening socket per worker. From now on clients are taken.
     ///
     /// # Errors
     /// [`BindError`] naming address and flag.
     pub fn listen(self, workers: usize) -> Result<Vec<StdListener>, BindError> {
         let fail = |source| refusal(self.address, self.flag, source);
-        let mut sockets = vec![self.first];
-        while sockets.len() < workers {
-            sockets.push(socket(self.address, Sharing::Workers).map_err(fail)?.into());
-        }
-        Ok(sockets)
+        // Somebody may have begun to listen since: a port that is only bound keeps nobody out.
+        drop(listening(self.address, Sharing::Alone).map_err(fail)?);
+        let one = |_| listening(self.address, Sharing::Workers).map(StdListener::from).map_err(fail);
+        (0..workers).map(one).collect()
     }
 }
 
@@ -117,7 +118,7 @@ enum Sharing {
     Workers,
 }
 
-fn socket(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
+fn bound(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
@@ -130,7 +131,12 @@ fn socket(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
         socket.set_only_v6(false)?;
     }
     socket.bind(&address.into())?;
-    // Two sockets may be bound to one port as long as none listens (SO_REUSEADDR); listening is what tells.
+    Ok(socket)
+}
+
+/// Two sockets may be bound to one port as long as none listens (SO_REUSEADDR); listening is what tells.
+fn listening(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
+    let socket = bound(address, sharing)?;
     socket.listen(BACKLOG)?;
     Ok(socket)
 }
@@ -140,6 +146,20 @@ fn socket(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
 pub async fn accept<P>(
     listener: StdListener,
     stop: impl Future<Output = ()>,
+    admit: impl Fn() -> Option<P>,
+    take: impl Fn(TcpStream, SocketAddr, P),
+    failed: impl Fn(&io::Error),
+) {
+    accept_paced(listener, stop, async || (), || (), admit, take, failed).await;
+}
+
+/// As [`accept`]; before each connection `room` is waited for, while others wait in the kernel. `resting` is held while
+/// accepting rests because the process has no descriptors left.
+pub async fn accept_paced<P, R>(
+    listener: StdListener,
+    stop: impl Future<Output = ()>,
+    room: impl AsyncFn(),
+    resting: impl Fn() -> R,
     admit: impl Fn() -> Option<P>,
     take: impl Fn(TcpStream, SocketAddr, P),
     failed: impl Fn(&io::Error),
@@ -158,11 +178,15 @@ pub async fn accept<P>(
     let mut reserve = Reserve::open();
     let mut pause = Pause::default();
     tokio::pin!(stop);
+    let next = async || {
+        room().await;
+        listener.accept().await
+    };
     loop {
         tokio::select! {
             biased;
             () = stop.as_mut() => break,
-            accepted = listener.accept() => match accepted {
+            accepted = next() => match accepted {
                 Ok(accepted) => {
                     pause = Pause::default();
                     take(accepted);
@@ -171,7 +195,9 @@ pub async fn accept<P>(
                 Err(error) => {
                     failed(&error);
                     reserve.shed(&listener).await;
+                    let rest = resting();
                     tokio::time::sleep(pause.next()).await;
+                    drop(rest);
                 }
             },
         }
@@ -249,7 +275,19 @@ mod tests {
         let text = bind(address, "--http-addr").unwrap_err().to_string();
         assert!(text.contains(&address.to_string()) && text.contains("--http-addr"), "{text}");
         let ours = bind(loopback(), "--http-addr").unwrap();
-        assert!(bind(ours.address, "--http-addr").is_err(), "two processes would share the port");
+        let (address, early) = (ours.address, bind(ours.address, "--http-addr").unwrap());
+        let _listening = ours.listen(1).unwrap();
+        assert!(bind(address, "--http-addr").is_err(), "two processes would share the port");
+        assert!(early.listen(1).is_err(), "nor when both were waiting for something to serve");
+    }
+
+    #[test]
+    fn clients_are_refused_until_somebody_listens() {
+        let port = bind(loopback(), "--http-addr").unwrap();
+        let address = port.address;
+        assert!(std::net::TcpStream::connect(address).is_err());
+        let _listening = port.listen(1).unwrap();
+        assert!(std::net::TcpStream::connect(address).is_ok());
     }
 
     #[test]

@@ -35,6 +35,9 @@ pub enum BodyError {
     /// The backend sent nothing for `proxy-read-timeout`.
     #[error("the backend sent no body bytes in time")]
     UpstreamTimeout,
+    /// The body was to be kept until it is whole, and there is no room for it.
+    #[error("there is no room to keep the body")]
+    NoRoom,
     /// We gave up on purpose (drain deadline, limit).
     #[error("aborted by the proxy: {0}")]
     Aborted(&'static str),
@@ -43,12 +46,20 @@ pub enum BodyError {
 /// A body as a trait object on one thread. Boxing costs one allocation per streamed body.
 pub type LocalBody = Pin<Box<dyn Body<Data = Bytes, Error = BodyError>>>;
 
+/// A body that can be read from its start as often as wanted.
+pub trait Replay: Body<Data = Bytes, Error = BodyError> {
+    /// The same body from its start.
+    fn again(&self) -> Pin<Box<dyn Replay>>;
+}
+
 /// Body of a request from a client.
 pub enum RequestBody {
     /// None.
     Empty,
     /// All of it, already read.
     Full(Bytes),
+    /// All of it, already read, outside memory.
+    Kept(Pin<Box<dyn Replay>>),
     /// Streaming; polled on demand, so a slow backend slows the client.
     Stream(LocalBody),
 }
@@ -124,7 +135,7 @@ pub trait DuplexIo: tokio::io::AsyncRead + tokio::io::AsyncWrite {}
 impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite> DuplexIo for T {}
 
 macro_rules! body_impl {
-    ($name:ident) => {
+    ($name:ident $(, $kept:ident)?) => {
         impl Body for $name {
             type Data = Bytes;
             type Error = BodyError;
@@ -146,6 +157,7 @@ macro_rules! body_impl {
                         }
                     }
                     Self::Stream(body) => body.as_mut().poll_frame(cx),
+                    $(Self::$kept(body) => body.as_mut().poll_frame(cx),)?
                 }
             }
 
@@ -154,6 +166,7 @@ macro_rules! body_impl {
                     Self::Empty => true,
                     Self::Full(bytes) => bytes.is_empty(),
                     Self::Stream(body) => body.is_end_stream(),
+                    $(Self::$kept(body) => body.is_end_stream(),)?
                 }
             }
 
@@ -162,12 +175,13 @@ macro_rules! body_impl {
                     Self::Empty => SizeHint::with_exact(0),
                     Self::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
                     Self::Stream(body) => body.size_hint(),
+                    $(Self::$kept(body) => body.size_hint(),)?
                 }
             }
         }
     };
 }
-body_impl!(RequestBody);
+body_impl!(RequestBody, Kept);
 body_impl!(ResponseBody);
 
 /// Trailer fields travel as [`http::HeaderMap`] frames (the type `http_body` prescribes).

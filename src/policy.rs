@@ -20,9 +20,11 @@ pub mod basic_auth;
 pub mod body;
 pub mod buffering;
 pub mod canary;
+pub mod compression;
 pub mod connection_header;
 pub mod cors;
 pub mod custom_errors;
+pub mod custom_headers;
 pub mod default_backend;
 pub mod external_auth;
 pub mod fastcgi;
@@ -30,14 +32,19 @@ pub mod forwarded;
 pub mod forwarded_prefix;
 pub mod from_to_www;
 pub mod global;
+pub mod global_rate_limit;
 pub mod hsts;
 pub mod ip_access;
 pub mod load_balance;
 pub mod log;
+pub mod mirror;
 pub mod pending;
 pub mod redirect;
 pub mod request_headers;
+pub mod request_limit;
 pub mod response_headers;
+pub mod response_rate;
+pub mod response_rewrite;
 pub mod retry;
 pub mod rewrite;
 pub mod satisfy;
@@ -71,8 +78,20 @@ pub struct RoutePolicies {
     pub basic_auth: Option<basic_auth::BasicAuth>,
     /// `auth-url` and what goes with it, or the ConfigMap's `global-auth-*`.
     pub external_auth: Option<Arc<external_auth::ExternalAuth>>,
+    /// `limit-rps`, `limit-rpm`, `limit-connections` and their details.
+    pub limits: Option<request_limit::RequestLimits>,
+    /// `global-rate-limit` and its details.
+    pub global_rate_limit: Option<global_rate_limit::GlobalRateLimit>,
+    /// `limit-rate`, `limit-rate-after`.
+    pub response_rate: Option<response_rate::ResponseRate>,
     /// `enable-cors`, `cors-*`.
     pub cors: Option<cors::Cors>,
+    /// `custom-headers`.
+    pub custom_headers: Option<custom_headers::CustomHeaders>,
+    /// `proxy-cookie-domain`, `proxy-cookie-path`, `proxy-redirect-*`.
+    pub response_rewrite: Option<response_rewrite::ResponseRewrite>,
+    /// `mirror-*`.
+    pub mirror: Option<mirror::Mirror>,
     /// `upstream-vhost`.
     pub upstream_vhost: Option<template::Template>,
     /// `x-forwarded-prefix`.
@@ -126,7 +145,13 @@ impl RoutePolicies {
             satisfy: satisfy::Satisfy::All,
             basic_auth: None,
             external_auth: None,
+            limits: None,
+            global_rate_limit: None,
+            response_rate: response_rate::ResponseRate::of(globals.limit_rate, globals.limit_rate_after),
             cors: None,
+            custom_headers: None,
+            response_rewrite: response_rewrite::ResponseRewrite::global(globals),
+            mirror: None,
             upstream_vhost: None,
             forwarded_prefix: None,
             connection_header: None,

@@ -5,16 +5,23 @@
 //! Knows nothing of manifests.
 
 pub mod body;
+mod compress;
 pub mod connection;
 pub mod exchange;
 pub mod filter;
 pub mod forward;
+pub mod handshakes;
 pub mod http1;
 pub mod http2;
 pub mod l4;
+mod mirror;
+mod patience;
 pub mod prefixed;
+pub mod presence;
 pub mod respond;
 pub mod service;
 pub mod sni;
+pub mod spool;
+mod throttle;
 pub mod tunnel;
 pub mod worker;

@@ -64,6 +64,13 @@ pub enum LocalReply {
     CertificateInvalid,
     /// The client's certificate is sound and its name is not admitted (`auth-tls-match-cn`): 403.
     CertificateUnauthorized,
+    /// The client asks for more than the route allows: `limit-*`.
+    Limited {
+        /// 400 to 599, as the ConfigMap says.
+        status: StatusCode,
+        /// Which limit.
+        limit: &'static str,
+    },
     /// The rewrite or a pattern search has no sound result: 500.
     RewriteFailed {
         /// Why.
@@ -124,9 +131,10 @@ impl LocalReply {
     /// Status sent (499 only logged).
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::BadRequest { status, .. } | Self::Redirect { status, .. } | Self::BadBody { status } => {
-                *status
-            }
+            Self::BadRequest { status, .. }
+            | Self::Redirect { status, .. }
+            | Self::BadBody { status }
+            | Self::Limited { status, .. } => *status,
             Self::Preflight => StatusCode::NO_CONTENT,
             Self::Healthz | Self::StubStatus => StatusCode::OK,
             Self::NoRoute => StatusCode::NOT_FOUND,

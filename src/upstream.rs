@@ -12,6 +12,7 @@ use crate::policy::backend_protocol::HttpVersion;
 use crate::wire::{Fields, Framing, ResponseHead};
 
 pub mod balance;
+mod budget;
 pub mod connect;
 mod deadline;
 pub mod error;

@@ -20,16 +20,26 @@ mod hostile;
 mod http1;
 #[path = "dataplane/http2.rs"]
 mod http2;
+#[path = "dataplane/limits.rs"]
+mod limits;
+#[path = "dataplane/mirror.rs"]
+mod mirror;
 #[path = "dataplane/operators.rs"]
 mod operators;
 #[path = "dataplane/passthrough.rs"]
 mod passthrough;
+#[path = "dataplane/request_limits.rs"]
+mod request_limits;
 #[path = "dataplane/retries.rs"]
 mod retries;
+#[path = "dataplane/rewriting.rs"]
+mod rewriting;
 #[path = "dataplane/streams.rs"]
 mod streams;
 #[path = "dataplane/swap.rs"]
 mod swap;
+#[path = "dataplane/tenants.rs"]
+mod tenants;
 #[path = "dataplane/tls.rs"]
 mod tls;
 #[path = "dataplane/upgrade.rs"]

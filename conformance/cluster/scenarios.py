@@ -103,7 +103,7 @@ class Controller:
             self.process = subprocess.Popen(
                 [narthex, "controller", f"--kubeconfig={LAB}/{user}.kubeconfig", f"--http-addr=127.0.0.1:{port}",
                  f"--https-addr=127.0.0.1:{port + 1}", f"--admin-addr=127.0.0.1:{self.admin}",
-                 "--publish-status-address=192.0.2.1", "--election-ttl=4s", *flags],
+                 "--publish-status-address=192.0.2.1", "--election-ttl=4s", "--enable-metrics", *flags],
                 stdout=log, stderr=log, env={**os.environ, "POD_NAME": pod, "POD_NAMESPACE": "team"})
 
     def get(self, host, path="/", port=None):
@@ -114,6 +114,11 @@ class Controller:
 
     def is_ready(self):
         return self.get("localhost", "/readyz", self.admin)[0] == 200
+
+    def metric(self, name):
+        """The value of a metric without labels."""
+        lines = self.get("localhost", "/metrics", self.admin)[1].splitlines()
+        return float(next(line.split()[-1] for line in lines if line.startswith(name + " ")))
 
     def log(self):
         with open(self.log_path, encoding="utf-8", errors="replace") as log:
@@ -170,14 +175,23 @@ def scenario_outage(narthex):
             os.kill(int(file.read()), signal.SIGKILL)
         eventually("the loss being noticed", lambda: "the API server does not answer" in first.log())
         assert first.get("a.test") == (200, "10.244.0.1") and first.is_ready()
+        assert first.metric("narthex_apiserver_connected") == 0
+        age = first.metric("narthex_snapshot_age_seconds")
+        eventually("the age of what is known growing", lambda: first.metric("narthex_snapshot_age_seconds") > age)
         second = Controller(narthex, 20020, pod="pod-2")
         eventually("the other process", lambda: second.get("localhost", "/livez", second.admin)[0] == 200)
         assert not second.is_ready(), "nothing is known yet"
+        try:
+            second.get("a.test")
+            raise AssertionError("no traffic is taken before anything is known")
+        except ConnectionRefusedError:
+            pass
         second.stop()
         assert second.process.returncode == 0, second.process.returncode
         subprocess.run([UP, "apiserver"], check=True)
         apply(slices("10.244.0.2"))
         print(f"  followed again {eventually('the endpoint', lambda: first.get('a.test')[1] == '10.244.0.2'):.3f} s after kubectl")
+        eventually("the metrics", lambda: first.metric("narthex_apiserver_connected") == 1)
     finally:
         first.stop()
         if second and second.process.poll() is None:
@@ -219,6 +233,59 @@ def scenario_rights(narthex):
         eventually("readiness", first.is_ready)
     finally:
         first.stop()
+
+
+def refused(*objects, flags=()):
+    """What the API server says when it refuses these objects; None when it takes them."""
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+    done = subprocess.run([*KUBECTL, "apply", *flags, "-f", "-"], input=text, capture_output=True, text=True, check=False)
+    return done.stderr if done.returncode else None
+
+
+def webhook_configuration(port):
+    """As the chart makes it, by URL instead of by Service."""
+    rule = {"apiGroups": ["networking.k8s.io"], "apiVersions": ["v1"], "operations": ["CREATE", "UPDATE"], "resources": ["ingresses"]}
+    return {"apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration", "metadata": {"name": "admission"},
+            "webhooks": [{"name": "validate.nginx.ingress.kubernetes.io", "admissionReviewVersions": ["v1"], "sideEffects": "None",
+                          "failurePolicy": "Fail", "matchPolicy": "Equivalent", "rules": [rule],
+                          "clientConfig": {"url": f"https://127.0.0.1:{port}/networking/v1/ingresses"}}]}
+
+
+def scenario_webhook(narthex):
+    """Verdicts of the admission webhook, with a certificate that the controller makes; two replicas share it."""
+    apply(webhook_configuration(20073))
+    flags = ["--validating-webhook-configuration=admission", "--validating-webhook-secret=team/admission"]
+    first = Controller(narthex, 20070, "--validating-webhook=127.0.0.1:20073", *flags)
+    second = Controller(narthex, 20080, "--validating-webhook=127.0.0.1:20083", *flags, pod="pod-2")
+    bundle = lambda: kubectl("get", "validatingwebhookconfiguration", "admission", "-o", "jsonpath={.webhooks[0].clientConfig.caBundle}")
+    try:
+        eventually("both", lambda: first.is_ready() and second.is_ready())
+        eventually("the authority", bundle)
+        eventually("a verdict", lambda: refused(ingress("hook.test")) is None)
+        eventually("the Ingress", lambda: first.get("hook.test")[0] == 200)
+        said = refused(ingress("hook.test", name="late"))
+        assert said and 'host "hook.test" and path "/" is already defined in ingress team/hook.test' in said, said
+        said = refused(ingress("evil.test", path="/etc/nginx"))
+        assert said and "denied the request" in said, said
+        assert refused(ingress("dry.test"), flags=["--dry-run=server"]) is None
+        assert refused(ingress("dry.test"), flags=["--dry-run=server"]) is None, "a dry run leaves no trace"
+        assert refused(ingress("hook.test", name="late"), flags=["--dry-run=server"]), "and is judged like any other"
+        foreign = ingress("hook.test", name="foreign", path="/etc/nginx")
+        foreign["spec"]["ingressClassName"] = "other"
+        assert refused(foreign) is None, "others' Ingresses are theirs"
+        # A second certificate: the authority of the first stays beside that of the new one, and nobody is refused meanwhile.
+        before = bundle()
+        kubectl("-n", "team", "delete", "secret", "admission")
+        first.stop()
+        first = Controller(narthex, 20070, "--validating-webhook=127.0.0.1:20073", *flags)
+        eventually("a new authority", lambda: bundle() != before)
+        eventually("a verdict", lambda: refused(ingress("hook.test", name="late")) and "already defined" in refused(ingress("hook.test", name="late")))
+    finally:
+        kubectl("delete", "validatingwebhookconfiguration", "admission")
+        kubectl("-n", "team", "delete", "ingress", "hook.test", "foreign", "--ignore-not-found")
+        for each in (first, second):
+            if each.process.poll() is None:
+                each.stop()
 
 
 def scenario_many(narthex):

@@ -70,6 +70,7 @@ pub fn run(mut config: Config) -> u8 {
         Ok(None) => return 0,
         Err(error) => return failed(&error),
     };
+    running.count_panics();
     let path = running.error_log_path();
     if let Destination::File(_) = Destination::from_path(&path)
         && let Err(error) = logging.writer().reopen(&Destination::from_path(&path))

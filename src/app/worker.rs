@@ -11,11 +11,14 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{StartError, streams};
 use crate::drain::{DrainToken, DrainTrigger, DrainWatcher, Work};
-use crate::limit::ConnectionLimit;
+use crate::limit::{Clients, ConnectionLimit, Memory};
 use crate::listener;
 use crate::proxy::connection;
 use crate::proxy::filter::external::Answers;
-use crate::proxy::filter::password::{Memory, Threads};
+use crate::proxy::filter::limit::Limits;
+use crate::proxy::filter::password::{self, Threads};
+use crate::proxy::handshakes::Handshakes;
+use crate::proxy::spool::Spool;
 use crate::proxy::worker::Worker;
 use crate::request::Scheme;
 use crate::route::reach::Reach;
@@ -34,6 +37,8 @@ pub(super) struct Shared {
     pub(super) reader: Reader,
     pub(super) tls: Arc<rustls::ServerConfig>,
     pub(super) connections: ConnectionLimit,
+    pub(super) memory: Memory,
+    pub(super) clients: Clients,
     pub(super) drain: DrainTrigger,
     pub(super) metrics: Metrics,
     pub(super) log: AccessLog,
@@ -48,6 +53,10 @@ pub(super) struct Shared {
     pub(super) passwords: Threads,
     /// Answers of authentication services (`auth-cache-key`).
     pub(super) auth_answers: Answers,
+    /// What clients asked for lately.
+    pub(super) limits: Limits,
+    /// Room for request bodies.
+    pub(super) spool: Spool,
 }
 
 /// The sockets of one worker with the addresses they listen on.
@@ -113,20 +122,30 @@ fn worker(index: usize, shared: &Shared, drain: DrainWatcher) -> Worker {
         name_servers: if dns.is_empty() { NameServers::System } else { NameServers::Listed(dns) },
         address_rule: Rc::new(move |address| reach.check(address).is_ok()),
         passive_health: shared.passive_health,
+        workers: u32::try_from(shared.workers).unwrap_or(u32::MAX),
         endpoint_connections: u32::try_from(share).unwrap_or(u32::MAX),
         rng: Rng::from_system(),
     };
     Worker {
         reader: shared.reader.clone(),
         upstreams: Upstreams::new(settings),
-        passwords: Memory::new(shared.passwords.clone()),
         auth_answers: shared.auth_answers.clone(),
+        passwords: password::Memory::new(shared.passwords.clone()),
+        limits: shared.limits.clone(),
+        spool: shared.spool.clone(),
+        mirrors: Cell::new(0),
         metrics: shared.metrics.worker(),
         log: shared.log.lane(),
         drain,
         tls: Arc::clone(&shared.tls),
         rng: Rng::from_system(),
         index: index as u64,
+        workers: u32::try_from(shared.workers).unwrap_or(u32::MAX),
+        memory: shared.memory.clone(),
+        room: shared.connections.clone(),
+        clients: shared.clients.clone(),
+        presences: Rc::default(),
+        handshakes: Handshakes::default(),
         connections: Cell::new(0),
         requests: Cell::new(0),
         l4: crate::proxy::l4::State::new(shared.passthrough_proxy_protocol, shared.workers),
@@ -135,6 +154,14 @@ fn worker(index: usize, shared: &Shared, drain: DrainWatcher) -> Worker {
 
 async fn accept(worker: &Rc<Worker>, shared: &Shared, port: (TcpListener, SocketAddr), scheme: Scheme) {
     let (listener, address) = port;
+    // Not through the permit itself: what waits here has no connection yet, and others may come first.
+    let room = async || {
+        if !shared.connections.has_room() {
+            let _resting = worker.metrics.hold(Gauge::AcceptResting);
+            drop(shared.connections.acquire().await);
+        }
+    };
+    let resting = || worker.metrics.hold(Gauge::AcceptResting);
     let admit = || {
         let permit = shared.connections.try_acquire();
         if permit.is_none() {
@@ -155,5 +182,6 @@ async fn accept(worker: &Rc<Worker>, shared: &Shared, port: (TcpListener, Socket
         worker.metrics.count(Counter::AcceptErrors);
         tracing::warn!(%error, "cannot accept a connection");
     };
-    listener::accept(listener, worker.drain.draining(), admit, take, failed).await;
+    let stop = worker.drain.draining();
+    listener::accept_paced(listener, stop, room, resting, admit, take, failed).await;
 }

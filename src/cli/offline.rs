@@ -1,18 +1,23 @@
 //! Manifests compiled once, without serving them: what `check` and `explain` look at. The same steps in the same order
 //! as the control loop takes, less time: nothing is kept from before.
 
+use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::ArgMatches;
 
+use crate::admission;
 use crate::cert::{self, Keeper};
+use crate::compile::class::{Classes, Verdict};
 use crate::compile::{Compiled, Inputs, compile, semantics_differences};
 use crate::config::{Config, Environment, Flags, Source};
 use crate::control::Settings;
-use crate::diagnostic::Diagnostic;
+use crate::diagnostic::{Diagnostic, Severity};
 use crate::manifest::{self, Manifest};
+use crate::model::{Kind, ObjectKey, ObjectRef};
 use crate::standalone::{self, manifest_paths};
 
 /// What manifests come to.
@@ -81,6 +86,7 @@ pub(super) fn compile_paths(
     diagnostics.extend(compiled.diagnostics.iter().cloned());
     if differences == Differences::Tell {
         diagnostics.extend(semantics_differences(&inputs));
+        diagnostics.extend(refusals(&inputs, &compiled, &diagnostics));
     }
     diagnostics.sort_by(|left, right| {
         let key = |found: &Diagnostic| (found.origin.file.clone(), found.line(), found.object.clone());
@@ -88,6 +94,37 @@ pub(super) fn compile_paths(
     });
     let objects = manifests.iter().map(|manifest| manifest.objects.len()).sum();
     Ok(Offline { compiled, diagnostics, files: manifests.len(), objects })
+}
+
+/// Ingresses that the admission webhook would refuse though nothing in them is an error by itself, as an error.
+fn refusals(inputs: &Inputs<'_>, compiled: &Compiled, found: &[Diagnostic]) -> Vec<Diagnostic> {
+    let Inputs { world, options, .. } = *inputs;
+    let classes = Classes::new(&world.classes, options);
+    let mut about: BTreeMap<&ObjectKey, Vec<Diagnostic>> = BTreeMap::new();
+    for one in found.iter().filter(|one| one.object.kind == Kind::Ingress) {
+        about.entry(&one.object.key).or_default().push(one.clone());
+    }
+    let ours = world
+        .ingresses
+        .values()
+        .filter(|ingress| matches!(classes.judge(ingress, options), Verdict::Ours(_)));
+    ours.filter_map(|ingress| {
+        let found = about.get(&ingress.meta.key).map_or(&[][..], Vec::as_slice);
+        let verdict = admission::verdict(ingress, found, world, options, &compiled.table.globals);
+        let admission::Verdict::Refuse { message, .. } = verdict else { return None };
+        let told = found.iter().any(|one| one.severity == Severity::Error);
+        (!told).then(|| Diagnostic {
+            object: ObjectRef { kind: Kind::Ingress, key: ingress.meta.key.clone() },
+            code: "AdmissionRefused",
+            severity: Severity::Error,
+            field: String::new(),
+            value: String::new(),
+            reason: format!("the admission webhook refuses this Ingress: {message}"),
+            hint: String::new(),
+            origin: Arc::clone(&ingress.meta.origin),
+        })
+    })
+    .collect()
 }
 
 fn standard_input() -> Manifest {

@@ -74,6 +74,12 @@ pub(super) struct ListenFlags {
     /// Key of the webhook, PEM
     #[arg(long, value_name = "FILE", requires = "validating_webhook")]
     pub(super) validating_webhook_key: Option<PathBuf>,
+    /// Make the certificate of the webhook, and tell this ValidatingWebhookConfiguration who signed it
+    #[arg(long, value_name = "NAME", requires = "validating_webhook")]
+    pub(super) validating_webhook_configuration: Option<String>,
+    /// Secret of the certificate that is made [default: POD_NAMESPACE and the name of the configuration]
+    #[arg(long, value_name = "NS/NAME", value_parser = optional_key, requires = "validating_webhook_configuration")]
+    pub(super) validating_webhook_secret: Option<OptionalKey>,
 }
 
 /// Which objects count and what they mean.
@@ -173,6 +179,9 @@ pub(super) struct OperationFlags {
     /// Worker threads [default: ConfigMap worker-processes, else the CPUs that are granted]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(super) workers: Option<u16>,
+    /// Memory that the process may use, such as 512Mi [default: what the control group grants, else the machine's]
+    #[arg(long, value_name = "SIZE", value_parser = quantity)]
+    pub(super) memory_limit: Option<u64>,
     /// DNS servers for names of backends [default: those of the system]
     #[arg(long, value_name = "ADDR:PORT[,ADDR:PORT]", value_delimiter = ',', value_parser = resolver)]
     pub(super) dns_resolver: Option<Vec<SocketAddr>>,
@@ -254,6 +263,25 @@ fn cidr(text: &str) -> Result<IpNet, String> {
     text.parse::<IpNet>()
         .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
         .map_err(|_| "is no address range such as 10.0.0.0/8".into())
+}
+
+/// Bytes, or a number with a suffix as Kubernetes writes quantities of memory.
+fn quantity(text: &str) -> Result<u64, String> {
+    let error = || "write a size such as 512Mi".to_owned();
+    let end = text.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(text.len());
+    let (digits, unit) = text.split_at(end);
+    let factor: u64 = match unit {
+        "" => 1,
+        "k" => 1_000,
+        "M" => 1_000_000,
+        "G" => 1_000_000_000,
+        "Ki" => 1 << 10,
+        "Mi" => 1 << 20,
+        "Gi" => 1 << 30,
+        _ => return Err(error()),
+    };
+    let number: u64 = digits.parse().map_err(|_| error())?;
+    number.checked_mul(factor).filter(|bytes| *bytes > 0).ok_or_else(error)
 }
 
 fn bucket(text: &str) -> Result<f64, String> {

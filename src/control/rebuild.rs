@@ -15,13 +15,26 @@ use crate::model::{CertCatalog, Kind, ObjectKey, ObjectRef, Origin, World};
 use crate::snapshot::{self, Publisher, Reader, Snapshot};
 use crate::standalone;
 
+/// What a table was made of: enough to ask what another object would come to (`admission`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sources {
+    /// Objects, less what the namespace selector leaves out.
+    pub world: World,
+    /// Certificates of its Secrets.
+    pub certificates: CertCatalog,
+    /// Flags, as the objects complete them.
+    pub options: Options,
+}
+
 /// What a rebuild came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Report {
     /// Generation that is published now.
     pub generation: u64,
     /// How many objects of each kind there are.
     pub objects: Vec<(Kind, usize)>,
+    /// What it was made of. After a change of EndpointSlices alone these may be old ones.
+    pub sources: Arc<Sources>,
     /// Ingresses that are ours; empty when objects come from files, where nobody asks.
     pub served: Arc<BTreeSet<ObjectKey>>,
     /// Findings of severity error.
@@ -43,7 +56,7 @@ pub struct Report {
 }
 
 /// Whether a rebuild changed what is served.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Outcome {
     /// A new snapshot.
     Published(Report),
@@ -180,6 +193,7 @@ fn build<C: Compile>(
     let report = Report {
         generation: 0,
         objects,
+        sources: Arc::new(Sources { world, certificates: judged.catalog, options }),
         served: Arc::new(served),
         errors: count(Severity::Error),
         warnings: count(Severity::Warning),

@@ -54,6 +54,12 @@ pub(super) async fn apply(client: &Client, target: &str, body: &Json) -> Result<
     send(client, Method::PATCH, &target, "application/apply-patch+yaml", body).await
 }
 
+/// Changes an object by a JSON patch (RFC 6902).
+pub(super) async fn patch(client: &Client, target: &str, body: &Json) -> Result<Json, ApiError> {
+    let target = format!("{target}?fieldManager={FIELD_MANAGER}");
+    send(client, Method::PATCH, &target, "application/json-patch+json", body).await
+}
+
 async fn send(
     client: &Client,
     method: Method,

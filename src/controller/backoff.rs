@@ -24,6 +24,12 @@ impl Backoff {
         half + half.mul_f64(fraction(chance))
     }
 
+    /// After so many failures.
+    #[cfg(test)]
+    pub(super) fn after(failures: u32) -> Self {
+        Self { failures }
+    }
+
     /// Notes a success.
     pub(super) fn succeed(&mut self) {
         self.failures = 0;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use kube::Client;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{sleep, timeout};
 
 use crate::control::FeedId;
@@ -15,9 +15,11 @@ use crate::telemetry::Metrics;
 /// How often the server is asked whether it is there.
 const BEAT: Duration = Duration::from_secs(5);
 /// How often while it is not.
-const LOST_BEAT: Duration = Duration::from_secs(1);
+const LOST_BEAT: Duration = Duration::from_millis(500);
 /// How long it may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long while it is lost: a server that is about to start may take a connection and leave it lying.
+const LOST_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Shared by all feeds. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -26,11 +28,13 @@ pub(super) struct Link {
     feeds: usize,
     /// Grows each time the server answers again: connections from before may be dead without knowing.
     returns: watch::Sender<u64>,
+    /// A feed found nobody there.
+    suspicion: Arc<Notify>,
 }
 
 impl Link {
     pub(super) fn new(feeds: usize) -> Self {
-        Self { up: Arc::default(), feeds, returns: watch::Sender::new(0) }
+        Self { up: Arc::default(), feeds, returns: watch::Sender::new(0), suspicion: Arc::default() }
     }
 
     /// A feed follows.
@@ -48,6 +52,11 @@ impl Link {
         self.up.lock().unwrap_or_else(PoisonError::into_inner).len() == self.feeds
     }
 
+    /// A feed found nobody there: to be looked at now, not with the next beat.
+    pub(super) fn suspect(&self) {
+        self.suspicion.notify_one();
+    }
+
     /// The server answers again.
     pub(super) fn announce_return(&self) {
         self.returns.send_modify(|count| *count += 1);
@@ -62,8 +71,16 @@ impl Link {
     pub(super) async fn beat(self, client: Client, metrics: Metrics) {
         let mut lost_since: Option<Instant> = None;
         loop {
-            sleep(if lost_since.is_some() { LOST_BEAT } else { BEAT }).await;
-            let answer = timeout(PATIENCE, client.apiserver_version()).await;
+            if lost_since.is_some() {
+                sleep(LOST_BEAT).await;
+            } else {
+                tokio::select! {
+                    () = sleep(BEAT) => {}
+                    () = self.suspicion.notified() => {}
+                }
+            }
+            let patience = if lost_since.is_some() { LOST_PATIENCE } else { PATIENCE };
+            let answer = timeout(patience, client.apiserver_version()).await;
             // An answer that refuses is an answer.
             let there = matches!(answer, Ok(Ok(_) | Err(kube::Error::Api(_) | kube::Error::SerdeError(_))));
             match (there, lost_since) {

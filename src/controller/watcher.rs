@@ -128,12 +128,18 @@ impl Watcher {
     }
 
     /// Follows the feed until dropped.
-    pub(super) async fn run(mut self) {
-        let mut backoff = Backoff::default();
+    pub(super) async fn run(self) {
+        self.run_from(Backoff::default()).await;
+    }
+
+    /// Follows the feed, after failures that were counted before.
+    async fn run_from(mut self, mut backoff: Backoff) {
+        let mut absent = false;
         let mut place: Option<String> = None;
         let mut returns = self.link.returns();
         loop {
             let began = Instant::now();
+            returns.mark_unchanged();
             let wait = match self.round(&mut place).await {
                 Ok(Round::Listed) => continue,
                 Ok(Round::Heard) => {
@@ -143,16 +149,20 @@ impl Watcher {
                 Ok(Round::Silent) if began.elapsed() >= SOON => continue,
                 Ok(Round::Silent) => backoff.fail(chance()),
                 Err(failure) => {
+                    // Waits grew while nobody was there; a server that answers, be it with a refusal, is asked soon: one
+                    // that has just started refuses for a moment.
+                    if std::mem::replace(&mut absent, failure.is_absence()) && !absent {
+                        backoff.succeed();
+                    }
                     let wait = backoff.fail(chance());
                     self.failed(&failure, &mut place, wait);
                     wait
                 }
             };
-            returns.mark_unchanged();
             tokio::select! {
                 () = sleep(wait) => {}
-                // The server is there again: no reason to wait.
-                _ = returns.changed() => {}
+                // The server is there again: no reason to wait, now or after its first refusals.
+                _ = returns.changed() => backoff.succeed(),
             }
         }
     }
@@ -185,6 +195,9 @@ impl Watcher {
                 return;
             }
             _ => self.link.down(self.id),
+        }
+        if failure.is_absence() {
+            self.link.suspect();
         }
         match failure.code() {
             // 410 Gone: the server has forgotten the place.
@@ -380,6 +393,15 @@ fn event(line: Line, kind: Kind) -> Option<Event> {
 }
 
 impl Failure {
+    /// True when nobody answered, so that it may be worth asking whether anybody is there.
+    fn is_absence(&self) -> bool {
+        match self {
+            Self::Client(error) => !matches!(error, kube::Error::Api(_) | kube::Error::SerdeError(_)),
+            Self::Read(_) | Self::Silence => true,
+            Self::Told { .. } | Self::Malformed(_) | Self::NoVersion | Self::NoStreaming => false,
+        }
+    }
+
     /// The HTTP status that the server gave, if any.
     fn code(&self) -> Option<u16> {
         match self {

@@ -9,8 +9,10 @@ use ipnet::IpNet;
 
 use super::annotation::Risk;
 use super::backend_protocol::HttpVersion;
+use super::compression::Compression;
 use super::ip_access::contains;
 use super::load_balance::LoadBalance;
+use super::response_rewrite;
 use super::retry::RetryOn;
 use super::template::Template;
 use crate::pattern::{Anchor, Case, Pattern};
@@ -78,6 +80,30 @@ pub struct Globals {
     pub load_balance: LoadBalance,
     /// `service-upstream`.
     pub service_upstream: bool,
+    /// `limit-rate`, in kilobytes per second; 0 for no limit.
+    pub limit_rate: u32,
+    /// `limit-rate-after`, in kilobytes.
+    pub limit_rate_after: u32,
+    /// `limit-req-status-code`.
+    pub limit_req_status: StatusCode,
+    /// `limit-conn-status-code`.
+    pub limit_conn_status: StatusCode,
+    /// `global-rate-limit-status-code`.
+    pub global_rate_limit_status: StatusCode,
+    /// `limit-conn-zone-variable`, the key of all request limits; `None` for the client's address.
+    pub limit_key: Option<Template>,
+    /// `proxy-cookie-domain`.
+    pub proxy_cookie_domain: Option<response_rewrite::Rule>,
+    /// `proxy-cookie-path`.
+    pub proxy_cookie_path: Option<response_rewrite::Rule>,
+    /// `proxy-redirect-from`.
+    pub proxy_redirect_from: Arc<str>,
+    /// `proxy-redirect-to`.
+    pub proxy_redirect_to: Arc<str>,
+    /// `global-allowed-response-headers`: names that `custom-headers` may set.
+    pub allowed_response_headers: Arc<[Box<str>]>,
+    /// `use-gzip`, `enable-brotli` and their details.
+    pub compression: Compression,
 
     // Client side, forwarding, real IP.
     /// `use-forwarded-headers`.
@@ -210,6 +236,9 @@ pub struct Globals {
     /// `nginx-status-ipv4-whitelist` and `-ipv6-`: who may read `/nginx_status`.
     pub status_allow: Arc<[IpNet]>,
 
+    /// What clients may cost.
+    pub limits: Limits,
+
     // TCP and UDP services.
     /// `proxy-stream-timeout`.
     pub stream_timeout: Duration,
@@ -262,10 +291,12 @@ pub type Referenced = BTreeMap<crate::model::ObjectKey, Arc<crate::model::Config
 
 mod auth;
 mod keys;
+pub mod limits;
 mod parse;
 
 pub use auth::GlobalAuth;
 pub use keys::{Effect, KEYS, Key, markdown};
+pub use limits::{Limits, Share};
 
 impl Default for Globals {
     #[expect(clippy::too_many_lines, reason = "a list of defaults, one line a key")]
@@ -303,6 +334,18 @@ impl Default for Globals {
             denylist_source_range: Arc::clone(&nobody),
             load_balance: LoadBalance::RoundRobin,
             service_upstream: false,
+            limit_rate: 0,
+            limit_rate_after: 0,
+            limit_req_status: StatusCode::SERVICE_UNAVAILABLE,
+            limit_conn_status: StatusCode::SERVICE_UNAVAILABLE,
+            global_rate_limit_status: StatusCode::TOO_MANY_REQUESTS,
+            limit_key: None,
+            proxy_cookie_domain: None,
+            proxy_cookie_path: None,
+            proxy_redirect_from: Arc::from("off"),
+            proxy_redirect_to: Arc::from("off"),
+            allowed_response_headers: Arc::from([]),
+            compression: Compression::default(),
             use_forwarded_headers: false,
             compute_full_forwarded_for: false,
             enable_real_ip: false,
@@ -368,6 +411,7 @@ impl Default for Globals {
             worker_processes: None,
             max_worker_connections: 16_384,
             status_allow: parse::nets(&["127.0.0.1/32", "::1/128"]),
+            limits: Limits::default(),
             stream_timeout: seconds(600),
             stream_next_upstream: true,
             stream_next_upstream_timeout: Some(seconds(600)),

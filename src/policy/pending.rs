@@ -1,7 +1,7 @@
 //! Annotations that are known and not built yet, or mean nothing here. Those that protect something shut the routes;
 //! the others give a warning, so that nobody believes in them.
 
-use super::annotation::{Fidelity, Reader, Risk, Scope, Spec, parse_bool, parse_int};
+use super::annotation::{Fidelity, Reader, Risk, Scope, Spec, parse_bool};
 use super::global::Globals;
 use crate::diagnostic::Severity;
 
@@ -21,21 +21,6 @@ pub const REFUSED: &[Spec] = &[
         .fidelity(NOT_YET)
         .values("none", "CN=client")
         .doc("Names of client certificates that are admitted."),
-    Spec::new("limit-connections", LOCATION, Risk::Low)
-        .fail_closed()
-        .fidelity(NOT_YET)
-        .values("0", "10")
-        .doc("Requests of one client at once."),
-    Spec::new("limit-rps", LOCATION, Risk::Low)
-        .fail_closed()
-        .fidelity(NOT_YET)
-        .values("0", "5")
-        .doc("Requests of one client per second."),
-    Spec::new("limit-rpm", LOCATION, Risk::Low)
-        .fail_closed()
-        .fidelity(NOT_YET)
-        .values("0", "300")
-        .doc("Requests of one client per minute."),
     Spec::new("enable-modsecurity", LOCATION, Risk::Low)
         .fail_closed()
         .fidelity(Fidelity::Refused("there is no web application firewall"))
@@ -82,8 +67,6 @@ const fn dead(
 }
 
 const WITH_TLS: &str = "Detail of client certificates.";
-const WITH_LIMIT: &str = "Detail of the request limits.";
-const MIRROR: &str = "Copies of requests to another server.";
 const TRACING: &str = "Tracing.";
 const SERVER_TLS: &str = "the TLS library offers a fixed set of sound ciphers";
 
@@ -93,36 +76,6 @@ pub const WITHOUT_EFFECT: &[Spec] = &[
     later("auth-tls-verify-depth", Scope::Server, Risk::Low, "1", WITH_TLS),
     later("auth-tls-error-page", Scope::Server, Risk::High, "https://app.example/error", WITH_TLS),
     later("auth-tls-pass-certificate-to-upstream", Scope::Server, Risk::Low, "true", WITH_TLS),
-    later("limit-burst-multiplier", LOCATION, Risk::Low, "5", WITH_LIMIT),
-    later("limit-rate", LOCATION, Risk::Low, "100", "Response bandwidth."),
-    later("limit-rate-after", LOCATION, Risk::Low, "100", "Response bandwidth."),
-    later("limit-allowlist", LOCATION, Risk::Low, "10.0.0.0/8", WITH_LIMIT).aliases(&["limit-whitelist"]),
-    later("custom-headers", LOCATION, Risk::Medium, "default/headers", "Response fields from a ConfigMap."),
-    later("mirror-target", LOCATION, Risk::High, "https://shadow.example$request_uri", MIRROR),
-    later("mirror-request-body", LOCATION, Risk::Low, "off", MIRROR),
-    later("mirror-host", LOCATION, Risk::High, "shadow.example", MIRROR),
-    later(
-        "proxy-cookie-domain",
-        LOCATION,
-        Risk::Medium,
-        "a.example b.example",
-        "Rewrites `Domain` of `Set-Cookie`.",
-    ),
-    later("proxy-cookie-path", LOCATION, Risk::Medium, "/one/ /", "Rewrites `Path` of `Set-Cookie`."),
-    later(
-        "proxy-redirect-from",
-        LOCATION,
-        Risk::Medium,
-        "http://internal/",
-        "Rewrites `Location` of backends.",
-    ),
-    later(
-        "proxy-redirect-to",
-        LOCATION,
-        Risk::Medium,
-        "https://app.example/",
-        "Rewrites `Location` of backends.",
-    ),
     later("enable-opentelemetry", LOCATION, Risk::Low, "true", TRACING),
     later("opentelemetry-trust-incoming-span", LOCATION, Risk::Low, "true", TRACING),
     later("opentelemetry-operation-name", LOCATION, Risk::Medium, "checkout", TRACING),
@@ -172,13 +125,7 @@ pub fn read(reader: &mut Reader<'_>, globals: &Globals) {
 /// True for a value that leaves the protection off. An empty value never does: it is more likely a template that went
 /// wrong than a wish (ground rule 1).
 fn is_off(spec: &Spec, value: &str) -> bool {
-    if spec.name.starts_with("limit-") {
-        parse_int(value).is_ok_and(|limit| limit <= 0)
-    } else if spec.name.starts_with("enable-") {
-        parse_bool(value) == Ok(false)
-    } else {
-        false
-    }
+    if spec.name.starts_with("enable-") { parse_bool(value) == Ok(false) } else { false }
 }
 
 /// Snippets above the risk level were refused by the gate. The others are stripped; one that protects something shuts
@@ -223,14 +170,12 @@ mod tests {
         let globals = Globals::default();
         for (name, value) in [
             ("auth-tls-secret", "default/ca"),
-            ("limit-rps", "5"),
-            ("limit-rpm", "junk"),
             ("enable-modsecurity", "true"),
             ("enable-modsecurity", "perhaps"),
         ] {
             assert_eq!(code(&[(name, value)], &globals), Some("NotSupported"), "{name} {value}");
         }
-        for (name, value) in [("limit-rps", "0"), ("enable-modsecurity", "false"), ("mirror-target", "x")] {
+        for (name, value) in [("enable-modsecurity", "false"), ("auth-method", "GET")] {
             assert_eq!(code(&[(name, value)], &globals), None, "{name} {value}");
         }
     }
@@ -238,9 +183,8 @@ mod tests {
     #[test]
     fn comforts_are_reported_when_set() {
         let codes = |name, value| diagnostics(&[(name, value)], |reader| read(reader, &Globals::default()));
-        assert_eq!(codes("mirror-target", "https://a.test"), ["NoEffect"]);
-        assert_eq!(codes("limit-whitelist", "10.0.0.0/8"), ["NoEffect"]);
-        assert!(codes("mirror-request-body", "off").is_empty());
+        assert_eq!(codes("enable-opentelemetry", "true"), ["NoEffect"]);
+        assert!(codes("enable-opentelemetry", "false").is_empty());
     }
 
     #[test]

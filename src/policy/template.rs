@@ -1,8 +1,13 @@
-//! Text with nginx variables (`$scheme`, `${http_x}`), parsed once and expanded per request. Only the closed list of
-//! variables of this file exists; unknown ones are refused when parsed.
+//! Text with nginx variables (`$scheme`, `${http_x}`), parsed once and expanded per request: hash keys, fields,
+//! redirects, addresses of other services. The names are those of `crate::variable`; unknown ones, and those that have
+//! no value yet where the text is used, are refused when parsed.
+
+use std::borrow::Cow;
+use std::time::Duration;
 
 use super::basic_auth::credentials;
 use crate::request::RequestView;
+use crate::variable::{Fixed, Known, Variable};
 
 /// One piece of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,67 +18,37 @@ pub(crate) enum Part {
     Variable(Variable),
 }
 
-/// The variables there are.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Variable {
-    /// `$arg_name`.
-    Arg(Box<str>),
-    /// `$args`, `$query_string`.
-    Args,
-    /// `$best_http_host`.
-    BestHttpHost,
-    /// `$cookie_name`.
-    Cookie(Box<str>),
-    /// `$escaped_request_uri`.
-    EscapedRequestUri,
-    /// `$host`.
-    Host,
-    /// `$http_name`; also `$content_type`, `$content_length`. Name with dashes.
-    Http(Box<str>),
-    /// `$http_host`: the host as sent, over HTTP/2 too.
-    HttpHost,
-    /// `$ingress_name`.
-    IngressName,
-    /// `$is_args`.
-    IsArgs,
-    /// `$location_path`.
-    LocationPath,
-    /// `$namespace`.
-    Namespace,
-    /// `$pass_access_scheme`.
-    PassAccessScheme,
-    /// `$pass_port`, `$pass_server_port`.
-    PassPort,
-    /// `$proxy_add_x_forwarded_for`.
-    ProxyAddXForwardedFor,
-    /// `$proxy_upstream_name`.
-    ProxyUpstreamName,
-    /// `$remote_addr`, `$the_real_ip`; `$binary_remote_addr` too, since it is only ever a key.
-    RemoteAddr,
-    /// `$remote_port`.
-    RemotePort,
-    /// `$remote_user`: the name in basic credentials.
-    RemoteUser,
-    /// `$request_id`, `$req_id`.
-    RequestId,
-    /// `$request_method`.
-    RequestMethod,
-    /// `$request_uri`.
-    RequestUri,
-    /// `$scheme`.
-    Scheme,
-    /// `$server_name`.
-    ServerName,
-    /// `$server_port`.
-    ServerPort,
-    /// `$server_protocol`.
-    ServerProtocol,
-    /// `$service_name`.
-    ServiceName,
-    /// `$service_port`.
-    ServicePort,
-    /// `$uri`, `$document_uri`.
-    Uri,
+/// Which variables a text may hold.
+#[derive(Clone, Copy)]
+pub struct Scope<'s> {
+    /// The latest moment from which on a variable may be known.
+    pub until: Known,
+    /// `$1` to `$9` stand for groups.
+    pub groups: bool,
+    /// Names that the configuration defines itself.
+    pub own: &'s dyn Fn(&str) -> bool,
+}
+
+impl Scope<'static> {
+    /// Variables of a request under way, and none of anybody's own.
+    pub const REQUEST: Self = Self { until: Known::Route, groups: false, own: &|_| false };
+}
+
+/// Values that stand before those of the request: variables of a configuration's own, groups of expressions, a path
+/// that was rewritten, the answer.
+pub trait Overlay {
+    /// The value; `None` where the request's own counts.
+    fn value(&self, variable: &Variable) -> Option<Cow<'_, [u8]>>;
+}
+
+/// Nothing stands before the request.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bare;
+
+impl Overlay for Bare {
+    fn value(&self, _: &Variable) -> Option<Cow<'_, [u8]>> {
+        None
+    }
 }
 
 /// A parsed template.
@@ -102,6 +77,8 @@ pub struct RouteFacts<'r> {
     pub upstream_name: &'r str,
     /// Name of the virtual host.
     pub server_name: &'r str,
+    /// Since 1970; zero where nobody asks.
+    pub now: Duration,
 }
 
 /// A request and the route it took: what a template is expanded with.
@@ -122,6 +99,9 @@ pub enum TemplateError {
     /// `$` without a name, or `${` without `}`.
     #[error("a $ is not followed by a variable")]
     Broken,
+    /// A variable that has no value where the text is used.
+    #[error("the variable ${0} has no value here")]
+    TooEarly(String),
     /// Over 4 KiB.
     #[error("the text is too long")]
     TooLong,
@@ -131,11 +111,19 @@ pub enum TemplateError {
 const MAX_TEXT: usize = 4096;
 
 impl Template {
-    /// Parses text with variables.
+    /// Parses text with variables of the request.
     ///
     /// # Errors
     /// [`TemplateError`] for unknown variables, broken `$` and size.
     pub fn parse(text: &str) -> Result<Self, TemplateError> {
+        Self::parse_in(text, &Scope::REQUEST)
+    }
+
+    /// Parses text with the variables of a scope.
+    ///
+    /// # Errors
+    /// As [`Template::parse`].
+    pub fn parse_in(text: &str, scope: &Scope<'_>) -> Result<Self, TemplateError> {
         if text.len() > MAX_TEXT {
             return Err(TemplateError::TooLong);
         }
@@ -145,6 +133,9 @@ impl Template {
         for piece in pieces {
             let (name, rest) = match piece.strip_prefix('{') {
                 Some(braced) => braced.split_once('}').ok_or(TemplateError::Broken)?,
+                None if scope.groups && piece.starts_with(|first: char| matches!(first, '1'..='9')) => {
+                    piece.split_at(1)
+                }
                 None => {
                     let end = |byte: u8| !byte.is_ascii_alphanumeric() && byte != b'_';
                     piece.split_at(piece.bytes().position(end).unwrap_or(piece.len()))
@@ -153,11 +144,25 @@ impl Template {
             if name.is_empty() {
                 return Err(TemplateError::Broken);
             }
-            parts
-                .push(Part::Variable(variable(name).ok_or_else(|| TemplateError::Unknown(name.to_owned()))?));
+            parts.push(Part::Variable(variable(name, scope)?));
             literal(&mut parts, rest);
         }
         Ok(Self { text: text.into(), parts: parts.into() })
+    }
+
+    /// Text that is taken as it stands.
+    pub fn plain(text: &str) -> Self {
+        let mut parts = Vec::new();
+        literal(&mut parts, text);
+        Self { text: text.into(), parts: parts.into() }
+    }
+
+    /// The variables in it, in order.
+    pub fn variables(&self) -> impl Iterator<Item = &Variable> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Variable(variable) => Some(variable),
+            Part::Literal(_) => None,
+        })
     }
 
     /// The text it was made from.
@@ -176,14 +181,23 @@ impl Template {
 
     /// Fills in the variables. Absent ones are empty; bytes that are no UTF-8 are replaced.
     pub fn expand(&self, facts: &Facts<'_>) -> String {
+        let out = self.bytes(facts, &Bare);
+        String::from_utf8(out).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+    }
+
+    /// Fills in the variables, `overlay` first, then the request. Absent ones are empty.
+    pub fn bytes(&self, facts: &Facts<'_>, overlay: &dyn Overlay) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.text.len() + 32);
         for part in &self.parts {
             match part {
                 Part::Literal(text) => out.extend_from_slice(text.as_bytes()),
-                Part::Variable(variable) => variable.write(facts, &mut out),
+                Part::Variable(variable) => match overlay.value(variable) {
+                    Some(value) => out.extend_from_slice(&value),
+                    None => write(variable, facts, &mut out),
+                },
             }
         }
-        String::from_utf8(out).unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+        out
     }
 }
 
@@ -193,95 +207,102 @@ fn literal(parts: &mut Vec<Part>, text: &str) {
     }
 }
 
-fn variable(name: &str) -> Option<Variable> {
-    let dashed = |name: &str| name.to_ascii_lowercase().replace('_', "-").into_boxed_str();
-    Some(match name {
-        "args" | "query_string" => Variable::Args,
-        "best_http_host" => Variable::BestHttpHost,
-        "binary_remote_addr" | "remote_addr" | "the_real_ip" => Variable::RemoteAddr,
-        "content_length" | "content_type" => Variable::Http(dashed(name)),
-        "document_uri" | "uri" => Variable::Uri,
-        "escaped_request_uri" => Variable::EscapedRequestUri,
-        "host" => Variable::Host,
-        "http_host" => Variable::HttpHost,
-        "ingress_name" => Variable::IngressName,
-        "is_args" => Variable::IsArgs,
-        "location_path" => Variable::LocationPath,
-        "namespace" => Variable::Namespace,
-        "pass_access_scheme" => Variable::PassAccessScheme,
-        "pass_port" | "pass_server_port" => Variable::PassPort,
-        "proxy_add_x_forwarded_for" => Variable::ProxyAddXForwardedFor,
-        "proxy_host" | "proxy_upstream_name" => Variable::ProxyUpstreamName,
-        "remote_port" => Variable::RemotePort,
-        "remote_user" => Variable::RemoteUser,
-        "req_id" | "request_id" => Variable::RequestId,
-        "request_method" => Variable::RequestMethod,
-        "request_uri" => Variable::RequestUri,
-        "scheme" => Variable::Scheme,
-        "server_name" => Variable::ServerName,
-        "server_port" => Variable::ServerPort,
-        "server_protocol" => Variable::ServerProtocol,
-        "service_name" => Variable::ServiceName,
-        "service_port" => Variable::ServicePort,
-        _ => match name.split_once('_')? {
-            (_, "") => return None,
-            ("arg", name) => Variable::Arg(name.into()),
-            ("cookie", name) => Variable::Cookie(name.into()),
-            ("http", name) => Variable::Http(dashed(name)),
-            _ => return None,
-        },
-    })
-}
-
-impl Variable {
-    fn write(&self, facts: &Facts<'_>, out: &mut Vec<u8>) {
-        let (view, route) = (facts.view, &facts.route);
-        let mut text = |text: &str| out.extend_from_slice(text.as_bytes());
-        match self {
-            Self::Args => out.extend_from_slice(view.query.unwrap_or_default()),
-            Self::Arg(name) => out.extend_from_slice(argument(view.query.unwrap_or_default(), name)),
-            Self::BestHttpHost => text(&view.forwarded.host),
-            Self::Cookie(name) => text(view.cookie(name).unwrap_or_default()),
-            Self::EscapedRequestUri => escape(view.target, out),
-            Self::Host => text(&view.host.name),
-            Self::Http(name) => out.extend_from_slice(view.fields.get(name).unwrap_or_default()),
-            Self::HttpHost => text(&view.host.raw),
-            Self::IngressName => text(route.ingress),
-            Self::IsArgs => text(if view.query.is_some_and(|query| !query.is_empty()) { "?" } else { "" }),
-            Self::LocationPath => text(route.location_path),
-            Self::Namespace => text(route.namespace),
-            Self::PassAccessScheme => text(&view.forwarded.scheme),
-            Self::PassPort => text(&view.forwarded.port),
-            Self::ProxyAddXForwardedFor => {
-                for line in view.fields.get_all("x-forwarded-for") {
-                    out.extend_from_slice(line);
-                    out.extend_from_slice(b", ");
-                }
-                out.extend_from_slice(view.forwarded.client.to_string().as_bytes());
-            }
-            Self::ProxyUpstreamName => text(route.upstream_name),
-            Self::RemoteAddr => text(&view.forwarded.client.to_string()),
-            Self::RemotePort => text(&view.peer.port().to_string()),
-            Self::RemoteUser => {
-                let given = view.fields.get("authorization").and_then(credentials);
-                out.extend_from_slice(&given.map(|given| given.user).unwrap_or_default());
-            }
-            Self::RequestId => text(route.request_id),
-            Self::RequestMethod => text(view.method.as_str()),
-            Self::RequestUri => out.extend_from_slice(view.target),
-            Self::Scheme => text(view.scheme.as_str()),
-            Self::ServerName => text(route.server_name),
-            Self::ServerPort => text(&view.listen_port.to_string()),
-            Self::ServerProtocol => text(view.version.as_str()),
-            Self::ServiceName => text(route.service),
-            Self::ServicePort => text(route.service_port),
-            Self::Uri => out.extend_from_slice(view.path.as_bytes()),
-        }
+fn variable(name: &str, scope: &Scope<'_>) -> Result<Variable, TemplateError> {
+    if let &[digit @ b'1'..=b'9'] = name.as_bytes()
+        && scope.groups
+    {
+        return Ok(Variable::Group(digit - b'0'));
+    }
+    if (scope.own)(name) {
+        return Ok(Variable::Own(name.into()));
+    }
+    match Variable::parse(name) {
+        Some(variable) if variable.known() <= scope.until => Ok(variable),
+        Some(_) => Err(TemplateError::TooEarly(name.to_owned())),
+        None => Err(TemplateError::Unknown(name.to_owned())),
     }
 }
 
+fn write(variable: &Variable, facts: &Facts<'_>, out: &mut Vec<u8>) {
+    let view = facts.view;
+    match variable {
+        Variable::Fixed(fixed) => write_fixed(*fixed, facts, out),
+        Variable::Argument(name) => {
+            out.extend_from_slice(argument(view.query.unwrap_or_default(), name));
+        }
+        Variable::Cookie(name) => out.extend_from_slice(view.cookie(name).unwrap_or_default().as_bytes()),
+        Variable::RequestField(name) => match view.fields.get(name) {
+            Some(value) => out.extend_from_slice(value),
+            // HTTP/2 names the host in `:authority`; nginx shows it as `Host`.
+            None if &**name == "host" => out.extend_from_slice(view.host.raw.as_bytes()),
+            None => {}
+        },
+        // Parsers refuse them where nothing stands before the request.
+        Variable::ResponseField(_)
+        | Variable::UpstreamField(_)
+        | Variable::Place(_)
+        | Variable::Group(_)
+        | Variable::Own(_) => {}
+    }
+}
+
+fn write_fixed(fixed: Fixed, facts: &Facts<'_>, out: &mut Vec<u8>) {
+    let (view, route) = (facts.view, &facts.route);
+    let mut text = |text: &str| out.extend_from_slice(text.as_bytes());
+    match fixed {
+        Fixed::Args => out.extend_from_slice(view.query.unwrap_or_default()),
+        Fixed::BestHttpHost => text(&view.forwarded.host),
+        Fixed::EscapedRequestUri => escape(view.target, out),
+        Fixed::Host => text(&view.host.name),
+        Fixed::Https => text(if view.scheme.as_str() == "https" { "on" } else { "" }),
+        Fixed::IngressName => text(route.ingress),
+        Fixed::IsArgs => text(if view.query.is_some_and(|query| !query.is_empty()) { "?" } else { "" }),
+        Fixed::LocationPath => text(route.location_path),
+        Fixed::Msec => text(&format!("{}.{:03}", route.now.as_secs(), route.now.subsec_millis())),
+        Fixed::Namespace => text(route.namespace),
+        Fixed::PassAccessScheme => text(&view.forwarded.scheme),
+        Fixed::PassPort => text(&view.forwarded.port),
+        Fixed::ProxyAddXForwardedFor => {
+            for line in view.fields.get_all("x-forwarded-for") {
+                out.extend_from_slice(line);
+                out.extend_from_slice(b", ");
+            }
+            out.extend_from_slice(view.forwarded.client.to_string().as_bytes());
+        }
+        Fixed::ProxyUpstreamName => text(route.upstream_name),
+        Fixed::RealipRemoteAddr => text(&view.peer.ip().to_canonical().to_string()),
+        Fixed::RealipRemotePort | Fixed::RemotePort => text(&view.peer.port().to_string()),
+        Fixed::RemoteAddr => text(&view.forwarded.client.to_string()),
+        Fixed::RemoteUser => out.extend_from_slice(&user(view).unwrap_or_default()),
+        Fixed::ReqId => text(route.request_id),
+        Fixed::Request => {
+            text(view.method.as_str());
+            text(" ");
+            out.extend_from_slice(view.target);
+            out.push(b' ');
+            out.extend_from_slice(view.version.as_str().as_bytes());
+        }
+        Fixed::RequestMethod => text(view.method.as_str()),
+        Fixed::RequestUri => out.extend_from_slice(view.target),
+        Fixed::Scheme => text(view.scheme.as_str()),
+        Fixed::ServerName => text(route.server_name),
+        Fixed::ServerPort => text(&view.listen_port.to_string()),
+        Fixed::ServerProtocol => text(view.version.as_str()),
+        Fixed::ServiceName => text(route.service),
+        Fixed::ServicePort => text(route.service_port),
+        Fixed::Uri => out.extend_from_slice(view.path.as_bytes()),
+        // Known later than any request under way: parsers refuse them, or something stands before the request.
+        _ => {}
+    }
+}
+
+/// The name in basic credentials.
+fn user(view: &RequestView<'_>) -> Option<Vec<u8>> {
+    credentials(view.fields.get("authorization")?).map(|found| found.user)
+}
+
 /// Raw value of the first query argument called `name`, ASCII case-insensitively as nginx does.
-fn argument<'q>(query: &'q [u8], name: &str) -> &'q [u8] {
+pub(crate) fn argument<'q>(query: &'q [u8], name: &str) -> &'q [u8] {
     query
         .split(|byte| *byte == b'&')
         .find_map(|pair| {
@@ -292,7 +313,7 @@ fn argument<'q>(query: &'q [u8], name: &str) -> &'q [u8] {
 }
 
 /// Encodes everything but unreserved characters, as `ngx.escape_uri`.
-pub(super) fn escape(text: &[u8], out: &mut Vec<u8>) {
+pub(crate) fn escape(text: &[u8], out: &mut Vec<u8>) {
     for byte in text {
         if byte.is_ascii_alphanumeric() || b"-._~!*'()".contains(byte) {
             out.push(*byte);
@@ -331,8 +352,31 @@ mod tests {
         check("$content_type|$http_absent|$arg_y|$arg_absent", "text/plain|||");
         check("$proxy_add_x_forwarded_for", "9.9.9.9, 10.1.2.3");
         check("$best_http_host $pass_port $remote_addr $request_method", "Host.Test:8080 80 10.1.2.3 GET");
-        check("$http_host|$remote_user", "Host.Test:8080|");
+        check("[$remote_user] $msec $request", "[] 0.000 GET /a%20b/c?x=1&Name=v+w&y HTTP/1.1");
         check("$escaped_request_uri", "%2Fa%2520b%2Fc%3Fx%3D1%26Name%3Dv%2Bw%26y");
+    }
+
+    #[test]
+    fn what_a_configuration_defines_stands_before_the_request() {
+        struct Own;
+        impl Overlay for Own {
+            fn value(&self, variable: &Variable) -> Option<Cow<'_, [u8]>> {
+                match variable {
+                    Variable::Own(name) => Some(Cow::Borrowed(if &**name == "mine" { b"m" } else { b"" })),
+                    Variable::Group(1) => Some(Cow::Borrowed(b"g")),
+                    Variable::Fixed(Fixed::Uri) => Some(Cow::Borrowed(b"/new")),
+                    _ => None,
+                }
+            }
+        }
+        let scope = Scope { until: Known::Route, groups: true, own: &|name| name == "mine" };
+        let template = Template::parse_in("$mine${mine}x $10 $2 $uri $host", &scope).unwrap();
+        let fields = fields(&[]);
+        let view = view("/old", &fields);
+        let facts = Facts { view: &view, route: RouteFacts::default() };
+        assert_eq!(template.bytes(&facts, &Own), b"mmx g0  /new host.test");
+        assert_eq!(template.variables().count(), 6);
+        assert_eq!(Template::parse_in("$other", &scope).unwrap_err(), TemplateError::Unknown("other".into()));
     }
 
     #[test]
@@ -342,6 +386,9 @@ mod tests {
         assert_eq!(error("a$"), TemplateError::Broken);
         assert_eq!(error("${host"), TemplateError::Broken);
         assert_eq!(error("$http_"), TemplateError::Unknown("http_".into()));
+        assert_eq!(error("$1"), TemplateError::Unknown("1".into()));
+        assert_eq!(error("$status"), TemplateError::TooEarly("status".into()));
+        assert_eq!(error("$geoip2_city"), TemplateError::TooEarly("geoip2_city".into()));
         assert_eq!(error(&"x".repeat(5000)), TemplateError::TooLong);
     }
 }

@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 
+use super::spool::Spool;
 use crate::message::{BodyError, LocalBody, RequestBody};
 
 /// A body that ends with [`BodyError::TooLarge`] when more than `limit` bytes come.
@@ -52,15 +53,15 @@ impl Body for Limited {
     }
 }
 
-/// Reads a body into memory when it is at most `memory` bytes; a longer one comes back as a stream that starts with
-/// what was read. A body in memory can be sent again (retries, error pages) and goes up with its length.
+/// Reads a body to its end: into memory when it is at most `memory` bytes, else into a file. It can be sent again
+/// (retries, error pages, copies) and goes up with its length.
 ///
 /// # Errors
-/// Those of the body.
-pub async fn buffered(body: RequestBody, memory: u64) -> Result<RequestBody, BodyError> {
+/// Those of the body; [`BodyError::NoRoom`] when the spool is full.
+pub async fn buffered(body: RequestBody, memory: u64, spool: &Spool) -> Result<RequestBody, BodyError> {
     let RequestBody::Stream(mut body) = body else { return Ok(body) };
     if body.size_hint().exact().is_some_and(|length| length > memory) {
-        return Ok(RequestBody::Stream(body));
+        return Box::pin(spool.store(BytesMut::new(), body)).await;
     }
     let mut read = BytesMut::new();
     while let Some(frame) = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
@@ -68,8 +69,7 @@ pub async fn buffered(body: RequestBody, memory: u64) -> Result<RequestBody, Bod
             Ok(data) => {
                 read.extend_from_slice(&data);
                 if read.len() as u64 > memory {
-                    let first = Some(read.freeze());
-                    return Ok(RequestBody::Stream(Box::pin(Resumed { first, rest: body })));
+                    return Box::pin(spool.store(read, body)).await;
                 }
             }
             // Trailers of a buffered body have no place in a request with a length (`H1-09`).
@@ -79,45 +79,12 @@ pub async fn buffered(body: RequestBody, memory: u64) -> Result<RequestBody, Bod
     Ok(if read.is_empty() { RequestBody::Empty } else { RequestBody::Full(read.freeze()) })
 }
 
-/// What was read ahead, then the rest.
-struct Resumed {
-    first: Option<Bytes>,
-    rest: LocalBody,
-}
-
-impl Body for Resumed {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match self.first.take() {
-            Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
-            None => self.rest.as_mut().poll_frame(cx),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.rest.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        let held = self.first.as_ref().map_or(0, |first| first.len() as u64);
-        let rest = self.rest.size_hint();
-        match rest.exact() {
-            Some(rest) => SizeHint::with_exact(rest.saturating_add(held)),
-            None => SizeHint::default(),
-        }
-    }
-}
-
 /// A second copy of a body for another try; `None` when the bytes are gone.
 pub fn replay(body: &RequestBody) -> Option<RequestBody> {
     match body {
         RequestBody::Empty => Some(RequestBody::Empty),
         RequestBody::Full(bytes) => Some(RequestBody::Full(bytes.clone())),
+        RequestBody::Kept(body) => Some(RequestBody::Kept(body.again())),
         RequestBody::Stream(_) => None,
     }
 }
@@ -167,13 +134,18 @@ mod tests {
     }
 
     #[test]
-    fn a_short_body_is_kept_for_another_try_and_a_long_one_is_streamed_whole() {
-        let short = block(buffered(parts(&["ab", "cd"]), 4)).unwrap();
+    fn a_body_is_kept_for_another_try_in_memory_or_in_a_file() {
+        let spool = Spool::new();
+        let short = block(buffered(parts(&["ab", "cd"]), 4, &spool)).unwrap();
         assert!(matches!(&short, RequestBody::Full(bytes) if bytes == "abcd"));
         assert!(replay(&short).is_some());
-        let long = block(buffered(parts(&["ab", "cd", "ef"]), 3)).unwrap();
-        assert!(replay(&long).is_none());
-        assert_eq!(block(read(long)), Ok("abcdef".into()));
-        assert!(matches!(block(buffered(parts(&[]), 3)), Ok(RequestBody::Empty)));
+        let long = async {
+            let long = buffered(parts(&["ab", "cd", "ef"]), 3, &spool).await.unwrap();
+            assert!(matches!(&long, RequestBody::Kept(_)));
+            let again = replay(&long).unwrap();
+            (read(long).await, read(again).await)
+        };
+        assert_eq!(block(long), (Ok("abcdef".into()), Ok("abcdef".into())));
+        assert!(matches!(block(buffered(parts(&[]), 3, &spool)), Ok(RequestBody::Empty)));
     }
 }

@@ -15,8 +15,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::l4::passthrough;
 use super::prefixed::Prefixed;
+use super::presence::Presence;
 use super::worker::Worker;
 use super::{http1, http2, respond, service};
+use crate::limit::Pressure;
 use crate::listener::proxy_protocol::{self, Parse, ProxyHeader};
 use crate::message::ResponseBody;
 use crate::policy::forwarded::{Connection, ProxyFacts};
@@ -25,9 +27,6 @@ use crate::telemetry::metrics::{Counter, Gauge};
 
 /// HTTP/2 connection preface (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Limit on TLS handshakes, from the accepted connection to the last message (`security.md` D.1).
-const HANDSHAKE: Duration = Duration::from_secs(10);
-
 /// What a connection accepted before the drain gets to send its first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
@@ -48,6 +47,8 @@ pub struct ConnectionFacts {
     pub requests: Cell<u64>,
     /// TLS version and cipher suite as nginx names them, and SNI.
     pub tls: Option<TlsFacts>,
+    /// Whether it idles, and whether it was asked to leave.
+    pub presence: Rc<Presence>,
 }
 
 impl ConnectionFacts {
@@ -89,15 +90,22 @@ pub async fn run(
     local: SocketAddr,
 ) {
     let snapshot = worker.reader.load();
-    let (proxy_protocol, http2, limit) = {
+    let (proxy_protocol, http2, limit, per_client) = {
         let globals = &snapshot.table.globals;
-        (globals.use_proxy_protocol, globals.use_http2, globals.proxy_protocol_header_timeout)
+        let limit = globals.proxy_protocol_header_timeout;
+        (globals.use_proxy_protocol, globals.use_http2, limit, globals.limits.per_client)
     };
     let passthrough = scheme == Scheme::Https && snapshot.table.passthrough;
     drop(snapshot);
+    if worker.memory.pressure() >= Pressure::Critical {
+        return worker.metrics.rejected("memory");
+    }
     let number = worker.next_connection();
+    let entry = worker.presences.enter(std::time::Instant::now());
+    let presence = Rc::clone(&entry.presence);
+    let requests = Cell::new(0);
     let mut facts =
-        ConnectionFacts { peer, proxied: None, scheme, local, number, requests: Cell::new(0), tls: None };
+        ConnectionFacts { peer, proxied: None, scheme, local, number, requests, tls: None, presence };
     let mut ahead = Bytes::new();
     if proxy_protocol {
         match timeout(limit, read_proxy_header(&mut stream)).await {
@@ -111,6 +119,15 @@ pub async fn run(
             Err(_elapsed) => return tracing::debug!(%peer, "no PROXY header in time"),
         }
     }
+    let mut counted = None;
+    if per_client > 0 {
+        // Behind a PROXY header every peer is the load balancer.
+        counted = worker.clients.connect(facts.client(), per_client);
+        if counted.is_none() {
+            return worker.metrics.rejected("connections-per-client");
+        }
+    }
+    let _until_the_end = (entry, counted);
     if passthrough {
         // Boxed: few processes have such hosts, and every connection would carry the room.
         match Box::pin(passthrough::intercept(&worker, stream, ahead, &facts)).await {
@@ -202,7 +219,10 @@ async fn tls(
     facts: &mut ConnectionFacts,
 ) -> Option<Secured> {
     let mut first = [0_u8; 1];
-    let limit = Instant::now() + HANDSHAKE;
+    let (limit, at_once) = {
+        let limits = &worker.reader.load().table.globals.limits;
+        (Instant::now() + limits.handshake_timeout, limits.handshakes)
+    };
     let begun = tokio::select! {
         biased;
         begun = timeout_at(limit, stream.read_exact(&mut first)) => begun,
@@ -216,9 +236,21 @@ async fn tls(
         plain_http_on_tls(&mut stream).await;
         return None;
     }
+    let Some(turn) = worker.handshakes.enter(at_once).await else {
+        worker.metrics.rejected("handshakes");
+        return None;
+    };
     let handshake = worker.metrics.hold(Gauge::TlsHandshakes);
     let accepting = tokio_rustls::TlsAcceptor::from(std::sync::Arc::clone(&worker.tls)).accept(stream);
-    let stream = match timeout_at(limit, accepting).await {
+    let ended = tokio::select! {
+        biased;
+        ended = timeout_at(limit, accepting) => ended,
+        () = turn.lost() => {
+            worker.metrics.rejected("handshakes");
+            return None;
+        }
+    };
+    let stream = match ended {
         Ok(Ok(stream)) => Box::new(stream),
         Ok(Err(error)) => {
             worker.metrics.count(Counter::TlsErrors);
@@ -231,7 +263,7 @@ async fn tls(
             return None;
         }
     };
-    drop(handshake);
+    drop((handshake, turn));
     let (_, session) = stream.get_ref();
     worker.metrics.count(Counter::TlsHandshakes);
     if session.handshake_kind() == Some(rustls::HandshakeKind::Resumed) {
@@ -283,9 +315,19 @@ async fn plain_http_on_tls<IO: AsyncRead + AsyncWrite + Unpin>(stream: &mut IO) 
     let _gone = timeout(Duration::from_secs(2), answer).await;
 }
 
-/// Resolves when the process drains and the connection may be closed between two requests. One that has carried none
-/// yet gets a moment for its first: it was accepted, so what its client sent before the drain is answered (F-9).
+/// Resolves when the connection is to be closed between two requests: room runs out and it idles (D-6), or the process
+/// drains.
 async fn farewell(worker: &Worker, facts: &ConnectionFacts) {
+    tokio::select! {
+        biased;
+        () = facts.presence.asked() => {}
+        () = drained(worker, facts) => {}
+    }
+}
+
+/// Resolves when the process drains. A connection that has carried no request yet gets a moment for its first: it was
+/// accepted, so what its client sent before the drain is answered (F-9).
+async fn drained(worker: &Worker, facts: &ConnectionFacts) {
     worker.drain.draining().await;
     // Boxed: it is needed once in the life of the process, and every idle connection would carry room for it.
     let mut moment = Box::pin(tokio::time::sleep(FIRST_REQUEST));
@@ -381,7 +423,7 @@ mod tests {
         let idle = future_of(|worker, stream: Prefixed<TcpStream>, facts| {
             serve_http1(worker, stream, BytesMut::new(), facts)
         });
-        assert!(request <= 6400, "a request takes {request} bytes");
+        assert!(request <= 6528, "a request takes {request} bytes");
         assert!(connection + idle <= 3328, "an idle connection takes {connection} + {idle} bytes");
     }
 }

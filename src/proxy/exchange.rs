@@ -13,7 +13,9 @@ use smallvec::SmallVec;
 
 use super::connection::ConnectionFacts;
 use super::filter::Granted;
+use super::filter::limit::Running;
 use super::worker::Worker;
+use crate::limit::Held;
 use crate::message::Meter;
 use crate::reply::{LocalReply, RedirectCause};
 use crate::route::{Backend, Location, LocationTarget, Server};
@@ -47,10 +49,12 @@ pub struct Exchange {
     backend: RefCell<Option<Arc<Backend>>>,
     canary: RefCell<Option<Arc<Backend>>>,
     granted: OnceCell<Granted>,
+    running: OnceCell<Running>,
     tries: RefCell<SmallVec<[Try; 1]>>,
     local: Cell<Option<LocalReason>>,
     status: Cell<u16>,
     answer: RefCell<Fields>,
+    buffered: RefCell<Option<Held>>,
     _active: GaugeGuard,
 }
 
@@ -86,6 +90,7 @@ impl Exchange {
         let active = worker.metrics.hold(Gauge::Requests);
         worker.requests.set(worker.requests.get() + 1);
         let number = connection.next_request();
+        connection.presence.begin();
         Self {
             worker,
             connection,
@@ -103,10 +108,12 @@ impl Exchange {
             backend: RefCell::new(None),
             canary: RefCell::new(None),
             granted: OnceCell::new(),
+            running: OnceCell::new(),
             tries: RefCell::default(),
             local: Cell::new(None),
             status: Cell::new(0),
             answer: RefCell::default(),
+            buffered: RefCell::default(),
             _active: active,
         }
     }
@@ -125,6 +132,11 @@ impl Exchange {
         if let Some(location) = location {
             let _first_counts = self.location.set(Arc::clone(location));
         }
+    }
+
+    /// It counts as one of the client's requests until its end.
+    pub fn counts(&self, running: Running) {
+        let _first_counts = self.running.set(running);
     }
 
     /// Access was granted with these consequences.
@@ -190,6 +202,11 @@ impl Exchange {
         }
     }
 
+    /// Bytes of the request body that stay in memory until the exchange ends.
+    pub fn hold(&self, bytes: Held) {
+        *self.buffered.borrow_mut() = Some(bytes);
+    }
+
     fn account(&self) {
         let status = match self.status.get() {
             0 => {
@@ -204,6 +221,7 @@ impl Exchange {
         let path = self.head.target.iter().position(|byte| *byte == b'?');
         let tls = self.connection.tls.as_ref();
         let request_time = self.start.elapsed();
+        self.connection.presence.end(self.start + request_time);
         let record = Record {
             time: SystemTime::now(),
             client: self.client.get(),
@@ -354,6 +372,7 @@ fn reason(reply: &LocalReply) -> LocalReason {
         LocalReply::CertificateInvalid => ("certificate_invalid", ""),
         LocalReply::CertificateUnauthorized => ("certificate_unauthorized", ""),
         LocalReply::Forbidden { .. } => ("forbidden", ""),
+        LocalReply::Limited { limit, .. } => ("limited", *limit),
         LocalReply::RewriteFailed { .. } => ("rewrite_failed", ""),
         LocalReply::BodyTooLarge => ("body_too_large", ""),
         LocalReply::BadBody { .. } => ("bad_body", ""),

@@ -6,11 +6,12 @@
 use super::forward::Way;
 use crate::policy::external_auth::answer::carries_cookies;
 use crate::policy::satisfy::Tally;
-use crate::policy::template::Facts;
+use crate::policy::template::{Facts, Template};
 use crate::reply::LocalReply;
 use crate::wire::Fields;
 
 pub mod external;
+pub mod limit;
 pub mod password;
 
 /// What granting access led to.
@@ -45,6 +46,46 @@ impl Granted {
             }
         }
     }
+}
+
+/// Counts a request towards the limits of its location: nginx's preaccess phase, before anybody is asked who they are.
+///
+/// # Errors
+/// The answer for a request that is one too many.
+pub fn limited(way: &Way<'_>) -> Result<(), LocalReply> {
+    let policies = &way.location.policies;
+    if policies.limits.is_none() && policies.global_rate_limit.is_none() {
+        return Ok(());
+    }
+    let (worker, globals, client) = (&way.exchange.worker, way.globals(), way.view.forwarded.client);
+    let now = worker.limits.now();
+    if let Some(limits) = policies.limits.as_ref().filter(|limits| !limits.exempts(client))
+        && let Some(key) = limit_key(way, globals.limit_key.as_ref())
+    {
+        if !worker.limits.admit(limits, &key, now) {
+            return Err(LocalReply::Limited { status: globals.limit_req_status, limit: "requests" });
+        }
+        if let Some(limit) = limits.connections {
+            let running = worker.limits.enter(&limits.zone, limit, &key, now);
+            let status = globals.limit_conn_status;
+            way.exchange.counts(running.ok_or(LocalReply::Limited { status, limit: "connections" })?);
+        }
+    }
+    if let Some(limit) = policies.global_rate_limit.as_ref().filter(|limit| !limit.ignores(client))
+        && let Some(key) = limit_key(way, Some(&limit.key))
+        && !worker.limits.admit_in_window(limit, &key, now)
+    {
+        return Err(LocalReply::Limited { status: globals.global_rate_limit_status, limit: "window" });
+    }
+    Ok(())
+}
+
+/// Whom a request counts for; `None` for an empty key, which nothing limits, as in nginx.
+fn limit_key(way: &Way<'_>, template: Option<&Template>) -> Option<limit::Key> {
+    let Some(template) = template else { return Some(limit::address_key(way.view.forwarded.client)) };
+    let backend = way.location.backend()?;
+    let text = template.expand(&Facts { view: way.view, route: way.facts(backend) });
+    (!text.is_empty()).then(|| limit::text_key(&text))
 }
 
 /// Judges a request by every check of its location.

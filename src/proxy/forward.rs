@@ -11,10 +11,8 @@ use smallvec::SmallVec;
 
 use super::body;
 use super::exchange::Exchange;
-use super::tunnel;
-use crate::message::{BodyError, DownstreamStream, RequestBody, Response, ResponseBody};
+use crate::message::{BodyError, RequestBody, Response};
 use crate::policy::backend_protocol::BackendProtocol;
-use crate::policy::fastcgi::{Fastcgi, Told};
 use crate::policy::global::Globals;
 use crate::policy::request_headers::{self, Hop, Outgoing, Purpose};
 use crate::policy::response_headers::{self, Kind, Length};
@@ -27,14 +25,12 @@ use crate::route::decide::{Forward, Sticky, Unrecorded};
 use crate::route::{Backend, EndpointSet, Location, choose};
 use crate::telemetry::metrics::Counter;
 use crate::upstream::{
-    Answer, Content, ErrorKind, Failed, FastcgiRequest, Peer, PickFacts, Protocol, Reuse, Tunnel,
-    UpstreamError, UpstreamRequest, UpstreamTimes,
+    Answer, Content, ErrorKind, Failed, Peer, PickFacts, Protocol, Reuse, UpstreamError, UpstreamRequest,
 };
-use crate::wire::fastcgi::encode_head;
-use crate::wire::{Fields, Framing, ResponseHead, Version};
+use crate::wire::{Fields, Framing};
 
-/// Largest body of unknown length that goes to a FastCGI application, bytes.
-const LARGEST_UNTOLD: u64 = 16 << 20;
+mod fastcgi;
+mod switch;
 
 /// A request inside its location.
 #[derive(Clone, Copy)]
@@ -102,6 +98,7 @@ impl<'w> Way<'w> {
             location_path: &self.location.rule_path,
             upstream_name: &backend.name,
             server_name: &self.view.host.name,
+            now: self.exchange.worker.since_epoch(),
         }
     }
 }
@@ -136,14 +133,18 @@ pub async fn to_backend(
         forwarded_prefix: forward.forwarded_prefix.as_deref(),
         purpose,
     };
-    let mut fields = request_headers::apply(&outgoing).fields;
+    let mut fields = head_for_backend(way, &outgoing);
     as_granted(way, &mut fields);
     if way.view.method == Method::CONNECT {
         complete_handshake(way, &mut fields);
     }
     let facts = Facts { view: way.view, route: outgoing.route };
     let protocol = protocol_for(way, forward);
-    let body = if protocol == BackendProtocol::Fcgi { with_length(body).await? } else { body };
+    let body = if protocol == BackendProtocol::Fcgi {
+        Box::pin(fastcgi::with_length(way, body)).await?
+    } else {
+        body
+    };
     let trip = Trip {
         way,
         backend,
@@ -177,7 +178,7 @@ pub async fn error_page(way: &Way<'_>, status: StatusCode, body: RequestBody) ->
         forwarded_prefix: None,
         purpose: Purpose::ErrorPage(status.as_u16()),
     };
-    let mut fields = request_headers::apply(&outgoing).fields;
+    let mut fields = head_for_backend(way, &outgoing);
     as_granted(way, &mut fields);
     let mut target = b"/".to_vec();
     if let Some(query) = way.view.query {
@@ -198,6 +199,13 @@ pub async fn error_page(way: &Way<'_>, status: StatusCode, body: RequestBody) ->
     };
     let got = trip.run(body).await.ok()?;
     answer(way, backend, got).await.ok()
+}
+
+/// The fields a backend gets. One whose expanded value would break the head is left out and counted (B-7).
+fn head_for_backend(way: &Way<'_>, outgoing: &Outgoing<'_>) -> Fields {
+    let head = request_headers::apply(outgoing);
+    way.exchange.worker.metrics.add(Counter::HeaderValuesRejected, u64::from(head.rejected));
+    head.fields
 }
 
 /// What the access checks want the backend to see, and not to see.
@@ -268,24 +276,28 @@ impl Trip<'_> {
             tried.push(picked.address);
             let Some(sent) = body.take() else { return Err(LocalReply::Internal) };
             let spare = body::replay(&sent);
-            let (failure, was_sent, reply, again) = match self.once(picked.address, sent, now).await {
-                Ok(answer) => {
-                    let failure = Failure::Status(answer.head.status.as_u16());
-                    let tries = u32::try_from(tried.len()).unwrap_or(u32::MAX);
-                    let more = policy.on.covers(failure)
-                        && policy.allows(failure, self.method, true, tries, exchange.elapsed())
-                        && self.endpoints.ready.len() > distinct(&tried);
-                    if !more || spare.is_none() {
-                        return Ok(Got { answer, set_cookie_key: picked.set_cookie_key });
+            let mut was_an_error = false;
+            let (failure, was_sent, reply, again) =
+                match self.once(picked.address, sent, spare.as_ref(), now).await {
+                    Ok(answer) => {
+                        let failure = Failure::Status(answer.head.status.as_u16());
+                        let tries = u32::try_from(tried.len()).unwrap_or(u32::MAX);
+                        let more = policy.on.covers(failure)
+                            && policy.allows(failure, self.method, true, tries, exchange.elapsed())
+                            && self.endpoints.ready.len() > distinct(&tried);
+                        // An answer is at hand: without another try in the budget it is the one.
+                        if !more || spare.is_none() || !self.may_retry() {
+                            return Ok(Got { answer, set_cookie_key: picked.set_cookie_key });
+                        }
+                        (failure, true, LocalReply::BadGateway { reason: "status" }, spare)
                     }
-                    (failure, true, LocalReply::BadGateway { reason: "status" }, spare)
-                }
-                Err(failed) => {
-                    let reply = reply_for(&failed.error);
-                    let Some(failure) = failed.error.failure() else { return Err(reply) };
-                    (failure, failed.error.sent, reply, failed.body.or(spare))
-                }
-            };
+                    Err(failed) => {
+                        was_an_error = true;
+                        let reply = reply_for(&failed.error);
+                        let Some(failure) = failed.error.failure() else { return Err(reply) };
+                        (failure, failed.error.sent, reply, failed.body.or(spare))
+                    }
+                };
             let tries = u32::try_from(tried.len()).unwrap_or(u32::MAX);
             let allowed = policy.allows(failure, self.method, was_sent, tries, exchange.elapsed());
             // A retry is for another endpoint (F-12); the one that failed is not asked the same again.
@@ -293,13 +305,33 @@ impl Trip<'_> {
             if !allowed || !untried || again.is_none() {
                 return Err(reply);
             }
+            if was_an_error && !self.may_retry() {
+                return Err(reply);
+            }
             exchange.worker.metrics.retried(word(failure));
             body = again;
         }
     }
 
+    /// Takes one try out of the backend's budget; counts when there is none.
+    fn may_retry(&self) -> bool {
+        let worker = &self.way.exchange.worker;
+        let may = worker.upstreams.may_retry(self.backend, Instant::now());
+        if !may {
+            worker.metrics.count(Counter::RetriesDenied);
+        }
+        may
+    }
+
     /// One try, and one more on a fresh connection when a pooled one turned out to be dead (F-13).
-    async fn once(&self, address: SocketAddr, body: RequestBody, now: Instant) -> Result<Answer, Failed> {
+    /// `spare` is a second copy of the body, where there is one.
+    async fn once(
+        &self,
+        address: SocketAddr,
+        body: RequestBody,
+        spare: Option<&RequestBody>,
+        now: Instant,
+    ) -> Result<Answer, Failed> {
         let way = self.way;
         let exchange = way.exchange;
         let policies = &way.location.policies;
@@ -340,6 +372,9 @@ impl Trip<'_> {
         let upstreams = &exchange.worker.upstreams;
         let mut outcome =
             upstreams.exchange(&peer, &request, body, &policies.timeout, Reuse::Allow, &times).await;
+        if let Err(failed) = &mut outcome {
+            failed.body = failed.body.take().or_else(|| spare.and_then(body::replay));
+        }
         if let Err(failed) = &mut outcome
             && failed.allows_fresh_try(is_idempotent(self.method) || policies.retry.non_idempotent)
             && let Some(body) = failed.body.take()
@@ -354,31 +389,6 @@ impl Trip<'_> {
         outcome
     }
 
-    async fn by_fastcgi(
-        &self,
-        policy: &Fastcgi,
-        address: SocketAddr,
-        body: RequestBody,
-        times: &Rc<UpstreamTimes>,
-    ) -> Result<Answer, Failed> {
-        let way = self.way;
-        let exchange = way.exchange;
-        let told = Told {
-            facts: Facts { view: way.view, route: way.facts(self.backend) },
-            target: self.target,
-            length: body.size_hint().exact().unwrap_or_default(),
-            server: exchange.connection.local.ip(),
-        };
-        let parameters = policy.parameters(&told);
-        let head = encode_head(parameters.iter().map(|(name, value)| (name.as_str(), value.as_slice())));
-        let request = FastcgiRequest { method: self.method, head: &head };
-        exchange
-            .worker
-            .upstreams
-            .fastcgi(address, &request, body, &way.location.policies.timeout, times)
-            .await
-    }
-
     fn tls(&self, protocol: Protocol) -> Result<Rc<crate::upstream::ClientTls>, ErrorKind> {
         let policy = &self.way.location.policies.backend_tls;
         let snapshot = &self.way.exchange.snapshot;
@@ -390,19 +400,6 @@ impl Trip<'_> {
         };
         let made = self.way.exchange.worker.upstreams.tls(policy, material, &host, protocol);
         made.map_err(|error| ErrorKind::Tls(error.to_string().into()))
-    }
-}
-
-/// FastCGI tells the length of a body before it: one of unknown length is read whole.
-async fn with_length(body: RequestBody) -> Result<RequestBody, LocalReply> {
-    match body {
-        RequestBody::Stream(stream) if stream.size_hint().exact().is_none() => {
-            match body::buffered(RequestBody::Stream(stream), LARGEST_UNTOLD).await.map_err(body_reply)? {
-                RequestBody::Stream(_) => Err(LocalReply::BodyTooLarge),
-                body => Ok(body),
-            }
-        }
-        body => Ok(body),
     }
 }
 
@@ -432,11 +429,12 @@ fn is_idempotent(method: &Method) -> bool {
     !matches!(method.as_str(), "POST" | "LOCK" | "PATCH")
 }
 
-fn framing(body: &RequestBody, framed: bool) -> Framing {
+pub(super) fn framing(body: &RequestBody, framed: bool) -> Framing {
     match body {
         RequestBody::Empty if framed => Framing::Length(0),
         RequestBody::Empty => Framing::None,
         RequestBody::Full(bytes) => Framing::Length(bytes.len() as u64),
+        RequestBody::Kept(kept) => kept.size_hint().exact().map_or(Framing::Chunked, Framing::Length),
         RequestBody::Stream(stream) => stream.size_hint().exact().map_or(Framing::Chunked, Framing::Length),
     }
 }
@@ -461,6 +459,7 @@ pub(super) fn body_reply(error: BodyError) -> LocalReply {
         BodyError::Timeout => LocalReply::BadBody { status: StatusCode::REQUEST_TIMEOUT },
         BodyError::Framing(_) => LocalReply::BadBody { status: StatusCode::BAD_REQUEST },
         BodyError::Gone => LocalReply::ClientGone,
+        BodyError::NoRoom => LocalReply::Overloaded { what: "room for request bodies" },
         BodyError::Upstream | BodyError::UpstreamTimeout | BodyError::Aborted(_) => LocalReply::Internal,
     }
 }
@@ -470,11 +469,15 @@ async fn answer(way: &Way<'_>, backend: &Arc<Backend>, got: Got) -> Result<Respo
     let Got { answer: Answer { mut head, content, .. }, set_cookie_key } = got;
     let (globals, scheme) = (way.globals(), way.view.scheme);
     match content {
-        Content::Tunnel(tunnel) => switch(way, head, tunnel),
+        Content::Tunnel(tunnel) => switch::switch(way, head, tunnel),
         Content::Body(body) => {
             let keeps_length = way.view.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
             let length = if keeps_length { Length::Keep } else { Length::Drop };
             response_headers::apply(&mut head.fields, Kind::Ordinary, length, scheme, globals);
+            if let Some(rewrite) = &way.location.policies.response_rewrite {
+                let facts = Facts { view: way.view, route: way.facts(backend) };
+                rewrite.apply(&mut head.fields, &facts, way.location.policies.redirect_style);
+            }
             if let Some(key) = set_cookie_key.filter(|_| way.location.sets_cookie) {
                 set_cookie(way, backend, &key, &mut head.fields);
             }
@@ -493,55 +496,4 @@ fn set_cookie(way: &Way<'_>, backend: &Backend, key: &str, fields: &mut Fields) 
     };
     let line = backend.policies.cookie.set_cookie(&value, &sent);
     let _unsendable = fields.append("Set-Cookie", line.as_bytes());
-}
-
-/// Joins client and backend after a 101 that keeps its promise (U-2).
-fn switch(way: &Way<'_>, mut head: ResponseHead, tunnel: Tunnel) -> Result<Response, LocalReply> {
-    let asked = way.hop.upgrade.as_deref().unwrap_or_default();
-    let switched =
-        head.fields.get_str("upgrade").is_some_and(|protocol| protocol.eq_ignore_ascii_case(asked));
-    let nominated = head.fields.get_all("connection").any(|line| {
-        std::str::from_utf8(line)
-            .is_ok_and(|line| line.split(',').any(|name| name.trim().eq_ignore_ascii_case("upgrade")))
-    });
-    if !switched || !nominated {
-        return Err(LocalReply::BadGateway {
-            reason: "the backend switched to another protocol than was asked for",
-        });
-    }
-    response_headers::apply(
-        &mut head.fields,
-        Kind::SwitchingProtocols,
-        Length::Drop,
-        way.view.scheme,
-        way.globals(),
-    );
-    if way.view.version == Version::Http2 {
-        head.status = StatusCode::OK;
-        head.fields.remove("sec-websocket-accept");
-    }
-    let timeout = way.location.policies.timeout;
-    let idle = timeout.read.max(timeout.send);
-    let exchange = Rc::clone(way.exchange);
-    let upgrade = Box::new(move |client: DownstreamStream| -> std::pin::Pin<Box<dyn Future<Output = ()>>> {
-        Box::pin(async move {
-            let open = exchange.worker.metrics.tunnel();
-            let drain = exchange.worker.drain.clone();
-            let meter = Rc::clone(&exchange.meter);
-            let (received, sent) = (meter.request_bytes.get(), meter.bytes_sent.get());
-            let ended =
-                tunnel::join(client, tunnel, idle, async move { drain.ending_tunnels().await }, |carried| {
-                    meter.request_bytes.set(received + carried.up);
-                    meter.bytes_sent.set(sent + carried.down);
-                    meter.body_bytes_sent.set(carried.down);
-                })
-                .await;
-            drop(open);
-            if ended == tunnel::Ended::Cut {
-                exchange.worker.metrics.count(Counter::TunnelsCut);
-            }
-            drop(exchange);
-        })
-    });
-    Ok(Response { head, body: ResponseBody::Empty, close: false, upgrade: Some(upgrade), guard: None })
 }

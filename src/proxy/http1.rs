@@ -30,6 +30,7 @@ use self::ending::{Linger, linger, refuse, settle, tell_cut};
 use self::exchange::{Exchange, Outcome};
 use self::link::Link;
 use self::tunnel::Tunnel;
+use crate::limit::Memory;
 use crate::message::{Request, Response};
 use crate::wire::{ChunkLimits, HeadLimits};
 
@@ -55,6 +56,8 @@ pub struct Options {
     pub head_timeout: Duration,
     /// Between two reads of a body that is waited for. 60 s.
     pub body_timeout: Duration,
+    /// Least bytes per second of a body that is waited for; 0 for none.
+    pub body_rate: u64,
     /// Between two writes while the client takes nothing. 60 s.
     pub send_timeout: Duration,
     /// Requests on one connection. 1,000.
@@ -73,6 +76,8 @@ pub struct Options {
     pub linger_time: Duration,
     /// A clean end of the client's sending side.
     pub half_close: HalfClose,
+    /// Where read buffers of bodies are counted, and what is left for them.
+    pub memory: Memory,
 }
 
 impl Default for Options {
@@ -83,6 +88,7 @@ impl Default for Options {
             idle_timeout: Duration::from_secs(75),
             head_timeout: Duration::from_secs(60),
             body_timeout: Duration::from_secs(60),
+            body_rate: 0,
             send_timeout: Duration::from_secs(60),
             max_requests: 1_000,
             max_age: Duration::from_secs(3_600),
@@ -92,6 +98,7 @@ impl Default for Options {
             linger_idle: Duration::from_secs(5),
             linger_time: Duration::from_secs(30),
             half_close: HalfClose::Answer,
+            memory: Memory::new(None),
         }
     }
 }
@@ -136,7 +143,7 @@ pub async fn serve<IO, S, F, D, R>(
     D: Future<Output = ()>,
     R: Fn(&Rejection<'_>),
 {
-    let mut link = Link::new(io, ahead);
+    let mut link = Link::new(io, ahead, options.memory.hold(0));
     let drain = pin!(drain);
     let mut life = Life::new(drain, options);
     loop {

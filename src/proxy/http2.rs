@@ -20,6 +20,8 @@ use self::guard::Guard;
 use self::life::{Life, Next, OpenStream, Streams};
 use self::pace::Pace;
 use super::http1::timer::Timer;
+use super::patience::Patience;
+use crate::limit::{self, Held, Memory};
 use crate::message::{BodyError, Meter, Request, RequestBody, Response, ResponseBody};
 use crate::wire::{Fields, Flood, FrameLimits, Reject, RequestHead, Version, check_http2_head};
 
@@ -41,6 +43,8 @@ pub struct Http2Options {
     pub ping: (Duration, Duration),
     /// Longest wait for the next bytes of a request body.
     pub body_timeout: Duration,
+    /// Least bytes per second of a body that is waited for; 0 for none.
+    pub body_rate: u64,
     /// Longest wait for a client that takes nothing of an answer.
     pub send_timeout: Duration,
     /// Until the first request.
@@ -53,6 +57,10 @@ pub struct Http2Options {
     pub max_age: Duration,
     /// Floods.
     pub frames: FrameLimits,
+    /// Resets that the peer may provoke (CVE-2025-8671).
+    pub provoked_resets: usize,
+    /// Where the windows of bodies are counted.
+    pub memory: Memory,
 }
 
 impl Default for Http2Options {
@@ -62,12 +70,15 @@ impl Default for Http2Options {
             max_header_list: 32 * 1024,
             ping: (Duration::from_secs(60), Duration::from_secs(20)),
             body_timeout: Duration::from_secs(60),
+            body_rate: 0,
             send_timeout: Duration::from_secs(60),
             first_request: Duration::from_secs(60),
             idle_timeout: Duration::from_secs(75),
             max_requests: 1_000,
             max_age: Duration::from_secs(3_600),
             frames: FrameLimits::default(),
+            provoked_resets: 256,
+            memory: Memory::new(None),
         }
     }
 }
@@ -101,13 +112,19 @@ where
     F: Future<Output = Response> + 'static,
 {
     let service = Rc::new(service);
-    let body_timeout = options.body_timeout;
+    let bodies = Bodies {
+        timeout: options.body_timeout,
+        rate: options.body_rate,
+        window: window(options),
+        memory: options.memory.clone(),
+    };
     let streams = Streams::new();
     let mut life = Life::new(Rc::clone(&streams), options);
     let handler = hyper::service::service_fn(move |request: http::Request<Incoming>| {
         let service = Rc::clone(&service);
         let stream = streams.begin();
-        async move { Ok::<_, Infallible>(exchange(request, &*service, body_timeout, stream).await) }
+        let bodies = bodies.clone();
+        async move { Ok::<_, Infallible>(exchange(request, &*service, &bodies, stream).await) }
     });
     let (io, traffic) = Guard::new(io, options.frames);
     let connection = builder(options).serve_connection(TokioIo::new(io), handler);
@@ -150,22 +167,39 @@ fn builder(options: &Http2Options) -> hyper::server::conn::http2::Builder<LocalE
         .timer(TokioTimer::new())
         .max_concurrent_streams(options.max_streams)
         .max_header_list_size(options.max_header_list)
-        .initial_stream_window_size(64 * 1024)
+        .initial_stream_window_size(window(options))
         .initial_connection_window_size(1024 * 1024)
         .max_frame_size(16 * 1024)
         .max_send_buf_size(64 * 1024)
         .max_pending_accept_reset_streams(20)
-        .max_local_error_reset_streams(256)
+        .max_local_error_reset_streams(options.provoked_resets)
         .keep_alive_interval(options.ping.0)
         .keep_alive_timeout(options.ping.1)
         .enable_connect_protocol();
     builder
 }
 
+/// Window of each stream, bytes: what a peer may send before anybody reads it.
+fn window(options: &Http2Options) -> u32 {
+    match options.memory.bodies() {
+        limit::Bodies::Plenty => 64 * 1024,
+        limit::Bodies::Scarce | limit::Bodies::Spent => 16 * 1024,
+    }
+}
+
+/// What holds for the request bodies of one connection.
+#[derive(Clone)]
+struct Bodies {
+    timeout: Duration,
+    rate: u64,
+    window: u32,
+    memory: Memory,
+}
+
 async fn exchange<S, F>(
     mut request: http::Request<Incoming>,
     service: &S,
-    body_timeout: Duration,
+    bodies: &Bodies,
     stream: OpenStream,
 ) -> http::Response<MeteredBody>
 where
@@ -182,10 +216,14 @@ where
     let body = if body.is_end_stream() || tunnel.is_some() {
         RequestBody::Empty
     } else {
+        let window = u64::from(bodies.window);
+        let most = body.size_hint().exact().map_or(window, |length| length.min(window));
         RequestBody::Stream(Box::pin(StreamBody {
             body,
             meter: Rc::clone(&meter),
-            timeout: Idle::new(body_timeout),
+            patience: Patience::new(bodies.timeout, bodies.rate),
+            timer: Timer::default(),
+            _window: bodies.memory.hold(most),
         }))
     };
     let mut response = service(Request { head, body, refused, meter: Rc::clone(&meter) }).await;
@@ -293,11 +331,14 @@ fn is_connection_specific(name: &str) -> bool {
         .any(|specific| name.eq_ignore_ascii_case(specific))
 }
 
-/// Request body of one stream, with the idle limit of `client-body-timeout`.
+/// Request body of one stream, with the limits of time.
 struct StreamBody {
     body: Incoming,
     meter: Rc<Meter>,
-    timeout: Idle,
+    patience: Patience,
+    timer: Timer,
+    /// What the peer may have sent ahead.
+    _window: Held,
 }
 
 impl Body for StreamBody {
@@ -308,18 +349,24 @@ impl Body for StreamBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match Pin::new(&mut self.body).poll_frame(cx) {
+        let this = &mut *self;
+        match Pin::new(&mut this.body).poll_frame(cx) {
             Poll::Ready(frame) => {
-                self.timeout.reset();
-                if let Some(Ok(frame)) = &frame
-                    && let Some(data) = frame.data_ref()
-                {
-                    Meter::add(&self.meter.request_bytes, data.len());
-                }
+                let data = frame.as_ref().and_then(|frame| frame.as_ref().ok()).and_then(Frame::data_ref);
+                let length = data.map_or(0, Bytes::len);
+                this.patience.rest(length as u64);
+                Meter::add(&this.meter.request_bytes, length);
                 Poll::Ready(frame.map(|frame| frame.map_err(|error| body_error(&error))))
             }
-            Poll::Pending if self.timeout.poll_expired(cx) => Poll::Ready(Some(Err(BodyError::Timeout))),
-            Poll::Pending => Poll::Pending,
+            Poll::Pending => {
+                this.patience.wait();
+                match this.patience.end() {
+                    Some(end) if this.timer.poll_until(end, cx).is_ready() => {
+                        Poll::Ready(Some(Err(BodyError::Timeout)))
+                    }
+                    _ => Poll::Pending,
+                }
+            }
         }
     }
 
@@ -337,30 +384,6 @@ fn body_error(error: &hyper::Error) -> BodyError {
         BodyError::Framing("HTTP/2")
     } else {
         BodyError::Gone
-    }
-}
-
-/// A timer that is armed only while somebody waits.
-struct Idle {
-    limit: Duration,
-    sleep: Option<Pin<Box<tokio::time::Sleep>>>,
-}
-
-impl Idle {
-    fn new(limit: Duration) -> Self {
-        Self { limit, sleep: None }
-    }
-
-    fn reset(&mut self) {
-        if let Some(sleep) = &mut self.sleep {
-            sleep.as_mut().reset(Instant::now() + self.limit);
-        }
-    }
-
-    fn poll_expired(&mut self, cx: &mut Context<'_>) -> bool {
-        let limit = self.limit;
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
-        sleep.as_mut().poll(cx).is_ready()
     }
 }
 

@@ -44,6 +44,10 @@ pub fn respond(reply: &LocalReply, asker: Asker<'_>) -> Response {
         LocalReply::CertificateUnauthorized => {
             answer(status, "text/html", Bytes::from_static(b"client certificate unauthorized"))
         }
+        LocalReply::Limited { .. } if !has_page(status) => {
+            let head = answer(status, "text/html", Bytes::new());
+            without_type(head)
+        }
         LocalReply::Overloaded { .. } => {
             let mut response = page(status, asker);
             put(&mut response.head.fields, "Retry-After", "1");
@@ -77,6 +81,16 @@ pub fn answer(status: StatusCode, content_type: &str, body: Bytes) -> Response {
 /// nginx's stock page of a status.
 pub fn page(status: StatusCode, asker: Asker<'_>) -> Response {
     answer(status, "text/html", Bytes::from(page_text(status, asker.user_agent)))
+}
+
+/// True for a refusal that nginx has a page for; others it sends without body.
+const fn has_page(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 400..=406 | 408..=416 | 421 | 429 | 500..=505 | 507)
+}
+
+fn without_type(mut response: Response) -> Response {
+    response.head.fields.remove("content-type");
+    response
 }
 
 fn redirect(status: StatusCode, location: &str, asker: Asker<'_>) -> Response {
@@ -198,6 +212,19 @@ mod tests {
             let response = respond(&reply(code), Asker::default());
             assert_eq!(response.head.fields.contains("location"), location, "{code}");
             assert_eq!(body(&response) == b"https://x.test/", text, "{code}");
+        }
+    }
+
+    #[test]
+    fn a_limit_answers_with_any_status_and_a_page_where_nginx_has_one() {
+        for (code, text) in [(503, true), (429, true), (420, false), (418, false), (599, false)] {
+            let status = StatusCode::from_u16(code).unwrap();
+            let response = respond(&LocalReply::Limited { status, limit: "requests" }, Asker::default());
+            assert_eq!(response.head.status, status);
+            assert_eq!(
+                (!body(&response).is_empty(), response.head.fields.contains("content-type")),
+                (text, text)
+            );
         }
     }
 

@@ -5,18 +5,21 @@
 use std::rc::Rc;
 
 use super::body;
+use super::compress;
 use super::connection::ConnectionFacts;
 use super::exchange::Exchange;
 use super::filter;
 use super::forward::{self, Way};
+use super::mirror;
 use super::respond::{Asker, respond};
+use super::throttle;
 use super::worker::Worker;
-use crate::message::{Request, RequestBody, Response};
+use crate::message::{Request, RequestBody, Response, ResponseBody};
 use crate::policy::custom_errors::Made;
 use crate::policy::request_headers::{self, Hop, Purpose};
 use crate::policy::response_headers;
 use crate::reply::{LocalReply, RedirectCause};
-use crate::route::decide::Unrecorded;
+use crate::route::decide::{Forward, Unrecorded};
 use crate::route::intake::Intake;
 use crate::route::{Decision, decide};
 use crate::wire::{RequestHead, Version};
@@ -49,10 +52,12 @@ pub async fn handle(worker: Rc<Worker>, connection: Rc<ConnectionFacts>, request
         Ok(response) => response,
         Err(reply) => local(&exchange, &reply, true),
     };
-    cross_origin(&exchange, &mut response);
+    dress(&exchange, &mut response);
     if let Some(granted) = exchange.granted() {
         granted.send_cookies(response.head.status.as_u16(), &mut response.head.fields);
     }
+    compress::apply(&exchange, &mut response);
+    pace(&exchange, &mut response);
     exchange.answered(response.head.status.as_u16(), &response.head.fields);
     if response.upgrade.is_none() {
         response.guard = Some(Box::new(exchange));
@@ -60,12 +65,26 @@ pub async fn handle(worker: Rc<Worker>, connection: Rc<ConnectionFacts>, request
     response
 }
 
-/// Fields for cross-origin pages stand on every answer of a location, whoever gave it.
-fn cross_origin(exchange: &Exchange, response: &mut Response) {
+/// Fields for cross-origin pages and `custom-headers` stand on every answer of a location, whoever gave it.
+fn dress(exchange: &Exchange, response: &mut Response) {
     let policies =
         exchange.location().map(|location| &location.policies).filter(|policies| policies.denied.is_none());
-    if let Some(cors) = policies.and_then(|policies| policies.cors.as_ref()) {
-        cors.apply(exchange.head.fields.get("origin"), &mut response.head.fields);
+    let Some(policies) = policies else { return };
+    let fields = &mut response.head.fields;
+    if let Some(cors) = &policies.cors {
+        cors.apply(exchange.head.fields.get("origin"), fields);
+    }
+    if let Some(custom) = &policies.custom_headers {
+        custom.apply(fields);
+    }
+}
+
+/// Holds the answer to `limit-rate`.
+fn pace(exchange: &Exchange, response: &mut Response) {
+    let rate = exchange.location().and_then(|location| location.policies.response_rate);
+    if let Some(rate) = rate.filter(|_| response.upgrade.is_none()) {
+        let body = std::mem::replace(&mut response.body, ResponseBody::Empty);
+        response.body = throttle::throttled(body, rate, exchange.elapsed());
     }
 }
 
@@ -97,40 +116,53 @@ async fn serve(
     let location = forward.location;
     exchange.routed(forward.server, Some(location));
     let way = Way { exchange, view: &view, location, hop, framed, trusted: came.is_trusted(globals) };
-    if let Err(reply) = filter::access(&way).await {
-        return Ok(Box::pin(ours(&way, reply, body)).await);
+    // First of all: checking passwords and asking others costs, too.
+    if let Some(reply) = exchange.worker.overload(!matches!(body, RequestBody::Empty)) {
+        return Ok(local(exchange, &reply, true));
     }
-    let body = match prepared(&way, body).await {
+    Ok(inside(&way, &forward, body).await)
+}
+
+/// A request in its location: may it pass, then body, copy and backend.
+async fn inside(way: &Way<'_>, forward: &Forward<'_>, body: RequestBody) -> Response {
+    if let Err(reply) = filter::limited(way) {
+        return Box::pin(ours(way, reply, body)).await;
+    }
+    if let Err(reply) = filter::access(way).await {
+        return Box::pin(ours(way, reply, body)).await;
+    }
+    let body = match prepared(way, body).await {
         Ok(body) => body,
-        Err(reply) => return Ok(Box::pin(ours(&way, reply, RequestBody::Empty)).await),
+        Err(reply) => return Box::pin(ours(way, reply, RequestBody::Empty)).await,
     };
+    mirror::send(way, &body);
     let spare = body::replay(&body);
-    let errors = &location.policies.errors;
+    let errors = &way.location.policies.errors;
     let purpose = if forward.fallback_for.is_some() { Purpose::DefaultBackend } else { Purpose::Forward };
-    match forward::to_backend(&way, &forward, purpose, body).await {
+    match forward::to_backend(way, forward, purpose, body).await {
         // nginx catches 401 of a backend too, where it catches statuses of backends at all.
         Ok(response)
             if response.head.status == http::StatusCode::UNAUTHORIZED
                 && errors.intercepts()
-                && let Some(reply) = filter::sign_in(&way) =>
+                && let Some(reply) = filter::sign_in(way) =>
         {
             drop_quietly(response);
-            Ok(local(exchange, &reply, true))
+            local(way.exchange, &reply, true)
         }
         Ok(response) if errors.replaces(response.head.status.as_u16(), Made::ByBackend) => {
             let status = response.head.status;
             drop_quietly(response);
-            match Box::pin(forward::error_page(&way, status, spare.unwrap_or(RequestBody::Empty))).await {
-                Some(response) => Ok(response),
-                None => Ok(local_page(exchange, status)),
+            match Box::pin(forward::error_page(way, status, spare.unwrap_or(RequestBody::Empty))).await {
+                Some(response) => response,
+                None => local_page(way.exchange, status),
             }
         }
-        Ok(response) => Ok(response),
-        Err(reply) => Ok(Box::pin(ours(&way, reply, spare.unwrap_or(RequestBody::Empty))).await),
+        Ok(response) => response,
+        Err(reply) => Box::pin(ours(way, reply, spare.unwrap_or(RequestBody::Empty))).await,
     }
 }
 
-/// A body as the route takes it: refused when too long, kept in memory when short enough.
+/// A body as the route takes it: refused when too long, read whole before a backend is asked unless it is streamed.
 async fn prepared(way: &Way<'_>, body: RequestBody) -> Result<RequestBody, LocalReply> {
     let policies = &way.location.policies;
     let length = http_body::Body::size_hint(&body).exact();
@@ -140,15 +172,27 @@ async fn prepared(way: &Way<'_>, body: RequestBody) -> Result<RequestBody, Local
         return Err(LocalReply::BodyTooLarge);
     }
     let body = body::limited(body, policies.body.max);
+    // A copy with its body needs the body first, as in nginx.
+    let wanted = policies.buffering.request || policies.mirror.as_ref().is_some_and(|mirror| mirror.body);
     // A gRPC call may read and write in turns, and an unbuffered route wants every byte at once.
-    if !policies.buffering.request || policies.protocol.is_grpc() {
+    if !wanted || policies.protocol.is_grpc() {
         return Ok(body);
     }
-    body::buffered(body, REPLAY).await.map_err(forward::body_reply)
+    let memory = policies.body.memory.clamp(MEMORY.0, MEMORY.1);
+    // What may come counts before it comes, so that many slow bodies cannot add up unseen.
+    let most = length.unwrap_or(memory).min(memory);
+    let worker = &way.exchange.worker;
+    let mut held = worker.memory.hold(if matches!(body, RequestBody::Stream(_)) { most } else { 0 });
+    let body = body::buffered(body, memory, &worker.spool).await.map_err(forward::body_reply)?;
+    if let RequestBody::Full(bytes) = &body {
+        held.set(bytes.len() as u64);
+        way.exchange.hold(held);
+    }
+    Ok(body)
 }
 
-/// Bytes of a request body that are kept so that another try can send them again. Longer bodies are streamed.
-const REPLAY: u64 = 64 * 1024;
+/// Least and most bytes of a request body that stay in memory, whatever `client-body-buffer-size` says.
+const MEMORY: (u64, u64) = (64 * 1024, 1024 * 1024);
 
 /// An answer of ours inside a location: an error page where the location asks for one. Callers box it: it is rare, and
 /// a second way to a backend would double the memory of every request.

@@ -10,15 +10,25 @@ use bytes::Bytes;
 
 use super::connection::ConnectionFacts;
 use super::filter::external::Answers;
-use super::filter::password::Memory;
+use super::filter::limit::Limits;
+use super::filter::password;
+use super::handshakes::Handshakes;
 use super::http1::{self, Rejection};
 use super::http2::Http2Options;
+use super::presence::Presences;
+use super::spool::Spool;
 use crate::drain::DrainWatcher;
+use crate::limit::{Bodies, Clients, ConnectionLimit, Memory, Pressure};
 use crate::message::ResponseBody;
+use crate::reply::LocalReply;
 use crate::snapshot::Reader;
-use crate::telemetry::metrics::Gauge;
+use crate::telemetry::metrics::{Counter, Gauge};
 use crate::telemetry::{LocalReason, LogLane, NoFields, Record, RequestLine, RouteLabels, WorkerMetrics};
 use crate::upstream::{Rng, Upstreams};
+use crate::wire::FrameLimits;
+
+/// Streams of a new HTTP/2 connection while memory is tight (`security.md` D-5).
+const TIGHT_STREAMS: u32 = 32;
 
 /// One worker.
 pub struct Worker {
@@ -27,9 +37,15 @@ pub struct Worker {
     /// Way to backends.
     pub upstreams: Upstreams,
     /// Passwords found right.
-    pub passwords: Memory,
+    pub passwords: password::Memory,
     /// Answers of authentication services, shared by all workers.
     pub auth_answers: Answers,
+    /// What clients asked for lately, over all workers.
+    pub limits: Limits,
+    /// Room for request bodies, over all workers.
+    pub spool: Spool,
+    /// Copies of requests under way.
+    pub mirrors: Cell<usize>,
     /// Metric cells.
     pub metrics: WorkerMetrics,
     /// Access log.
@@ -42,6 +58,18 @@ pub struct Worker {
     pub rng: Rng,
     /// Number of this worker, from 0.
     pub index: u64,
+    /// Workers in all.
+    pub workers: u32,
+    /// Memory of the process.
+    pub memory: Memory,
+    /// Room for connections of the process.
+    pub room: ConnectionLimit,
+    /// Connections of the process by client.
+    pub clients: Clients,
+    /// Connections of this worker.
+    pub presences: Rc<Presences>,
+    /// TLS handshakes of this worker.
+    pub handshakes: Handshakes,
     /// Connections so far.
     pub connections: Cell<u64>,
     /// Requests so far.
@@ -100,10 +128,14 @@ impl Worker {
         key
     }
 
+    /// Since 1970.
+    pub fn since_epoch(&self) -> Duration {
+        SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+    }
+
     /// Seconds since 1970.
     pub fn unix_now(&self) -> i64 {
-        let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+        i64::try_from(self.since_epoch().as_secs()).unwrap_or(i64::MAX)
     }
 
     /// Limits of a new HTTP/1 connection, from the ConfigMap in force.
@@ -114,6 +146,10 @@ impl Worker {
             idle_timeout: globals.keep_alive.unwrap_or_default(),
             head_timeout: globals.client_header_timeout,
             body_timeout: globals.client_body_timeout,
+            body_rate: globals.limits.body_rate,
+            send_timeout: globals.limits.send_timeout,
+            max_age: globals.limits.connection_age,
+            memory: self.memory.clone(),
             max_requests: if globals.keep_alive.is_none() {
                 1
             } else {
@@ -123,6 +159,7 @@ impl Worker {
         };
         let line = usize::try_from(globals.large_header_bytes).unwrap_or(usize::MAX);
         options.head.line = line;
+        options.head.fields = usize::try_from(globals.limits.fields).unwrap_or(usize::MAX);
         options.head.head = line.saturating_mul(usize::try_from(globals.large_header_count).unwrap_or(4));
         options
     }
@@ -131,10 +168,26 @@ impl Worker {
     pub fn http2_options(&self) -> Http2Options {
         let snapshot = self.reader.load();
         let globals = &snapshot.table.globals;
+        let limits = &globals.limits;
+        let tight = self.memory.pressure() >= Pressure::Tight;
         Http2Options {
-            max_streams: globals.http2_max_concurrent_streams,
+            max_streams: match globals.http2_max_concurrent_streams {
+                streams if tight => streams.min(TIGHT_STREAMS),
+                streams => streams,
+            },
             max_header_list: globals.large_header_bytes.saturating_mul(globals.large_header_count),
             body_timeout: globals.client_body_timeout,
+            body_rate: limits.body_rate,
+            send_timeout: limits.send_timeout,
+            max_age: limits.connection_age,
+            memory: self.memory.clone(),
+            provoked_resets: usize::try_from(limits.provoked_resets).unwrap_or(usize::MAX),
+            frames: FrameLimits {
+                idle: u64::from(limits.idle_frames),
+                resets: u64::from(limits.resets),
+                continuations: limits.continuations,
+                ..FrameLimits::default()
+            },
             first_request: globals.client_header_timeout,
             idle_timeout: globals.keep_alive.unwrap_or_default(),
             max_requests: if globals.keep_alive.is_none() {
@@ -202,6 +255,34 @@ impl Worker {
         ResponseBody::Full(Bytes::from(text))
     }
 
+    /// What stands against one more request that goes to a backend (D-4, D-5); `has_body` tells of its body.
+    pub fn overload(&self, has_body: bool) -> Option<LocalReply> {
+        let most = self.reader.load().table.globals.limits.requests.div_ceil(self.workers.max(1));
+        let what = if self.metrics.gauge(Gauge::Requests) > i64::from(most) {
+            "requests"
+        } else if self.memory.pressure() >= Pressure::Full {
+            "memory"
+        } else if has_body && self.memory.bodies() == Bodies::Spent {
+            "bodies"
+        } else {
+            return None;
+        };
+        Some(LocalReply::Overloaded { what })
+    }
+
+    /// Asks idle connections to leave where room runs out (D-5, D-6), and drops pooled ones that nobody needs (F-21).
+    fn make_room(&self) {
+        let surplus = self.room.surplus().div_ceil(usize::try_from(self.workers.max(1)).unwrap_or(1));
+        let leave = if self.memory.pressure() >= Pressure::Tight { usize::MAX } else { surplus };
+        if leave > 0 {
+            let asked = self.presences.shed(leave, std::time::Instant::now());
+            self.metrics.add(Counter::IdleShed, asked as u64);
+        }
+        if self.room.is_tight() {
+            self.upstreams.drop_idle();
+        }
+    }
+
     /// Follows publications and keeps the pools clean, for as long as it is polled.
     pub async fn maintain(self: Rc<Self>) {
         let mut seen = 0;
@@ -209,13 +290,20 @@ impl Worker {
             let mut ticks = tokio::time::interval(Duration::from_millis(100));
             ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             let mut idle = self.metrics.hold_amount(Gauge::PoolIdle, 0);
+            // Bodies are counted for the whole process; one worker tells.
+            let mut buffered = (self.index == 0).then(|| self.metrics.hold_amount(Gauge::Buffered, 0));
             loop {
                 ticks.tick().await;
+                self.make_room();
+                if let Some(buffered) = &mut buffered {
+                    buffered.set_amount(self.memory.held());
+                }
                 let (http1, http2) = self.upstreams.kept_connections();
                 idle.set_amount((http1 + http2) as u64);
                 let snapshot = self.reader.load();
                 if snapshot.generation != seen {
                     seen = snapshot.generation;
+                    self.memory.set_budget(snapshot.table.globals.limits.body_memory.of(self.memory.limit()));
                     let keepalive = snapshot.table.globals.upstream_keepalive;
                     self.upstreams.publish(
                         snapshot.table.backends.iter().map(Arc::as_ref),

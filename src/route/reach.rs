@@ -40,15 +40,19 @@ fn is_own(own: SocketAddr, ip: IpAddr, port: u16) -> bool {
     own.port() == port && same_host
 }
 
-/// The IPv4 address inside a mapped or NAT64 address, else the address itself.
+/// The IPv4 address inside an IPv6 address that leads to it: mapped, compatible (RFC 4291 section 2.5.5), NAT64 (RFC
+/// 6052 section 2.1, RFC 8215) or 6to4 (RFC 3056); else the address itself.
 fn embedded(ip: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = ip else { return ip };
     if let Some(v4) = v6.to_ipv4_mapped() {
         return IpAddr::V4(v4);
     }
     match v6.octets() {
-        // 64:ff9b::/96, RFC 6052 section 2.1.
-        [0x00, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d] => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
+        // The unspecified and the loopback address look compatible and are themselves.
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 | 1] => ip,
+        [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, a, b, c, d]
+        | [0x00, 0x64, 0xff, 0x9b, 0 | 1, _, _, _, _, _, _, _, a, b, c, d]
+        | [0x20, 0x02, a, b, c, d, ..] => IpAddr::V4(Ipv4Addr::new(a, b, c, d)),
         _ => ip,
     }
 }
@@ -99,6 +103,12 @@ mod tests {
             "[fd00:ec2::254]:80",
             "[::ffff:169.254.169.254]:80",
             "[64:ff9b::a9fe:a9fe]:80",
+            "[64:ff9b:1::a9fe:a9fe]:80",
+            "[64:ff9b:1:ffff:ffff:ffff:a9fe:a9fe]:80",
+            "[::169.254.169.254]:80",
+            "[2002:a9fe:a9fe::1]:80",
+            "[::ffff:0.0.0.0]:80",
+            "[::ffff:224.0.0.1]:80",
         ] {
             check(address, &["0.0.0.0/0", "::/0"], false);
         }
@@ -109,7 +119,11 @@ mod tests {
         check("127.0.0.1:8080", &[], false);
         check("127.0.0.1:8080", &["127.0.0.0/8"], true);
         check("[::ffff:127.0.0.1]:8080", &[], false);
+        check("[::1]:8080", &[], false);
         check("[::1]:8080", &["::1/128"], true);
+        for address in ["[64:ff9b::7f00:1]:8080", "[2002:7f00:1::]:8080", "[::127.0.0.1]:8080"] {
+            check(address, &["::/0"], false);
+        }
         check("127.0.0.1:80", &["127.0.0.0/8"], false);
         check("[::1]:80", &["::1/128"], false);
         check("10.1.1.1:443", &[], false);

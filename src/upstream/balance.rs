@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 
+use super::budget::RetryBudget;
 use super::health::Health;
 use super::rng::Rng;
 use crate::policy::affinity::Mode;
@@ -55,6 +56,8 @@ pub struct Picked {
 #[derive(Debug)]
 pub struct Balancer {
     rng: Rng,
+    /// Workers that share a retry budget.
+    workers: u32,
     states: RefCell<HashMap<BackendKey, State, RandomState>>,
 }
 
@@ -64,6 +67,7 @@ struct State {
     set: Arc<EndpointSet>,
     peers: Vec<SocketAddr>,
     method: Method,
+    retries: RetryBudget,
 }
 
 #[derive(Debug)]
@@ -90,7 +94,18 @@ enum Kind {
 impl Balancer {
     /// Balancers that draw from `rng`.
     pub fn new(rng: Rng) -> Self {
-        Self { rng, states: RefCell::new(HashMap::default()) }
+        Self { rng, workers: 1, states: RefCell::new(HashMap::default()) }
+    }
+
+    /// One of `workers` that share what a backend may be retried.
+    pub fn shared_by(mut self, workers: u32) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// Takes one more try out of the backend's budget (F-12); false when it is used up.
+    pub fn may_retry(&self, backend: &BackendKey, now: Instant) -> bool {
+        self.states.borrow_mut().get_mut(backend).is_none_or(|state| state.retries.take(now))
     }
 
     /// Picks an endpoint; `None` when `endpoints` has no address. Names in the set are ignored: resolve them first.
@@ -109,10 +124,14 @@ impl Balancer {
                 state.follow(backend, endpoints, kind, &self.rng, now);
                 state
             }
-            None => states
-                .entry(backend.key.clone())
-                .or_insert_with(|| State::new(backend, endpoints, kind, &self.rng)),
+            None => states.entry(backend.key.clone()).or_insert_with(|| {
+                let retries = RetryBudget::new(self.workers, now);
+                State::new(backend, endpoints, kind, &self.rng, retries)
+            }),
         };
+        if facts.tried.is_empty() {
+            state.retries.request();
+        }
         state.pick(backend, facts, health, &self.rng, now)
     }
 
@@ -155,10 +174,10 @@ fn kind_of(backend: &Backend, facts: &PickFacts<'_>) -> Kind {
 }
 
 impl State {
-    fn new(backend: &Backend, set: &Arc<EndpointSet>, kind: Kind, rng: &Rng) -> Self {
+    fn new(backend: &Backend, set: &Arc<EndpointSet>, kind: Kind, rng: &Rng, retries: RetryBudget) -> Self {
         let peers = addresses(set);
         let method = Method::new(kind, &peers, &backend.name, rng);
-        Self { set: Arc::clone(set), peers, method }
+        Self { set: Arc::clone(set), peers, method, retries }
     }
 
     /// Takes over a new endpoint set or another method. Sets that did not change keep their address between

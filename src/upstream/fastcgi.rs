@@ -49,7 +49,7 @@ pub(super) async fn exchange(
     let full = match &body {
         RequestBody::Empty => Some(Bytes::new()),
         RequestBody::Full(bytes) => Some(bytes.clone()),
-        RequestBody::Stream(_) => None,
+        RequestBody::Kept(_) | RequestBody::Stream(_) => None,
     };
     let mut exchange = Exchange {
         stream,

@@ -40,6 +40,8 @@ pub struct Settings {
     pub passive_health: bool,
     /// Connections of this worker to one endpoint (F-17: 1,024 over all workers).
     pub endpoint_connections: u32,
+    /// Workers that share what a backend may be retried (F-12).
+    pub workers: u32,
     /// Source of chance for balancing.
     pub rng: Rng,
 }
@@ -90,7 +92,7 @@ impl Upstreams {
             pool: Rc::new(Pool::new(settings.keepalive)),
             sessions: Rc::default(),
             open: OpenCounts::default(),
-            balancer: Balancer::new(settings.rng),
+            balancer: Balancer::new(settings.rng).shared_by(settings.workers),
             health: Health::new(settings.passive_health),
             tls: TlsCache::new(),
             resolver,
@@ -136,6 +138,11 @@ impl Upstreams {
         now: Instant,
     ) -> Option<Picked> {
         self.balancer.pick(backend, endpoints, facts, &self.health, now)
+    }
+
+    /// Takes one more try out of the budget of a backend (F-12); false when it is used up.
+    pub fn may_retry(&self, backend: &Backend, now: Instant) -> bool {
+        self.balancer.may_retry(&backend.key, now)
     }
 
     /// The TLS configuration for a backend; see [`TlsCache::client`].
@@ -356,6 +363,11 @@ impl Upstreams {
         let keep = |key: &PoolKey| sockets.contains(&key.address) || names.contains(&key.address.ip());
         self.pool.retain(keep);
         self.sessions.retain(keep);
+    }
+
+    /// Closes every idle HTTP/1 connection: their descriptors are needed elsewhere (F-21).
+    pub fn drop_idle(&self) {
+        self.pool.retain(|_| false);
     }
 
     /// Drops what idled too long or was closed by backends. [`Upstreams::maintain`] calls it.

@@ -124,6 +124,7 @@ pub(super) fn settings() -> Settings {
         name_servers: NameServers::Listed(Vec::new()),
         address_rule: Rc::new(|_| true),
         passive_health: true,
+        workers: 1,
         endpoint_connections: 1024,
         rng: Rng::new(1),
     }

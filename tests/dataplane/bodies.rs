@@ -210,3 +210,50 @@ fn a_client_that_leaves_ends_the_work_of_the_backend() {
         crate::support::client::get(proxy.admin(), "localhost", "/metrics").text().contains("status=\"499\"")
     });
 }
+
+#[test]
+fn a_body_that_does_not_fit_in_memory_is_whole_before_a_backend_is_asked_and_can_be_sent_twice() {
+    // The first backend reads a little of each request and hangs up.
+    let broken = Backend::script(|mut stream, _| {
+        let _ = stream.read(&mut [0; 1024]);
+    });
+    let sound = Backend::echo("sound");
+    let manifests = crate::support::manifests::ingress(
+        "a",
+        &[("proxy-next-upstream", "error timeout non_idempotent")],
+        &[("h.test", "/", "Prefix", "b")],
+    ) + &crate::support::manifests::service("b", &[broken.address(), sound.address()]);
+    let proxy = TestProxy::start(&manifests, &[]);
+    let body: Vec<u8> = (0..900_000_u32).map(|n| b'a' + u8::try_from(n % 23).unwrap()).collect();
+    let half = body.len() / 2;
+    for round in 0..4 {
+        let mut raw = Raw::connect(proxy.http());
+        raw.send(format!("PUT / HTTP/1.1\r\nHost: h.test\r\nContent-Length: {}\r\n\r\n", body.len()));
+        raw.send(&body[..half]);
+        let asked = (broken.connections(), sound.requests().len());
+        raw.send(&body[half..]);
+        let answer = raw.answer();
+        assert!(answer.status == 200 && answer.body == body, "round {round}: {}", answer.status);
+        assert_eq!(asked.1, round, "nobody was asked before the body was whole");
+    }
+    assert!(broken.connections() > 0, "the other endpoint had its turn");
+}
+
+#[test]
+fn without_request_buffering_a_backend_sees_the_first_bytes_at_once() {
+    let backend = Backend::script(|mut stream, _| {
+        let mut seen = Vec::new();
+        let mut part = [0; 4096];
+        while !seen.ends_with(b"first") {
+            match stream.read(&mut part) {
+                Ok(read) if read > 0 => seen.extend_from_slice(&part[..read]),
+                _ => return,
+            }
+        }
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nearly");
+    });
+    let proxy = TestProxy::start(&annotated(backend.address(), &[("proxy-request-buffering", "off")]), &[]);
+    let mut raw = Raw::connect(proxy.http());
+    raw.send("POST / HTTP/1.1\r\nHost: h.test\r\nContent-Length: 100000\r\n\r\nfirst");
+    assert_eq!(raw.answer().text(), "early");
+}

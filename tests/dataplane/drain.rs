@@ -51,3 +51,30 @@ fn during_the_grace_period_new_connections_are_still_served() {
     assert_eq!(get(proxy.http(), "h.test", "/").status, 200);
     proxy.join();
 }
+
+#[test]
+fn http_2_clients_are_told_to_go_and_their_streams_end_well() {
+    use crate::support::frames::{Frames, get as request};
+    let (release, released) = mpsc::channel::<()>();
+    let released = std::sync::Mutex::new(released);
+    let (tell, told) = mpsc::channel();
+    let tell = std::sync::Mutex::new(tell);
+    let backend = Backend::script(move |mut stream, _| {
+        let _ = stream.read(&mut [0; 4096]);
+        let _ = tell.lock().unwrap().send(());
+        let _ = released.lock().unwrap().recv();
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate");
+    });
+    let proxy = TestProxy::start(&simple(backend.address()), &[]);
+    let mut client = Frames::connect(proxy.http());
+    client.send(&request(1, "/"));
+    told.recv().unwrap();
+    proxy.terminate();
+    client.until("GOAWAY without an error", |client| client.seen.goaway == Some(0));
+    assert!(!client.seen.ended.contains(&1), "the stream goes on");
+    release.send(()).unwrap();
+    client.until("the answer", |client| client.seen.ended.contains(&1));
+    assert_eq!((client.seen.status.get(&1), client.seen.data.get(&1)), (Some(&200), Some(&4)));
+    client.until("the end", |client| client.closed);
+    proxy.join();
+}

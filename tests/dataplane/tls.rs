@@ -66,6 +66,11 @@ pub(crate) fn config(versions: &[&'static rustls::SupportedProtocolVersion]) -> 
 pub(crate) const ANY_VERSION: &[&rustls::SupportedProtocolVersion] =
     &[&rustls::version::TLS13, &rustls::version::TLS12];
 
+/// The answer to one GET over a TLS connection of its own, as text.
+pub(crate) fn get_text(address: SocketAddr, host: &str) -> String {
+    ask(&config(rustls::ALL_VERSIONS), address, host, host).expect("an answer").text
+}
+
 /// What a handshake and one GET showed.
 pub(crate) struct Seen {
     names: Vec<String>,

@@ -108,3 +108,23 @@ fn what_is_no_upgrade_goes_on_without_one() {
     }
     assert_eq!(get(proxy.http(), "h.test", "/").text(), "plain");
 }
+
+#[test]
+fn a_web_socket_hears_that_the_server_goes_away() {
+    let backend = echo();
+    let limits = crate::support::manifests::config_map(&[
+        ("disable-access-log", "true"),
+        ("worker-shutdown-timeout", "2s"),
+    ]);
+    let proxy = TestProxy::start(&(simple(backend.address()) + &limits), &["--configmap=default/config"]);
+    let mut raw = Raw::connect(proxy.http());
+    raw.send(ASK);
+    assert_eq!(raw.answer().status, 101);
+    // A masked text frame and its echo: the tunnel stands between two frames, then the process drains.
+    let frame = [0x81, 0x82, 0, 0, 0, 0, b'h', b'i'];
+    raw.send(frame);
+    assert_eq!(raw.exactly(frame.len()), frame);
+    proxy.terminate();
+    assert_eq!(raw.rest(), [0x88, 2, 0x03, 0xe9]);
+    proxy.join();
+}

@@ -362,3 +362,33 @@ fn a_client_that_closes_inside_a_request_is_never_served() {
         }
     });
 }
+
+#[test]
+fn a_panic_costs_its_connection_and_nobody_else_s() {
+    run(async {
+        // The test's output is not the place for a hundred backtraces.
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let (mut neighbour, _neighbours_task) = start(options(), |_| async { full("whole") });
+        for _ in 0..100 {
+            let (mut client, task) = start(options(), |request| async move {
+                assert!(request.head.target != b"/", "on purpose");
+                full("never")
+            });
+            client.write_all(GET).await.unwrap();
+            let mut rest = Vec::new();
+            client.read_to_end(&mut rest).await.unwrap();
+            assert!(rest.is_empty(), "{}", rest.escape_ascii());
+            assert!(task.await.unwrap_err().is_panic());
+            neighbour.write_all(GET).await.unwrap();
+            let mut answer = [0; 15];
+            neighbour.read_exact(&mut answer).await.unwrap();
+            assert_eq!(&answer, b"HTTP/1.1 200 OK");
+            let mut body = Vec::new();
+            while !body.ends_with(b"whole") {
+                body.push(neighbour.read_u8().await.unwrap());
+            }
+        }
+        std::panic::set_hook(hook);
+    });
+}

@@ -6,7 +6,7 @@ use crate::{expect_none, expect_one};
 
 /// Modules of ring 1.
 const CORE: &[&str] =
-    &["model", "wire", "diagnostic", "pattern", "request", "reply", "policy", "route", "compile"];
+    &["model", "wire", "diagnostic", "pattern", "request", "reply", "policy", "route", "compile", "variable"];
 
 /// Words that have no business there, and why.
 const FORBIDDEN: &[(&str, &str)] = &[

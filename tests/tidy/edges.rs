@@ -16,7 +16,8 @@ const EDGES: &[(&str, &[&str])] = &[
     ("pattern", &[]),
     ("request", &["wire"]),
     ("reply", &[]),
-    ("policy", &["request", "reply", "diagnostic", "pattern", "wire", "model"]),
+    ("variable", &[]),
+    ("policy", &["request", "reply", "diagnostic", "pattern", "variable", "wire", "model"]),
     ("route", &["policy", "request", "reply", "pattern", "wire", "model"]),
     ("compile", &["route", "policy", "diagnostic", "pattern", "model"]),
     ("inquiry", &["request", "route", "policy", "wire"]),
@@ -27,7 +28,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("cert", &["model", "diagnostic"]),
     ("snapshot", &["route", "cert", "diagnostic"]),
     // used by both planes, know neither
-    ("telemetry", &[]),
+    ("telemetry", &["variable"]),
     ("drain", &[]),
     ("limit", &[]),
     // data plane
@@ -47,6 +48,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "upstream",
             "listener",
             "drain",
+            "limit",
             "telemetry",
         ],
     ),
@@ -57,11 +59,16 @@ const EDGES: &[(&str, &[&str])] = &[
         "control",
         &["standalone", "config", "compile", "cert", "snapshot", "model", "diagnostic", "manifest", "route"],
     ),
-    ("controller", &["control", "config", "manifest", "snapshot", "model", "diagnostic", "telemetry"]),
+    ("admission", &["control", "compile", "cert", "policy", "manifest", "model", "diagnostic", "telemetry"]),
+    (
+        "controller",
+        &["cert", "control", "config", "manifest", "snapshot", "model", "diagnostic", "telemetry"],
+    ),
     ("admin", &["snapshot", "route", "inquiry", "report", "model", "telemetry", "drain"]),
     (
         "cli",
         &[
+            "admission",
             "config",
             "control",
             "standalone",
@@ -70,6 +77,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "cert",
             "route",
             "inquiry",
+            "model",
             "report",
             "diagnostic",
         ],

@@ -22,13 +22,18 @@ impl Drop for Scene {
 }
 
 async fn scene(kind: Kind) -> Scene {
+    scene_after(kind, 0).await
+}
+
+/// A watcher that failed so many times before.
+async fn scene_after(kind: Kind, failures: u32) -> Scene {
     let api = FakeApi::start().await;
     let (sender, changes) = unbounded_channel();
     let sink: Sink = Arc::new(move |change| drop(sender.send(change)));
     let link = Link::new(1);
     let feed = Feed { kind, namespace: None, fields: "a=b".into(), labels: String::new() };
     let watcher = Watcher::new(api.client.clone(), feed, 0, sink, link.clone(), Board::default());
-    Scene { api, changes, link, task: tokio::spawn(watcher.run()) }
+    Scene { api, changes, link, task: tokio::spawn(watcher.run_from(Backoff::after(failures))) }
 }
 
 fn map(name: &str, version: u32) -> Json {
@@ -200,4 +205,31 @@ async fn a_server_that_comes_back_has_its_watches_opened_anew() {
     // The first event after the list shows that the watcher waits in its loop.
     scene.link.announce_return();
     scene.api.expect("GET", &["resourceVersion=5"]).await;
+}
+
+/// Less than the wait after many failures, which is 15 seconds at least, and far more than the first one.
+const SOON_ENOUGH: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn a_server_that_comes_back_and_refuses_at_first_is_asked_again_soon() {
+    let mut scene = scene_after(Kind::ConfigMap, 12).await;
+    drop(scene.api.call().await);
+    scene.link.announce_return();
+    // As an API server does until its caches are filled.
+    scene.api.expect("GET", &["sendInitialEvents"]).await.refuse(429, "TooManyRequests").await;
+    let again = timeout(SOON_ENOUGH, scene.api.call()).await;
+    assert!(again.is_ok(), "the waits of the outage go on");
+}
+
+#[tokio::test]
+async fn the_first_answer_after_an_outage_ends_its_waits_though_nobody_announced_a_return() {
+    let mut scene = scene_after(Kind::ConfigMap, 0).await;
+    drop(scene.begin().await);
+    drop(scene.api.expect("GET", &["resourceVersion=5"]).await);
+    for _ in 0..4 {
+        drop(scene.api.call().await);
+    }
+    scene.api.call().await.refuse(410, "Expired").await;
+    let again = timeout(Duration::from_secs(3), scene.api.call()).await;
+    assert!(again.is_ok(), "the waits of the outage go on");
 }

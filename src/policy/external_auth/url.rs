@@ -3,7 +3,8 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::policy::template::{Facts, Part, Template, Variable};
+use crate::policy::template::{Facts, Part, Template};
+use crate::variable::{Fixed, Variable};
 
 /// Longest text (`B.3`).
 const MAX_URL: usize = 2048;
@@ -121,7 +122,8 @@ fn authority_parts(authority: &str) -> Result<(&str, Option<u16>), String> {
 
 fn host(text: &str) -> Result<Host, String> {
     let template = Template::parse(text).map_err(|error| error.to_string())?;
-    let others = |part: &Part| matches!(part, Part::Variable(variable) if *variable != Variable::Host);
+    let others =
+        |part: &Part| matches!(part, Part::Variable(variable) if *variable != Variable::Fixed(Fixed::Host));
     if template.parts.iter().any(others) {
         return Err("may name its server by no variable but $host".into());
     }

@@ -17,7 +17,7 @@ use crate::policy::backend_protocol::HttpVersion;
 use crate::policy::load_balance::LoadBalance;
 use crate::policy::registry::nearest;
 use crate::policy::template::Template;
-use crate::policy::{backend_tls, body, custom_errors, hsts, retry, timeout};
+use crate::policy::{backend_tls, body, compression, custom_errors, hsts, response_rewrite, retry, timeout};
 use crate::wire::fields::{is_field_value, is_token};
 
 impl Globals {
@@ -83,6 +83,9 @@ impl Globals {
             "block-cidrs" => put(&mut self.block_cidrs, cidrs(text)),
             "block-referers" => put(&mut self.block_referers, tests(text)),
             "block-user-agents" => put(&mut self.block_user_agents, tests(text)),
+            "brotli-level" => put(&mut self.compression.brotli.level, compression::level(text, 0, 11)),
+            "brotli-min-length" => put(&mut self.compression.brotli.min_length, parse_size(text)),
+            "brotli-types" => put(&mut self.compression.brotli.types, compression::types(text)),
             "client-body-buffer-size" => put(&mut self.client_body_buffer_size, parse_size(text)),
             "client-body-timeout" => put(&mut self.client_body_timeout, timeout::parse(text)),
             "client-header-timeout" => put(&mut self.client_header_timeout, timeout::parse(text)),
@@ -102,6 +105,7 @@ impl Globals {
             "enable-access-log-for-default-backend" => {
                 put(&mut self.access_log_for_default_backend, parse_bool(text))
             }
+            "enable-brotli" => put(&mut self.compression.brotli_on, parse_bool(text)),
             "enable-real-ip" => put(&mut self.enable_real_ip, parse_bool(text)),
             "enable-underscores-in-headers" => put(&mut self.enable_underscores_in_headers, parse_bool(text)),
             "error-log-level" => put(&mut self.error_log_level, log_level(text)),
@@ -110,6 +114,12 @@ impl Globals {
             "forwarded-for-header" => put(&mut self.forwarded_for_header, field_name(text)),
             "forwarded-host-header" => put(&mut self.forwarded_host_header, field_name(text)),
             "generate-request-id" => put(&mut self.generate_request_id, parse_bool(text)),
+            "global-allowed-response-headers" => put(&mut self.allowed_response_headers, Ok(words(text))),
+            "global-rate-limit-status-code" => put(&mut self.global_rate_limit_status, refusal(text)),
+            "gzip-disable" => put(&mut self.compression.gzip_disable, compression::disable(text)),
+            "gzip-level" => put(&mut self.compression.gzip.level, compression::level(text, 1, 9)),
+            "gzip-min-length" => put(&mut self.compression.gzip.min_length, parse_size(text)),
+            "gzip-types" => put(&mut self.compression.gzip.types, compression::types(text)),
             "hide-headers" => put(&mut self.hide_headers, field_names(text)),
             "http-redirect-code" => put(&mut self.http_redirect_code, redirect_code(text)),
             "http2-max-concurrent-streams" => put(&mut self.http2_max_concurrent_streams, positive(text)),
@@ -120,6 +130,11 @@ impl Globals {
                 self.large_header_count = count;
                 self.large_header_bytes = bytes;
             }),
+            "limit-conn-status-code" => put(&mut self.limit_conn_status, refusal(text)),
+            "limit-conn-zone-variable" => put(&mut self.limit_key, limit_key(text)),
+            "limit-rate" => put(&mut self.limit_rate, parse_count(text)),
+            "limit-rate-after" => put(&mut self.limit_rate_after, parse_count(text)),
+            "limit-req-status-code" => put(&mut self.limit_req_status, refusal(text)),
             "load-balance" => put(&mut self.load_balance, load_balance(text)),
             "log-format-escape-json" => parse_bool(text).map(|on| {
                 if on {
@@ -157,6 +172,12 @@ impl Globals {
             "proxy-buffering" => put(&mut self.proxy_buffering, parse_on_off(text)),
             "proxy-buffers-number" => put(&mut self.proxy_buffers_number, positive(text)),
             "proxy-connect-timeout" => put(&mut self.proxy_connect_timeout, timeout::parse(text)),
+            "proxy-cookie-domain" => {
+                put(&mut self.proxy_cookie_domain, response_rewrite::parse_cookie_domain(text))
+            }
+            "proxy-cookie-path" => {
+                put(&mut self.proxy_cookie_path, response_rewrite::parse_cookie_path(text))
+            }
             "proxy-http-version" => put(&mut self.proxy_http_version, http_version(text)),
             "proxy-max-temp-file-size" => put(&mut self.proxy_max_temp_file_size, parse_size(text)),
             "proxy-next-upstream" => retry::parse_conditions(text).map(|(on, non_idempotent)| {
@@ -172,6 +193,8 @@ impl Globals {
             }
             "proxy-read-timeout" => put(&mut self.proxy_read_timeout, timeout::parse(text)),
             "proxy-real-ip-cidr" => put(&mut self.proxy_real_ip_cidr, cidrs(text)),
+            "proxy-redirect-from" => put(&mut self.proxy_redirect_from, Ok(Arc::from(text))),
+            "proxy-redirect-to" => put(&mut self.proxy_redirect_to, Ok(Arc::from(text))),
             "proxy-request-buffering" => put(&mut self.proxy_request_buffering, parse_on_off(text)),
             "proxy-send-timeout" => put(&mut self.proxy_send_timeout, timeout::parse(text)),
             "proxy-stream-next-upstream" => put(&mut self.stream_next_upstream, parse_on_off(text)),
@@ -205,13 +228,14 @@ impl Globals {
             "upstream-keepalive-time" => put(&mut self.upstream_keepalive.time, timeout::parse(text)),
             "upstream-keepalive-timeout" => put(&mut self.upstream_keepalive.timeout, timeout::parse(text)),
             "use-forwarded-headers" => put(&mut self.use_forwarded_headers, parse_bool(text)),
+            "use-gzip" => put(&mut self.compression.gzip_on, parse_bool(text)),
             "use-http2" => put(&mut self.use_http2, parse_bool(text)),
             "use-port-in-redirects" => put(&mut self.use_port_in_redirects, parse_bool(text)),
             "use-proxy-protocol" => put(&mut self.use_proxy_protocol, parse_bool(text)),
             "whitelist-source-range" => put(&mut self.allowlist_source_range, cidrs(text)),
             "worker-processes" => put(&mut self.worker_processes, processes(text)),
             "worker-shutdown-timeout" => put(&mut self.worker_shutdown_timeout, timeout::parse(text)),
-            _ => return None,
+            key => return self.limits.set(key, text),
         })
     }
 
@@ -343,7 +367,7 @@ impl Report<'_> {
     }
 }
 
-fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
+pub(super) fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
     *place = value?;
     Ok(())
 }
@@ -395,7 +419,19 @@ fn redirect_code(text: &str) -> Result<StatusCode, String> {
     }
 }
 
-fn positive(text: &str) -> Result<u32, String> {
+/// A status that refuses, as nginx takes them.
+fn refusal(text: &str) -> Result<StatusCode, String> {
+    let code = text.parse().ok().filter(|code| (400..=599).contains(code));
+    code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or_else(|| "must lie between 400 and 599".into())
+}
+
+/// What request limits count by; the client's address needs no template.
+fn limit_key(text: &str) -> Result<Option<Template>, String> {
+    let template = Template::parse(text).map_err(|error| error.to_string())?;
+    Ok((!matches!(text, "$binary_remote_addr" | "$remote_addr")).then_some(template))
+}
+
+pub(super) fn positive(text: &str) -> Result<u32, String> {
     match parse_count(text)? {
         0 => Err("must be at least 1".into()),
         count => Ok(count),

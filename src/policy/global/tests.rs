@@ -60,7 +60,10 @@ fn unknown_keys_are_reported_with_the_nearest_name() {
 
 #[test]
 fn keys_without_effect_say_so() {
-    assert_eq!(parse(&[("use-gzip", "true"), ("lua-shared-dicts", "x: 1")]).1, ["NoEffect", "NotSupported"]);
+    assert_eq!(
+        parse(&[("use-geoip2", "true"), ("lua-shared-dicts", "x: 1")]).1,
+        ["NoEffect", "NotSupported"]
+    );
 }
 
 #[test]

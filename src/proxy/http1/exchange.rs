@@ -17,6 +17,7 @@ use super::outgoing::Outgoing;
 use super::reply::{Asker, Progress, Reply};
 use super::{HalfClose, Options};
 use crate::message::{BodyError, Meter, Request, RequestBody, Response, Upgrade};
+use crate::proxy::patience::Patience;
 use crate::wire::{BodyDecoder, Framing, Leniency, ParsedRequest};
 
 /// What the connection may do after an exchange.
@@ -48,7 +49,9 @@ pub(super) struct Exchange<F> {
     keep_alive: bool,
     expect_continue: bool,
     unflushed: bool,
-    body_deadline: Option<Instant>,
+    patience: Patience,
+    /// [`Meter::request_bytes`] when the client was last waited for.
+    counted: u64,
     send_deadline: Option<Instant>,
 }
 
@@ -77,6 +80,7 @@ impl<F: Future<Output = Response>> Exchange<F> {
             RequestBody::Stream(Box::pin(source.open()))
         };
         let expect_continue = parsed.expect_continue && link.buf.is_empty() && !source.is_done();
+        let counted = meter.request_bytes.get();
         let handler = handle(Request { head: parsed.head, body, refused: None, meter: Rc::clone(&meter) });
         Self {
             handler: Some(Box::pin(handler)),
@@ -88,7 +92,8 @@ impl<F: Future<Output = Response>> Exchange<F> {
             keep_alive: parsed.keep_alive,
             expect_continue,
             unflushed: false,
-            body_deadline: None,
+            patience: Patience::new(options.body_timeout, options.body_rate),
+            counted,
             send_deadline: None,
         }
     }
@@ -135,7 +140,7 @@ impl<F: Future<Output = Response>> Exchange<F> {
         loop {
             let hungry = match self.source.supply(&mut link.buf, cx, &self.meter) {
                 Supply::Delivered => {
-                    self.body_deadline = None;
+                    self.rest();
                     return Ok(true);
                 }
                 Supply::Hungry => true,
@@ -150,7 +155,7 @@ impl<F: Future<Output = Response>> Exchange<F> {
                     self.out.head(|out| out.extend_from_slice(b"HTTP/1.1 100 Continue\r\n\r\n"));
                 }
             } else {
-                self.body_deadline = None;
+                self.rest();
                 if !link.may_read_ahead() {
                     return Ok(false);
                 }
@@ -159,15 +164,22 @@ impl<F: Future<Output = Response>> Exchange<F> {
             let read = if self.source.is_done() { link.poll_ahead(cx) } else { link.poll_fill(cx) };
             match read? {
                 Poll::Pending => {
-                    if hungry && self.body_deadline.is_none() {
-                        self.body_deadline = Some(Instant::now() + options.body_timeout);
+                    if hungry {
+                        self.patience.wait();
                     }
                     return Ok(false);
                 }
                 Poll::Ready(0) => self.half_closed(link.buf.len(), options)?,
-                Poll::Ready(_) => self.body_deadline = None,
+                Poll::Ready(_) => self.rest(),
             }
         }
+    }
+
+    /// The client is not waited for; what came of its body since the last time speaks for it.
+    fn rest(&mut self) {
+        let received = self.meter.request_bytes.get();
+        self.patience.rest(received.saturating_sub(self.counted));
+        self.counted = received;
     }
 
     /// The client sends no more. A complete request still gets its answer; an incomplete one never will be served.
@@ -269,7 +281,7 @@ impl<F: Future<Output = Response>> Exchange<F> {
         cx: &mut Context<'_>,
         link: &mut Link<IO>,
     ) -> Poll<Result<(), ()>> {
-        let next = [self.body_deadline, self.send_deadline].into_iter().flatten().min();
+        let next = [self.patience.end(), self.send_deadline].into_iter().flatten().min();
         let Some(next) = next else { return Poll::Pending };
         if link.poll_until(next, cx).is_pending() {
             return Poll::Pending;
@@ -277,7 +289,7 @@ impl<F: Future<Output = Response>> Exchange<F> {
         if self.send_deadline == Some(next) {
             return Poll::Ready(Err(()));
         }
-        self.body_deadline = None;
+        self.rest();
         self.source.fail(BodyError::Timeout, cx);
         Poll::Ready(Ok(()))
     }

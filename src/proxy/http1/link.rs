@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::timer::Timer;
+use crate::limit::{Bodies, Held};
 
 /// First size of a read into the buffer.
 const SMALL_READ: usize = 16 * 1024;
@@ -29,28 +30,41 @@ pub(super) struct Link<IO> {
     pub(super) eof: bool,
     timer: Timer,
     read_size: usize,
+    /// What the last reads of a body take up.
+    held: Held,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
-    pub(super) fn new(io: IO, ahead: BytesMut) -> Self {
-        Self { io, buf: ahead, eof: false, timer: Timer::default(), read_size: SMALL_READ }
+    /// `held` counts what bodies take up in the buffer.
+    pub(super) fn new(io: IO, ahead: BytesMut, held: Held) -> Self {
+        Self { io, buf: ahead, eof: false, timer: Timer::default(), read_size: SMALL_READ, held }
     }
 
     /// Appends to the buffer what the socket has, one read. 0: the client closed its side.
     pub(super) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let size = self.read_size;
+        let size = self.read_size();
         self.buf.reserve(size);
         let read = ready!(pin!(self.io.read_buf(&mut (&mut self.buf).limit(size))).poll(cx))?;
         if read == size {
             self.read_size = size.saturating_mul(2).min(LARGE_READ);
         }
         self.eof = read == 0;
+        // A piece that was handed on lives about as long as it takes to read the next one.
+        self.held.set(self.buf.len().max(read) as u64);
         Poll::Ready(Ok(read))
+    }
+
+    /// Bytes of the next read: few while bodies take up most of what they may (`security.md` D-4).
+    fn read_size(&self) -> usize {
+        match self.held.memory().bodies() {
+            Bodies::Plenty => self.read_size,
+            Bodies::Scarce | Bodies::Spent => self.read_size.min(SMALL_READ),
+        }
     }
 
     /// True while more may be read although nobody asked for it.
     pub(super) fn may_read_ahead(&self) -> bool {
-        !self.eof && self.buf.len() < READ_AHEAD.min(self.read_size)
+        !self.eof && self.buf.len() < READ_AHEAD.min(self.read_size())
     }
 
     /// One read while the buffer is empty. What came is shown to `look`, which keeps what it needs; while nothing
@@ -75,9 +89,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
         }
     }
 
-    /// Forgets how large the last body was.
+    /// Forgets how large the last body was: nothing of it is held any more.
     pub(super) fn start_small(&mut self) {
         self.read_size = SMALL_READ;
+        self.held.set(0);
     }
 
     /// One read ahead of need. 0: the client closed its side.

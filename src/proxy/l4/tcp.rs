@@ -11,6 +11,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use super::{Removed, Session, connect, cut};
+use crate::limit::Pressure;
 use crate::listener::proxy_protocol::encode_v1;
 use crate::policy::ip_access::contains;
 use crate::proxy::connection::read_proxy_header;
@@ -28,6 +29,9 @@ pub async fn run(
     listener: SocketAddr,
     removed: Removed,
 ) {
+    if worker.memory.pressure() >= Pressure::Critical {
+        return worker.metrics.rejected("memory");
+    }
     let snapshot = worker.reader.load();
     // The port was closed between the kernel's word and ours.
     let Some(service) = snapshot.table.streams.service(Transport::Tcp, listener.port()) else { return };
@@ -50,6 +54,12 @@ pub async fn run(
             (session.client, destination) = (source, target);
         }
     }
+    let most = globals.limits.per_client;
+    let counted = (most > 0).then(|| worker.clients.connect(session.client.ip(), most));
+    if matches!(counted, Some(None)) {
+        session.status = 503;
+        return worker.metrics.rejected("connections-per-client");
+    }
     let Some(mut backend) = Box::pin(connect(&worker, &snapshot, &service.backend, &mut session)).await
     else {
         session.status = 502;
@@ -69,6 +79,7 @@ pub async fn run(
     let idle = globals.stream_timeout;
     drop(snapshot);
     relay(&worker, Prefixed::new(ahead, stream), backend, idle, session, Some(removed)).await;
+    drop(counted);
 }
 
 /// Joins both sides until the end of the session.

@@ -4,8 +4,9 @@ use super::clock::Clock;
 use super::escape::{Escape, LINE_MAX, Out};
 use super::object;
 use super::template::{Problem, Segment, parse};
-use super::variable::Variable;
+use super::variable;
 use crate::telemetry::record::Record;
+use crate::variable::Variable;
 
 /// Default of `log-format-upstream` in ingress-nginx.
 pub const DEFAULT_FORMAT: &str = "$remote_addr - $remote_user [$time_local] \"$request\" $status $body_bytes_sent \
@@ -19,7 +20,7 @@ pub struct Format(Layout);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Layout {
-    Template { segments: Vec<Segment<Variable>>, escape: Escape, budget: usize },
+    Template { segments: Vec<Segment<Option<Variable>>>, escape: Escape, budget: usize },
     Object,
 }
 
@@ -40,7 +41,7 @@ impl Format {
             } else if variable.as_ref().is_some_and(Variable::is_sensitive) {
                 problems.push(Problem::Sensitive { name: name.to_owned() });
             }
-            variable.unwrap_or(Variable::Missing)
+            variable
         });
         let budget = budget(&segments);
         (Self(Layout::Template { segments, escape, budget }), problems)
@@ -56,7 +57,7 @@ impl Format {
         match &self.0 {
             Layout::Template { segments, .. } => segments
                 .iter()
-                .any(|segment| matches!(segment, Segment::Variable(Variable::ResponseField(_)))),
+                .any(|segment| matches!(segment, Segment::Variable(Some(Variable::ResponseField(_))))),
             Layout::Object => false,
         }
     }
@@ -71,7 +72,10 @@ impl Format {
                         Segment::Literal(text) => out.literal(text),
                         Segment::Variable(variable) => {
                             out.begin_field();
-                            if !variable.write(record, clock, &mut out) {
+                            let shown = variable
+                                .as_ref()
+                                .is_some_and(|variable| variable::write(variable, record, clock, &mut out));
+                            if !shown {
                                 out.missing();
                             }
                         }

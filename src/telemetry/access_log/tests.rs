@@ -9,7 +9,6 @@ use proptest::prelude::{Just, Strategy, any, prop, prop_oneof, proptest};
 
 use super::escape::{FIELD_MAX, LINE_MAX};
 use super::stream::StreamRecord;
-use super::variable::{FIXED, Variable};
 use super::*;
 use crate::telemetry::record::{
     FieldLookup, HostLabel, LocalReason, NoFields, RequestLine, RouteLabels, UpstreamTry,
@@ -221,15 +220,6 @@ fn an_unknown_variable_is_told_and_shows_as_missing() {
         ]
     );
     assert_eq!(rendered(&format, &record()), "200 - -");
-}
-
-#[test]
-fn every_name_of_the_table_is_found_once() {
-    for (name, _) in FIXED {
-        assert_eq!(FIXED.iter().filter(|(other, _)| other == name).count(), 1, "{name}");
-        assert!(Variable::parse(name).is_some(), "{name}");
-    }
-    assert!(FIXED.is_sorted_by_key(|(name, _)| *name));
 }
 
 #[test]

@@ -182,6 +182,12 @@ families! {
             "The number of client connections accepted.";
         ACCEPT_ERRORS = Counter "narthex_accept_errors_total"
             "The number of failed attempts to accept a connection.";
+        ACCEPT_RESTING = Gauge "narthex_accept_resting"
+            "The number of listening sockets that accept nothing now, because connections or descriptors are used up.";
+        IDLE_SHED = Counter "narthex_idle_connections_shed_total"
+            "The number of idle client connections asked to leave because room ran out.";
+        HEADER_VALUES_REJECTED = Counter "narthex_header_value_rejected_total"
+            "The number of fields left out of a request to a backend because their expanded value was no sound field value.";
         REFUSED = Counter "narthex_connections_refused_total"
             "The number of client connections closed before they carried a request, by reason.";
         BYTES_RECEIVED = Counter "narthex_client_received_bytes_total"
@@ -249,7 +255,7 @@ families! {
         MEMORY_BOUND = Gauge "narthex_memory_bound_bytes"
             "The memory that the configured limits can reach together.";
         MEMORY_LIMIT = Gauge "narthex_memory_limit_bytes"
-            "The memory that the control group grants; absent without a limit.";
+            "The memory that is granted: --memory-limit, else what the control group grants, else that of the machine.";
         WORKERS = Gauge "narthex_workers"
             "The number of worker threads.";
         PROCESS_CPU_SECONDS = Counter "process_cpu_seconds_total"

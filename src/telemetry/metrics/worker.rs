@@ -55,6 +55,8 @@ indexed! {
         SessionBytesReceived = SESSION_BYTES_RECEIVED,
         SessionBytesSent = SESSION_BYTES_SENT,
         DatagramsDropped = DATAGRAMS_DROPPED,
+        IdleShed = IDLE_SHED,
+        HeaderValuesRejected = HEADER_VALUES_REJECTED,
     }
 }
 
@@ -70,6 +72,7 @@ indexed! {
         UdpSessions = UDP_SESSIONS,
         Spooled = SPOOLED,
         Buffered = BUFFERED,
+        AcceptResting = ACCEPT_RESTING,
     }
 }
 

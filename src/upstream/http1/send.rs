@@ -68,7 +68,7 @@ impl Sender {
         let full = match &body {
             RequestBody::Empty => Some(Bytes::new()),
             RequestBody::Full(bytes) => Some(bytes.clone()),
-            RequestBody::Stream(_) => None,
+            RequestBody::Kept(_) | RequestBody::Stream(_) => None,
         };
         Ok(Self {
             lines,
@@ -101,7 +101,7 @@ impl Sender {
         match (self.full, self.body) {
             (Some(bytes), _) if bytes.is_empty() => Some(RequestBody::Empty),
             (Some(bytes), _) => Some(RequestBody::Full(bytes)),
-            (None, body @ RequestBody::Stream(_)) if !self.polled => Some(body),
+            (None, body @ (RequestBody::Kept(_) | RequestBody::Stream(_))) if !self.polled => Some(body),
             (None, _) => None,
         }
     }

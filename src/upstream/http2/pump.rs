@@ -44,7 +44,7 @@ impl Pump {
         let full = match &body {
             RequestBody::Empty => Some(Bytes::new()),
             RequestBody::Full(bytes) => Some(bytes.clone()),
-            RequestBody::Stream(_) => None,
+            RequestBody::Kept(_) | RequestBody::Stream(_) => None,
         };
         let left = if let Framing::Length(length) = framing { Some(length) } else { None };
         let end = body.is_end_stream().then_some(Progress::Done);
@@ -56,7 +56,7 @@ impl Pump {
         match (self.full, self.body) {
             (Some(bytes), _) if bytes.is_empty() => Some(RequestBody::Empty),
             (Some(bytes), _) => Some(RequestBody::Full(bytes)),
-            (None, body @ RequestBody::Stream(_)) if !self.polled => Some(body),
+            (None, body @ (RequestBody::Kept(_) | RequestBody::Stream(_))) if !self.polled => Some(body),
             (None, _) => None,
         }
     }

@@ -1,0 +1,151 @@
+//! Verdicts beside a world of other objects, each asked of one judge after the other.
+
+use super::*;
+use crate::compile::Options;
+use crate::control::Completion;
+use crate::manifest::{self, Object};
+use crate::model::{CertCatalog, ObjectKey};
+
+const CLASS: &str = "apiVersion: networking.k8s.io/v1\nkind: IngressClass\nmetadata: {name: nginx}\n\
+                     spec: {controller: k8s.io/ingress-nginx}\n";
+
+fn text(name: &str, namespace: &str, annotations: &str, host: &str, path: &str, kind: &str) -> String {
+    format!(
+        "apiVersion: networking.k8s.io/v1\nkind: Ingress\n\
+         metadata: {{name: {name}, namespace: {namespace}, creationTimestamp: \"2024-01-02T00:00:00Z\", annotations: {{{annotations}}}}}\n\
+         spec:\n  ingressClassName: nginx\n  rules:\n  - host: {host}\n    http: {{paths: [{{path: {path:?}, \
+         pathType: {kind}, backend: {{service: {{name: web, port: {{number: 80}}}}}}}}]}}\n"
+    )
+}
+
+fn ingress(text: &str) -> (Arc<Ingress>, Vec<Diagnostic>) {
+    let manifest = manifest::read("t", text.as_bytes());
+    let Some(Object::Ingress(ingress)) = manifest.objects.into_iter().next() else {
+        panic!("no Ingress in {text}")
+    };
+    (ingress, manifest.diagnostics)
+}
+
+/// One Ingress `team/old` with `/taken` and a canary `team/canary` of `/beside`, both of host `a.test`.
+fn sources(data: &str) -> Sources {
+    let old = text("old", "team", "", "a.test", "/taken", "Prefix").replace("01-02T", "01-01T");
+    let canary = "nginx.ingress.kubernetes.io/canary: \"true\"";
+    let canary = text("canary", "team", canary, "a.test", "/beside", "Prefix");
+    let map = format!(
+        "apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: c, namespace: edge}}\ndata: {{{data}}}\n"
+    );
+    let all = [CLASS, &old, &canary, &map].join("---\n");
+    let (world, found) = manifest::world(&[manifest::read("t", all.as_bytes())]);
+    assert_eq!(found, []);
+    let options = Options { config_map: Some(ObjectKey::new("edge", "c")), ..Options::default() };
+    Sources { world, certificates: CertCatalog::new(), options }
+}
+
+fn judge(sources: &Sources) -> Judge {
+    Judge::new(Settings {
+        options: sources.options.clone(),
+        without_class: None,
+        namespace_selector: None,
+        completion: Completion::AsGiven,
+    })
+}
+
+#[track_caller]
+fn check(sources: &Sources, object: &str, refusal: Option<&str>) {
+    let (ingress, found) = ingress(object);
+    match (judge(sources).judge(&ingress, found, sources), refusal) {
+        (Verdict::Allow { .. }, None) => {}
+        (Verdict::Refuse { message, .. }, Some(words)) => assert!(message.contains(words), "{message}"),
+        (verdict, _) => panic!("{refusal:?} expected, {verdict:?} given\n{object}"),
+    }
+}
+
+#[test]
+fn a_path_that_another_ingress_has_is_refused_in_the_known_words() {
+    let sources = sources("");
+    let words = "host \"a.test\" and path \"/taken\" is already defined in ingress team/old";
+    check(&sources, &text("new", "team", "", "a.test", "/taken", "Prefix"), Some(words));
+    check(&sources, &text("new", "other", "", "a.test", "/taken", "Prefix"), Some(words));
+    let slash = "host \"a.test\" and path \"/taken/\" is already defined in ingress team/old";
+    check(&sources, &text("new", "team", "", "a.test", "/taken/", "Prefix"), Some(slash));
+    check(&sources, &text("new", "team", "", "a.test", "/free", "Prefix"), None);
+    check(&sources, &text("new", "team", "", "b.test", "/taken", "Prefix"), None);
+    check(&sources, &text("new", "team", "", "a.test", "/taken", "Exact"), None);
+    check(&sources, &text("old", "team", "", "a.test", "/taken", "Prefix"), None);
+}
+
+#[test]
+fn the_canary_annotation_disarms_the_check_of_overlaps_whatever_its_value() {
+    let sources = sources("");
+    for value in ["true", "false", "perhaps"] {
+        let canary = format!("nginx.ingress.kubernetes.io/canary: \"{value}\"");
+        check(&sources, &text("new", "team", &canary, "a.test", "/taken", "Prefix"), None);
+    }
+    check(&sources, &text("new", "team", "", "a.test", "/beside", "Prefix"), None);
+}
+
+#[test]
+fn paths_of_the_wrong_type_are_refused_unless_the_config_map_is_lax() {
+    let words = "ingress contains invalid paths: path /a(b cannot be used with pathType Prefix";
+    let object = text("new", "team", "", "a.test", "/a(b", "Prefix");
+    check(&sources(""), &object, Some(words));
+    check(&sources("strict-validate-path-type: \"false\""), &object, None);
+    let challenge = text("new", "team", "", "a.test", "/.well-known/acme-challenge/x.y-z_", "Exact");
+    check(&sources(""), &challenge, None);
+}
+
+#[test]
+fn hostile_text_and_forbidden_words_are_refused() {
+    let sources = sources("annotation-value-word-blocklist: load_module");
+    check(&sources, &text("new", "team", "", "a.test", "/etc/nginx", "Prefix"), Some("not allowed"));
+    let word = "nginx.ingress.kubernetes.io/connection-proxy-header: load_module";
+    let words =
+        "nginx.ingress.kubernetes.io/connection-proxy-header annotation contains invalid word load_module";
+    check(&sources, &text("new", "team", word, "a.test", "/", "Prefix"), Some(words));
+}
+
+#[test]
+fn what_is_not_ours_is_not_looked_at() {
+    let mut sources = sources("");
+    let foreign = text("new", "team", "", "a.test", "/etc/nginx", "Prefix")
+        .replace("ingressClassName: nginx", "ingressClassName: other");
+    check(&sources, &foreign, None);
+    sources.options.namespace = "elsewhere".into();
+    check(&sources, &text("new", "team", "", "a.test", "/etc/nginx", "Prefix"), None);
+}
+
+#[test]
+fn flags_that_forbid_are_heard() {
+    let mut sources = sources("");
+    sources.options.disable_catch_all = true;
+    let object = text("new", "team", "", "a.test", "/", "Prefix")
+        .replace("spec:\n", "spec:\n  defaultBackend: {service: {name: web, port: {number: 80}}}\n");
+    check(&sources, &object, Some("DisableCatchAll"));
+    let mut sources = self::sources("");
+    sources.options.annotations_prefix = "example.com".into();
+    let object = text("new", "team", "nginx.ingress.kubernetes.io/app-root: /x", "a.test", "/", "Prefix");
+    check(&sources, &object, Some("custom annotation prefix"));
+}
+
+#[test]
+fn a_missing_service_is_no_reason_to_refuse_because_objects_come_in_any_order() {
+    let sources = sources("");
+    let (ingress, found) = ingress(&text("new", "team", "", "a.test", "/", "Prefix"));
+    let Verdict::Allow { warnings } = judge(&sources).judge(&ingress, found, &sources) else {
+        panic!("refused")
+    };
+    assert!(warnings.iter().any(|warning| warning.contains("web")), "{warnings:?}");
+}
+
+#[test]
+fn one_question_leaves_no_trace_for_the_next() {
+    let sources = sources("");
+    let mut judge = judge(&sources);
+    judge.follow(&sources);
+    let one = ingress(&text("one", "team", "", "a.test", "/new", "Prefix"));
+    let two = ingress(&text("two", "team", "", "a.test", "/new", "Prefix"));
+    for (ingress, found) in [one, two.clone(), two] {
+        let verdict = judge.judge(&ingress, found, &sources);
+        assert!(matches!(verdict, Verdict::Allow { .. }), "{verdict:?}");
+    }
+}

@@ -1,0 +1,261 @@
+//! From findings about one Ingress to a verdict: what is refused, in the words that users of ingress-nginx know. Pure.
+
+use crate::compile::Options;
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::model::{Ingress, ObjectKey, World};
+use crate::policy::global::Globals;
+
+/// Most warnings of an answer; `kubectl` prints each.
+const MOST_WARNINGS: usize = 16;
+/// Longest warning: API servers cut what is longer.
+const LONGEST_WARNING: usize = 256;
+/// Longest reason of a refusal.
+const LONGEST_MESSAGE: usize = 2048;
+
+/// What becomes of an Ingress.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It may be stored.
+    Allow {
+        /// What its owner should know nevertheless.
+        warnings: Vec<String>,
+    },
+    /// It may not.
+    Refuse {
+        /// Why.
+        message: String,
+        /// As above.
+        warnings: Vec<String>,
+    },
+}
+
+/// The verdict about an Ingress of ours. `found` are the findings about it that come of compiling `world`, which holds it.
+pub fn verdict(
+    ingress: &Ingress,
+    found: &[Diagnostic],
+    world: &World,
+    options: &Options,
+    globals: &Globals,
+) -> Verdict {
+    let warnings = found.iter().filter(|one| one.severity > Severity::Info).map(warning);
+    let warnings: Vec<String> = warnings.take(MOST_WARNINGS).collect();
+    let refusal = deep_inspect(ingress)
+        .or_else(|| catch_all(ingress, options))
+        .or_else(|| strict_path(found, globals))
+        .or_else(|| foreign_prefix(ingress, options))
+        .or_else(|| found.iter().find(|one| refuses(one)).map(message))
+        .or_else(|| overlap(ingress, found, world, options));
+    match refusal {
+        Some(message) => {
+            Verdict::Refuse { message: shortened(&message, LONGEST_MESSAGE).to_owned(), warnings }
+        }
+        None => Verdict::Allow { warnings },
+    }
+}
+
+fn warning(found: &Diagnostic) -> String {
+    let mut text = if found.field.is_empty() { String::new() } else { format!("{}: ", found.field) };
+    text.push_str(&found.reason);
+    if !found.hint.is_empty() {
+        text.push_str(&format!(" ({})", found.hint));
+    }
+    // A line feed would end the header that carries it.
+    shortened(&text.replace(char::is_control, " "), LONGEST_WARNING).to_owned()
+}
+
+fn shortened(text: &str, most: usize) -> &str {
+    text.get(..text.floor_char_boundary(most)).unwrap_or(text)
+}
+
+/// What is nobody's business to have in a path or a name (`routing.md` 2.5). With us such text does nothing; it is refused
+/// because whoever writes it means harm.
+fn deep_inspect(ingress: &Ingress) -> Option<String> {
+    let paths = ingress.rules.iter().filter_map(|rule| rule.paths.as_ref()).flatten().map(|path| &path.path);
+    let hosts = ingress.rules.iter().map(|rule| &rule.host);
+    let tls = ingress.tls.iter().flat_map(|block| block.hosts.iter().chain([&block.secret_name]));
+    let bad = paths.chain(hosts).chain(tls).find(|text| is_hostile(text))?;
+    Some(format!("invalid ingress: the value {bad:?} is not allowed"))
+}
+
+fn is_hostile(text: &str) -> bool {
+    const PLACES: [&str; 7] = [
+        "/etc/passwd",
+        "/etc/shadow",
+        "/etc/group",
+        "/etc/nginx",
+        "/etc/ingress-controller",
+        "/var/run/secrets",
+        "_by_lua",
+    ];
+    let directive = |word: &str| {
+        text.split_once(word)
+            .is_some_and(|(_, rest)| rest.starts_with([' ', '\t', '\n']) && rest.contains(';'))
+    };
+    PLACES.iter().any(|place| text.contains(place)) || directive("alias") || directive("root")
+}
+
+fn catch_all(ingress: &Ingress, options: &Options) -> Option<String> {
+    (options.disable_catch_all && ingress.default_backend.is_some()).then(|| {
+        "This deployment is trying to create a catch-all ingress while DisableCatchAll flag is set to true. Remove \
+         '.spec.defaultBackend' or set DisableCatchAll flag to false."
+            .to_owned()
+    })
+}
+
+/// `strict-validate-path-type`, on unless the ConfigMap says otherwise.
+fn strict_path(found: &[Diagnostic], globals: &Globals) -> Option<String> {
+    if !globals.strict_validate_path_type {
+        return None;
+    }
+    let bad =
+        found.iter().find(|one| one.code == "InvalidPath" && one.reason.contains("cannot be used with"))?;
+    Some(format!("ingress contains invalid paths: {}", bad.reason))
+}
+
+/// Where `--annotations-prefix` is another, the usual one has no effect, which nobody who writes it expects.
+fn foreign_prefix(ingress: &Ingress, options: &Options) -> Option<String> {
+    const USUAL: &str = "nginx.ingress.kubernetes.io";
+    if options.annotations_prefix == USUAL {
+        return None;
+    }
+    let mut names = ingress.meta.annotations.keys();
+    names.find(|name| name.split_once('/').is_some_and(|(prefix, _)| prefix == USUAL)).map(|_| {
+        format!(
+            "This deployment has a custom annotation prefix '{}' and does not accept the default one '{USUAL}'",
+            options.annotations_prefix
+        )
+    })
+}
+
+/// An error that is the object's own. What another object can still mend is none: objects come in any order.
+fn refuses(found: &Diagnostic) -> bool {
+    const MAY_COME_LATER: [&str; 11] = [
+        "AuthUnavailable",
+        "CanaryOwnsService",
+        "CertificateNotCoveringHost",
+        "ConfigMapNotFound",
+        "DefaultCertificate",
+        "EndpointRefused",
+        "ExternalNameRefused",
+        "NoEndpoints",
+        "PortNotFound",
+        "SecretNotFound",
+        "ServiceNotFound",
+    ];
+    found.severity == Severity::Error && !MAY_COME_LATER.contains(&found.code)
+}
+
+fn message(found: &Diagnostic) -> String {
+    let annotation = found
+        .field
+        .strip_prefix("metadata.annotations[")
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(&found.field);
+    match found.code {
+        "AnnotationBlocklisted" => {
+            let word = found.reason.split('"').nth(1).unwrap_or_default();
+            format!("{annotation} annotation contains invalid word {word}")
+        }
+        "AnnotationRiskTooHigh" => {
+            format!("annotation {annotation} is too risky for this controller: it {}", found.reason)
+        }
+        code if code.contains("Snippet") && annotation.ends_with("-snippet") => format!(
+            "{annotation} annotation cannot be used. Snippet directives are disabled by the Ingress administrator: {}",
+            found.reason
+        ),
+        _ => {
+            let value = if found.value.is_empty() { String::new() } else { format!("={:?}", found.value) };
+            let hint = if found.hint.is_empty() { String::new() } else { format!(" ({})", found.hint) };
+            format!("{}{value}: {}{hint}", found.field, found.reason)
+        }
+    }
+}
+
+/// A path that another Ingress has already (`routing.md` 9.3); the canary annotation, whatever its value, disarms this.
+fn overlap(ingress: &Ingress, found: &[Diagnostic], world: &World, options: &Options) -> Option<String> {
+    let canary = format!("{}/canary", options.annotations_prefix);
+    if ingress.meta.annotations.contains_key(&canary) {
+        return None;
+    }
+    let conflicts = found.iter().filter(|one| one.code == "PathConflict");
+    conflicts.filter_map(|one| place(&one.field)).find_map(|(rule, path)| {
+        let rule = ingress.rules.get(rule)?;
+        let path = &rule.paths.as_ref()?.get(path)?.path;
+        let path = if path.is_empty() { "/" } else { path };
+        let owner = owner(&rule.host, path, &ingress.meta.key, &canary, world)?;
+        let host = if rule.host.is_empty() { "_" } else { &rule.host };
+        Some(format!("host \"{host}\" and path \"{path}\" is already defined in ingress {owner}"))
+    })
+}
+
+/// `spec.rules[1].http.paths[2].path` as `(1, 2)`.
+fn place(field: &str) -> Option<(usize, usize)> {
+    let rest = field.strip_prefix("spec.rules[")?;
+    let (rule, rest) = rest.split_once("].http.paths[")?;
+    let (path, _) = rest.split_once(']')?;
+    Some((rule.parse().ok()?, path.parse().ok()?))
+}
+
+/// Who else declares a path, and is no canary. Only asked when somebody does.
+fn owner<'w>(
+    host: &str,
+    path: &str,
+    own: &ObjectKey,
+    canary: &str,
+    world: &'w World,
+) -> Option<&'w ObjectKey> {
+    let bare = |path: &str| path.trim_end_matches('/').len();
+    let same = |other: &str| other.get(..bare(other)) == path.get(..bare(path));
+    let declares = |other: &Ingress| {
+        let rules = other.rules.iter().filter(|rule| rule.host == host);
+        rules.filter_map(|rule| rule.paths.as_ref()).flatten().any(|other| same(&other.path))
+    };
+    let others = world.ingresses.iter().filter(|(key, _)| *key != own);
+    let mut others = others.filter(|(_, other)| !other.meta.annotations.contains_key(canary));
+    others.find(|(_, other)| declares(other)).map(|(key, _)| key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hostile_text_is_known_and_ordinary_paths_are_not_mistaken_for_it() {
+        let hostile =
+            ["/etc/nginx/x", "/a;alias /;", "/x root /etc;", "/var/run/secrets/t", "/content_by_lua_block"];
+        for text in hostile {
+            assert!(is_hostile(text), "{text}");
+        }
+        for text in
+            ["/", "/alias", "/root", "/aliases/1;2", "/etc", "/api/v1", "/.well-known/acme-challenge/a.b-c"]
+        {
+            assert!(!is_hostile(text), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_place_of_a_path_is_read_from_its_field() {
+        assert_eq!(place("spec.rules[1].http.paths[12].path"), Some((1, 12)));
+        assert_eq!(place("spec.rules[1].host"), None);
+        assert_eq!(place(""), None);
+    }
+
+    #[test]
+    fn warnings_are_one_line_and_short() {
+        let found = Diagnostic {
+            object: crate::model::ObjectRef {
+                kind: crate::model::Kind::Ingress,
+                key: ObjectKey::new("a", "b"),
+            },
+            code: "X",
+            severity: Severity::Warning,
+            field: "f".into(),
+            value: String::new(),
+            reason: format!("one\ntwo {}", "ä".repeat(300)),
+            hint: "do".into(),
+            origin: std::sync::Arc::default(),
+        };
+        let text = warning(&found);
+        assert!(text.len() <= LONGEST_WARNING && text.starts_with("f: one two"), "{text}");
+    }
+}

@@ -1,0 +1,165 @@
+//! The connections of one worker, so that those which idle can be asked to leave when room runs out (`security.md`
+//! D-5, D-6). A connection never leaves with a request in flight.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Notify;
+
+/// Who idles shorter than this is not idle: a request may be on its way.
+const SPARED: Duration = Duration::from_secs(1);
+
+/// All connections of a worker.
+#[derive(Debug, Default)]
+pub struct Presences {
+    slots: RefCell<Slots>,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    all: Vec<Option<Rc<Presence>>>,
+    free: Vec<usize>,
+}
+
+/// One connection, as far as the others need to know.
+#[derive(Debug)]
+pub struct Presence {
+    requests: Cell<u32>,
+    quiet_since: Cell<Instant>,
+    asked: Cell<bool>,
+    wake: Notify,
+}
+
+/// A connection's entry until it is dropped.
+#[derive(Debug)]
+pub struct Entry {
+    of: Rc<Presences>,
+    slot: usize,
+    /// What is entered.
+    pub presence: Rc<Presence>,
+}
+
+impl Presences {
+    /// Enters a new connection.
+    pub fn enter(self: &Rc<Self>, now: Instant) -> Entry {
+        let presence = Rc::new(Presence {
+            requests: Cell::new(0),
+            quiet_since: Cell::new(now),
+            asked: Cell::new(false),
+            wake: Notify::new(),
+        });
+        let mut slots = self.slots.borrow_mut();
+        let slot = slots.free.pop().unwrap_or(slots.all.len());
+        let entry = Some(Rc::clone(&presence));
+        match slots.all.get_mut(slot) {
+            Some(place) => *place = entry,
+            None => slots.all.push(entry),
+        }
+        Entry { of: Rc::clone(self), slot, presence }
+    }
+
+    /// Asks up to `count` connections to leave, those that have idled longest first; says how many it asked.
+    pub fn shed(&self, count: usize, now: Instant) -> usize {
+        let slots = self.slots.borrow();
+        let mut idle: Vec<&Rc<Presence>> =
+            slots.all.iter().flatten().filter(|presence| presence.idles(now)).collect();
+        if idle.len() > count && count > 0 {
+            idle.select_nth_unstable_by_key(count, |presence| presence.quiet_since.get());
+        }
+        idle.truncate(count);
+        for presence in &idle {
+            presence.asked.set(true);
+            presence.wake.notify_one();
+        }
+        idle.len()
+    }
+}
+
+impl Presence {
+    /// A request came.
+    pub fn begin(&self) {
+        self.requests.set(self.requests.get().saturating_add(1));
+    }
+
+    /// A request ended.
+    pub fn end(&self, now: Instant) {
+        self.requests.set(self.requests.get().saturating_sub(1));
+        self.quiet_since.set(now);
+    }
+
+    /// Resolves when the connection is asked to leave.
+    pub async fn asked(&self) {
+        while !self.asked.get() {
+            self.wake.notified().await;
+        }
+    }
+
+    fn idles(&self, now: Instant) -> bool {
+        self.requests.get() == 0
+            && !self.asked.get()
+            && now.saturating_duration_since(self.quiet_since.get()) >= SPARED
+    }
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut slots = self.of.slots.borrow_mut();
+        if let Some(place) = slots.all.get_mut(self.slot) {
+            *place = None;
+            slots.free.push(self.slot);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn the_longest_idle_are_asked_first_and_the_busy_and_the_new_never() {
+        let (presences, start) = (Rc::new(Presences::default()), Instant::now());
+        let entries: Vec<Entry> = (0..5).map(|n| presences.enter(start + n * SECOND)).collect();
+        entries[0].presence.begin();
+        let now = start + 4 * SECOND;
+        let asked = || entries.iter().map(|entry| entry.presence.asked.get()).collect::<Vec<_>>();
+        assert_eq!(presences.shed(0, now), 0);
+        assert_eq!((presences.shed(1, now), asked()), (1, vec![false, true, false, false, false]));
+        assert_eq!((presences.shed(9, now), asked()), (2, vec![false, true, true, true, false]));
+        entries[0].presence.end(now);
+        assert_eq!(presences.shed(9, now), 0);
+        assert_eq!(presences.shed(9, now + SECOND), 2);
+    }
+
+    #[test]
+    fn places_are_used_again() {
+        let presences = Rc::new(Presences::default());
+        for _ in 0..10 {
+            let _both = (presences.enter(Instant::now()), presences.enter(Instant::now()));
+        }
+        assert_eq!(presences.slots.borrow().all.len(), 2);
+        assert_eq!(presences.shed(9, Instant::now() + SECOND), 0);
+    }
+
+    #[tokio::test]
+    async fn who_is_asked_hears_of_it_before_or_while_waiting() {
+        let presences = Rc::new(Presences::default());
+        let (before, now) = (presences.enter(Instant::now()), Instant::now() + SECOND);
+        assert_eq!(presences.shed(1, now), 1);
+        before.presence.asked().await;
+        let waiting = presences.enter(Instant::now());
+        let (asked, ()) = tokio::join!(
+            async {
+                waiting.presence.asked().await;
+                true
+            },
+            async {
+                tokio::task::yield_now().await;
+                presences.shed(1, Instant::now() + SECOND);
+            }
+        );
+        assert!(asked);
+    }
+}
