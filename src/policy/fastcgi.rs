@@ -168,8 +168,8 @@ const fn protocol(version: Version) -> &'static str {
 }
 
 fn refuse(reader: &mut Reader<'_>, reason: &str) {
-    reader.deny("InvalidAnnotation");
-    reader.report(PARAMS.name, Severity::Error, "InvalidAnnotation", reason, "correct the ConfigMap");
+    reader.deny("FastcgiParams");
+    reader.report(PARAMS.name, Severity::Error, "FastcgiParams", reason, "correct the ConfigMap");
 }
 
 /// One entry of the ConfigMap.
