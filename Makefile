@@ -7,7 +7,7 @@ ARGS ?=
 CLUSTER_CACHE = $${NARTHEX_CLUSTER_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/narthex-cluster}
 
 .DEFAULT_GOAL := help
-.PHONY: differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed snippets fuzz-smoke h2spec soak sbom build bench-compare clean
+.PHONY: differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed snippets fuzz-smoke h2spec php soak sbom build bench-compare clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ deploy-test: build ## Judge the chart: real Helm, a real API server, the rights 
 
 routing: build
 	.ci/python conformance/routing_blackbox.py --bin "$$(.ci/binary)" $(ARGS)
+
+php: build ## Ask a real PHP application over FastCGI (php-fpm; said loudly where there is none)
+	conformance/php "$$(.ci/binary)" $(ARGS)
 
 malformed: build
 	conformance/malformed "$$(.ci/binary)" $(ARGS)

@@ -13,6 +13,7 @@ use crate::controller::{self, Following};
 use crate::drain::{DrainPlan, DrainTrigger, Phase};
 use crate::limit::{self, Clients, ConnectionLimit, Descriptors};
 use crate::listener::{self, BindError};
+use crate::policy::global::Globals;
 use crate::proxy::client_certificate::Groups;
 use crate::proxy::filter::digest::Nonces;
 use crate::proxy::filter::external::Answers;
@@ -32,6 +33,7 @@ mod findings;
 mod observe;
 mod panics;
 mod signals;
+mod streams;
 mod worker;
 
 pub use signals::run;
@@ -124,7 +126,9 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let admin_server = admin::start(admin, &config, &metrics, &drain)?;
     let settings = control::Settings::of(&config);
     let log_formats = observe::LogFormats::new(config.logging.format);
-    let mut hooks = vec![observe::metrics_hook(metrics.clone()), log_formats.hook(), findings::hook()];
+    let (ports_hook, published) = streams::hook();
+    let mut hooks =
+        vec![observe::metrics_hook(metrics.clone()), log_formats.hook(), findings::hook(), ports_hook];
     hooks.extend(webhook.as_ref().map(admission::Port::hook));
     let serving = webhook.as_ref().map(admission::Port::serving);
     let (control, reader, following) = match &config.source {
@@ -146,14 +150,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let first = reader.load();
     let globals = &first.table.globals;
 
-    let count = config.workers.map_or_else(
-        || {
-            globals
-                .worker_processes
-                .map_or_else(limit::default_workers, |count| usize::try_from(count).unwrap_or(1))
-        },
-        std::num::NonZero::get,
-    );
+    let count = worker_count(&config, globals);
     let log = AccessLog::open(&Destination::from_path(&globals.access_log_path), count)?;
     metrics.add_log("access", log.writer());
     log_formats.begin(log.clone(), &first);
@@ -175,6 +172,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         passive_health: config.passive_health == PassiveHealth::On,
         reach: Arc::new(Reach { allow: config.options.allow_upstream.clone(), own: addresses.clone() }),
         workers: count,
+        passthrough_proxy_protocol: config.passthrough_proxy_protocol,
         passwords: Threads::new(count),
         nonces: Nonces::default(),
         auth_answers: Answers::default(),
@@ -184,10 +182,14 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let (http_address, https_address) = (http.address, https.address);
     let sockets = http.listen(count)?.into_iter().zip(https.listen(count)?);
     let mut workers = Vec::with_capacity(count);
+    let mut stream_ports = Vec::with_capacity(count);
     for (index, (http, https)) in sockets.enumerate() {
         let ports = worker::Ports { http: (http, http_address), https: (https, https_address) };
-        workers.push(worker::spawn(index, ports, shared.clone())?);
+        let (changes, streams) = tokio::sync::mpsc::unbounded_channel();
+        stream_ports.push(changes);
+        workers.push(worker::spawn(index, ports, streams, shared.clone())?);
     }
+    streams::start(config.http.ip(), reader.clone(), stream_ports, published, drain.clone())?;
     let webhook = webhook.map(|port| port.start(control::Settings::of(&config), &metrics)).transpose()?;
     admin_server.ready(reader.clone());
     Ok(Running {
@@ -205,6 +207,12 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         admin_server,
         _webhook: webhook,
     })
+}
+
+/// `--workers`, else `worker-processes`, else one for each CPU.
+fn worker_count(config: &Config, globals: &Globals) -> usize {
+    let of_map = || globals.worker_processes.map(|count| usize::try_from(count).unwrap_or(1));
+    config.workers.map(std::num::NonZero::get).or_else(of_map).unwrap_or_else(limit::default_workers)
 }
 
 // === impl Running ===
@@ -243,6 +251,11 @@ impl Running {
     /// Reads every manifest again at once (SIGHUP).
     pub fn reread(&self) {
         self.control.reread();
+    }
+
+    /// Opens the files of the access log again (SIGUSR1).
+    pub fn reopen_logs(&self) {
+        observe::reopen(&self.log, &self.reader.load());
     }
 
     /// True once every worker ended.

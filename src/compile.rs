@@ -3,7 +3,7 @@
 //! `class` says which Ingress is ours; `object` compiles each alone into a contribution; `merge` lays contributions
 //! over each other in the one order there is (`age`) into a plan per host; `canary` hangs canaries on backends;
 //! `server` makes virtual hosts of plans; `endpoints` resolves ports and addresses; `tls` chooses certificates;
-//! `names` adds aliases and twins. `incremental` does all this for what changed only.
+//! `names` adds aliases and twins; `stream` reads the TCP and UDP services. `incremental` does all this for what changed only.
 
 use std::sync::Arc;
 
@@ -27,6 +27,7 @@ mod meaning;
 mod merge;
 mod names;
 mod server;
+mod stream;
 mod tls;
 
 pub use incremental::Compiler;

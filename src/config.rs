@@ -57,14 +57,10 @@ pub struct Config {
     pub without_class: Option<bool>,
     /// `--watch-namespace-selector`.
     pub namespace_selector: Option<Selector>,
-    /// `--tcp-services-configmap`.
-    pub tcp_services: Option<ObjectKey>,
-    /// `--udp-services-configmap`.
-    pub udp_services: Option<ObjectKey>,
     /// `--enable-topology-aware-routing`.
     pub topology_aware: bool,
-    /// `--enable-ssl-passthrough`: its `--ssl-passthrough-proxy-port`.
-    pub passthrough: Option<u16>,
+    /// `--ssl-passthrough-proxy-protocol`.
+    pub passthrough_proxy_protocol: bool,
     /// `--validating-webhook` with its pair.
     pub webhook: Option<Webhook>,
     /// `--workers`; `None` leaves it to the ConfigMap, else to the CPUs.
@@ -279,7 +275,7 @@ impl Config {
             Source::Cluster(_) => (ApiServer::Some, Ipv4Addr::UNSPECIFIED.into(), Vec::new),
         };
         let mut notices: Vec<Notice> = unused::given(matches, server).into_iter().map(Notice::Info).collect();
-        notices.extend(without_effect(&flags.listen, &flags.objects));
+        notices.extend(without_effect(&flags.objects));
         let listen = flags.listen;
         let given = Given {
             http: listen.http_addr.is_some() || listen.http_port.is_some(),
@@ -314,6 +310,9 @@ impl Config {
             config_map: key(objects.configmap),
             default_backend: key(objects.default_backend_service),
             default_certificate: key(objects.default_ssl_certificate),
+            tcp_services: key(objects.tcp_services_configmap),
+            udp_services: key(objects.udp_services_configmap),
+            ssl_passthrough: listen.enable_ssl_passthrough,
             health_check_path: listen.health_check_path.clone(),
             path_semantics: objects.path_semantics,
             http_port: http.port(),
@@ -335,10 +334,8 @@ impl Config {
             options,
             without_class: objects.watch_ingress_without_class,
             namespace_selector: objects.watch_namespace_selector,
-            tcp_services: key(objects.tcp_services_configmap),
-            udp_services: key(objects.udp_services_configmap),
             topology_aware: objects.enable_topology_aware_routing,
-            passthrough: listen.enable_ssl_passthrough.then_some(listen.ssl_passthrough_proxy_port),
+            passthrough_proxy_protocol: listen.ssl_passthrough_proxy_protocol,
             webhook,
             workers: operation.workers.and_then(|workers| NonZeroUsize::new(usize::from(workers))),
             memory_limit: operation.memory_limit,
@@ -383,18 +380,14 @@ fn webhook(
 }
 
 /// Flags that are read and change nothing yet; said at start.
-fn without_effect(listen: &flags::ListenFlags, objects: &flags::ObjectFlags) -> Vec<Notice> {
-    let named = |key: &Option<flags::OptionalKey>| key.as_ref().is_some_and(|key| key.0.is_some());
-    [
-        ("tcp-services-configmap", named(&objects.tcp_services_configmap)),
-        ("udp-services-configmap", named(&objects.udp_services_configmap)),
-        ("enable-ssl-passthrough", listen.enable_ssl_passthrough),
-        ("enable-topology-aware-routing", objects.enable_topology_aware_routing),
-    ]
-    .into_iter()
-    .filter(|(_, given)| *given)
-    .map(|(name, _)| Notice::Warning(format!("--{name} is read, but this version does not act on it yet")))
-    .collect()
+fn without_effect(objects: &flags::ObjectFlags) -> Vec<Notice> {
+    [("enable-topology-aware-routing", objects.enable_topology_aware_routing)]
+        .into_iter()
+        .filter(|(_, given)| *given)
+        .map(|(name, _)| {
+            Notice::Warning(format!("--{name} is read, but this version does not act on it yet"))
+        })
+        .collect()
 }
 
 /// Ranges that hold backends of a standalone proxy by default (`spec B-22`).

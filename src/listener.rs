@@ -3,12 +3,13 @@
 //! It hands each connection to the function that `app` gave it and knows nothing of HTTP.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
+use std::net::{SocketAddr, TcpListener as StdListener, UdpSocket as StdUdpSocket};
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
+pub mod client_hello;
 pub mod proxy_protocol;
 
 /// Connections that may wait in the kernel per socket.
@@ -65,6 +66,37 @@ impl Port {
         let one = |_| listening(self.address, Sharing::Workers).map(StdListener::from).map_err(fail);
         (0..workers).map(one).collect()
     }
+}
+
+/// Takes a UDP port as [`bind`] does and gives one socket for each worker: the kernel spreads clients over them, each to
+/// the same one as long as none comes or goes.
+///
+/// # Errors
+/// [`BindError`] naming address and flag.
+pub fn bind_udp(
+    address: SocketAddr,
+    flag: &'static str,
+    workers: usize,
+) -> Result<Vec<StdUdpSocket>, BindError> {
+    let fail = |source| refusal(address, flag, source);
+    drop(datagram_socket(address, Sharing::Alone).map_err(fail)?);
+    (0..workers).map(|_| datagram_socket(address, Sharing::Workers).map(Into::into).map_err(fail)).collect()
+}
+
+fn datagram_socket(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_nonblocking(true)?;
+    // No SO_REUSEADDR: for UDP it would let another process take the port from us.
+    if sharing == Sharing::Workers {
+        socket.set_reuse_port(true)?;
+    }
+    if let SocketAddr::V6(v6) = address
+        && v6.ip().is_unspecified()
+    {
+        socket.set_only_v6(false)?;
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
 }
 
 fn refusal(address: SocketAddr, flag: &'static str, source: io::Error) -> BindError {

@@ -29,6 +29,7 @@ pub mod custom_headers;
 pub mod default_backend;
 pub mod digest_auth;
 pub mod external_auth;
+pub mod fastcgi;
 pub mod forwarded;
 pub mod forwarded_prefix;
 pub mod from_to_www;
@@ -53,6 +54,7 @@ pub mod server_alias;
 pub mod service_upstream;
 pub mod session_cookie;
 pub mod snippet;
+pub mod ssl_passthrough;
 pub mod ssl_redirect;
 pub mod template;
 pub mod timeout;
@@ -113,6 +115,8 @@ pub struct RoutePolicies {
     pub default_backend: Option<Arc<str>>,
     /// `backend-protocol`.
     pub protocol: backend_protocol::BackendProtocol,
+    /// `fastcgi-index`, `fastcgi-params-configmap`; with `backend-protocol` FCGI only.
+    pub fastcgi: Option<Arc<fastcgi::Fastcgi>>,
     /// `proxy-ssl-*`.
     pub backend_tls: backend_tls::BackendTls,
     /// `proxy-http-version`.
@@ -179,6 +183,7 @@ impl RoutePolicies {
             },
             default_backend: None,
             protocol: backend_protocol::BackendProtocol::Http,
+            fastcgi: None,
             backend_tls: backend_tls::BackendTls::default(),
             http_version: globals.proxy_http_version,
             access_log: true,
@@ -207,6 +212,8 @@ pub struct ServerPolicies {
     pub client_certificates: Option<client_certificate::ClientCertificates>,
     /// `server-snippet`.
     pub snippet: Option<Arc<snippet::Script>>,
+    /// `ssl-passthrough`.
+    pub ssl_passthrough: bool,
 }
 
 /// Upstream scope: shared by every path that uses the same namespace, Service and port.

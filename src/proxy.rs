@@ -14,6 +14,7 @@ pub mod forward;
 pub mod handshakes;
 pub mod http1;
 pub mod http2;
+pub mod l4;
 mod mirror;
 mod patience;
 pub mod prefixed;

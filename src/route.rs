@@ -23,6 +23,7 @@ pub mod intake;
 pub mod path;
 pub mod precedence;
 pub mod reach;
+pub mod stream;
 
 pub use decide::{Chosen, Decision, access, choose, decide};
 pub use endpoint::{EndpointAddress, EndpointMap, EndpointSet};
@@ -146,6 +147,17 @@ pub struct Server {
     pub locations: Vec<Arc<Location>>,
     /// Lookup over `locations`.
     pub index: path::PathIndex,
+    /// `ssl-passthrough`: TLS connections with this name go to the backend unopened.
+    pub passthrough: Option<Passthrough>,
+}
+
+/// Where the TLS connections of a host go unopened.
+#[derive(Debug, Clone)]
+pub struct Passthrough {
+    /// Backend of the path `/`.
+    pub backend: Arc<Backend>,
+    /// Policies of that path: address lists and refusals count, the rest lies inside the connection.
+    pub policies: Arc<RoutePolicies>,
 }
 
 /// The whole table.
@@ -167,6 +179,10 @@ pub struct Table {
     pub https_port: u16,
     /// Some host wants client certificates.
     pub client_certificates: bool,
+    /// Ports of TCP and UDP services.
+    pub streams: Arc<stream::StreamTable>,
+    /// True when some host hands TLS through: connections are looked into before they are opened.
+    pub passthrough: bool,
 }
 
 /// Which certificate a host presents.

@@ -10,6 +10,7 @@ pub mod metrics;
 pub mod record;
 pub mod writer;
 
+pub use access_log::StreamRecord;
 pub use access_log::{AccessLog, Format, LogLane};
 pub use metrics::{Metrics, WorkerMetrics};
 pub use record::{

@@ -16,6 +16,7 @@ mod budget;
 pub mod connect;
 mod deadline;
 pub mod error;
+pub mod fastcgi;
 pub mod health;
 pub mod http1;
 pub mod http2;
@@ -30,6 +31,7 @@ mod trailers;
 
 pub use balance::{Balancer, PickFacts, Picked};
 pub use error::{ErrorKind, UpstreamError};
+pub use fastcgi::FastcgiRequest;
 pub use rng::Rng;
 pub use state::{Peer, Settings, Upstreams};
 pub use stream::Tunnel;

@@ -9,6 +9,7 @@ pub mod body;
 pub mod chunked;
 pub mod encode;
 mod evidence;
+pub mod fastcgi;
 pub mod fields;
 pub mod head;
 pub mod http2;

@@ -16,6 +16,8 @@ mod digest_auth;
 mod drain;
 #[path = "dataplane/external_auth.rs"]
 mod external_auth;
+#[path = "dataplane/fastcgi.rs"]
+mod fastcgi;
 #[path = "dataplane/floods.rs"]
 mod floods;
 #[path = "dataplane/hostile.rs"]
@@ -30,6 +32,8 @@ mod limits;
 mod mirror;
 #[path = "dataplane/operators.rs"]
 mod operators;
+#[path = "dataplane/passthrough.rs"]
+mod passthrough;
 #[path = "dataplane/request_limits.rs"]
 mod request_limits;
 #[path = "dataplane/retries.rs"]
@@ -38,6 +42,8 @@ mod retries;
 mod rewriting;
 #[path = "dataplane/snippets.rs"]
 mod snippets;
+#[path = "dataplane/streams.rs"]
+mod streams;
 #[path = "dataplane/swap.rs"]
 mod swap;
 #[path = "dataplane/tenants.rs"]

@@ -9,14 +9,14 @@ use crate::config::{self, Config};
 use crate::control::{Hook, Report};
 use crate::diagnostic::Severity;
 use crate::model::{CertInfo, ObjectKey};
-use crate::policy::global::LogEscape;
+use crate::policy::global::{Globals, LogEscape};
 use crate::route::{CertificateChoice, LocationTarget, Server, Table};
 use crate::snapshot::Snapshot;
 use crate::telemetry::access_log::{Escape, Format, StreamFormat};
 use crate::telemetry::metrics::{
     CertificateFacts, LiveObjects, MetricsConfig, Orphan, OrphanKind, TableSize,
 };
-use crate::telemetry::writer::Destination;
+use crate::telemetry::writer::{Destination, OpenError};
 use crate::telemetry::{AccessLog, Metrics};
 
 /// The metrics flags as telemetry takes them.
@@ -180,14 +180,10 @@ impl LogFormats {
     /// Follows publications.
     pub(super) fn hook(&self) -> Hook {
         let this = self.clone();
-        let mut last: Option<(Arc<str>, LogEscape, Arc<str>)> = None;
+        let mut last: Option<LogSettings> = None;
         Box::new(move |snapshot: &Arc<Snapshot>, _: &Report| {
             let globals = &snapshot.table.globals;
-            let now = (
-                Arc::clone(&globals.log_format_upstream),
-                globals.log_escape,
-                Arc::clone(&globals.access_log_path),
-            );
+            let now = LogSettings::of(globals);
             let Some(log) = this.log.get() else {
                 last = Some(now);
                 return;
@@ -196,8 +192,8 @@ impl LogFormats {
                 && before != now
             {
                 this.apply(log, snapshot);
-                if before.2 != now.2
-                    && let Err(error) = log.reopen(&Destination::from_path(&now.2))
+                if before.path != now.path
+                    && let Err(error) = log.reopen(&Destination::from_path(&now.path))
                 {
                     tracing::error!(%error, "the access log stays where it was");
                 }
@@ -222,6 +218,57 @@ impl LogFormats {
                 format
             }
         };
-        log.set_formats(Arc::new(format), Arc::new(StreamFormat::default()));
+        let streams = match self.form {
+            config::LogFormat::Json => StreamFormat::json(),
+            config::LogFormat::Text => {
+                let (format, problems) = StreamFormat::compile(&globals.log_format_stream, escape);
+                for problem in problems {
+                    tracing::warn!(%problem, "log-format-stream");
+                }
+                format
+            }
+        };
+        log.set_formats(Arc::new(format), Arc::new(streams));
+        if let Err(error) = place_streams(log, &LogSettings::of(globals)) {
+            tracing::error!(%error, "the log of TCP and UDP services stays where it was");
+        }
+    }
+}
+
+/// Opens the files of the access log again, after something moved them away (SIGUSR1).
+pub(super) fn reopen(log: &AccessLog, snapshot: &Snapshot) {
+    let settings = LogSettings::of(&snapshot.table.globals);
+    let again =
+        log.reopen(&Destination::from_path(&settings.path)).and_then(|()| place_streams(log, &settings));
+    if let Err(error) = again {
+        tracing::error!(%error, "the access log stays where it was");
+    }
+}
+
+fn place_streams(log: &AccessLog, settings: &LogSettings) -> Result<(), OpenError> {
+    let (requests, streams) =
+        (Destination::from_path(&settings.path), Destination::from_path(&settings.stream_path));
+    log.place_streams((requests != streams).then_some(&streams))
+}
+
+/// What the ConfigMap says about the access log.
+#[derive(Clone, PartialEq)]
+struct LogSettings {
+    format: Arc<str>,
+    stream_format: Arc<str>,
+    escape: LogEscape,
+    path: Arc<str>,
+    stream_path: Arc<str>,
+}
+
+impl LogSettings {
+    fn of(globals: &Globals) -> Self {
+        Self {
+            format: Arc::clone(&globals.log_format_upstream),
+            stream_format: Arc::clone(&globals.log_format_stream),
+            escape: globals.log_escape,
+            path: Arc::clone(&globals.access_log_path),
+            stream_path: Arc::clone(&globals.stream_access_log_path),
+        }
     }
 }

@@ -81,7 +81,17 @@ pub fn run(mut config: Config) -> u8 {
     if let Some(demo) = &demo {
         tell(&demo.introduction(running.http(), running.https(), running.admin()));
     }
-    runtime.block_on(until_stopped(running, signals));
+    // As nginx does: files that were moved away are opened again.
+    let reopen = |running: &Running| {
+        running.reopen_logs();
+        let error_log = Destination::from_path(&running.error_log_path());
+        if let Destination::File(_) = error_log
+            && let Err(error) = logging.writer().reopen(&error_log)
+        {
+            tracing::error!(%error, "error-log-path cannot be opened; this log stays where it was");
+        }
+    };
+    runtime.block_on(until_stopped(running, signals, reopen));
     std::thread::sleep(post_grace);
     0
 }
@@ -109,6 +119,7 @@ struct Signals {
     term: Signal,
     int: Signal,
     hup: Signal,
+    usr1: Signal,
 }
 
 impl Signals {
@@ -117,6 +128,7 @@ impl Signals {
             term: signal(SignalKind::terminate())?,
             int: signal(SignalKind::interrupt())?,
             hup: signal(SignalKind::hangup())?,
+            usr1: signal(SignalKind::user_defined1())?,
         })
     }
 }
@@ -141,11 +153,12 @@ async fn start_unless_stopped(config: Config, signals: &mut Signals) -> Result<O
     }
 }
 
-async fn until_stopped(running: Running, signals: Signals) {
-    let Signals { mut term, mut int, mut hup } = signals;
+async fn until_stopped(running: Running, signals: Signals, reopen: impl Fn(&Running)) {
+    let Signals { mut term, mut int, mut hup, mut usr1 } = signals;
     loop {
         tokio::select! {
             _ = hup.recv() => running.reread(),
+            _ = usr1.recv() => reopen(&running),
             _ = term.recv() => {
                 running.terminate();
                 break;

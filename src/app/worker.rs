@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::StartError;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::{StartError, streams};
 use crate::drain::{DrainToken, DrainTrigger, DrainWatcher, Work};
 use crate::limit::{Clients, ConnectionLimit, Memory};
 use crate::listener;
@@ -48,6 +50,8 @@ pub(super) struct Shared {
     /// Which addresses may be backends (B-18); asked again for each connection.
     pub(super) reach: Arc<Reach>,
     pub(super) workers: usize,
+    /// `--ssl-passthrough-proxy-protocol`.
+    pub(super) passthrough_proxy_protocol: bool,
     /// Threads that check passwords.
     pub(super) passwords: Threads,
     /// Nonces of digest authentication.
@@ -67,7 +71,12 @@ pub(super) struct Ports {
 }
 
 /// Starts a worker.
-pub(super) fn spawn(index: usize, ports: Ports, shared: Shared) -> Result<JoinHandle<()>, StartError> {
+pub(super) fn spawn(
+    index: usize,
+    ports: Ports,
+    streams: UnboundedReceiver<streams::Change>,
+    shared: Shared,
+) -> Result<JoinHandle<()>, StartError> {
     let fail = |source| StartError::Thread { what: "a worker", source };
     // From here on, not from when the thread runs: clients may already wait at the sockets.
     let drain = shared.drain.watcher();
@@ -77,14 +86,22 @@ pub(super) fn spawn(index: usize, ports: Ports, shared: Shared) -> Result<JoinHa
         .name(format!("worker-{index}"))
         .spawn(move || {
             let tasks = tokio::task::LocalSet::new();
-            tasks.block_on(&runtime, serve(index, ports, shared, drain, queue));
+            tasks.block_on(&runtime, serve(index, ports, streams, shared, drain, queue));
         })
         .map_err(fail)
 }
 
-async fn serve(index: usize, ports: Ports, shared: Shared, drain: DrainWatcher, queue: DrainToken) {
+async fn serve(
+    index: usize,
+    ports: Ports,
+    streams: UnboundedReceiver<streams::Change>,
+    shared: Shared,
+    drain: DrainWatcher,
+    queue: DrainToken,
+) {
     let worker = Rc::new(worker(index, &shared, drain.clone()));
     tokio::task::spawn_local(Rc::clone(&worker).maintain());
+    tokio::task::spawn_local(streams::serve(Rc::clone(&worker), shared.clone(), streams));
     let http = accept(&worker, &shared, ports.http, Scheme::Http);
     let https = accept(&worker, &shared, ports.https, Scheme::Https);
     tokio::join!(http, https);
@@ -138,6 +155,7 @@ fn worker(index: usize, shared: &Shared, drain: DrainWatcher) -> Worker {
         handshakes: Handshakes::default(),
         connections: Cell::new(0),
         requests: Cell::new(0),
+        l4: crate::proxy::l4::State::new(shared.passthrough_proxy_protocol, shared.workers),
     }
 }
 

@@ -70,7 +70,7 @@ impl Slots {
     /// Gives back the slot when nobody uses it; what it was for.
     pub(super) fn release(&mut self, slot: BackendSlot) -> Option<BackendId> {
         let state = self.states.get_mut(slot.0 as usize)?;
-        if !state.users.is_empty() || state.id.role == BackendRole::Global {
+        if !state.users.is_empty() || matches!(state.id.role, BackendRole::Global | BackendRole::Stream(_)) {
             return None;
         }
         let (id, _) = self.known.remove_entry(&state.id)?;
@@ -107,10 +107,14 @@ impl Slots {
         numbered.filter(|(slot, _)| self.free.is_empty() || !self.free.contains(slot))
     }
 
-    /// Built backends, sorted by key.
+    /// Built backends of requests, sorted by key.
     pub(super) fn backends(&self) -> Arc<[Arc<Backend>]> {
-        let mut all: Vec<_> =
-            self.iter().filter_map(|(_, state)| Some((&state.id, state.backend.as_ref()?))).collect();
+        // Those of streams stand in the stream table; what balances requests has no business with them.
+        let mut all: Vec<_> = self
+            .iter()
+            .filter(|(_, state)| !matches!(state.id.role, BackendRole::Stream(_)))
+            .filter_map(|(_, state)| Some((&state.id, state.backend.as_ref()?)))
+            .collect();
         all.sort_by_key(|(id, _)| *id);
         all.into_iter().map(|(_, backend)| Arc::clone(backend)).collect()
     }
@@ -157,6 +161,9 @@ fn backend(slot: BackendSlot, state: &SlotState, policies: BackendPolicies) -> B
         BackendRole::Route => format!("{}-{}-{}", key.namespace, key.service, key.port),
         BackendRole::Fallback => format!("custom-default-backend-{}-{}", key.namespace, key.service),
         BackendRole::Global => "upstream-default-backend".to_owned(),
+        BackendRole::Stream(transport) => {
+            format!("{}-{}-{}-{}", transport.lower(), key.namespace, key.service, key.port)
+        }
     };
     Backend { key: key.clone(), name: Arc::from(name), slot, policies, canary: None }
 }

@@ -8,6 +8,7 @@ use super::object::{BackendId, BackendRole};
 use crate::diagnostic::Severity;
 use crate::model::{EndpointSlice, ObjectKey, Protocol, Service, ServicePort, ServiceType, TargetPort};
 use crate::route::reach::Reach;
+use crate::route::stream::Transport;
 use crate::route::{EndpointAddress, EndpointSet};
 
 /// What is wrong with a backend, said to everyone who names it.
@@ -30,6 +31,23 @@ pub(super) struct Wish<'w> {
     pub(super) reach: &'w Reach,
 }
 
+impl Wish<'_> {
+    fn protocol(&self) -> Protocol {
+        match self.id.role {
+            BackendRole::Stream(Transport::Udp) => Protocol::Udp,
+            _ => Protocol::Tcp,
+        }
+    }
+
+    /// What a fault of the Service comes to.
+    fn meaning(&self) -> &'static str {
+        match self.id.role {
+            BackendRole::Stream(_) => "the port is not opened",
+            _ => "requests answer 503",
+        }
+    }
+}
+
 type Found = Result<(EndpointSet, Option<Problem>), (&'static str, Problem)>;
 
 /// The endpoints of a backend, and what its users should know.
@@ -46,22 +64,24 @@ pub(super) fn resolve(
 
 fn look(wish: Wish<'_>, service: Option<&Service>, slices: &[&Arc<EndpointSlice>]) -> Found {
     let key = &wish.id.key;
+    let (protocol, meaning) = (wish.protocol(), wish.meaning());
     let Some(service) = service else {
-        let reason = format!("Service {}/{} does not exist; requests answer 503", key.namespace, key.service);
+        let reason = format!("Service {}/{} does not exist; {meaning}", key.namespace, key.service);
         return Err((
             "the Service does not exist",
             error("ServiceNotFound", reason, "create the Service or correct its name"),
         ));
     };
-    let port = port_of(service, &key.port);
+    let port = port_of(service, &key.port, protocol);
     if service.service_type == ServiceType::ExternalName {
         return external_name(wish, service, port);
     }
     let Some(port) = port else {
         let known: Vec<String> = service.ports.iter().map(port_text).collect();
         let reason = format!(
-            "Service {} has no TCP port {:?} (it has {}); requests answer 503",
+            "Service {} has no {} port {:?} (it has {}); {meaning}",
             service.meta.key,
+            if protocol == Protocol::Udp { "UDP" } else { "TCP" },
             key.port,
             if known.is_empty() { "none".to_owned() } else { known.join(", ") }
         );
@@ -86,12 +106,12 @@ fn look(wish: Wish<'_>, service: Option<&Service>, slices: &[&Arc<EndpointSlice>
             }
         }
     }
-    checked(wish, addresses(port, slices), told)
+    checked(wish, addresses(port, slices, protocol), told)
 }
 
 /// First port whose number, target port or name is the text (`routing.md` 6.1); the first one for no text.
-fn port_of<'s>(service: &'s Service, wanted: &str) -> Option<&'s ServicePort> {
-    let mut ports = service.ports.iter().filter(|port| port.protocol == Protocol::Tcp);
+fn port_of<'s>(service: &'s Service, wanted: &str, protocol: Protocol) -> Option<&'s ServicePort> {
+    let mut ports = service.ports.iter().filter(|port| port.protocol == protocol);
     ports.find(|port| {
         let target = match &port.target {
             TargetPort::Name(name) => wanted == name,
@@ -107,11 +127,11 @@ fn port_text(port: &ServicePort) -> String {
 }
 
 /// Addresses of the ready endpoints; where there is none, those that end but still serve (`F-15`).
-fn addresses(port: &ServicePort, slices: &[&Arc<EndpointSlice>]) -> BTreeSet<SocketAddr> {
+fn addresses(port: &ServicePort, slices: &[&Arc<EndpointSlice>], protocol: Protocol) -> BTreeSet<SocketAddr> {
     let mut ready = BTreeSet::new();
     let mut ending = BTreeSet::new();
     for slice in slices {
-        let ports = slice_ports(port, slice);
+        let ports = slice_ports(port, slice, protocol);
         for endpoint in &slice.endpoints {
             let set = if endpoint.ready.unwrap_or(true) {
                 &mut ready
@@ -128,10 +148,10 @@ fn addresses(port: &ServicePort, slices: &[&Arc<EndpointSlice>]) -> BTreeSet<Soc
     if ready.is_empty() { ending } else { ready }
 }
 
-/// Ports of a slice: by name, every TCP port for a Service port without name, else a numeric target port.
-fn slice_ports(port: &ServicePort, slice: &EndpointSlice) -> Vec<u16> {
-    let tcp = slice.ports.iter().filter(|slice_port| slice_port.protocol == Protocol::Tcp);
-    let named = tcp.filter(|slice_port| port.name.is_empty() || slice_port.name == port.name);
+/// Ports of a slice: by name, every port of the protocol for a Service port without name, else a numeric target port.
+fn slice_ports(port: &ServicePort, slice: &EndpointSlice, protocol: Protocol) -> Vec<u16> {
+    let same = slice.ports.iter().filter(|slice_port| slice_port.protocol == protocol);
+    let named = same.filter(|slice_port| port.name.is_empty() || slice_port.name == port.name);
     let found: Vec<u16> = named.filter_map(|slice_port| slice_port.port).collect();
     match port.target {
         TargetPort::Number(number) if found.is_empty() => vec![number],
@@ -163,14 +183,15 @@ fn checked(wish: Wish<'_>, found: BTreeSet<SocketAddr>, told: Option<Problem>) -
         };
     }
     if none_found {
-        let answer = if wish.id.role == BackendRole::Global { "404" } else { "503" };
+        let meaning = match wish.id.role {
+            BackendRole::Global => "requests answer 404",
+            BackendRole::Stream(_) => "connections are closed at once",
+            BackendRole::Route | BackendRole::Fallback => "requests answer 503",
+        };
         let problem = Problem {
             severity: Severity::Info,
             code: "NoEndpoints",
-            reason: format!(
-                "Service {}/{} has no ready endpoint; requests answer {answer}",
-                key.namespace, key.service
-            ),
+            reason: format!("Service {}/{} has no ready endpoint; {meaning}", key.namespace, key.service),
             hint: "",
         };
         return Err(("the Service has no ready endpoint", told.unwrap_or(problem)));

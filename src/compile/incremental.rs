@@ -17,6 +17,7 @@ use super::names::{self, Named, Overlay};
 use super::object::{self, BackendId, BackendRole, CATCH_ALL, Contribution};
 use super::options::{Options, PathSemantics};
 use super::server::{self, Workshop};
+use super::stream;
 use super::tls;
 use super::{Compiled, Inputs};
 use crate::diagnostic::{Diagnostic, Severity};
@@ -26,6 +27,7 @@ use crate::policy::annotation::Objects;
 use crate::policy::global::Globals;
 use crate::route::host::HostIndex;
 use crate::route::reach::Reach;
+use crate::route::stream::{StreamService, StreamTable};
 use crate::route::{BackendKey, BackendSlot, CertificateChoice, EndpointMap, EndpointSet, Server, Table};
 
 mod endpoint_state;
@@ -155,6 +157,10 @@ impl Compiler {
             work.backends.extend(slot);
             if let Some(settings) = &mut self.settings {
                 settings.default_slot = slot;
+                for (entry, slot) in &mut settings.streams {
+                    *slot = self.slots.intern(&entry.id);
+                    work.backends.insert(*slot);
+                }
             }
         }
     }
@@ -369,6 +375,7 @@ impl Compiler {
             base: &settings.base,
             health_check_path: &settings.options.health_check_path,
             expressions: &mut self.expressions,
+            ssl_passthrough: settings.options.ssl_passthrough,
         };
         for name in &work.servers {
             let Some(host) = self.hosts.get_mut(name) else { continue };
@@ -495,6 +502,21 @@ impl Compiler {
         }
     }
 
+    /// The stream services that lead somewhere: one without endpoints keeps its port, one whose Service is not there
+    /// or may not be used has none (`security.md` G-1).
+    fn streams(&self, settings: &Settings) -> StreamTable {
+        StreamTable::new(settings.streams.iter().filter_map(|(entry, slot)| {
+            // Only what the Service itself decides: endpoints come and go without a new table.
+            let fault = self.endpoints.problems.get(slot).map(|problem| problem.code);
+            if matches!(fault, Some("ServiceNotFound" | "PortNotFound" | "ExternalNameRefused")) {
+                return None;
+            }
+            let backend = Arc::clone(self.slots.backend(*slot)?);
+            let service = StreamService { backend, accept: entry.accept, send: entry.send };
+            Some(((entry.transport, entry.port), Arc::new(service)))
+        }))
+    }
+
     fn table(&mut self, work: &Work) -> Arc<Table> {
         let last = self.table.take();
         let settings = self.settings.as_ref().expect("compile follows the settings first");
@@ -503,6 +525,7 @@ impl Compiler {
             _ => self.slots.backends(),
         };
         let default_backend = settings.default_slot.and_then(|slot| self.slots.backend(slot));
+        let streams = self.streams(settings);
         let catch_all = self.hosts.get(CATCH_ALL).and_then(|host| host.server.clone());
         let catch_all = catch_all.expect("the catch-all host always has a plan, and so a server");
         let unchanged = |last: &Table| {
@@ -511,6 +534,7 @@ impl Compiler {
                 && !work.names
                 && Arc::ptr_eq(&last.tls, &self.tls)
                 && Arc::ptr_eq(&last.catch_all, &catch_all)
+                && *last.streams == streams
         };
         let table = match last {
             Some(last) if unchanged(&last) => last,
@@ -525,10 +549,18 @@ impl Compiler {
                 client_certificates: self.hosts.values().any(|host| {
                     host.server.as_ref().is_some_and(|server| server.client_certificates.is_some())
                 }),
+                passthrough: self.hosts.values().any(Host::passes_through),
+                streams: Arc::new(streams),
             }),
         };
         self.table = Some(Arc::clone(&table));
         table
+    }
+}
+
+impl Host {
+    fn passes_through(&self) -> bool {
+        self.server.as_ref().is_some_and(|server| server.passthrough.is_some())
     }
 }
 

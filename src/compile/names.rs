@@ -86,6 +86,7 @@ impl Overlay {
             slash_redirects: false,
             locations: Vec::new(),
             index: PathIndex::default(),
+            passthrough: None,
         };
         self.exact.insert(twin, Arc::new(server));
     }

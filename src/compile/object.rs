@@ -13,6 +13,7 @@ use crate::policy::annotation::Objects;
 use crate::policy::global::Globals;
 use crate::policy::{IngressPolicies, affinity, registry};
 use crate::route::BackendKey;
+use crate::route::stream::Transport;
 
 /// Name of the catch-all server.
 pub const CATCH_ALL: &str = "_";
@@ -37,6 +38,8 @@ pub enum BackendRole {
     Fallback,
     /// `--default-backend-service` names it.
     Global,
+    /// A TCP or UDP service leads to it.
+    Stream(Transport),
 }
 
 /// What one Ingress adds.

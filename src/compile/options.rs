@@ -39,6 +39,12 @@ pub struct Options {
     pub default_backend: Option<ObjectKey>,
     /// `--default-ssl-certificate`.
     pub default_certificate: Option<ObjectKey>,
+    /// `--tcp-services-configmap`.
+    pub tcp_services: Option<ObjectKey>,
+    /// `--udp-services-configmap`.
+    pub udp_services: Option<ObjectKey>,
+    /// `--enable-ssl-passthrough`.
+    pub ssl_passthrough: bool,
     /// `--health-check-path` for the catch-all built-in.
     pub health_check_path: String,
     /// `--compat-trust-forwarded=any`.
@@ -70,6 +76,9 @@ impl Default for Options {
             config_map: None,
             default_backend: None,
             default_certificate: None,
+            tcp_services: None,
+            udp_services: None,
+            ssl_passthrough: false,
             health_check_path: "/healthz".into(),
             path_semantics: PathSemantics::Nginx,
             http_port: 80,

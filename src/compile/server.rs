@@ -19,6 +19,7 @@ use crate::route::precedence::Tier;
 use crate::route::{Backend, Location, LocationKind, LocationTarget, Server};
 
 mod expand;
+mod passthrough;
 
 use expand::Draft;
 
@@ -34,6 +35,8 @@ pub(super) struct Workshop<'w> {
     pub(super) health_check_path: &'w str,
     /// Patterns compiled so far.
     pub(super) expressions: &'w mut Expressions,
+    /// `--enable-ssl-passthrough`.
+    pub(super) ssl_passthrough: bool,
 }
 
 /// A server, and what its owners should know.
@@ -57,6 +60,8 @@ pub(super) fn build(plan: &HostPlan, workshop: &mut Workshop<'_>) -> Built {
     if *plan.host == *CATCH_ALL && !regex_mode {
         locations.extend(built_ins(workshop).map(Arc::new));
     }
+    let (passthrough, found) = passthrough::find(plan, &drafts, &mut locations, workshop.ssl_passthrough);
+    diagnostics.extend(found);
     let slash_redirects = plan.semantics == PathSemantics::Nginx && !regex_mode;
     let owners = || {
         drafts
@@ -74,6 +79,7 @@ pub(super) fn build(plan: &HostPlan, workshop: &mut Workshop<'_>) -> Built {
         slash_redirects,
         index: PathIndex::new(&locations, regex_mode, slash_redirects),
         locations,
+        passthrough,
     };
     let from_to_www = owners().any(|owner| owner.contribution.policies.server.from_to_www);
     Built { server: Arc::new(server), from_to_www, diagnostics }

@@ -62,6 +62,9 @@ pub(super) struct ListenFlags {
     /// Port that ingress-nginx uses inside itself for --enable-ssl-passthrough
     #[arg(long, value_name = "PORT", default_value_t = 442)]
     pub(super) ssl_passthrough_proxy_port: u16,
+    /// Begin connections that are passed through with a PROXY header, version 1
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_parser = go_bool, value_name = "BOOL", hide_default_value = true)]
+    pub(super) ssl_passthrough_proxy_protocol: bool,
     /// Address of the validating admission webhook
     #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
     pub(super) validating_webhook: Option<SocketAddr>,

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::compile::PathSemantics;
+use crate::model::ObjectKey;
 
 fn resolve(flags: &[&str]) -> Result<Config, String> {
     let command = accept_unused(Flags::augment_args(Command::new("t").args_override_self(true)));
@@ -36,7 +37,8 @@ fn no_flag_at_all_gives_the_documented_defaults() {
     assert_eq!(config.options, expect);
     assert_eq!(config.metrics.controller_pod, "pod");
     assert!(config.metrics.enabled && config.metrics.per_host);
-    assert_eq!((config.workers, config.dns.len(), config.webhook, config.passthrough), (None, 0, None, None));
+    assert_eq!((config.workers, config.dns.len(), config.webhook), (None, 0, None));
+    assert!(!config.options.ssl_passthrough && !config.passthrough_proxy_protocol);
     assert_eq!(config.notices, []);
     assert_eq!(Config::without_flags(Source::Directory("m".into())).unwrap().options, config.options);
 }
@@ -123,7 +125,7 @@ fn names_of_objects_are_pairs_and_may_be_empty() {
     let config =
         resolve(&["--configmap=a/b", "--tcp-services-configmap=", "--default-ssl-certificate=c/d"]).unwrap();
     assert_eq!(config.options.config_map, Some(ObjectKey::new("a", "b")));
-    assert_eq!(config.tcp_services, None);
+    assert_eq!(config.options.tcp_services, None);
     assert_eq!(config.options.default_certificate, Some(ObjectKey::new("c", "d")));
     for text in ["b", "a/", "/b", "a/b/c"] {
         fails(&[&format!("--configmap={text}")], "namespace/name");
@@ -174,7 +176,7 @@ fn lists_and_units_are_read() {
     assert_eq!(config.metrics.exclude, ["request_size", "header_duration_seconds"]);
     assert_eq!((config.shutdown_grace.as_secs(), config.post_shutdown_grace.as_secs()), (10, 120));
     assert_eq!(config.options.path_semantics, PathSemantics::Kubernetes);
-    assert_eq!(config.passthrough, Some(4442));
+    assert!(config.options.ssl_passthrough);
     assert!(config.options.trust_forwarded_any);
     assert!(config.namespace_selector.is_some());
 }

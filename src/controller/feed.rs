@@ -58,8 +58,8 @@ pub fn plan(config: &Config) -> Vec<Feed> {
     let options = &config.options;
     let named = [
         (Kind::ConfigMap, &options.config_map),
-        (Kind::ConfigMap, &config.tcp_services),
-        (Kind::ConfigMap, &config.udp_services),
+        (Kind::ConfigMap, &options.tcp_services),
+        (Kind::ConfigMap, &options.udp_services),
         (Kind::Secret, &options.default_certificate),
         (Kind::Service, &options.default_backend),
     ];

@@ -1,4 +1,4 @@
-//! PROXY protocol, receiving side, versions 1 and 2 (haproxy's proxy-protocol.txt). Pure: bytes in, verdict out.
+//! PROXY protocol (haproxy's proxy-protocol.txt): versions 1 and 2 received, version 1 sent. Pure: bytes in, verdict out.
 //!
 //! Never auto-detected: only a listener that is configured for it calls this, and whether the sender is to be
 //! believed is judged by its caller (`security.md` G-2, G-3).
@@ -37,6 +37,17 @@ pub fn parse(bytes: &[u8]) -> Parse {
         Some(b'\r') => parse_v2(bytes),
         Some(_) => Parse::Bad,
     }
+}
+
+/// The version 1 line about a connection. Addresses of two families cannot be told, which is what `UNKNOWN` is for.
+pub fn encode_v1(source: SocketAddr, destination: SocketAddr) -> String {
+    let (from, to) = (source.ip().to_canonical(), destination.ip().to_canonical());
+    let family = match (from, to) {
+        (IpAddr::V4(_), IpAddr::V4(_)) => "TCP4",
+        (IpAddr::V6(_), IpAddr::V6(_)) => "TCP6",
+        _ => return "PROXY UNKNOWN\r\n".to_owned(),
+    };
+    format!("PROXY {family} {from} {to} {} {}\r\n", source.port(), destination.port())
 }
 
 fn parse_v1(bytes: &[u8]) -> Parse {
@@ -186,6 +197,24 @@ mod tests {
         }
         let long = format!("PROXY UNKNOWN {}\r\n", "x".repeat(120));
         check(long.as_bytes(), None);
+    }
+
+    #[test]
+    fn what_is_sent_reads_as_it_was_meant() {
+        for (source, destination) in [
+            ("203.0.113.7:56324", "10.0.0.1:443"),
+            ("[2001:db8::7]:1", "[::1]:80"),
+            ("[::ffff:203.0.113.7]:5", "10.0.0.1:443"),
+        ] {
+            let (source, destination): (SocketAddr, SocketAddr) =
+                (source.parse().unwrap(), destination.parse().unwrap());
+            let plain = |address: SocketAddr| SocketAddr::new(address.ip().to_canonical(), address.port());
+            let line = encode_v1(source, destination);
+            let addresses = Some((plain(source), plain(destination)));
+            assert_eq!(parse(line.as_bytes()), Parse::Done(line.len(), ProxyHeader { addresses }));
+        }
+        let mixed = encode_v1("203.0.113.7:1".parse().unwrap(), "[::1]:80".parse().unwrap());
+        check(mixed.as_bytes(), Some(None));
     }
 
     #[test]

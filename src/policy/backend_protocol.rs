@@ -1,13 +1,12 @@
 //! `backend-protocol`, `proxy-http-version`: what a backend speaks.
 
 use super::annotation::{Fidelity, Reader, Risk, Scope, Spec};
-use crate::diagnostic::Severity;
 use crate::request::Scheme;
 
 const PROTOCOL: Spec = Spec::new("backend-protocol", Scope::Location, Risk::Low)
     .values("HTTP", "HTTPS")
     .fidelity(Fidelity::Equivalent(
-        "any case counts (ingress-nginx loses the gRPC settings of lower-case values); FCGI is known and answers 503",
+        "any case counts (ingress-nginx loses the gRPC settings of lower-case values)",
     ))
     .doc("What the backend speaks: HTTP, HTTPS, AUTO_HTTP, GRPC, GRPCS or FCGI. HTTPS is not verified unless proxy-ssl-verify is on.");
 const VERSION: Spec = Spec::new("proxy-http-version", Scope::Location, Risk::Low)
@@ -31,7 +30,7 @@ pub enum BackendProtocol {
     Grpc,
     /// HTTP/2 over TLS, gRPC rules.
     Grpcs,
-    /// FastCGI: known, not spoken.
+    /// FastCGI.
     Fcgi,
 }
 
@@ -62,7 +61,7 @@ pub enum HttpVersion {
 }
 
 impl BackendProtocol {
-    /// Reads the annotation. FCGI shuts the routes: nothing here speaks it.
+    /// Reads the annotation.
     pub fn read(reader: &mut Reader<'_>) -> Self {
         let value = reader.read(&PROTOCOL, |text| match text.to_ascii_uppercase().as_str() {
             "HTTP" => Ok(Self::Http),
@@ -73,18 +72,7 @@ impl BackendProtocol {
             "FCGI" => Ok(Self::Fcgi),
             _ => Err("must be one of HTTP, HTTPS, AUTO_HTTP, GRPC, GRPCS, FCGI".into()),
         });
-        let protocol = value.or(Self::Http);
-        if protocol == Self::Fcgi {
-            reader.deny("ProtocolNotSupported");
-            reader.report(
-                PROTOCOL.name,
-                Severity::Error,
-                "ProtocolNotSupported",
-                "FastCGI backends are not supported: the routes of this Ingress answer 503",
-                "put an HTTP server in front of the application",
-            );
-        }
-        protocol
+        value.or(Self::Http)
     }
 }
 
@@ -98,7 +86,7 @@ impl HttpVersion {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::annotation::sample::{denied, read};
+    use crate::policy::annotation::sample::read;
 
     fn check(value: &str, expect: BackendProtocol) {
         assert_eq!(read(&[("backend-protocol", value)], BackendProtocol::read), expect, "{value:?}");
@@ -110,17 +98,9 @@ mod tests {
         check("HTTPS", BackendProtocol::Https);
         check("grpc", BackendProtocol::Grpc);
         check("Auto_Http", BackendProtocol::AutoHttp);
+        check("fcgi", BackendProtocol::Fcgi);
         check("HTTP2", BackendProtocol::Http);
         check("HTTPS;", BackendProtocol::Http);
-    }
-
-    #[test]
-    fn fastcgi_shuts_the_routes() {
-        assert_eq!(
-            denied(&[("backend-protocol", "FCGI")], BackendProtocol::read),
-            Some("ProtocolNotSupported")
-        );
-        assert_eq!(denied(&[("backend-protocol", "GRPCS")], BackendProtocol::read), None);
     }
 
     #[test]

@@ -205,6 +205,12 @@ pub struct Globals {
     // Logs.
     /// `log-format-upstream`.
     pub log_format_upstream: Arc<str>,
+    /// `log-format-stream`.
+    pub log_format_stream: Arc<str>,
+    /// `disable-access-log` or `disable-stream-access-log`.
+    pub disable_stream_access_log: bool,
+    /// `stream-access-log-path`, else `access-log-path`.
+    pub stream_access_log_path: Arc<str>,
     /// `log-format-escape-json`, `log-format-escape-none`.
     pub log_escape: LogEscape,
     /// `disable-access-log` or `disable-http-access-log`.
@@ -388,6 +394,9 @@ impl Default for Globals {
             annotation_value_word_blocklist: Arc::from([]),
             allow_cross_namespace_resources: false,
             log_format_upstream: Arc::from(DEFAULT_LOG_FORMAT),
+            log_format_stream: Arc::from(DEFAULT_STREAM_LOG_FORMAT),
+            disable_stream_access_log: false,
+            stream_access_log_path: Arc::from("/var/log/nginx/access.log"),
             log_escape: LogEscape::Default,
             disable_access_log: false,
             access_log_for_default_backend: false,
@@ -421,6 +430,10 @@ pub const DEFAULT_LOG_FORMAT: &str = concat!(
     "\"$http_user_agent\" $request_length $request_time [$proxy_upstream_name] [$proxy_alternative_upstream_name] ",
     "$upstream_addr $upstream_response_length $upstream_response_time $upstream_status $req_id",
 );
+
+/// `log-format-stream` of ingress-nginx.
+pub const DEFAULT_STREAM_LOG_FORMAT: &str =
+    "[$remote_addr] [$time_local] $protocol $status $bytes_sent $bytes_received $session_time";
 
 impl TextTest {
     /// Reads text, `~regex` or `~*regex`.

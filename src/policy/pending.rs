@@ -42,18 +42,10 @@ const fn dead(
 }
 
 const TRACING: &str = "Tracing.";
-const FASTCGI: &str = "FastCGI is not spoken";
 const SERVER_TLS: &str = "the TLS library offers a fixed set of sound ciphers";
 
 /// Comforts, and details of protections whose switch stands above.
 pub const WITHOUT_EFFECT: &[Spec] = &[
-    later(
-        "ssl-passthrough",
-        Scope::Server,
-        Risk::Low,
-        "true",
-        "TLS connections of the host go through unopened.",
-    ),
     later("enable-opentelemetry", LOCATION, Risk::Low, "true", TRACING),
     later("opentelemetry-trust-incoming-span", LOCATION, Risk::Low, "true", TRACING),
     later("opentelemetry-operation-name", LOCATION, Risk::Medium, "checkout", TRACING),
@@ -65,8 +57,6 @@ pub const WITHOUT_EFFECT: &[Spec] = &[
         "$request_id",
         "there is no web application firewall",
     ),
-    dead("fastcgi-index", LOCATION, Risk::Medium, "index.php", FASTCGI),
-    dead("fastcgi-params-configmap", LOCATION, Risk::Medium, "default/params", FASTCGI),
     dead("http2-push-preload", LOCATION, Risk::Low, "true", "browsers and servers gave up HTTP/2 push"),
     dead("ssl-ciphers", Scope::Server, Risk::Low, "HIGH", SERVER_TLS),
     dead("ssl-prefer-server-ciphers", Scope::Server, Risk::Low, "true", SERVER_TLS),

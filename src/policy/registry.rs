@@ -10,10 +10,10 @@ use super::global::Globals;
 use super::{
     BackendPolicies, IngressPolicies, RoutePolicies, ServerPolicies, affinity, app_root, backend_protocol,
     backend_tls, basic_auth, body, buffering, canary, client_certificate, connection_header, cors,
-    custom_errors, custom_headers, default_backend, external_auth, forwarded_prefix, from_to_www,
+    custom_errors, custom_headers, default_backend, external_auth, fastcgi, forwarded_prefix, from_to_www,
     global_rate_limit, ip_access, load_balance, log, mirror, pending, redirect, request_limit, response_rate,
     response_rewrite, retry, rewrite, satisfy, server_alias, service_upstream, session_cookie, snippet,
-    ssl_redirect, timeout, upstream_vhost,
+    ssl_passthrough, ssl_redirect, timeout, upstream_vhost,
 };
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Ingress;
@@ -38,6 +38,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     custom_headers::SPECS,
     default_backend::SPECS,
     external_auth::SPECS,
+    fastcgi::SPECS,
     forwarded_prefix::SPECS,
     from_to_www::SPECS,
     global_rate_limit::SPECS,
@@ -59,6 +60,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     service_upstream::SPECS,
     session_cookie::SPECS,
     snippet::SPECS,
+    ssl_passthrough::SPECS,
     ssl_redirect::SPECS,
     timeout::SPECS,
     upstream_vhost::SPECS,
@@ -95,6 +97,7 @@ pub fn read(
         from_to_www: from_to_www::read(r),
         client_certificates: client_certificate::ClientCertificates::read(r),
         snippet: snippets.server,
+        ssl_passthrough: ssl_passthrough::read(r),
     };
     let backend = BackendPolicies {
         load_balance: load_balance::LoadBalance::read(r),
@@ -104,6 +107,8 @@ pub fn read(
         service_upstream: service_upstream::read(r),
     };
     let canary = canary::Canary::read(r);
+    let protocol = backend_protocol::BackendProtocol::read(r);
+    let fastcgi = fastcgi::Fastcgi::read(r);
     let mut route = RoutePolicies {
         redirect: redirect::Redirect::read(r),
         redirect_style: redirect::RedirectStyle::read(r, globals),
@@ -130,7 +135,8 @@ pub fn read(
         buffering: buffering::Buffering::read(r, globals),
         errors: custom_errors::CustomErrors::read(r, globals),
         default_backend: default_backend::read(r),
-        protocol: backend_protocol::BackendProtocol::read(r),
+        protocol,
+        fastcgi: (protocol == backend_protocol::BackendProtocol::Fcgi).then(|| Arc::new(fastcgi)),
         backend_tls: backend_tls::BackendTls::read(r),
         http_version: backend_protocol::HttpVersion::read(r, globals.proxy_http_version),
         access_log: log::read(r),

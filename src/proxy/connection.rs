@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 
 use super::client_certificate::Judged;
+use super::l4::passthrough;
 use super::prefixed::Prefixed;
 use super::presence::Presence;
 use super::worker::Worker;
@@ -104,6 +105,7 @@ pub async fn run(
         let limit = globals.proxy_protocol_header_timeout;
         (globals.use_proxy_protocol, globals.use_http2, limit, globals.limits.per_client)
     };
+    let passthrough = scheme == Scheme::Https && snapshot.table.passthrough;
     drop(snapshot);
     if worker.memory.pressure() >= Pressure::Critical {
         return worker.metrics.rejected("memory");
@@ -136,6 +138,13 @@ pub async fn run(
         }
     }
     let _until_the_end = (entry, counted);
+    if passthrough {
+        // Boxed: few processes have such hosts, and every connection would carry the room.
+        match Box::pin(passthrough::intercept(&worker, stream, ahead, &facts)).await {
+            Some((rest, read)) => (stream, ahead) = (rest, read),
+            None => return,
+        }
+    }
     let mut stream = Prefixed::new(ahead, stream);
     match scheme {
         // Each phase lies in a box of its own, so a connection that idles holds the room of its own phase only.
@@ -161,7 +170,8 @@ pub async fn run(
     }
 }
 
-async fn read_proxy_header(stream: &mut TcpStream) -> io::Result<(ProxyHeader, Bytes)> {
+/// Reads a PROXY header; what was read behind it comes with it.
+pub(super) async fn read_proxy_header(stream: &mut TcpStream) -> io::Result<(ProxyHeader, Bytes)> {
     let mut bytes = BytesMut::with_capacity(256);
     loop {
         match proxy_protocol::parse(&bytes) {

@@ -32,6 +32,7 @@ use crate::upstream::{
 };
 use crate::wire::{Fields, Framing};
 
+mod fastcgi;
 mod switch;
 
 /// A request inside its location.
@@ -156,6 +157,12 @@ pub async fn to_backend(
         complete_handshake(way, &mut fields);
     }
     let facts = Facts { view: way.view, route: outgoing.route };
+    let protocol = protocol_for(way, forward);
+    let body = if protocol == BackendProtocol::Fcgi {
+        Box::pin(fastcgi::with_length(way, body)).await?
+    } else {
+        body
+    };
     let trip = Trip {
         way,
         backend,
@@ -163,7 +170,7 @@ pub async fn to_backend(
         method,
         target: &forward.target,
         fields: &fields,
-        protocol: protocol_for(way, forward),
+        protocol,
         group: false,
         sticky_key: own_key,
         hash_key: backend.policies.hash_by.as_ref().map(|hash| hash.template.expand(&facts)),
@@ -359,6 +366,15 @@ impl Trip<'_> {
         let exchange = way.exchange;
         let policies = &way.location.policies;
         let times = exchange.tried(Some(address), self.group && exchange.tries() > 0, now);
+        if let (BackendProtocol::Fcgi, Some(policy)) = (self.protocol, &policies.fastcgi) {
+            // Boxed, as all that is rare on this way.
+            let outcome = Box::pin(self.by_fastcgi(policy, address, body, &times)).await;
+            exchange.try_status(match &outcome {
+                Ok(answer) => answer.head.status.as_u16(),
+                Err(failed) => reply_for(&failed.error).status().as_u16(),
+            });
+            return outcome;
+        }
         let protocol = if self.protocol.is_grpc() { Protocol::Http2 } else { Protocol::Http1 };
         let tls = match self.protocol {
             BackendProtocol::Https | BackendProtocol::Grpcs => true,

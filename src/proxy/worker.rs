@@ -81,6 +81,8 @@ pub struct Worker {
     pub connections: Cell<u64>,
     /// Requests so far.
     pub requests: Cell<u64>,
+    /// Sessions below HTTP.
+    pub l4: super::l4::State,
 }
 
 impl Worker {

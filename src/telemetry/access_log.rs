@@ -4,6 +4,7 @@
 //! [`LogLane`]. Which requests are logged at all (`enable-access-log`, `skip-access-log-urls`) is the caller's decision.
 
 use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -34,9 +35,13 @@ pub struct AccessLog {
 
 #[derive(Debug)]
 struct Formats {
+    /// Grows when anything below changes.
     version: AtomicU64,
     http: Mutex<Arc<Format>>,
     stream: Mutex<Arc<StreamFormat>>,
+    /// Where lines of sessions go, if not where those of requests go; with a number that grows when it is another one.
+    apart: Mutex<(u64, Option<LineWriter>)>,
+    bounds: Bounds,
 }
 
 /// One worker's way into the access log. Not `Sync`: each worker has its own.
@@ -53,6 +58,8 @@ struct Seen {
     version: u64,
     http: Arc<Format>,
     stream: Arc<StreamFormat>,
+    /// Into `Formats::apart`, with its number.
+    apart: (u64, Option<Rc<Lane>>),
     clock: Clock,
 }
 
@@ -68,8 +75,10 @@ impl AccessLog {
             version: AtomicU64::new(0),
             http: Mutex::new(Arc::new(Format::default())),
             stream: Mutex::new(Arc::new(StreamFormat::default())),
+            apart: Mutex::default(),
+            bounds: Bounds::for_lanes(lanes),
         };
-        let writer = LineWriter::start(destination, Bounds::for_lanes(lanes))?;
+        let writer = LineWriter::start(destination, formats.bounds)?;
         Ok(Self { writer, formats: Arc::new(formats) })
     }
 
@@ -85,7 +94,7 @@ impl AccessLog {
         LogLane {
             lane: self.writer.lane(),
             formats: Arc::clone(&self.formats),
-            seen: RefCell::new(Seen::of(&self.formats)),
+            seen: RefCell::new(Seen::of(&self.formats, (0, None))),
         }
     }
 
@@ -97,6 +106,31 @@ impl AccessLog {
         self.writer.reopen(destination)
     }
 
+    /// Sends lines of sessions to a place of their own, or with `None` to where lines of requests go. Called with the
+    /// same place it opens that again.
+    ///
+    /// # Errors
+    /// When it cannot be opened; lines keep going where they went.
+    pub fn place_streams(&self, destination: Option<&Destination>) -> Result<(), OpenError> {
+        let mut place = self.formats.apart.lock().unwrap_or_else(PoisonError::into_inner);
+        let (number, apart) = &mut *place;
+        match (&*apart, destination) {
+            (None, None) => return Ok(()),
+            (Some(writer), Some(destination)) => return writer.reopen(destination),
+            (Some(writer), None) => {
+                // Lines that workers hand over until they hear of it are lost.
+                writer.close(Duration::from_secs(1));
+                *apart = None;
+            }
+            (None, Some(destination)) => {
+                *apart = Some(LineWriter::start(destination, self.formats.bounds)?);
+            }
+        }
+        *number += 1;
+        self.formats.version.fetch_add(1, Ordering::Release);
+        Ok(())
+    }
+
     /// Waits until all lines so far are written; false when that took longer than `patience`.
     pub fn flush(&self, patience: Duration) -> bool {
         self.writer.flush(patience)
@@ -104,7 +138,9 @@ impl AccessLog {
 
     /// Writes what is left and ends the thread; false when that took longer than `patience`.
     pub fn close(&self, patience: Duration) -> bool {
-        self.writer.close(patience)
+        let apart = self.formats.apart.lock().unwrap_or_else(PoisonError::into_inner);
+        let rest = apart.1.as_ref().is_none_or(|writer| writer.close(patience));
+        self.writer.close(patience) && rest
     }
 
     /// Counters of the writer, for metrics.
@@ -135,25 +171,31 @@ impl LogLane {
     pub fn write_stream(&self, record: &StreamRecord<'_>) -> bool {
         let mut seen = self.seen.borrow_mut();
         seen.refresh(&self.formats);
-        let Seen { stream, clock, .. } = &mut *seen;
-        self.lane.append(|out| stream.render(record, clock, out))
+        let Seen { stream, clock, apart, .. } = &mut *seen;
+        apart.1.as_deref().unwrap_or(&self.lane).append(|out| stream.render(record, clock, out))
     }
 }
 
 // === impl Seen ===
 
 impl Seen {
-    fn of(formats: &Formats) -> Self {
+    fn of(formats: &Formats, before: (u64, Option<Rc<Lane>>)) -> Self {
         // The version is read first: a change in between costs one more refresh, never a stale format.
         let version = formats.version.load(Ordering::Acquire);
         let http = Arc::clone(&formats.http.lock().unwrap_or_else(PoisonError::into_inner));
         let stream = Arc::clone(&formats.stream.lock().unwrap_or_else(PoisonError::into_inner));
-        Self { version, http, stream, clock: Clock::system() }
+        let place = formats.apart.lock().unwrap_or_else(PoisonError::into_inner);
+        let apart = if place.0 == before.0 {
+            before
+        } else {
+            (place.0, place.1.as_ref().map(|writer| Rc::new(writer.lane())))
+        };
+        Self { version, http, stream, apart, clock: Clock::system() }
     }
 
     fn refresh(&mut self, formats: &Formats) {
         if formats.version.load(Ordering::Acquire) != self.version {
-            *self = Self::of(formats);
+            *self = Self::of(formats, self.apart.clone());
         }
     }
 }

@@ -9,12 +9,14 @@ use std::time::{Duration, Instant};
 use super::balance::{Balancer, PickFacts, Picked};
 use super::connect::connect;
 use super::error::ErrorKind;
+use super::fastcgi::{self, FastcgiRequest};
 use super::health::Health;
 use super::http1::{self, Connection, Home};
 use super::http2::{self, Checkout, Sessions};
 use super::pool::{OpenCounts, Pool, PoolKey};
 use super::resolve::{AddressRule, NameServers, Resolver};
 use super::rng::Rng;
+use super::stream::Tunnel;
 use super::tls::{ClientTls, TlsCache, TlsError, TlsMaterial};
 use super::{Answer, Failed, Protocol, Reuse, UpstreamError, UpstreamRequest, UpstreamTimes};
 use crate::message::RequestBody;
@@ -273,6 +275,55 @@ impl Upstreams {
         let open = self.open.open(peer.address, self.endpoint_connections).ok_or(ErrorKind::Busy)?;
         let stream = connect(peer.address, peer.tls.as_deref(), timeouts.connect).await?;
         Ok((stream, open))
+    }
+
+    /// One try at a FastCGI application: a fresh connection, the request, the head of the answer. Passive health learns
+    /// from the outcome.
+    ///
+    /// # Errors
+    /// [`Failed`], with the body where it can be sent again.
+    pub async fn fastcgi(
+        &self,
+        address: SocketAddr,
+        request: &FastcgiRequest<'_>,
+        body: RequestBody,
+        timeouts: &Timeouts,
+        times: &Rc<UpstreamTimes>,
+    ) -> Result<Answer, Failed> {
+        let outcome = match self.dial(address, timeouts.connect).await {
+            Ok(stream) => {
+                times.connected(false);
+                fastcgi::exchange(stream, request, body, *timeouts, Rc::clone(times)).await
+            }
+            Err(kind) => {
+                times.ended();
+                Err(Failed { error: UpstreamError::unsent(kind), body: Some(body) })
+            }
+        };
+        match &outcome {
+            Ok(_) => self.health.answered(address),
+            Err(failed) if failed.error.is_illness() => self.health.failed(address, Instant::now()),
+            Err(_) => {}
+        }
+        outcome
+    }
+
+    /// A connection of its own for a byte stream that is no HTTP, within `limit`.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn dial(&self, address: SocketAddr, limit: Duration) -> Result<Tunnel, ErrorKind> {
+        if !(self.address_rule)(address) {
+            return Err(ErrorKind::Denied);
+        }
+        let open = self.open.open(address, self.endpoint_connections).ok_or(ErrorKind::Busy)?;
+        let stream = connect(address, None, limit).await?;
+        Ok(Tunnel::new(bytes::BytesMut::new(), stream, open))
+    }
+
+    /// True for an address that may be connected to.
+    pub fn may_reach(&self, address: SocketAddr) -> bool {
+        (self.address_rule)(address)
     }
 
     /// Tells the EWMA balancer what a finished try took. Call when the answer's body ended or the try failed.

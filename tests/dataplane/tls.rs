@@ -51,7 +51,7 @@ impl ServerCertVerifier for AnyCertificate {
     }
 }
 
-fn config(versions: &[&'static rustls::SupportedProtocolVersion]) -> Arc<ClientConfig> {
+pub(crate) fn config(versions: &[&'static rustls::SupportedProtocolVersion]) -> Arc<ClientConfig> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_protocol_versions(versions)
@@ -62,19 +62,28 @@ fn config(versions: &[&'static rustls::SupportedProtocolVersion]) -> Arc<ClientC
     Arc::new(config)
 }
 
+/// Both versions.
+pub(crate) const ANY_VERSION: &[&rustls::SupportedProtocolVersion] =
+    &[&rustls::version::TLS13, &rustls::version::TLS12];
+
 /// The answer to one GET over a TLS connection of its own, as text.
 pub(crate) fn get_text(address: SocketAddr, host: &str) -> String {
     ask(&config(rustls::ALL_VERSIONS), address, host, host).expect("an answer").text
 }
 
 /// What a handshake and one GET showed.
-struct Seen {
+pub(crate) struct Seen {
     names: Vec<String>,
-    text: String,
+    pub(crate) text: String,
     resumed: bool,
 }
 
-fn ask(config: &Arc<ClientConfig>, address: SocketAddr, sni: &str, host: &str) -> std::io::Result<Seen> {
+pub(crate) fn ask(
+    config: &Arc<ClientConfig>,
+    address: SocketAddr,
+    sni: &str,
+    host: &str,
+) -> std::io::Result<Seen> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(std::time::Duration::from_secs(10)))?;
     let name = ServerName::try_from(sni.to_owned()).expect("a server name");

@@ -96,6 +96,11 @@ impl TestProxy {
         self.running().generation()
     }
 
+    /// Opens log files again, as SIGUSR1 does.
+    pub fn reopen_logs(&self) {
+        self.running().reopen_logs();
+    }
+
     /// Begins to drain, as SIGTERM does.
     pub fn terminate(&self) {
         self.running().terminate();

@@ -1,7 +1,8 @@
 //! All findings of a compilation, in one order.
 
-use super::{Compiler, Diagnostic, Finding, Judged, Problem};
+use super::{Arc, Compiler, Diagnostic, Finding, Judged, Problem};
 use crate::compile::merge::Entry;
+use crate::model::{Kind, ObjectRef};
 
 impl Compiler {
     pub(super) fn diagnostics(&self) -> Vec<Diagnostic> {
@@ -29,12 +30,33 @@ impl Compiler {
                 );
             }
         }
+        all.extend(self.stream_problems());
         all.sort_by(|a, b| {
             (&a.object, &a.field, a.code, &a.value, &a.reason)
                 .cmp(&(&b.object, &b.field, b.code, &b.value, &b.reason))
         });
         all.dedup();
         all
+    }
+}
+
+impl Compiler {
+    /// What the owners of the TCP and UDP services should know of the Services they name.
+    fn stream_problems(&self) -> impl Iterator<Item = Diagnostic> {
+        let entries = self.settings.iter().flat_map(|settings| &settings.streams);
+        entries.filter_map(|(entry, slot)| {
+            let problem = self.endpoints.problems.get(slot)?;
+            Some(Diagnostic {
+                object: ObjectRef { kind: Kind::ConfigMap, key: entry.object.clone() },
+                code: problem.code,
+                severity: problem.severity,
+                field: format!("data[{}]", entry.port),
+                value: Diagnostic::shorten(&entry.value),
+                reason: problem.reason.clone(),
+                hint: problem.hint.to_owned(),
+                origin: Arc::clone(&entry.origin),
+            })
+        })
     }
 }
 

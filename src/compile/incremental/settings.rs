@@ -2,7 +2,7 @@
 
 use super::{
     Arc, BTreeMap, BackendSlot, ConfigMap, Diagnostic, Globals, Inputs, ObjectKey, Options, Reach,
-    RoutePolicies, follow,
+    RoutePolicies, follow, stream,
 };
 
 #[derive(Debug)]
@@ -16,12 +16,16 @@ pub(super) struct Settings {
     /// `--default-backend-service`.
     pub(super) default_slot: Option<BackendSlot>,
     pub(super) reach: Reach,
+    /// TCP and UDP services, with their slots.
+    pub(super) streams: Vec<(stream::Entry, BackendSlot)>,
 }
 
 impl Settings {
     pub(super) fn new(inputs: &Inputs<'_>) -> Self {
         let options = inputs.options.clone();
-        let (globals, globals_findings) = read_globals(inputs);
+        let (globals, mut globals_findings) = read_globals(inputs);
+        let (streams, found) = stream::read(inputs.world, inputs.options);
+        globals_findings.extend(found);
         Self {
             reach: Reach { allow: options.allow_upstream.clone(), own: options.own_addresses.clone() },
             options,
@@ -30,6 +34,8 @@ impl Settings {
             globals: Arc::new(globals),
             globals_findings,
             default_slot: None,
+            // Slots are given out when the settings are taken over.
+            streams: streams.into_iter().map(|entry| (entry, BackendSlot(u32::MAX))).collect(),
         }
     }
 
@@ -42,8 +48,10 @@ impl Settings {
             return true;
         }
         let (globals, findings) = read_globals(inputs);
+        let (streams, found) = stream::read(inputs.world, inputs.options);
         self.globals_findings = findings;
-        globals == *self.globals
+        self.globals_findings.extend(found);
+        globals == *self.globals && self.streams.iter().map(|(entry, _)| entry).eq(&streams)
     }
 }
 

@@ -76,7 +76,13 @@ impl Globals {
                 put(&mut self.annotation_value_word_blocklist, Ok(words(text)))
             }
             "annotations-risk-level" => put(&mut self.annotations_risk_level, risk(text)),
-            "access-log-path" | "http-access-log-path" => put(&mut self.access_log_path, path(text)),
+            // Keys come in alphabetical order, so the particular ones win.
+            "access-log-path" => path(text).map(|path| {
+                self.stream_access_log_path = Arc::clone(&path);
+                self.access_log_path = path;
+            }),
+            "http-access-log-path" => put(&mut self.access_log_path, path(text)),
+            "stream-access-log-path" => put(&mut self.stream_access_log_path, path(text)),
             "bind-address" => put(&mut self.bind_address, addresses(text)),
             "block-cidrs" => put(&mut self.block_cidrs, cidrs(text)),
             "block-referers" => put(&mut self.block_referers, tests(text)),
@@ -90,9 +96,12 @@ impl Globals {
             "compute-full-forwarded-for" => put(&mut self.compute_full_forwarded_for, parse_bool(text)),
             "custom-http-errors" => put(&mut self.custom_http_errors, custom_errors::parse_codes(text, 300)),
             "denylist-source-range" => put(&mut self.denylist_source_range, cidrs(text)),
-            "disable-access-log" | "disable-http-access-log" => {
-                parse_bool(text).map(|off| self.disable_access_log |= off)
-            }
+            "disable-access-log" => parse_bool(text).map(|off| {
+                self.disable_access_log |= off;
+                self.disable_stream_access_log |= off;
+            }),
+            "disable-http-access-log" => parse_bool(text).map(|off| self.disable_access_log |= off),
+            "disable-stream-access-log" => parse_bool(text).map(|off| self.disable_stream_access_log |= off),
             "disable-ipv6" => put(&mut self.disable_ipv6, parse_bool(text)),
             "disable-proxy-intercept-errors" => {
                 put(&mut self.disable_proxy_intercept_errors, parse_bool(text))
@@ -143,6 +152,7 @@ impl Globals {
                     self.log_escape = LogEscape::None;
                 }
             }),
+            "log-format-stream" => put(&mut self.log_format_stream, Ok(Arc::from(text))),
             "log-format-upstream" => put(&mut self.log_format_upstream, Ok(Arc::from(text))),
             "max-worker-connections" => put(&mut self.max_worker_connections, positive(text)),
             "nginx-status-ipv4-whitelist" | "nginx-status-ipv6-whitelist" => {

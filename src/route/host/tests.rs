@@ -13,6 +13,7 @@ fn server(name: &str) -> Arc<Server> {
         slash_redirects: false,
         locations: Vec::new(),
         index: PathIndex::default(),
+        passthrough: None,
     })
 }
 

@@ -13,6 +13,13 @@ use super::variable::write_status;
 pub const DEFAULT_STREAM_FORMAT: &str =
     "[$remote_addr] [$time_local] $protocol $status $bytes_sent $bytes_received $session_time";
 
+const JSON: &str = concat!(
+    r#"{"time":"$time_iso8601","remote_addr":"$remote_addr","remote_port":$remote_port,"protocol":"$protocol","#,
+    r#""status":$status,"bytes_sent":$bytes_sent,"bytes_received":$bytes_received,"session_time":$session_time,"#,
+    r#""proxy_upstream_name":"$proxy_upstream_name","upstream_addr":"$upstream_addr","#,
+    r#""ssl_preread_server_name":"$ssl_preread_server_name"}"#,
+);
+
 /// One finished session.
 #[derive(Debug, Clone, Copy)]
 pub struct StreamRecord<'a> {
@@ -114,6 +121,11 @@ impl StreamFormat {
         });
         let budget = budget(&segments);
         (Self { segments, escape, budget }, problems)
+    }
+
+    /// One JSON object per line, for `--log-format json`.
+    pub fn json() -> Self {
+        Self::compile(JSON, Escape::Json).0
     }
 
     /// Appends the line for `record`, without a line feed.

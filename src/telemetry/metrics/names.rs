@@ -218,6 +218,14 @@ families! {
             "The number of upgraded connections and of TCP sessions that began.";
         TUNNELS_CUT = Counter "narthex_tunnels_cut_total"
             "The number of tunnels that the shutdown deadline or a limit cut.";
+        SESSIONS = Counter "narthex_stream_sessions_total"
+            "The number of ended sessions of TCP and UDP services and of TLS passed through, by protocol and status.";
+        SESSION_BYTES_RECEIVED = Counter "narthex_stream_received_bytes_total"
+            "The bytes received from clients in such sessions.";
+        SESSION_BYTES_SENT = Counter "narthex_stream_sent_bytes_total"
+            "The bytes sent to clients in such sessions.";
+        DATAGRAMS_DROPPED = Counter "narthex_udp_datagrams_dropped_total"
+            "The number of datagrams dropped because a bound was reached or nobody took them.";
         WORKER_STALLS = Counter "narthex_worker_stalls_total"
             "The number of times a worker was held up for 10 ms or longer.";
         UNMATCHED = Counter "narthex_unmatched_requests_total"

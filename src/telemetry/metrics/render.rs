@@ -165,6 +165,7 @@ fn words(text: &mut Text, shared: &Shared) {
         (Worded::LocalReply, &names::LOCAL_REPLIES, "kind", "rule"),
         (Worded::Retry, &names::RETRIES, "reason", ""),
         (Worded::Refused, &names::REFUSED, "reason", ""),
+        (Worded::Session, &names::SESSIONS, "protocol", "status"),
     ] {
         let mut begun = false;
         for ((_, one, other), count) in words.iter().filter(|((which, ..), _)| *which == counted) {

@@ -52,6 +52,9 @@ indexed! {
         Tunnels = TUNNELS_TOTAL,
         TunnelsCut = TUNNELS_CUT,
         Stalls = WORKER_STALLS,
+        SessionBytesReceived = SESSION_BYTES_RECEIVED,
+        SessionBytesSent = SESSION_BYTES_SENT,
+        DatagramsDropped = DATAGRAMS_DROPPED,
         IdleShed = IDLE_SHED,
         HeaderValuesRejected = HEADER_VALUES_REJECTED,
     }
@@ -82,6 +85,8 @@ pub(super) enum Worded {
     Retry,
     /// By reason.
     Refused,
+    /// By protocol and status.
+    Session,
 }
 
 /// What is counted, and its words.
@@ -203,6 +208,21 @@ impl WorkerMetrics {
     /// A connection was closed before it carried a request; `word` says why.
     pub fn rejected(&self, word: &'static str) {
         self.cache.borrow_mut().word(&self.shared, (Worded::Refused, word, ""));
+    }
+
+    /// Counts a session of a TCP or UDP service or of a host that hands TLS through, at its end. `status` is nginx's.
+    pub fn session(&self, protocol: &'static str, status: u16, received: u64, sent: u64) {
+        let status = match status {
+            200 => "200",
+            400 => "400",
+            403 => "403",
+            502 => "502",
+            503 => "503",
+            _ => "500",
+        };
+        self.cache.borrow_mut().word(&self.shared, (Worded::Session, protocol, status));
+        self.add(Counter::SessionBytesReceived, received);
+        self.add(Counter::SessionBytesSent, sent);
     }
 
     /// A tunnel began; it lasts as long as the guard.
