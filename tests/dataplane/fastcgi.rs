@@ -72,7 +72,7 @@ fn application(answer: impl Fn(&Asked) -> Vec<u8> + Send + Sync + 'static) -> Ba
                 4 => told.extend(content),
                 5 if content.is_empty() => break,
                 5 => asked.body.extend(content),
-                other => panic!("record of kind {other}"),
+                other => unreachable!("record of kind {other}"),
             }
         }
         let _ = stream.write_all(&answer(&asked));
