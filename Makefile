@@ -38,6 +38,9 @@ bench-compare: setup ## Measure nginx, nginx with Lua, haproxy and Narthex side 
 
 conformance: routing malformed ## Judge the built binary from outside, by clients in another language
 
+differential: build ## Compare answers with those of a real nginx (nginx needed)
+	python3 conformance/nginx/differential.py --bin "$$(.ci/binary)" $(ARGS)
+
 cluster-test: build ## Try the controller against a real API server (first run builds it: minutes, Go and root needed)
 	conformance/cluster/run "$$(.ci/binary)" "$${NARTHEX_CLUSTER_CACHE:-target/cluster}" $(ARGS)
 

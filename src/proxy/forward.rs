@@ -12,8 +12,7 @@ use smallvec::SmallVec;
 use super::body;
 use super::exchange::Exchange;
 use super::filter;
-use super::tunnel;
-use crate::message::{BodyError, DownstreamStream, RequestBody, Response, ResponseBody};
+use crate::message::{BodyError, RequestBody, Response};
 use crate::policy::backend_protocol::BackendProtocol;
 use crate::policy::global::Globals;
 use crate::policy::request_headers::{self, Hop, Outgoing, Purpose};
@@ -27,10 +26,11 @@ use crate::route::decide::{Forward, Sticky, Unrecorded};
 use crate::route::{Backend, EndpointSet, Location, choose};
 use crate::telemetry::metrics::Counter;
 use crate::upstream::{
-    Answer, Content, ErrorKind, Failed, Peer, PickFacts, Protocol, Reuse, Tunnel, UpstreamError,
-    UpstreamRequest,
+    Answer, Content, ErrorKind, Failed, Peer, PickFacts, Protocol, Reuse, UpstreamError, UpstreamRequest,
 };
-use crate::wire::{Fields, Framing, ResponseHead, Version};
+use crate::wire::{Fields, Framing};
+
+mod switch;
 
 /// A request inside its location.
 #[derive(Clone, Copy)]
@@ -457,7 +457,7 @@ async fn answer(way: &Way<'_>, backend: &Arc<Backend>, got: Got) -> Result<Respo
     let Got { answer: Answer { mut head, content, .. }, set_cookie_key } = got;
     let (globals, scheme) = (way.globals(), way.view.scheme);
     match content {
-        Content::Tunnel(tunnel) => switch(way, head, tunnel),
+        Content::Tunnel(tunnel) => switch::switch(way, head, tunnel),
         Content::Body(body) => {
             let keeps_length = way.view.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
             let length = if keeps_length { Length::Keep } else { Length::Drop };
@@ -484,65 +484,4 @@ fn set_cookie(way: &Way<'_>, backend: &Backend, key: &str, fields: &mut Fields) 
     };
     let line = backend.policies.cookie.set_cookie(&value, &sent);
     let _unsendable = fields.append("Set-Cookie", line.as_bytes());
-}
-
-/// Joins client and backend after a 101 that keeps its promise (U-2).
-fn switch(way: &Way<'_>, mut head: ResponseHead, tunnel: Tunnel) -> Result<Response, LocalReply> {
-    let asked = way.hop.upgrade.as_deref().unwrap_or_default();
-    let switched =
-        head.fields.get_str("upgrade").is_some_and(|protocol| protocol.eq_ignore_ascii_case(asked));
-    let nominated = head.fields.get_all("connection").any(|line| {
-        std::str::from_utf8(line)
-            .is_ok_and(|line| line.split(',').any(|name| name.trim().eq_ignore_ascii_case("upgrade")))
-    });
-    if !switched || !nominated {
-        return Err(LocalReply::BadGateway {
-            reason: "the backend switched to another protocol than was asked for",
-        });
-    }
-    response_headers::apply(
-        &mut head.fields,
-        Kind::SwitchingProtocols,
-        Length::Drop,
-        way.view.scheme,
-        way.globals(),
-    );
-    if way.view.version == Version::Http2 {
-        head.status = StatusCode::OK;
-        head.fields.remove("sec-websocket-accept");
-    }
-    let timeout = way.location.policies.timeout;
-    let idle = timeout.read.max(timeout.send);
-    let exchange = Rc::clone(way.exchange);
-    let web_socket = asked.eq_ignore_ascii_case("websocket");
-    let upgrade = Box::new(move |client: DownstreamStream| -> std::pin::Pin<Box<dyn Future<Output = ()>>> {
-        Box::pin(async move {
-            let open = exchange.worker.metrics.tunnel();
-            let drain = exchange.worker.drain.clone();
-            let meter = Rc::clone(&exchange.meter);
-            let (received, sent) = (meter.request_bytes.get(), meter.bytes_sent.get());
-            let end = {
-                let drain = drain.clone();
-                async move { drain.ending_tunnels().await }
-            };
-            let farewell = if web_socket {
-                let [_, _, _, _, mask @ ..] = exchange.worker.rng.next_u64().to_be_bytes();
-                tunnel::Farewell::WebSocket { mask, at_last: Box::pin(async move { drain.cut().await }) }
-            } else {
-                tunnel::Farewell::Cut
-            };
-            let ended = tunnel::join_with(client, tunnel, idle, end, farewell, |carried| {
-                meter.request_bytes.set(received + carried.up);
-                meter.bytes_sent.set(sent + carried.down);
-                meter.body_bytes_sent.set(carried.down);
-            })
-            .await;
-            drop(open);
-            if ended == tunnel::Ended::Cut {
-                exchange.worker.metrics.count(Counter::TunnelsCut);
-            }
-            drop(exchange);
-        })
-    });
-    Ok(Response { head, body: ResponseBody::Empty, close: false, upgrade: Some(upgrade), guard: None })
 }
