@@ -52,6 +52,7 @@ pub mod satisfy;
 pub mod server_alias;
 pub mod service_upstream;
 pub mod session_cookie;
+pub mod snippet;
 pub mod ssl_redirect;
 pub mod template;
 pub mod timeout;
@@ -118,6 +119,12 @@ pub struct RoutePolicies {
     pub http_version: backend_protocol::HttpVersion,
     /// `enable-access-log`.
     pub access_log: bool,
+    /// `enable-rewrite-log`.
+    pub rewrite_log: bool,
+    /// `configuration-snippet`.
+    pub snippet: Option<Arc<snippet::Script>>,
+    /// `auth-snippet`: fields of the request to the authentication service (`snippet::heads::to_service`).
+    pub auth_snippet: Option<Arc<snippet::Settings>>,
     /// Set when a protective annotation cannot be honoured: the route answers 503 (`LocalReply::Denied`). The code of
     /// the diagnostic that says why.
     pub denied: Option<&'static str>,
@@ -126,7 +133,7 @@ pub struct RoutePolicies {
 impl RoutePolicies {
     /// What a location without annotations does: the ConfigMap's values.
     pub fn defaults(globals: &global::Globals) -> Self {
-        Self {
+        let mut route = Self {
             redirect: None,
             redirect_style: redirect::RedirectStyle {
                 relative: globals.relative_redirects,
@@ -175,8 +182,15 @@ impl RoutePolicies {
             backend_tls: backend_tls::BackendTls::default(),
             http_version: globals.proxy_http_version,
             access_log: true,
-            denied: None,
+            rewrite_log: false,
+            snippet: None,
+            auth_snippet: None,
+            denied: globals.snippets.refused,
+        };
+        if let Some(snippet) = &globals.snippets.location {
+            snippet.settings.replace(&mut route);
         }
+        route
     }
 }
 
@@ -191,6 +205,8 @@ pub struct ServerPolicies {
     pub from_to_www: bool,
     /// `auth-tls-*`.
     pub client_certificates: Option<client_certificate::ClientCertificates>,
+    /// `server-snippet`.
+    pub snippet: Option<Arc<snippet::Script>>,
 }
 
 /// Upstream scope: shared by every path that uses the same namespace, Service and port.

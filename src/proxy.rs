@@ -22,6 +22,7 @@ pub mod respond;
 pub mod service;
 pub mod sni;
 pub mod spool;
+pub mod substitute;
 mod throttle;
 pub mod tunnel;
 pub mod worker;

@@ -11,6 +11,7 @@ use crate::model::ObjectKey;
 use crate::pattern::Pattern;
 use crate::policy::client_certificate::ClientCertificates;
 use crate::policy::global::Globals;
+use crate::policy::snippet::Script;
 use crate::policy::{BackendPolicies, RoutePolicies, canary::Canary};
 
 pub mod decide;
@@ -135,6 +136,8 @@ pub struct Server {
     pub app_root: Option<Arc<str>>,
     /// What the host wants of client certificates.
     pub client_certificates: Option<ClientCertificates>,
+    /// `server-snippet` of the host.
+    pub snippet: Option<Arc<Script>>,
     /// True when the host is in regex mode: the first location that matches wins.
     pub regex_mode: bool,
     /// True when a path that lacks only the trailing slash of a location is redirected (`routing.md` 4.3).

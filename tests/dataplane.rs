@@ -34,6 +34,8 @@ mod request_limits;
 mod retries;
 #[path = "dataplane/rewriting.rs"]
 mod rewriting;
+#[path = "dataplane/snippets.rs"]
+mod snippets;
 #[path = "dataplane/swap.rs"]
 mod swap;
 #[path = "dataplane/tenants.rs"]

@@ -81,6 +81,7 @@ impl Overlay {
             redirect_to: Some(Arc::clone(name)),
             app_root: None,
             client_certificates: None,
+            snippet: None,
             regex_mode: false,
             slash_redirects: false,
             locations: Vec::new(),

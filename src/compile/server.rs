@@ -69,6 +69,7 @@ pub(super) fn build(plan: &HostPlan, workshop: &mut Workshop<'_>) -> Built {
         redirect_to: None,
         app_root: owners().find_map(|owner| owner.contribution.policies.server.app_root.clone()),
         client_certificates: client_certificates(owners().map(|owner| &owner.contribution)),
+        snippet: owners().find_map(|owner| owner.contribution.policies.server.snippet.clone()),
         regex_mode,
         slash_redirects,
         index: PathIndex::new(&locations, regex_mode, slash_redirects),
@@ -156,7 +157,9 @@ fn location(draft: &Draft<'_>, workshop: &mut Workshop<'_>, diagnostics: &mut Ve
 
 /// True when a location keeps clients out: such a one is answered 503 rather than left out (`B-12`).
 fn is_protective(policies: &RoutePolicies) -> bool {
-    policies.ip_access.is_some() || policies.denied.is_some()
+    policies.ip_access.is_some()
+        || policies.snippet.as_ref().is_some_and(|snippet| !snippet.settings.access.is_empty())
+        || policies.denied.is_some()
 }
 
 fn denied(policies: &Arc<RoutePolicies>, code: &'static str) -> Arc<RoutePolicies> {

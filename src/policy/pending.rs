@@ -15,23 +15,11 @@ pub const REFUSED: &[Spec] = &[Spec::new("enable-modsecurity", LOCATION, Risk::L
     .values("false", "true")
     .doc("Web application firewall.")];
 
-/// Configuration text of nginx.
-pub const SNIPPETS: &[Spec] = &[
-    snippet("auth-snippet", LOCATION),
-    snippet("configuration-snippet", LOCATION),
-    snippet("modsecurity-snippet", LOCATION),
-    snippet("server-snippet", Scope::Server),
-    snippet("stream-snippet", Scope::Server),
-];
-
-const fn snippet(name: &'static str, scope: Scope) -> Spec {
-    Spec::new(name, scope, Risk::Critical)
-        .fidelity(Fidelity::AcceptedNoEffect(
-            "not interpreted; needs annotations-risk-level Critical and allow-snippet-annotations even to be accepted",
-        ))
-        .values("none", "# nothing")
-        .doc("Configuration text of nginx.")
-}
+/// Rules of a web application firewall.
+pub const SNIPPETS: &[Spec] = &[Spec::new("modsecurity-snippet", LOCATION, Risk::Critical)
+    .fidelity(Fidelity::AcceptedNoEffect("there is no web application firewall"))
+    .values("none", "# nothing")
+    .doc("Rules of a web application firewall.")];
 
 const fn later(
     name: &'static str,
@@ -173,23 +161,5 @@ mod tests {
         let codes = |name, value| diagnostics(&[(name, value)], |reader| read(reader, &Globals::default()));
         assert_eq!(codes("enable-opentelemetry", "true"), ["NoEffect"]);
         assert!(codes("enable-opentelemetry", "false").is_empty());
-    }
-
-    #[test]
-    fn snippets_are_stripped_or_refused_by_what_they_hold() {
-        let globals = |allowed| Globals {
-            annotations_risk_level: Risk::Critical,
-            allow_snippet_annotations: allowed,
-            ..Globals::default()
-        };
-        let codes = |allowed, text| {
-            let globals = globals(allowed);
-            diagnostics(&[("configuration-snippet", text)], |reader| read(reader, &globals))
-        };
-        assert_eq!(codes(false, "deny all;"), ["SnippetIgnored"]);
-        assert_eq!(codes(true, "more_set_headers \"A: b\";"), ["NoEffect"]);
-        assert_eq!(codes(true, "location /x {deny all;}"), ["SnippetRefused"]);
-        assert_eq!(code(&[("server-snippet", "auth_request /x;")], &globals(true)), Some("SnippetRefused"));
-        assert_eq!(code(&[("server-snippet", "deny all;")], &globals(false)), None);
     }
 }

@@ -7,7 +7,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use smallvec::SmallVec;
 
@@ -18,6 +18,7 @@ use super::filter::limit::Running;
 use super::worker::Worker;
 use crate::limit::Held;
 use crate::message::Meter;
+use crate::policy::template::RouteFacts;
 use crate::reply::{LocalReply, RedirectCause};
 use crate::route::{Backend, Location, LocationTarget, Server};
 use crate::snapshot::Snapshot;
@@ -172,6 +173,29 @@ impl Exchange {
         self.location.get()
     }
 
+    /// The route as variables show it.
+    pub fn facts<'a>(&'a self, host: &'a str, now: Duration) -> RouteFacts<'a> {
+        let location = self.location.get();
+        let owner = location.and_then(|location| location.owner.as_ref());
+        let backend = location.and_then(|location| location.backend());
+        RouteFacts {
+            request_id: &self.request_id,
+            namespace: owner.map_or("", |owner| &owner.namespace),
+            ingress: owner.map_or("", |owner| &owner.name),
+            service: backend.map_or("", |backend| &backend.key.service),
+            service_port: backend.map_or("", |backend| &backend.key.port),
+            location_path: location.map_or("", |location| &location.rule_path),
+            upstream_name: backend.map_or("", |backend| &backend.name),
+            server_name: host,
+            now,
+        }
+    }
+
+    /// Name of the virtual host that took it.
+    pub fn server_name(&self) -> &str {
+        self.server.get().map_or("_", |server| &server.name)
+    }
+
     /// `$proxy_upstream_name` and, when a canary takes it, `$proxy_alternative_upstream_name`.
     pub fn chosen(&self, primary: &Arc<Backend>, canary: Option<&Arc<Backend>>) {
         *self.backend.borrow_mut() = Some(Arc::clone(primary));
@@ -193,7 +217,7 @@ impl Exchange {
     }
 
     /// Since the request came.
-    pub fn elapsed(&self) -> std::time::Duration {
+    pub fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }
 
@@ -392,6 +416,7 @@ fn reason(reply: &LocalReply) -> LocalReason {
         LocalReply::BadGateway { reason } => ("bad_gateway", *reason),
         LocalReply::GatewayTimeout { phase } => ("gateway_timeout", *phase),
         LocalReply::Overloaded { what } => ("overloaded", *what),
+        LocalReply::Scripted { .. } => ("snippet", ""),
         LocalReply::Misdirected => ("misdirected", ""),
         LocalReply::ClientGone => ("client_gone", ""),
         LocalReply::Internal => ("internal", ""),

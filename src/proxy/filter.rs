@@ -96,8 +96,10 @@ fn limit_key(way: &Way<'_>, template: Option<&Template>) -> Option<limit::Key> {
 /// The answer for a request that may not pass.
 pub async fn access(way: &Way<'_>) -> Result<(), LocalReply> {
     let policies = &way.location.policies;
-    let asks =
-        policies.ip_access.is_some() || policies.password_auth.is_some() || policies.external_auth.is_some();
+    let asks = policies.ip_access.is_some()
+        || way.run.has_access()
+        || policies.password_auth.is_some()
+        || policies.external_auth.is_some();
     if way.location.is_acme() || !asks {
         return Ok(());
     }
@@ -110,10 +112,8 @@ async fn judge(way: &Way<'_>) -> Result<(), LocalReply> {
     let free = way.globals().is_free_of_auth(&way.location.path);
     let mut granted = Granted::default();
     let mut tally = Tally::default();
-    let mut more = true;
-    if let Some(lists) = &policies.ip_access {
-        more = tally.add(policies.satisfy, lists.verdict(way.view.forwarded.client));
-    }
+    let verdict = way.run.access(policies.ip_access.as_ref(), way.view.forwarded.client);
+    let mut more = tally.add(policies.satisfy, verdict);
     if let Some(auth) = policies.password_auth.as_ref().filter(|_| !free) {
         // Whoever is admitted by another check: a password is for us and not for the backend.
         granted.fields.push(("Authorization".into(), None));
@@ -129,7 +129,7 @@ async fn judge(way: &Way<'_>) -> Result<(), LocalReply> {
             more = tally.add(policies.satisfy, verdict);
         }
     }
-    if let Some(auth) = policies.external_auth.as_ref().filter(|_| !free) {
+    if let Some(auth) = policies.external_auth.as_ref().filter(|_| !free && !way.run.auth_off()) {
         granted.fields.extend(auth.unheard());
         if more {
             tally.add(policies.satisfy, external::judge(way, auth, &mut granted).await);
@@ -149,7 +149,7 @@ fn signed_in(way: &Way<'_>, refusal: LocalReply) -> LocalReply {
 pub fn sign_in(way: &Way<'_>) -> Option<LocalReply> {
     let policies = &way.location.policies;
     let auth = policies.external_auth.as_ref()?;
-    if way.globals().is_free_of_auth(&way.location.path) {
+    if way.globals().is_free_of_auth(&way.location.path) || way.run.auth_off() {
         return None;
     }
     let facts = Facts { view: way.view, route: way.own_facts() };

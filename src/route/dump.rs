@@ -122,6 +122,9 @@ fn location(location: &Location, endpoints: &EndpointMap) -> String {
     if location.sets_cookie {
         notes.push("sets the sticky cookie".to_owned());
     }
+    if let Some(snippet) = &policies.snippet {
+        notes.push(format!("runs {} steps of a snippet", snippet.steps.len()));
+    }
     for note in notes {
         let _ = write!(text, "\n    {note}");
     }

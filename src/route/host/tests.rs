@@ -8,6 +8,7 @@ fn server(name: &str) -> Arc<Server> {
         redirect_to: None,
         app_root: None,
         client_certificates: None,
+        snippet: None,
         regex_mode: false,
         slash_redirects: false,
         locations: Vec::new(),
