@@ -8,6 +8,10 @@ mod support;
 mod bodies;
 #[path = "dataplane/challenges.rs"]
 mod challenges;
+#[path = "dataplane/client_certificates.rs"]
+mod client_certificates;
+#[path = "dataplane/digest_auth.rs"]
+mod digest_auth;
 #[path = "dataplane/drain.rs"]
 mod drain;
 #[path = "dataplane/external_auth.rs"]
@@ -32,6 +36,8 @@ mod request_limits;
 mod retries;
 #[path = "dataplane/rewriting.rs"]
 mod rewriting;
+#[path = "dataplane/snippets.rs"]
+mod snippets;
 #[path = "dataplane/swap.rs"]
 mod swap;
 #[path = "dataplane/tenants.rs"]
