@@ -268,8 +268,8 @@ impl<'t> Walk<'t, '_, '_, '_, '_> {
     /// `Err` is an answer of ours, `None` another choice of location. The order is nginx's: each line precedes the next
     /// in `routing.md` 0.8.
     fn inside(&mut self, recorder: &mut impl Recorder) -> Result<Option<Decision<'t>>, LocalReply> {
-        // What shuts an Ingress is a guard that cannot be read; a challenge is guarded by nothing anyway. Without this a faulty
-        // guard would keep the certificate of its host from being renewed (cert-manager's edit-in-place).
+        // What shuts an Ingress is a guard that cannot be read; a challenge is guarded by nothing anyway. Without this a
+        // faulty guard would keep the certificate of its host from being renewed (cert-manager's edit-in-place).
         if let Some(code) = self.location.policies.denied.filter(|_| !self.location.is_acme()) {
             recorder.step("denied", || format!("the location is shut: {code}"));
             return Err(LocalReply::Denied { code });
@@ -327,7 +327,7 @@ impl<'t> Walk<'t, '_, '_, '_, '_> {
         let policies = &self.location.policies;
         let target = self.run.target(self.view);
         let unchanged = (target.map_or(Cow::Borrowed(self.view.target), Cow::Owned), None);
-        // Its solver looks for the token where the challenge says it is.
+        // The solver of a challenge looks for the token where the challenge says it is.
         let wanted = policies.rewrite.as_ref().filter(|_| counts && !self.location.is_acme());
         let (Some(wanted), Some(pattern)) = (wanted, &self.location.rewrite_pattern) else {
             return Ok(unchanged);
