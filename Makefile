@@ -5,7 +5,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: differential cluster-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed fuzz-smoke h2spec soak sbom build bench-compare clean
+.PHONY: differential cluster-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed snippets fuzz-smoke h2spec soak sbom build bench-compare clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -52,6 +52,9 @@ routing: build
 
 malformed: build
 	conformance/malformed "$$(.ci/binary)" $(ARGS)
+
+snippets: build ## Compare snippets with a real nginx (needs nginx and its headers-more module)
+	python3 conformance/nginx/snippets.py --bin "$$(.ci/binary)" $(ARGS)
 
 fuzz-smoke: ## Run every fuzz target for a moment (ARGS='SECONDS [TARGET]...')
 	$(CARGO) run --locked --quiet --manifest-path fuzz/Cargo.toml --bin smoke -- $(or $(ARGS),2)

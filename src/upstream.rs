@@ -61,6 +61,8 @@ pub struct UpstreamRequest<'r> {
     pub version: HttpVersion,
     /// The fields ask for an upgrade, so 101 is an answer.
     pub upgrade: bool,
+    /// Bytes of the longest head of an answer over HTTP/1, at most 1 MiB; `None` for 64 KiB.
+    pub head_bytes: Option<u32>,
 }
 
 /// A pooled connection may be used, or not.

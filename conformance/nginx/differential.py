@@ -12,6 +12,7 @@ import gzip
 import http.client
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -309,13 +310,19 @@ def ask(port, host, request):
 FIELDS = ("location", "refresh", "set-cookie", "content-encoding", "vary", "etag", "content-type", "accept-ranges")
 
 
+# What says nothing: the order of `Vary` lines, empty attributes of cookies.
+ALIKE = {
+    "vary": sorted,
+    "set-cookie": lambda values: [re.sub(r"(; )+", "; ", value + "; ")[:-2] for value in values],
+}
+
+
 def describe(answer, text, request):
     seen = {"status": answer.status}
     for name in FIELDS:
         values = [value for key, value in answer.getheaders() if key.lower() == name]
         if values:
-            # The order of these lines says nothing.
-            seen[name] = sorted(values) if name == "vary" else values
+            seen[name] = ALIKE.get(name, list)(values)
     compressed = seen.get("content-encoding") == ["gzip"]
     if compressed:
         text = gzip.decompress(text)

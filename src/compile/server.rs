@@ -8,11 +8,12 @@ use super::backend::Slots;
 use super::expression::Expressions;
 use super::finding::{Finding, name_for};
 use super::merge::{HostPlan, PlannedRule};
-use super::object::CATCH_ALL;
+use super::object::{CATCH_ALL, Contribution};
 use super::options::PathSemantics;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::pattern::{Anchor, Pattern};
 use crate::policy::RoutePolicies;
+use crate::policy::client_certificate::ClientCertificates;
 use crate::route::path::PathIndex;
 use crate::route::precedence::Tier;
 use crate::route::{Backend, Location, LocationKind, LocationTarget, Server};
@@ -67,6 +68,8 @@ pub(super) fn build(plan: &HostPlan, workshop: &mut Workshop<'_>) -> Built {
         name: Arc::clone(&plan.host),
         redirect_to: None,
         app_root: owners().find_map(|owner| owner.contribution.policies.server.app_root.clone()),
+        client_certificates: client_certificates(owners().map(|owner| &owner.contribution)),
+        snippet: owners().find_map(|owner| owner.contribution.policies.server.snippet.clone()),
         regex_mode,
         slash_redirects,
         index: PathIndex::new(&locations, regex_mode, slash_redirects),
@@ -74,6 +77,20 @@ pub(super) fn build(plan: &HostPlan, workshop: &mut Workshop<'_>) -> Built {
     };
     let from_to_www = owners().any(|owner| owner.contribution.policies.server.from_to_www);
     Built { server: Arc::new(server), from_to_www, diagnostics }
+}
+
+/// The first Ingress with a usable Secret decides; where one asks and none has, the host is shut (`E-5`).
+fn client_certificates<'c>(
+    contributions: impl Iterator<Item = &'c Contribution>,
+) -> Option<ClientCertificates> {
+    let mut broken = None;
+    for asked in contributions.filter_map(|one| one.policies.server.client_certificates.as_ref()) {
+        match asked {
+            ClientCertificates::Ask(_) => return Some(asked.clone()),
+            ClientCertificates::Broken => broken = Some(ClientCertificates::Broken),
+        }
+    }
+    broken
 }
 
 /// Roots that a default backend provides take neither redirects nor rewrites (`routing.md` 2.2).
@@ -144,10 +161,11 @@ fn location(draft: &Draft<'_>, workshop: &mut Workshop<'_>, diagnostics: &mut Ve
 /// True when a location keeps clients out: such a one is answered 503 rather than left out (`B-12`).
 fn is_protective(policies: &RoutePolicies) -> bool {
     policies.ip_access.is_some()
-        || policies.basic_auth.is_some()
+        || policies.password_auth.is_some()
         || policies.external_auth.is_some()
         || policies.limits.is_some()
         || policies.global_rate_limit.is_some()
+        || policies.snippet.as_ref().is_some_and(|snippet| !snippet.settings.access.is_empty())
         || policies.denied.is_some()
 }
 

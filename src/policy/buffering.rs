@@ -9,6 +9,7 @@ const BUFFER_SIZE: Spec = Spec::new("proxy-buffer-size", Scope::Location, Risk::
     .values("ConfigMap proxy-buffer-size (4k)", "16k")
     .doc("Largest response head; above it the answer is 502. Also the size of one response buffer.");
 const BUFFERS_NUMBER: Spec = Spec::new("proxy-buffers-number", Scope::Location, Risk::Low)
+    .fidelity(Fidelity::AcceptedNoEffect("an answer is not read ahead of its client"))
     .values("ConfigMap proxy-buffers-number (4)", "8")
     .doc("Number of response buffers.");
 const BUSY: Spec = Spec::new("proxy-busy-buffers-size", Scope::Location, Risk::Low)
@@ -16,9 +17,11 @@ const BUSY: Spec = Spec::new("proxy-busy-buffers-size", Scope::Location, Risk::L
     .values("none", "8k")
     .doc("Part of the response buffers that may be busy sending.");
 const BUFFERING: Spec = Spec::new("proxy-buffering", Scope::Location, Risk::Low)
+    .fidelity(Fidelity::AcceptedNoEffect("an answer streams at the pace of its client, as with off"))
     .values("ConfigMap proxy-buffering (off)", "on")
     .doc("Read the response ahead of a slow client.");
 const TEMP_FILE: Spec = Spec::new("proxy-max-temp-file-size", Scope::Location, Risk::Low)
+    .fidelity(Fidelity::AcceptedNoEffect("answers never go to a file"))
     .values("ConfigMap proxy-max-temp-file-size (1024m)", "0")
     .doc("Bytes of a buffered response that may be written to a file; 0 for none.");
 const REQUEST: Spec = Spec::new("proxy-request-buffering", Scope::Location, Risk::Low)

@@ -54,14 +54,14 @@ impl Body for Limited {
 }
 
 /// Reads a body to its end: into memory when it is at most `memory` bytes, else into a file. It can be sent again
-/// (retries, error pages, copies) and goes up with its length.
+/// (retries, error pages, copies) and goes up with its length. Where no file can be made a long body is streamed.
 ///
 /// # Errors
 /// Those of the body; [`BodyError::NoRoom`] when the spool is full.
 pub async fn buffered(body: RequestBody, memory: u64, spool: &Spool) -> Result<RequestBody, BodyError> {
     let RequestBody::Stream(mut body) = body else { return Ok(body) };
     if body.size_hint().exact().is_some_and(|length| length > memory) {
-        return Box::pin(spool.store(BytesMut::new(), body)).await;
+        return Box::pin(stored(BytesMut::new(), body, spool)).await;
     }
     let mut read = BytesMut::new();
     while let Some(frame) = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
@@ -69,7 +69,7 @@ pub async fn buffered(body: RequestBody, memory: u64, spool: &Spool) -> Result<R
             Ok(data) => {
                 read.extend_from_slice(&data);
                 if read.len() as u64 > memory {
-                    return Box::pin(spool.store(read, body)).await;
+                    return Box::pin(stored(read, body, spool)).await;
                 }
             }
             // Trailers of a buffered body have no place in a request with a length (`H1-09`).
@@ -77,6 +77,51 @@ pub async fn buffered(body: RequestBody, memory: u64, spool: &Spool) -> Result<R
         }
     }
     Ok(if read.is_empty() { RequestBody::Empty } else { RequestBody::Full(read.freeze()) })
+}
+
+/// A long body: in a file, or streamed where no file can be made (a read-only file system).
+async fn stored(first: BytesMut, rest: LocalBody, spool: &Spool) -> Result<RequestBody, BodyError> {
+    match spool.file().await {
+        Some(file) => spool.store(file, first, rest).await,
+        None => {
+            let first = Some(first.freeze()).filter(|first| !first.is_empty());
+            Ok(RequestBody::Stream(Box::pin(Resumed { first, rest })))
+        }
+    }
+}
+
+/// What was read ahead, then the rest.
+struct Resumed {
+    first: Option<Bytes>,
+    rest: LocalBody,
+}
+
+impl Body for Resumed {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.first.take() {
+            Some(first) => Poll::Ready(Some(Ok(Frame::data(first)))),
+            None => self.rest.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let held = self.first.as_ref().map_or(0, |first| first.len() as u64);
+        let rest = self.rest.size_hint();
+        match rest.exact() {
+            Some(rest) => SizeHint::with_exact(rest.saturating_add(held)),
+            None => SizeHint::default(),
+        }
+    }
 }
 
 /// A second copy of a body for another try; `None` when the bytes are gone.
@@ -146,6 +191,13 @@ mod tests {
             (read(long).await, read(again).await)
         };
         assert_eq!(block(long), (Ok("abcdef".into()), Ok("abcdef".into())));
+        let nowhere = Spool::in_directory("/nowhere".into());
+        let streamed = async {
+            let long = buffered(parts(&["ab", "cd", "ef"]), 3, &nowhere).await.unwrap();
+            assert!(replay(&long).is_none());
+            read(long).await
+        };
+        assert_eq!(block(streamed), Ok("abcdef".into()));
         assert!(matches!(block(buffered(parts(&[]), 3, &spool)), Ok(RequestBody::Empty)));
     }
 }

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use super::body;
+use super::client_certificate;
 use super::compress;
 use super::connection::ConnectionFacts;
 use super::exchange::Exchange;
@@ -13,13 +14,17 @@ use super::filter;
 use super::forward::{self, Way};
 use super::mirror;
 use super::respond::{Asker, respond};
+use super::substitute;
 use super::throttle;
 use super::worker::Worker;
 use crate::message::{Request, RequestBody, Response, ResponseBody};
 use crate::policy::custom_errors::Made;
 use crate::policy::log;
+use crate::policy::redirect::RedirectStyle;
 use crate::policy::request_headers::{self, Hop, Purpose};
 use crate::policy::response_headers;
+use crate::policy::snippet::{Run, Stage, heads};
+use crate::policy::template::Facts;
 use crate::reply::{LocalReply, RedirectCause};
 use crate::request::RequestView;
 use crate::route::decide::{Forward, Unrecorded};
@@ -55,10 +60,6 @@ pub async fn handle(worker: Rc<Worker>, connection: Rc<ConnectionFacts>, request
         Ok(response) => response,
         Err(reply) => local(&exchange, &reply, true),
     };
-    dress(&exchange, &mut response);
-    if let Some(granted) = exchange.granted() {
-        granted.send_cookies(response.head.status.as_u16(), &mut response.head.fields);
-    }
     compress::apply(&exchange, &mut response);
     pace(&exchange, &mut response);
     exchange.answered(response.head.status.as_u16(), &response.head.fields);
@@ -91,7 +92,7 @@ fn pace(exchange: &Exchange, response: &mut Response) {
     }
 }
 
-/// Routes and forwards; `Err` is an answer that no location shapes.
+/// Routes, forwards, and puts the last hand to the answer; `Err` is an answer that no location shapes.
 async fn serve(
     exchange: &Rc<Exchange>,
     body: RequestBody,
@@ -104,29 +105,88 @@ async fn serve(
     let came = exchange.connection.forwarded();
     let view = intake.view(&came, globals, exchange.worker.roll());
     exchange.identified(view.forwarded.client, &view.host.name, &view.forwarded.host, view.path.as_bytes());
-    let decision = decide(table, &exchange.snapshot.endpoints, &view, &mut Unrecorded);
+    match client_certificate::judge(exchange, &view) {
+        Ok(Some(standing)) => exchange.stands(standing),
+        Ok(None) => {}
+        Err(reply) => {
+            exchange.routed(table.server(&view.host.name), None);
+            let mut response = local(exchange, &reply, true);
+            // Other streams of an HTTP/2 connection may be for its own host.
+            response.close &= exchange.head.version != Version::Http2;
+            return Ok(response);
+        }
+    }
+    let mut run = Run::new(&exchange.request_id, exchange.worker.since_epoch());
+    let asked = Asked { view: &view, hop, framed, trusted: came.is_trusted(globals) };
+    let mut response = routed(exchange, asked, &mut run, body).await;
+    dress(exchange, &mut response);
+    if let Some(granted) = exchange.granted() {
+        granted.send_cookies(response.head.status.as_u16(), &mut response.head.fields);
+    }
+    scripted(exchange, &view, &run, &mut response);
+    Ok(response)
+}
+
+/// A request as the route is told of it.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    view: &'a RequestView<'a>,
+    hop: &'a Hop,
+    framed: bool,
+    trusted: bool,
+}
+
+/// What snippets do to an answer, whoever gave it: its fields, then its body.
+fn scripted(exchange: &Exchange, view: &RequestView<'_>, run: &Run<'_>, response: &mut Response) {
+    if run.is_idle() {
+        return;
+    }
+    let globals = &exchange.snapshot.table.globals;
+    let stage = Stage {
+        facts: Facts { view, route: exchange.facts(&view.host.name, run.now) },
+        maps: &globals.snippets.maps,
+        style: RedirectStyle::default(),
+    };
+    heads::to_client(run, &stage, response.head.status.as_u16(), &mut response.head.fields);
+    if let Some(substitutions) = run.substitutions(&stage) {
+        substitute::apply(substitutions, response);
+    }
+}
+
+/// Routes and forwards.
+async fn routed(exchange: &Rc<Exchange>, asked: Asked<'_>, run: &mut Run<'_>, body: RequestBody) -> Response {
+    let table = &exchange.snapshot.table;
+    let Asked { view, hop, framed, trusted } = asked;
+    let decision = decide(table, &exchange.snapshot.endpoints, view, run, &mut Unrecorded);
+    let run = &*run;
     let forward = match decision {
         Decision::Forward(forward) => forward,
         Decision::Reply { server, location, reply } => {
             exchange.routed(server, location);
             let Some(location) = location else {
-                return Ok(local(exchange, &reply, !before_location(&reply)));
+                return local(exchange, &reply, !before_location(&reply));
             };
-            let way = Way { exchange, view: &view, location, hop, framed, trusted: came.is_trusted(globals) };
-            return Ok(Box::pin(ours(&way, reply, body)).await);
+            let way = Way { exchange, view, location, hop, framed, trusted, run };
+            return Box::pin(ours(&way, reply, body)).await;
         }
     };
     let location = forward.location;
     exchange.routed(forward.server, Some(location));
     if location.policies.rewrite_log {
-        tell_rewrite(exchange, &view, &forward);
+        tell_rewrite(exchange, view, &forward);
     }
-    let way = Way { exchange, view: &view, location, hop, framed, trusted: came.is_trusted(globals) };
+    let way = Way { exchange, view, location, hop, framed, trusted, run };
     // First of all: checking passwords and asking others costs, too.
-    if let Some(reply) = exchange.worker.overload(&globals.limits, !matches!(body, RequestBody::Empty)) {
-        return Ok(local(exchange, &reply, true));
+    let limits = &exchange.snapshot.table.globals.limits;
+    if let Some(reply) = exchange.worker.overload(limits, !matches!(body, RequestBody::Empty)) {
+        return local(exchange, &reply, true);
     }
-    Ok(inside(&way, &forward, body).await)
+    if let Some(reply) = exchange.standing().and_then(|standing| standing.refusal.as_ref())
+        && !location.is_acme()
+    {
+        return Box::pin(ours(&way, reply.clone(), body)).await;
+    }
+    inside(&way, &forward, body).await
 }
 
 /// `enable-rewrite-log`: what a rewrite did, to the error log.

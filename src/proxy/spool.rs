@@ -3,10 +3,12 @@
 //!
 //! All bodies of the process share one budget. Files are read and written off the request threads.
 
+use std::fs::File;
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Once};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
@@ -24,7 +26,10 @@ const READ: u64 = 64 * 1024;
 
 /// Room for bodies. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Spool(Arc<Budget>);
+pub struct Spool {
+    budget: Arc<Budget>,
+    directory: Arc<Path>,
+}
 
 #[derive(Debug)]
 struct Budget {
@@ -35,7 +40,7 @@ struct Budget {
 /// A body in a file, with its share of the budget.
 #[derive(Debug)]
 struct Stored {
-    file: std::fs::File,
+    file: File,
     length: u64,
     budget: Arc<Budget>,
 }
@@ -47,22 +52,44 @@ impl Default for Spool {
 }
 
 impl Spool {
-    /// Room for 1 GiB.
+    /// Room for 1 GiB, where temporary files of the system go (`TMPDIR`).
     pub fn new() -> Self {
-        Self::with_room(BUDGET)
+        Self::in_directory(std::env::temp_dir())
     }
 
-    fn with_room(limit: u64) -> Self {
-        Self(Arc::new(Budget { used: AtomicU64::new(0), limit }))
+    /// As [`Spool::new`], elsewhere.
+    pub fn in_directory(directory: PathBuf) -> Self {
+        let budget = Arc::new(Budget { used: AtomicU64::new(0), limit: BUDGET });
+        Self { budget, directory: directory.into() }
     }
 
-    /// Reads a body to its end, `first` being what was read already.
+    /// An empty file without a name; `None` where there is no place for one, which is said once.
+    pub async fn file(&self) -> Option<File> {
+        static TOLD: Once = Once::new();
+        let directory = Arc::clone(&self.directory);
+        match spawn_blocking(move || tempfile::tempfile_in(directory)).await {
+            Ok(Ok(file)) => Some(file),
+            Ok(Err(error)) => {
+                TOLD.call_once(|| {
+                    tracing::warn!(%error, "no temporary files: long request bodies are streamed and not sent twice");
+                });
+                None
+            }
+            Err(_) => None,
+        }
+    }
+
+    /// Reads a body to its end into `file`, `first` being what was read already.
     ///
     /// # Errors
     /// Those of the body; [`BodyError::NoRoom`] when the budget is spent or the file cannot be written.
-    pub async fn store(&self, first: BytesMut, mut rest: LocalBody) -> Result<RequestBody, BodyError> {
-        let file = blocking(tempfile::tempfile).await?;
-        let mut stored = Stored { file, length: 0, budget: Arc::clone(&self.0) };
+    pub async fn store(
+        &self,
+        file: File,
+        first: BytesMut,
+        mut rest: LocalBody,
+    ) -> Result<RequestBody, BodyError> {
+        let mut stored = Stored { file, length: 0, budget: Arc::clone(&self.budget) };
         let mut pending = BytesMut::new();
         stored.reserve(first.len())?;
         pending.unsplit(first);
@@ -198,7 +225,8 @@ mod tests {
 
     async fn store(spool: &Spool, parts: usize) -> Result<RequestBody, BodyError> {
         let part = Bytes::from(vec![b'x'; 100_000]);
-        spool.store(BytesMut::from(&b"first"[..]), Box::pin(Parts(vec![part; parts]))).await
+        let file = spool.file().await.unwrap();
+        spool.store(file, BytesMut::from(&b"first"[..]), Box::pin(Parts(vec![part; parts]))).await
     }
 
     async fn length(mut body: RequestBody) -> usize {
@@ -217,18 +245,19 @@ mod tests {
             assert_eq!(body.size_hint().exact(), Some(700_005));
             let again = body::replay(&body).unwrap();
             assert_eq!(length(body).await, 700_005);
-            assert_eq!(spool.0.used.load(Ordering::Relaxed), 700_005, "somebody may still read it");
+            assert_eq!(spool.budget.used.load(Ordering::Relaxed), 700_005, "somebody may still read it");
             assert_eq!(length(again).await, 700_005);
-            assert_eq!(spool.0.used.load(Ordering::Relaxed), 0);
+            assert_eq!(spool.budget.used.load(Ordering::Relaxed), 0);
         });
     }
 
     #[test]
     fn what_does_not_fit_is_refused_and_leaves_nothing_behind() {
         block(async {
-            let spool = Spool::with_room(250_000);
+            let budget = Arc::new(Budget { used: AtomicU64::new(0), limit: 250_000 });
+            let spool = Spool { budget, ..Spool::new() };
             assert!(matches!(store(&spool, 3).await, Err(BodyError::NoRoom)));
-            assert_eq!(spool.0.used.load(Ordering::Relaxed), 0);
+            assert_eq!(spool.budget.used.load(Ordering::Relaxed), 0);
             let held = store(&spool, 2).await.unwrap();
             assert!(matches!(store(&spool, 1).await, Err(BodyError::NoRoom)));
             drop(held);

@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
+use super::client_certificate::Groups;
 use super::connection::ConnectionFacts;
+use super::filter::digest::Nonces;
 use super::filter::external::Answers;
 use super::filter::limit::Limits;
 use super::filter::password;
@@ -39,6 +41,8 @@ pub struct Worker {
     pub upstreams: Upstreams,
     /// Passwords found right.
     pub passwords: password::Memory,
+    /// Nonces of digest authentication, shared by all workers.
+    pub nonces: Nonces,
     /// Answers of authentication services, shared by all workers.
     pub auth_answers: Answers,
     /// What clients asked for lately, over all workers.
@@ -55,6 +59,8 @@ pub struct Worker {
     pub drain: DrainWatcher,
     /// TLS configuration of the https listeners.
     pub tls: Arc<rustls::ServerConfig>,
+    /// Those of hosts that ask for client certificates.
+    pub client_groups: Groups,
     /// Source of chance: request ids, canary rolls.
     pub rng: Rng,
     /// Number of this worker, from 0.

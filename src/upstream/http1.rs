@@ -38,6 +38,8 @@ use streaming::Streaming;
 const BULK: usize = 256 * 1024;
 /// TLS hands over one record per read; records up to this are gathered before the client gets them, bytes.
 const GATHER: usize = 64 * 1024;
+/// Bytes of a head, whatever `proxy-buffer-size` says.
+const MAX_HEAD: usize = 1024 * 1024;
 /// A complete body up to this is copied out of the read buffer, so that the buffer can serve again, bytes.
 const COPY: usize = 4 * 1024;
 
@@ -105,7 +107,12 @@ pub(super) async fn exchange(
     let buffer = home.pool.buffer();
     let mut exchange = Exchange { connection, home, sender, buffer, want: BUFFER, timeouts, times };
     let context = ResponseContext { upgrade: request.upgrade, ..ResponseContext::of(request.method) };
-    let mut intake = Intake { context, parser: ResponseParser::default(), interim: 0, interim_bytes: 0 };
+    let mut limits = ResponseLimits::default();
+    if let Some(bytes) = request.head_bytes {
+        limits.head = usize::try_from(bytes).unwrap_or(MAX_HEAD).min(MAX_HEAD);
+    }
+    let parser = ResponseParser::default();
+    let mut intake = Intake { context, limits, parser, interim: 0, interim_bytes: 0 };
     match std::future::poll_fn(|cx| exchange.poll_head(cx, &mut intake)).await {
         Ok(parsed) => {
             exchange.times.head_complete();
@@ -125,6 +132,7 @@ pub(super) async fn exchange(
 /// State of reading heads.
 struct Intake {
     context: ResponseContext,
+    limits: ResponseLimits,
     parser: ResponseParser,
     interim: usize,
     interim_bytes: usize,
@@ -134,7 +142,7 @@ impl Intake {
     /// Takes interim answers off the buffer until the final head is complete.
     fn parse(&mut self, buffer: &mut BytesMut) -> Result<Option<ParsedResponse>, Reject> {
         loop {
-            let parsed = match self.parser.parse(buffer, self.context, &ResponseLimits::default()) {
+            let parsed = match self.parser.parse(buffer, self.context, &self.limits) {
                 Parse::Incomplete => return Ok(None),
                 Parse::Reject(reject) => return Err(reject),
                 Parse::Complete(parsed) => parsed,

@@ -68,9 +68,11 @@ fn statuses_and_the_key_come_from_the_config_map_and_limits_come_before_access()
 #[test]
 fn requests_at_once_are_counted_until_their_answers_end() {
     let (release, wait) = mpsc::channel::<()>();
+    let (arrive, arrived) = mpsc::channel::<()>();
     let wait = std::sync::Mutex::new(wait);
     let backend = Backend::answering(move |request| {
         if request.line.contains("/slow") {
+            let _ = arrive.send(());
             let _ = wait.lock().unwrap().recv();
         }
         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok".to_vec()
@@ -78,7 +80,8 @@ fn requests_at_once_are_counted_until_their_answers_end() {
     let proxy = TestProxy::start(&annotated(backend.address(), &[("limit-connections", "1")]), &[]);
     let mut slow = Raw::connect(proxy.http());
     slow.send("GET /slow HTTP/1.1\r\nHost: h.test\r\n\r\n");
-    crate::support::eventually("the second request is refused", || statuses(&proxy, "h.test", 1) == [503]);
+    arrived.recv_timeout(std::time::Duration::from_secs(10)).unwrap();
+    assert_eq!(statuses(&proxy, "h.test", 2), [503, 503]);
     release.send(()).unwrap();
     assert_eq!(slow.answer().status, 200);
     crate::support::eventually("there is room again", || statuses(&proxy, "h.test", 1) == [200]);

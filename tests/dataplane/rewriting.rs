@@ -128,3 +128,16 @@ fn event_in(seen: &[u8]) -> bool {
     let _cut = flate2::read::GzDecoder::new(&body[..]).read_to_string(&mut text);
     text == "event 1"
 }
+
+#[test]
+fn a_head_above_a_buffer_size_that_was_written_is_a_502() {
+    let backend = Backend::answering(|_| {
+        format!("HTTP/1.1 200 OK\r\nX-Big: {}\r\nContent-Length: 0\r\n\r\n", "x".repeat(6_000)).into_bytes()
+    });
+    for (annotations, status) in
+        [(&[][..], 200), (&[("proxy-buffer-size", "4k")], 502), (&[("proxy-buffer-size", "8k")], 200)]
+    {
+        let proxy = TestProxy::start(&annotated(backend.address(), annotations), &[]);
+        assert_eq!(fetch(&proxy, "").status, status, "{annotations:?}");
+    }
+}
