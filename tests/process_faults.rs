@@ -66,7 +66,7 @@ impl Proxy {
                 return proxy;
             }
         }
-        panic!("the proxy does not become ready");
+        unreachable!("the proxy does not become ready");
     }
 
     fn is_ready(&mut self) -> bool {
