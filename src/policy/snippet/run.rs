@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use smallvec::SmallVec;
 
 use super::maps::Maps;
@@ -414,6 +415,16 @@ impl<'r> Run<'r> {
         })
     }
 
+    /// `limit_req_status`.
+    pub fn limit_req_status(&self) -> Option<StatusCode> {
+        self.all().rev().find_map(|settings| settings.replaced.limit_req_status)
+    }
+
+    /// `limit_conn_status`.
+    pub fn limit_conn_status(&self) -> Option<StatusCode> {
+        self.all().rev().find_map(|settings| settings.replaced.limit_conn_status)
+    }
+
     /// `proxy_method`.
     pub fn method(&self) -> Option<&http::Method> {
         self.all().rev().find_map(|settings| settings.method.as_ref())
@@ -484,9 +495,9 @@ impl Substitutions {
     pub fn apply_to(&self, fields: &Fields) -> bool {
         let kind = fields.get_str("content-type").unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim();
-        let listed = |name: &Box<str>| **name == *"*" || name.eq_ignore_ascii_case(kind);
+        let listed = |name: &str| name == "*" || name.eq_ignore_ascii_case(kind);
         let counts = kind.eq_ignore_ascii_case("text/html")
-            || self.types.as_ref().is_some_and(|types| types.iter().any(listed));
+            || self.types.as_ref().is_some_and(|types| types.iter().any(|name| listed(name)));
         let coded = fields
             .get_str("content-encoding")
             .is_some_and(|coding| !coding.trim().eq_ignore_ascii_case("identity"));
