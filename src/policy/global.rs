@@ -292,6 +292,7 @@ pub enum TextTest {
 pub type Referenced = BTreeMap<crate::model::ObjectKey, Arc<crate::model::ConfigMap>>;
 
 mod auth;
+mod hsts_keys;
 mod keys;
 pub mod limits;
 mod parse;

@@ -65,11 +65,14 @@ pub fn limited(way: &Way<'_>) -> Result<(), LocalReply> {
         && let Some(key) = limit_key(way, globals.limit_key.as_ref())
     {
         if !worker.limits.admit(limits, &key, now) {
-            return Err(LocalReply::Limited { status: globals.limit_req_status, limit: "requests" });
+            return Err(LocalReply::Limited {
+                status: way.run.limit_req_status().unwrap_or(globals.limit_req_status),
+                limit: "requests",
+            });
         }
         if let Some(limit) = limits.connections {
             let running = worker.limits.enter(&limits.zone, limit, &key, now);
-            let status = globals.limit_conn_status;
+            let status = way.run.limit_conn_status().unwrap_or(globals.limit_conn_status);
             way.exchange.counts(running.ok_or(LocalReply::Limited { status, limit: "connections" })?);
         }
     }

@@ -11,16 +11,14 @@ use smallvec::SmallVec;
 
 use super::body;
 use super::exchange::Exchange;
-use super::filter;
 use crate::message::{BodyError, RequestBody, Response};
-use crate::policy::annotation::is_protected_field;
 use crate::policy::backend_protocol::BackendProtocol;
 use crate::policy::global::Globals;
-use crate::policy::request_headers::{self, Hop, Outgoing, Purpose};
+use crate::policy::request_headers::{Hop, Outgoing, Purpose};
 use crate::policy::response_headers::{self, Kind, Length};
 use crate::policy::retry::Failure;
 use crate::policy::session_cookie::{self, Sent};
-use crate::policy::snippet::{Run, Stage, heads};
+use crate::policy::snippet::{Run, Stage};
 use crate::policy::template::{Facts, RouteFacts};
 use crate::reply::LocalReply;
 use crate::request::{RequestView, Scheme};
@@ -34,6 +32,12 @@ use crate::wire::{Fields, Framing};
 
 mod fastcgi;
 mod switch;
+
+mod head;
+mod shown;
+
+use head::{as_granted, complete_handshake, head_for_backend};
+use shown::{passed, shown};
 
 /// A request inside its location.
 #[derive(Clone, Copy)]
@@ -149,9 +153,6 @@ pub async fn to_backend(
         purpose,
     };
     let mut fields = head_for_backend(way, &outgoing);
-    if !way.run.is_idle() {
-        heads::to_backend(way.run, &way.stage(outgoing.route), &mut fields);
-    }
     as_granted(way, &mut fields);
     if way.view.method == Method::CONNECT {
         complete_handshake(way, &mut fields);
@@ -228,23 +229,6 @@ pub async fn error_page(
     answer(way, backend, got).await.ok()
 }
 
-/// The fields a backend gets. One whose expanded value would break the head is left out and counted (B-7).
-fn head_for_backend(way: &Way<'_>, outgoing: &Outgoing<'_>) -> Fields {
-    let head = request_headers::apply(outgoing);
-    way.exchange.worker.metrics.add(Counter::HeaderValuesRejected, u64::from(head.rejected));
-    head.fields
-}
-
-/// What the access checks want the backend to see, and not to see.
-fn as_granted(way: &Way<'_>, fields: &mut Fields) {
-    if let Some(standing) = way.exchange.standing() {
-        filter::edit(&standing.fields, fields);
-    }
-    if let Some(granted) = way.exchange.granted() {
-        filter::edit(&granted.fields, fields);
-    }
-}
-
 async fn endpoints_of(way: &Way<'_>, backend: &Backend) -> Arc<EndpointSet> {
     match way.exchange.snapshot.endpoints.shared(backend.slot) {
         Some(set) => way.exchange.worker.upstreams.endpoints(set).await,
@@ -274,14 +258,6 @@ fn bound<'c>(primary: &Backend, cookie: Option<&'c str>) -> (Sticky, Option<&'c 
 
 fn key_of<'c>(backend: &Backend, value: &'c str) -> Option<&'c str> {
     session_cookie::key_for(value, &session_cookie::backend_tag(&backend.name))
-}
-
-/// RFC 8441 section 5: HTTP/2 leaves the key of the WebSocket handshake out; an HTTP/1 backend needs one.
-fn complete_handshake(way: &Way<'_>, fields: &mut Fields) {
-    if !fields.contains("sec-websocket-key") {
-        let key = way.exchange.worker.websocket_key();
-        let _kept_without = fields.set("Sec-WebSocket-Key", key.as_bytes());
-    }
 }
 
 // === impl Trip ===
@@ -522,32 +498,6 @@ async fn answer(way: &Way<'_>, backend: &Arc<Backend>, got: Got) -> Result<Respo
             }
             Ok(Response { head, body, close: false, upgrade: None, guard: None })
         }
-    }
-}
-
-/// Fields that are hidden by default and that a snippet shows (`proxy_pass_header`).
-fn passed(way: &Way<'_>, fields: &Fields) -> Vec<(String, Vec<u8>)> {
-    if way.run.is_idle() {
-        return Vec::new();
-    }
-    let (_, pass) = way.run.shown();
-    let named = |name: &str| pass.iter().any(|one| one.eq_ignore_ascii_case(name));
-    let kept = fields.iter().filter(|(name, _)| named(name) && !is_protected_field(name));
-    kept.map(|(name, value)| (name.to_owned(), value.to_vec())).collect()
-}
-
-/// Puts those back that went, and takes away what a snippet hides.
-fn shown(way: &Way<'_>, passed: Vec<(String, Vec<u8>)>, fields: &mut Fields) {
-    if way.run.is_idle() {
-        return;
-    }
-    let gone: Vec<_> = passed.into_iter().filter(|(name, _)| !fields.contains(name)).collect();
-    for (name, value) in gone {
-        // It stood in a section already, so its bytes were judged.
-        let _full = fields.append(&name, &value);
-    }
-    for name in way.run.shown().0 {
-        fields.remove(name);
     }
 }
 

@@ -7,6 +7,7 @@ use http::StatusCode;
 use ipnet::IpNet;
 
 use super::auth::GlobalAuthDraft;
+use super::hsts_keys::Hsts;
 use super::{Effect, Globals, KEYS, Key, LogEscape, Referenced, TextTest};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::{ConfigMap, Kind, Meta, ObjectKey, ObjectRef};
@@ -281,25 +282,6 @@ impl Globals {
             self.proxy_set_headers = set.into();
         }
         Ok(())
-    }
-}
-
-struct Hsts {
-    on: bool,
-    max_age: u64,
-    include_subdomains: bool,
-    preload: bool,
-}
-
-impl Hsts {
-    fn set(&mut self, key: &str, text: &str) -> Result<(), String> {
-        match key {
-            "hsts" => put(&mut self.on, parse_bool(text)),
-            "hsts-include-subdomains" => put(&mut self.include_subdomains, parse_bool(text)),
-            "hsts-max-age" => put(&mut self.max_age, parse_count(text).map(u64::from)),
-            "hsts-preload" => put(&mut self.preload, parse_bool(text)),
-            _ => Err("is not read".into()),
-        }
     }
 }
 

@@ -208,7 +208,7 @@ impl<'n> Builder<'n> {
             "limit_conn_status" => new.limit_conn_status = Some(status(first, 400..=599)?),
             _ => return Err(Fault::new(statement.at, format!("{name} may not stand here"))),
         }
-        if context != Context::Location {
+        if context != Context::Location && !name.starts_with("limit_") {
             let why = "every location has a value of its own, so it has no effect here";
             self.notes.push((statement.at, format!("{name}: {why}")));
         }

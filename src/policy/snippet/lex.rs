@@ -47,7 +47,7 @@ pub(super) struct Statement {
     /// Name of the directive, then arguments; never empty.
     pub(super) words: Vec<Word>,
     /// Statements between braces.
-    pub(super) block: Option<Vec<Statement>>,
+    pub(super) block: Option<Vec<Self>>,
     /// Where it begins.
     pub(super) at: At,
 }

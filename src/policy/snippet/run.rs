@@ -1,36 +1,39 @@
 //! One request going through snippets: variables, the path as rewritten so far, which settings count. `route::decide`
 //! moves it along; `proxy` asks it about fields once there is an answer.
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use smallvec::SmallVec;
 
 use super::maps::Maps;
 use super::script::{Condition, Return, Rewrite, Script, Step, Then};
 use super::settings::{Expires, Settings};
-use crate::pattern::{Captures, Pattern};
+use crate::pattern::Pattern;
 use crate::policy::ip_access::IpAccess;
 use crate::policy::redirect::RedirectStyle;
 use crate::policy::rewrite::encode;
 use crate::policy::satisfy::Verdict;
-use crate::policy::template::{Facts, Overlay, Template, argument};
+use crate::policy::template::{Facts, Template};
 use crate::reply::LocalReply;
 use crate::request::{NormPath, RequestView};
-use crate::variable::{Fixed, Variable};
 use crate::wire::Fields;
 use crate::wire::fields::is_field_value;
+
+mod scene;
+mod url;
+
+use scene::{Groups, Scene};
+use url::{content_type, unescape};
 
 /// Steps of one request (`B-17`).
 const MAX_STEPS: u32 = 1000;
 /// Bytes that all variables of a request may hold together.
 const MAX_BYTES: usize = 256 * 1024;
-/// Maps that look at maps.
-const MAX_DEPTH: u8 = 8;
 
 /// What came of a block's rewrite directives.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,21 +80,6 @@ pub struct Run<'r> {
     branch: Option<Arc<Settings>>,
     rewritten: bool,
     steps: u32,
-}
-
-/// Groups of the last expression that matched.
-#[derive(Debug, Clone, Default)]
-struct Groups(SmallVec<[Option<Box<[u8]>>; 4]>);
-
-/// What templates are expanded over.
-struct Scene<'s> {
-    run: &'s Run<'s>,
-    stage: Stage<'s>,
-    groups: &'s Groups,
-    /// Groups are percent-encoded: they go into a URL.
-    quoted: bool,
-    answer: Option<Seen<'s>>,
-    depth: u8,
 }
 
 /// An answer, as far as variables see it.
@@ -414,6 +402,16 @@ impl<'r> Run<'r> {
         })
     }
 
+    /// `limit_req_status`.
+    pub fn limit_req_status(&self) -> Option<StatusCode> {
+        self.all().rev().find_map(|settings| settings.replaced.limit_req_status)
+    }
+
+    /// `limit_conn_status`.
+    pub fn limit_conn_status(&self) -> Option<StatusCode> {
+        self.all().rev().find_map(|settings| settings.replaced.limit_conn_status)
+    }
+
     /// `proxy_method`.
     pub fn method(&self) -> Option<&http::Method> {
         self.all().rev().find_map(|settings| settings.method.as_ref())
@@ -484,9 +482,9 @@ impl Substitutions {
     pub fn apply_to(&self, fields: &Fields) -> bool {
         let kind = fields.get_str("content-type").unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim();
-        let listed = |name: &Box<str>| **name == *"*" || name.eq_ignore_ascii_case(kind);
+        let listed = |name: &str| name == "*" || name.eq_ignore_ascii_case(kind);
         let counts = kind.eq_ignore_ascii_case("text/html")
-            || self.types.as_ref().is_some_and(|types| types.iter().any(listed));
+            || self.types.as_ref().is_some_and(|types| types.iter().any(|name| listed(name)));
         let coded = fields
             .get_str("content-encoding")
             .is_some_and(|coding| !coding.trim().eq_ignore_ascii_case("identity"));
@@ -494,146 +492,6 @@ impl Substitutions {
     }
 }
 
-impl Groups {
-    fn of(captures: &Captures<'_>) -> Self {
-        Self((0..10).map(|number| captures.group(number).map(Into::into)).collect())
-    }
-
-    fn get(&self, number: u8) -> &[u8] {
-        self.0.get(usize::from(number)).and_then(Option::as_deref).unwrap_or_default()
-    }
-}
-
-impl Overlay for Scene<'_> {
-    fn value(&self, variable: &Variable) -> Option<Cow<'_, [u8]>> {
-        let view = self.stage.facts.view;
-        let field = |name: &str| {
-            let value = self.answer.and_then(|answer| answer.fields.get(name)).unwrap_or_default();
-            Some(Cow::Borrowed(value))
-        };
-        match variable {
-            Variable::Own(name) => Some(self.own(name)),
-            Variable::Group(number) if self.quoted => Some(Cow::Owned(quote(self.groups.get(*number)))),
-            Variable::Group(number) => Some(Cow::Borrowed(self.groups.get(*number))),
-            Variable::Fixed(Fixed::Uri) => self.run.path.as_ref().map(|path| Cow::Borrowed(path.as_bytes())),
-            Variable::Fixed(Fixed::Args) => self.run.args.as_deref().map(Cow::Borrowed),
-            Variable::Fixed(Fixed::IsArgs) => {
-                let some = self.run.query(view).is_some_and(|query| !query.is_empty());
-                Some(Cow::Borrowed(if some { b"?" } else { b"" }))
-            }
-            Variable::Argument(name) => {
-                self.run.args.as_deref().map(|args| Cow::Borrowed(argument(args, name)))
-            }
-            Variable::Fixed(Fixed::Status | Fixed::UpstreamStatus) => {
-                let status = self.answer.map(|answer| answer.status.to_string()).unwrap_or_default();
-                Some(Cow::Owned(status.into_bytes()))
-            }
-            Variable::ResponseField(name) | Variable::UpstreamField(name) => field(name),
-            _ => None,
-        }
-    }
-}
-
-impl Scene<'_> {
-    fn own(&self, name: &str) -> Cow<'_, [u8]> {
-        let authenticated = self.run.authenticated.borrow();
-        if let Some((_, value)) = authenticated.iter().find(|(known, _)| **known == *name) {
-            return Cow::Owned(value.clone());
-        }
-        if let Some((_, value)) = self.run.own.iter().find(|(known, _)| **known == *name) {
-            return Cow::Borrowed(value);
-        }
-        let Some(map) = self.stage.maps.find(name).filter(|_| self.depth < MAX_DEPTH) else {
-            return Cow::Borrowed(&[]);
-        };
-        let inner = Scene { depth: self.depth + 1, quoted: false, ..*self };
-        let text = map.source.bytes(&self.stage.facts, &inner);
-        let (template, captures) = map.look(&text);
-        let Some(captures) = captures else { return Cow::Owned(template.bytes(&self.stage.facts, &inner)) };
-        let groups = Groups::of(&captures);
-        let found = Scene {
-            run: self.run,
-            stage: self.stage,
-            groups: &groups,
-            quoted: false,
-            answer: self.answer,
-            depth: self.depth + 1,
-        };
-        Cow::Owned(template.bytes(&self.stage.facts, &found))
-    }
-}
-
 fn failed(reason: &'static str) -> Outcome {
     Outcome::Reply(LocalReply::RewriteFailed { reason })
-}
-
-/// Content type by the extension of a path, as nginx's own list has the usual ones; it beats `default_type`.
-fn content_type(path: &[u8]) -> Option<&'static str> {
-    let name = path.rsplit(|byte| *byte == b'/').next()?;
-    let dot = name.iter().rposition(|byte| *byte == b'.')?;
-    let extension = std::str::from_utf8(name.get(dot + 1..)?).ok()?.to_ascii_lowercase();
-    Some(match extension.as_str() {
-        "html" | "htm" | "shtml" => "text/html",
-        "css" => "text/css",
-        "xml" => "text/xml",
-        "txt" => "text/plain",
-        "js" => "application/javascript",
-        "json" => "application/json",
-        "pdf" => "application/pdf",
-        "gif" => "image/gif",
-        "jpg" | "jpeg" => "image/jpeg",
-        "png" => "image/png",
-        "svg" | "svgz" => "image/svg+xml",
-        "webp" => "image/webp",
-        "ico" => "image/x-icon",
-        "woff" => "font/woff",
-        "woff2" => "font/woff2",
-        "zip" => "application/zip",
-        _ => return None,
-    })
-}
-
-/// A group as part of a URL: what could end or split it is percent-encoded.
-fn quote(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    for byte in text {
-        match *byte {
-            0..=0x20 | 0x7f..=0xff | b'"' | b'#' | b'%' | b'&' | b'+' | b'?' => {
-                out.extend_from_slice(format!("%{byte:02X}").as_bytes());
-            }
-            plain => out.push(plain),
-        }
-    }
-    out
-}
-
-/// As nginx writes a redirect: triples of visible characters above `%` are decoded, up to the query.
-fn unescape(text: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((first, after)) = rest.split_first() {
-        if *first == b'?' {
-            break;
-        }
-        let triple = (*first == b'%').then(|| after.get(..2)).flatten();
-        let value = triple
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok())
-            .filter(|value| (b'&'..0x7f).contains(value));
-        match value {
-            Some(value) => {
-                out.push(value);
-                rest = after.get(2..).unwrap_or_default();
-                if value == b'?' {
-                    break;
-                }
-            }
-            None => {
-                out.push(*first);
-                rest = after;
-            }
-        }
-    }
-    out.extend_from_slice(rest);
-    out
 }
