@@ -5,7 +5,7 @@ CARGO ?= cargo
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: differential cluster-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed fuzz-smoke h2spec build bench-compare clean
+.PHONY: differential cluster-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed snippets fuzz-smoke h2spec soak sbom build bench-compare clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -53,11 +53,20 @@ routing: build
 malformed: build
 	conformance/malformed "$$(.ci/binary)" $(ARGS)
 
+snippets: build ## Compare snippets with a real nginx (needs nginx and its headers-more module)
+	python3 conformance/nginx/snippets.py --bin "$$(.ci/binary)" $(ARGS)
+
 fuzz-smoke: ## Run every fuzz target for a moment (ARGS='SECONDS [TARGET]...')
 	$(CARGO) run --locked --quiet --manifest-path fuzz/Cargo.toml --bin smoke -- $(or $(ARGS),2)
 
 h2spec: build ## Judge HTTP/2 by h2spec, built from source; clear and TLS
 	conformance/h2spec "$$(.ci/binary)" $(ARGS)
+
+soak: build ## Mixed load, swaps and churn for ten minutes; prints the slope of the memory (ARGS='--seconds N')
+	python3 conformance/soak.py --bin "$$(.ci/binary)" $(ARGS)
+
+sbom: ## Write the bill of materials, CycloneDX, to target/narthex.cdx.json
+	mkdir -p target && .ci/sbom >target/narthex.cdx.json
 
 build: setup
 	$(CARGO) build --locked --bin narthex

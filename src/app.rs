@@ -13,6 +13,8 @@ use crate::controller::{self, Following};
 use crate::drain::{DrainPlan, DrainTrigger, Phase};
 use crate::limit::{self, Clients, ConnectionLimit, Descriptors};
 use crate::listener::{self, BindError};
+use crate::proxy::client_certificate::Groups;
+use crate::proxy::filter::digest::Nonces;
 use crate::proxy::filter::external::Answers;
 use crate::proxy::filter::limit::Limits;
 use crate::proxy::filter::password::Threads;
@@ -162,6 +164,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let shared = worker::Shared {
         reader: reader.clone(),
         tls: sni::server_config(reader.clone(), globals)?,
+        client_groups: Groups::new(reader.clone(), Arc::clone(globals)),
         connections,
         memory,
         clients: Clients::default(),
@@ -173,6 +176,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         reach: Arc::new(Reach { allow: config.options.allow_upstream.clone(), own: addresses.clone() }),
         workers: count,
         passwords: Threads::new(count),
+        nonces: Nonces::default(),
         auth_answers: Answers::default(),
         limits: Limits::new(),
         spool: Spool::new(),

@@ -1,7 +1,8 @@
 //! Certificates and keys: from the bytes of a Secret to what rustls serves, and to the facts that `compile` reads
 //! (`model::CertInfo`). Keys never leave this module's types: no `Debug` of material, no `Serialize`.
 //!
-//! The control loop owns a [`Keeper`] and asks it with every new world; the data plane only sees the [`CertStore`].
+//! The control loop owns a [`Keeper`] and asks it with every new world; the data plane only sees the [`CertStore`], and
+//! asks [`client`] about the certificates of clients.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,6 +12,7 @@ use rustls::sign::CertifiedKey;
 
 use crate::model::{CertInfo, ObjectKey, Secret, SecretBytes};
 
+pub mod client;
 mod fallback;
 mod keeper;
 mod pair;

@@ -141,6 +141,11 @@ impl Pattern {
         self.names.iter().any(|group| group.as_deref() == Some(name))
     }
 
+    /// Names of its groups.
+    pub fn group_names(&self) -> impl Iterator<Item = &str> {
+        self.names.iter().filter_map(Option::as_deref)
+    }
+
     /// Finds the first match with its groups.
     ///
     /// # Errors

@@ -20,12 +20,14 @@ pub mod basic_auth;
 pub mod body;
 pub mod buffering;
 pub mod canary;
+pub mod client_certificate;
 pub mod compression;
 pub mod connection_header;
 pub mod cors;
 pub mod custom_errors;
 pub mod custom_headers;
 pub mod default_backend;
+pub mod digest_auth;
 pub mod external_auth;
 pub mod forwarded;
 pub mod forwarded_prefix;
@@ -50,6 +52,7 @@ pub mod satisfy;
 pub mod server_alias;
 pub mod service_upstream;
 pub mod session_cookie;
+pub mod snippet;
 pub mod ssl_redirect;
 pub mod template;
 pub mod timeout;
@@ -73,7 +76,7 @@ pub struct RoutePolicies {
     /// `satisfy`: whether address lists and authentication must all agree.
     pub satisfy: satisfy::Satisfy,
     /// `auth-type`, `auth-secret*`, `auth-realm`.
-    pub basic_auth: Option<basic_auth::BasicAuth>,
+    pub password_auth: Option<basic_auth::PasswordAuth>,
     /// `auth-url` and what goes with it, or the ConfigMap's `global-auth-*`.
     pub external_auth: Option<Arc<external_auth::ExternalAuth>>,
     /// `limit-rps`, `limit-rpm`, `limit-connections` and their details.
@@ -116,6 +119,12 @@ pub struct RoutePolicies {
     pub http_version: backend_protocol::HttpVersion,
     /// `enable-access-log`.
     pub access_log: bool,
+    /// `enable-rewrite-log`.
+    pub rewrite_log: bool,
+    /// `configuration-snippet`.
+    pub snippet: Option<Arc<snippet::Script>>,
+    /// `auth-snippet`: fields of the request to the authentication service (`snippet::heads::to_service`).
+    pub auth_snippet: Option<Arc<snippet::Settings>>,
     /// Set when a protective annotation cannot be honoured: the route answers 503 (`LocalReply::Denied`). The code of
     /// the diagnostic that says why.
     pub denied: Option<&'static str>,
@@ -124,7 +133,7 @@ pub struct RoutePolicies {
 impl RoutePolicies {
     /// What a location without annotations does: the ConfigMap's values.
     pub fn defaults(globals: &global::Globals) -> Self {
-        Self {
+        let mut route = Self {
             redirect: None,
             redirect_style: redirect::RedirectStyle {
                 relative: globals.relative_redirects,
@@ -139,7 +148,7 @@ impl RoutePolicies {
             },
             ip_access: ip_access::IpAccess::global(globals),
             satisfy: satisfy::Satisfy::All,
-            basic_auth: None,
+            password_auth: None,
             external_auth: None,
             limits: None,
             global_rate_limit: None,
@@ -173,8 +182,15 @@ impl RoutePolicies {
             backend_tls: backend_tls::BackendTls::default(),
             http_version: globals.proxy_http_version,
             access_log: true,
-            denied: None,
+            rewrite_log: false,
+            snippet: None,
+            auth_snippet: None,
+            denied: globals.snippets.refused,
+        };
+        if let Some(snippet) = &globals.snippets.location {
+            snippet.settings.replace(&mut route);
         }
+        route
     }
 }
 
@@ -187,6 +203,10 @@ pub struct ServerPolicies {
     pub app_root: Option<Arc<str>>,
     /// `from-to-www-redirect`.
     pub from_to_www: bool,
+    /// `auth-tls-*`.
+    pub client_certificates: Option<client_certificate::ClientCertificates>,
+    /// `server-snippet`.
+    pub snippet: Option<Arc<snippet::Script>>,
 }
 
 /// Upstream scope: shared by every path that uses the same namespace, Service and port.

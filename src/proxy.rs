@@ -5,6 +5,7 @@
 //! Knows nothing of manifests.
 
 pub mod body;
+pub mod client_certificate;
 mod compress;
 pub mod connection;
 pub mod exchange;
@@ -21,6 +22,7 @@ pub mod respond;
 pub mod service;
 pub mod sni;
 pub mod spool;
+pub mod substitute;
 mod throttle;
 pub mod tunnel;
 pub mod worker;

@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 
+use bytes::Bytes;
 use http::StatusCode;
 
 /// An answer given without (or instead of) a backend.
@@ -98,6 +99,15 @@ pub enum LocalReply {
         /// What ran out.
         what: &'static str,
     },
+    /// `return` or `rewrite` of a snippet.
+    Scripted {
+        /// Status.
+        status: StatusCode,
+        /// `Location`, complete.
+        location: Option<String>,
+        /// Content type and body; `None` is the stock page of the status.
+        body: Option<(Box<str>, Bytes)>,
+    },
     /// 421: the connection was made under another TLS policy than this host has.
     Misdirected,
     /// The client left before an answer: 499, written to the log only.
@@ -134,10 +144,13 @@ impl LocalReply {
             Self::BadRequest { status, .. }
             | Self::Redirect { status, .. }
             | Self::BadBody { status }
-            | Self::Limited { status, .. } => *status,
+            | Self::Limited { status, .. }
+            | Self::Scripted { status, .. } => *status,
             Self::Preflight => StatusCode::NO_CONTENT,
             Self::Healthz | Self::StubStatus => StatusCode::OK,
             Self::NoRoute => StatusCode::NOT_FOUND,
+            // An object that the word list refuses is as if it were not there, as in ingress-nginx (B-3).
+            Self::Denied { code: "AnnotationBlocklisted" } => StatusCode::NOT_FOUND,
             Self::NoEndpoints | Self::Denied { .. } | Self::Overloaded { .. } => {
                 StatusCode::SERVICE_UNAVAILABLE
             }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use crate::model::ObjectKey;
 use crate::pattern::Pattern;
+use crate::policy::client_certificate::ClientCertificates;
 use crate::policy::global::Globals;
+use crate::policy::snippet::Script;
 use crate::policy::{BackendPolicies, RoutePolicies, canary::Canary};
 
 pub mod decide;
@@ -132,6 +134,10 @@ pub struct Server {
     pub redirect_to: Option<Arc<str>>,
     /// `app-root` of the host.
     pub app_root: Option<Arc<str>>,
+    /// What the host wants of client certificates.
+    pub client_certificates: Option<ClientCertificates>,
+    /// `server-snippet` of the host.
+    pub snippet: Option<Arc<Script>>,
     /// True when the host is in regex mode: the first location that matches wins.
     pub regex_mode: bool,
     /// True when a path that lacks only the trailing slash of a location is redirected (`routing.md` 4.3).
@@ -159,6 +165,8 @@ pub struct Table {
     pub default_backend: Option<Arc<Backend>>,
     /// `--https-port` as written into redirects.
     pub https_port: u16,
+    /// Some host wants client certificates.
+    pub client_certificates: bool,
 }
 
 /// Which certificate a host presents.

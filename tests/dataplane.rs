@@ -6,6 +6,10 @@ mod support;
 
 #[path = "dataplane/bodies.rs"]
 mod bodies;
+#[path = "dataplane/client_certificates.rs"]
+mod client_certificates;
+#[path = "dataplane/digest_auth.rs"]
+mod digest_auth;
 #[path = "dataplane/drain.rs"]
 mod drain;
 #[path = "dataplane/external_auth.rs"]
@@ -30,6 +34,8 @@ mod request_limits;
 mod retries;
 #[path = "dataplane/rewriting.rs"]
 mod rewriting;
+#[path = "dataplane/snippets.rs"]
+mod snippets;
 #[path = "dataplane/swap.rs"]
 mod swap;
 #[path = "dataplane/tenants.rs"]

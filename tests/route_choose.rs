@@ -7,6 +7,7 @@ mod world;
 
 use narthex::compile::{Compiled, compile};
 use narthex::model::ObjectKey;
+use narthex::policy::snippet::Run;
 use narthex::reply::LocalReply;
 use narthex::route::decide::{Sticky, Unrecorded};
 use narthex::route::{Decision, choose, decide};
@@ -53,7 +54,7 @@ fn without_endpoints(mut scene: Scene, service: &str) -> Scene {
 fn chosen(compiled: &Compiled, header: &str, sticky: Sticky) -> Result<(String, bool), LocalReply> {
     let ask = Ask::get("h.test", "/").with("X-Canary", header);
     let view = ask.view(&compiled.table.globals).expect("a sound target");
-    match decide(&compiled.table, &compiled.endpoints, &view, &mut Unrecorded) {
+    match decide(&compiled.table, &compiled.endpoints, &view, &mut Run::default(), &mut Unrecorded) {
         Decision::Forward(forward) => {
             let chosen = choose(forward.backend, &compiled.endpoints, &view, sticky, &mut Unrecorded);
             Ok((chosen.backend.name.to_string(), chosen.canary))

@@ -16,6 +16,7 @@ use http::Method;
 use narthex::compile::{Compiled, compile};
 use narthex::model::{ConfigMap, Meta, ObjectKey, PortRef};
 use narthex::policy::forwarded::ProxyFacts;
+use narthex::policy::snippet::Run;
 use narthex::reply::{LocalReply, RedirectCause};
 use narthex::request::Scheme;
 use narthex::route::decide::Unrecorded;
@@ -126,11 +127,12 @@ fn see(compiled: &Compiled, scene: &Scene, ask: &Ask, request: &Value) -> Option
     let table = &compiled.table;
     let view = ask.view(&table.globals)?;
     let mut seen = Seen::default();
-    let decision = decide(table, &compiled.endpoints, &view, &mut Unrecorded);
+    let mut run = Run::default();
+    let decision = decide(table, &compiled.endpoints, &view, &mut run, &mut Unrecorded);
     let (server, location, reply) = match &decision {
         Decision::Reply { server, location, reply } => (*server, *location, Some(reply.clone())),
         Decision::Forward(forward) => {
-            let refused = access(forward.location, &view);
+            let refused = access(forward.location, &view, &run);
             let chosen =
                 choose(forward.backend, &compiled.endpoints, &view, Default::default(), &mut Unrecorded);
             seen.backend = Some(chosen.backend.name.to_string());

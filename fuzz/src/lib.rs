@@ -2,24 +2,33 @@
 //! does not. libFuzzer calls them through `fuzz_targets/`, `smoke` calls them on a stable toolchain.
 
 use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, SystemTime};
 
 use http::Method;
 use narthex::model::{Ingress, Meta, ObjectKey};
 use narthex::pattern::{Anchor, Case, Pattern};
+use narthex::policy::annotation::Objects;
 use narthex::policy::global::Globals;
 use narthex::policy::{registry, rewrite};
 use narthex::request::normalize as normalise;
+use narthex::telemetry::access_log::{Clock, Escape, Format};
+use narthex::telemetry::{FieldLookup, NoFields, Record, RequestLine, RouteLabels};
 use narthex::wire::{
     BodyDecoder, ChunkLimits, FrameCounter, FrameLimits, Framing, HeadLimits, Leniency, Parse, RequestParser,
     ResponseContext, ResponseLimits, ResponseParser, Step, parse_authority, parse_request_head,
     parse_response_head,
 };
 
+#[allow(dead_code, reason = "the data plane uses more of it")]
+#[path = "../../src/listener/proxy_protocol.rs"]
+mod proxy_protocol;
+
 /// A target by its name.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 15] = [
     ("normalize", normalize),
     ("host_parse", host_parse),
     ("request_head", request_head),
@@ -30,6 +39,11 @@ pub const TARGETS: [Target; 10] = [
     ("annotations", annotations),
     ("configmap", configmap),
     ("http2_frames", http2_frames),
+    ("manifests_yaml", manifests_yaml),
+    ("log_format", log_format),
+    ("proxy_header", proxy_header),
+    ("guard_vs_hyper", guard_vs_hyper),
+    ("field_writer", field_writer),
 ];
 
 /// A normalised path starts with a slash, climbs nowhere, and normalising decodes once only.
@@ -196,7 +210,8 @@ pub fn annotations(data: &[u8]) {
         .collect();
     let ingress =
         Ingress { meta, class_name: None, default_backend: None, rules: Vec::new(), tls: Vec::new() };
-    let read = || registry::read(&ingress, "nginx.ingress.kubernetes.io", true, &Globals::default());
+    let read =
+        || registry::read(&ingress, "nginx.ingress.kubernetes.io", true, &Globals::default(), Objects::NONE);
     let (one, two) = (read(), read());
     assert_eq!(one.1, two.1, "the same text, the same findings");
 }
@@ -224,4 +239,145 @@ pub fn http2_frames(data: &[u8]) {
     let whole = judge(data.len().max(1));
     assert_eq!(whole, judge(1));
     assert_eq!(whole, judge(13));
+}
+
+/// Reading never fails, and the same text gives the same findings.
+pub fn manifests_yaml(data: &[u8]) {
+    let (one, two) = (narthex::manifest::read("a.yaml", data), narthex::manifest::read("a.yaml", data));
+    let (world, found) = narthex::manifest::world([&one]);
+    let (again, found_again) = narthex::manifest::world([&two]);
+    assert_eq!(found, found_again, "the same text, the same findings");
+    assert_eq!(world.ingresses.len(), again.ingresses.len());
+}
+
+/// One field, whatever is asked for.
+struct Field<'f>(&'f [u8]);
+
+impl FieldLookup for Field<'_> {
+    fn each(&self, _name: &str, visit: &mut dyn FnMut(&[u8])) {
+        visit(self.0);
+    }
+}
+
+/// `format NUL bytes of a client`: one line, of bounded length, without a control byte of the client's.
+pub fn log_format(data: &[u8]) {
+    let Some((text, foreign)) = halves(data) else { return };
+    let fields = Field(foreign);
+    let record = Record {
+        time: SystemTime::UNIX_EPOCH,
+        client: IpAddr::V4(Ipv4Addr::LOCALHOST),
+        peer: SocketAddr::from(([127, 0, 0, 1], 1)),
+        listener: SocketAddr::from(([127, 0, 0, 1], 80)),
+        proxy_protocol: None,
+        remote_user: Some(foreign),
+        line: RequestLine::Raw(foreign),
+        scheme: "http",
+        host: "a.test",
+        best_host: "a.test",
+        uri: foreign,
+        args: Some(foreign),
+        request_fields: &fields,
+        response_fields: &NoFields,
+        request_id: "",
+        connection: 1,
+        connection_requests: 1,
+        request_length: 1,
+        request_time: Duration::ZERO,
+        status: 200,
+        bytes_sent: 1,
+        body_bytes_sent: 1,
+        tls_protocol: None,
+        tls_cipher: None,
+        tls_server_name: None,
+        upstream_name: "",
+        alternative_upstream_name: "",
+        tries: &[],
+        route: RouteLabels::NONE,
+        local: None,
+    };
+    let mut clock = Clock::system();
+    for escape in [Escape::Default, Escape::Json] {
+        let (format, _) = Format::compile(text, escape);
+        let mut line = Vec::new();
+        format.render(&record, &mut clock, &mut line);
+        assert!(line.len() <= text.len() + 17 * 1024 * 8, "{} bytes", line.len());
+        let raw = |byte: &u8| *byte < 0x20 || *byte == 0x7f;
+        if !text.bytes().any(|byte| raw(&byte)) {
+            assert!(!line.iter().any(raw), "{}", line.escape_ascii());
+        }
+    }
+}
+
+/// The verdict depends on the bytes only; a header ends within them, and asking for more is asking for progress.
+pub fn proxy_header(data: &[u8]) {
+    use proxy_protocol::{Parse, parse};
+    let whole = parse(data);
+    match whole {
+        Parse::Done(length, _) => assert!(length <= data.len()),
+        Parse::Need(length) => assert!(length > data.len()),
+        Parse::Bad => {}
+    }
+    for end in 0..data.len() {
+        match parse(&data[..end]) {
+            Parse::Need(length) => assert!(length > end),
+            early => {
+                assert_eq!(early, whole, "a verdict stays");
+                return;
+            }
+        }
+    }
+}
+
+/// A head that is accepted here is the same head to hyper's parser: method, target, fields and end.
+pub fn guard_vs_hyper(data: &[u8]) {
+    let Parse::Complete(ours) = parse_request_head(data, &HeadLimits::default()) else { return };
+    // HTTP/1.2 to 1.9 are served as 1.1 (H1-11); hyper refuses them.
+    let mut data = data.to_vec();
+    if let Some(at) = data.windows(9).position(|text| text.starts_with(b"HTTP/1.") && text[8] == b'\r') {
+        data[at + 7] = data[at + 7].min(b'1');
+    }
+    let data = &*data;
+    let mut space = [httparse::EMPTY_HEADER; 256];
+    let mut theirs = httparse::Request::new(&mut space);
+    let verdict = theirs.parse(data);
+    // Bytes from 0x80 on may stand in our targets as in nginx's; hyper refuses them.
+    if ours.head.target.iter().any(|byte| !byte.is_ascii()) {
+        return;
+    }
+    let consumed = match verdict {
+        Ok(httparse::Status::Complete(consumed)) => consumed,
+        other => panic!("{other:?}: {}", data.escape_ascii()),
+    };
+    assert_eq!(ours.consumed, consumed);
+    assert_eq!(Some(ours.head.method.as_str()), theirs.method);
+    let seen: Vec<(&str, &[u8])> = theirs.headers.iter().map(|field| (field.name, field.value)).collect();
+    let kept: Vec<(&str, &[u8])> = ours.head.fields.iter().collect();
+    assert_eq!(kept.len(), seen.len(), "{}", data.escape_ascii());
+    for ((name, value), (their_name, their_value)) in kept.iter().zip(&seen) {
+        assert!(name.eq_ignore_ascii_case(their_name));
+        assert_eq!(value.trim_ascii(), their_value.trim_ascii());
+    }
+}
+
+/// `name NUL value`: a field that is taken reads back as itself, alone (PT-7).
+pub fn field_writer(data: &[u8]) {
+    let Some((name, value)) = halves(data) else { return };
+    let mut fields = narthex::wire::Fields::new();
+    if fields.append(name, value).is_err() {
+        return;
+    }
+    let mut head = b"GET / HTTP/1.1\r\nHost: a.test\r\n".to_vec();
+    for (name, value) in fields.iter() {
+        head.extend_from_slice(name.as_bytes());
+        head.extend_from_slice(b": ");
+        head.extend_from_slice(value);
+        head.extend_from_slice(b"\r\n");
+    }
+    head.extend_from_slice(b"\r\n");
+    let mut space = [httparse::EMPTY_HEADER; 8];
+    let mut read = httparse::Request::new(&mut space);
+    assert!(matches!(read.parse(&head), Ok(httparse::Status::Complete(end)) if end == head.len()));
+    assert_eq!(read.headers.len(), 2);
+    assert!(read.headers[1].name.eq_ignore_ascii_case(name));
+    assert_eq!(read.headers[1].value.trim_ascii(), value.trim_ascii());
 }

@@ -122,7 +122,7 @@ fn seeds() -> Vec<Vec<u8>> {
         let text = line.trim().strip_prefix("raw: \"")?.strip_suffix('"')?;
         Some(unescaped(text))
     });
-    let own: [&[u8]; 12] = [
+    let own: [&[u8]; 18] = [
         b"/a/./b/../c%2fd?x=1",
         b"a.test:8080",
         b"[2001:db8::1]:443",
@@ -134,6 +134,12 @@ fn seeds() -> Vec<Vec<u8>> {
         b"proxy-body-size=8m\x01rewrite-target=/$1\x01whitelist-source-range=10.0.0.0/8\x01canary=true",
         b"ssl-redirect=false\x01proxy-read-timeout=5\x01server-alias=b.test,c.test\x01affinity=cookie",
         b"keep-alive=75\x01proxy-real-ip-cidr=10.0.0.0/8\x01log-format-upstream=$remote_addr\x01use-http2=true",
+        b"PROXY TCP4 192.0.2.1 198.51.100.7 56324 443\r\nGET / HTTP/1.1\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\x02\x01\xc6\x33\x64\x07\xdc\x04\x01\xbb",
+        b"$remote_addr [$time_local] \"$request\" $http_x $cookie_a $arg_b {json}\0a\x1b[31m\"\\\r\n\xff",
+        b"apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: &a {ports: [{port: 80}]}\n---\nkind: List\nitems: [*a]\n",
+        b"GET /a?b=c HTTP/1.1\r\nHost: a.test:80\r\nX-A:\tb c \r\nX-B:\r\nConnection: close\r\n\r\n",
+        b"x-name\0a value",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x08\x06\0\0\0\0\0abcdefgh",
     ];
     quoted.chain(own.iter().map(|seed| seed.to_vec())).collect()

@@ -11,7 +11,9 @@ use super::StartError;
 use crate::drain::{DrainToken, DrainTrigger, DrainWatcher, Work};
 use crate::limit::{Clients, ConnectionLimit, Memory};
 use crate::listener;
+use crate::proxy::client_certificate::Groups;
 use crate::proxy::connection;
+use crate::proxy::filter::digest::Nonces;
 use crate::proxy::filter::external::Answers;
 use crate::proxy::filter::limit::Limits;
 use crate::proxy::filter::password::{self, Threads};
@@ -34,6 +36,7 @@ const ENDPOINT_CONNECTIONS: usize = 1024;
 pub(super) struct Shared {
     pub(super) reader: Reader,
     pub(super) tls: Arc<rustls::ServerConfig>,
+    pub(super) client_groups: Groups,
     pub(super) connections: ConnectionLimit,
     pub(super) memory: Memory,
     pub(super) clients: Clients,
@@ -47,6 +50,8 @@ pub(super) struct Shared {
     pub(super) workers: usize,
     /// Threads that check passwords.
     pub(super) passwords: Threads,
+    /// Nonces of digest authentication.
+    pub(super) nonces: Nonces,
     /// Answers of authentication services (`auth-cache-key`).
     pub(super) auth_answers: Answers,
     /// What clients asked for lately.
@@ -112,6 +117,7 @@ fn worker(index: usize, shared: &Shared, drain: DrainWatcher) -> Worker {
     Worker {
         reader: shared.reader.clone(),
         upstreams: Upstreams::new(settings),
+        nonces: shared.nonces.clone(),
         auth_answers: shared.auth_answers.clone(),
         passwords: password::Memory::new(shared.passwords.clone()),
         limits: shared.limits.clone(),
@@ -121,6 +127,7 @@ fn worker(index: usize, shared: &Shared, drain: DrainWatcher) -> Worker {
         log: shared.log.lane(),
         drain,
         tls: Arc::clone(&shared.tls),
+        client_groups: shared.client_groups.clone(),
         rng: Rng::from_system(),
         index: index as u64,
         workers: u32::try_from(shared.workers).unwrap_or(u32::MAX),

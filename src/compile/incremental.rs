@@ -522,6 +522,9 @@ impl Compiler {
                 globals: Arc::clone(&settings.globals),
                 default_backend: default_backend.cloned(),
                 https_port: settings.options.https_port,
+                client_certificates: self.hosts.values().any(|host| {
+                    host.server.as_ref().is_some_and(|server| server.client_certificates.is_some())
+                }),
             }),
         };
         self.table = Some(Arc::clone(&table));

@@ -80,6 +80,8 @@ impl Overlay {
             name: Arc::clone(&twin),
             redirect_to: Some(Arc::clone(name)),
             app_root: None,
+            client_certificates: None,
+            snippet: None,
             regex_mode: false,
             slash_redirects: false,
             locations: Vec::new(),

@@ -8,11 +8,12 @@ use super::backend::Slots;
 use super::expression::Expressions;
 use super::finding::{Finding, name_for};
 use super::merge::{HostPlan, PlannedRule};
-use super::object::CATCH_ALL;
+use super::object::{CATCH_ALL, Contribution};
 use super::options::PathSemantics;
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::pattern::Anchor;
+use crate::pattern::{Anchor, Pattern};
 use crate::policy::RoutePolicies;
+use crate::policy::client_certificate::ClientCertificates;
 use crate::route::path::PathIndex;
 use crate::route::precedence::Tier;
 use crate::route::{Backend, Location, LocationKind, LocationTarget, Server};
@@ -67,6 +68,8 @@ pub(super) fn build(plan: &HostPlan, workshop: &mut Workshop<'_>) -> Built {
         name: Arc::clone(&plan.host),
         redirect_to: None,
         app_root: owners().find_map(|owner| owner.contribution.policies.server.app_root.clone()),
+        client_certificates: client_certificates(owners().map(|owner| &owner.contribution)),
+        snippet: owners().find_map(|owner| owner.contribution.policies.server.snippet.clone()),
         regex_mode,
         slash_redirects,
         index: PathIndex::new(&locations, regex_mode, slash_redirects),
@@ -74,6 +77,20 @@ pub(super) fn build(plan: &HostPlan, workshop: &mut Workshop<'_>) -> Built {
     };
     let from_to_www = owners().any(|owner| owner.contribution.policies.server.from_to_www);
     Built { server: Arc::new(server), from_to_www, diagnostics }
+}
+
+/// The first Ingress with a usable Secret decides; where one asks and none has, the host is shut (`E-5`).
+fn client_certificates<'c>(
+    contributions: impl Iterator<Item = &'c Contribution>,
+) -> Option<ClientCertificates> {
+    let mut broken = None;
+    for asked in contributions.filter_map(|one| one.policies.server.client_certificates.as_ref()) {
+        match asked {
+            ClientCertificates::Ask(_) => return Some(asked.clone()),
+            ClientCertificates::Broken => broken = Some(ClientCertificates::Broken),
+        }
+    }
+    broken
 }
 
 /// Roots that a default backend provides take neither redirects nor rewrites (`routing.md` 2.2).
@@ -107,7 +124,10 @@ fn location(draft: &Draft<'_>, workshop: &mut Workshop<'_>, diagnostics: &mut Ve
     let mut rewrite_pattern = None;
     if rewrites(rule, &draft.path) && shut.is_none() {
         match workshop.expressions.get(&draft.path, Anchor::None) {
-            Ok(pattern) => rewrite_pattern = Some(pattern),
+            Ok(pattern) => {
+                diagnostics.extend(unknown_groups(draft, &pattern));
+                rewrite_pattern = Some(pattern);
+            }
             Err(fault) => {
                 shut = Some("InvalidPattern");
                 diagnostics.extend(invalid_pattern(draft, &fault, true));
@@ -140,7 +160,37 @@ fn location(draft: &Draft<'_>, workshop: &mut Workshop<'_>, diagnostics: &mut Ve
 
 /// True when a location keeps clients out: such a one is answered 503 rather than left out (`B-12`).
 fn is_protective(policies: &RoutePolicies) -> bool {
-    policies.ip_access.is_some() || policies.denied.is_some()
+    policies.ip_access.is_some()
+        || policies.password_auth.is_some()
+        || policies.external_auth.is_some()
+        || policies.limits.is_some()
+        || policies.global_rate_limit.is_some()
+        || policies.snippet.as_ref().is_some_and(|snippet| !snippet.settings.access.is_empty())
+        || policies.denied.is_some()
+}
+
+/// Tells of a rewrite that asks for groups which the expression does not have: they stay empty.
+fn unknown_groups(draft: &Draft<'_>, pattern: &Pattern) -> Option<Diagnostic> {
+    let rule = draft.rule;
+    let owner = rule.owner.as_ref().filter(|_| !rule.implicit)?;
+    let target = &rule.policies.rewrite.as_ref()?.target;
+    let unknown: Vec<&str> = target.unknown_names(pattern).collect();
+    if unknown.is_empty() {
+        return None;
+    }
+    let finding = Finding {
+        severity: Severity::Warning,
+        code: "UnknownGroup",
+        field: &format!("{}.path", rule.field),
+        value: &draft.path,
+        reason: format!(
+            "rewrite-target {:?} asks for groups that the path does not have, which stay empty: {}",
+            target.text,
+            unknown.join(", ")
+        ),
+        hint: "name a group in the path, such as (?<name>[a-z]+)",
+    };
+    Some(finding.about(&owner.contribution))
 }
 
 fn denied(policies: &Arc<RoutePolicies>, code: &'static str) -> Arc<RoutePolicies> {

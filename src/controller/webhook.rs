@@ -249,7 +249,7 @@ mod tests {
     #[test]
     fn only_a_bundle_that_differs_is_patched() {
         let expect = json!({"op": "add", "path": "/webhooks/0/clientConfig/caBundle", "value": "b"});
-        assert_eq!(patch(&configuration(None), "b"), [expect.clone()]);
+        assert_eq!(patch(&configuration(None), "b"), std::slice::from_ref(&expect));
         assert_eq!(patch(&configuration(Some("a")), "b"), [expect]);
         assert!(patch(&configuration(Some("b")), "b").is_empty());
     }

@@ -1,5 +1,5 @@
-//! `auth-type`, `auth-secret`, `auth-secret-type`, `auth-realm`: HTTP authentication by user name and password (RFC 7617).
-//! Digest authentication is not spoken: such a location stays shut.
+//! `auth-type`, `auth-secret`, `auth-secret-type`, `auth-realm`: HTTP authentication by user name and password, sent as
+//! they are (RFC 7617) or as a digest (`digest_auth`).
 //!
 //! Checking passwords is `proxy::filter`'s, off the request threads. Anything that cannot be read shuts the routes.
 
@@ -8,7 +8,8 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
-use super::annotation::{Fidelity, Reader, Risk, Scope, Spec, Value, is_url_char};
+use super::annotation::{Reader, Risk, Scope, Spec, Value, is_url_char};
+use super::digest_auth::{DigestAuth, DigestUsers};
 use crate::diagnostic::Severity;
 use crate::model::Secret;
 
@@ -20,15 +21,14 @@ const LOCATION: Scope = Scope::Location;
 
 const TYPE: Spec = Spec::new("auth-type", LOCATION, Risk::Low)
     .fail_closed()
-    .fidelity(Fidelity::Equivalent("basic only; with digest the routes answer 503"))
     .values("none", "basic")
-    .doc("Ask clients for user name and password.");
+    .doc("Ask clients for user name and password: `basic` or `digest`.");
 const SECRET: Spec = Spec::new("auth-secret", LOCATION, Risk::Medium)
     .values("none", "default/users")
     .doc("Secret with the users; without a usable one the routes answer 503.");
 const SECRET_TYPE: Spec = Spec::new("auth-secret-type", LOCATION, Risk::Low)
     .values("auth-file", "auth-map")
-    .doc("`auth-file`: key `auth` holds lines as htpasswd writes them; `auth-map`: each key is a user. Beside auth-type another word shuts the routes.");
+    .doc("`auth-file`: key `auth` holds lines as htpasswd (or htdigest) writes them; `auth-map`: each key is a user, and its value a hash (or realm:hash). Beside auth-type another word shuts the routes.");
 const REALM: Spec = Spec::new("auth-realm", LOCATION, Risk::Medium)
     .values("an empty realm", "Protected area")
     .doc("Realm that clients show.");
@@ -43,6 +43,15 @@ pub struct BasicAuth {
     pub users: Users,
     /// Value of `WWW-Authenticate`.
     pub challenge: Arc<str>,
+}
+
+/// How clients say who they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PasswordAuth {
+    /// `auth-type: basic`.
+    Basic(BasicAuth),
+    /// `auth-type: digest`.
+    Digest(DigestAuth),
 }
 
 /// User name and password of a request.
@@ -66,7 +75,7 @@ enum SecretType {
     Map,
 }
 
-impl BasicAuth {
+impl PasswordAuth {
     /// Reads the family. `None` also when the routes were shut.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let wanted = reader.word(&TYPE, &[("basic", Type::Basic), ("digest", Type::Digest)]);
@@ -75,10 +84,7 @@ impl BasicAuth {
         let realm =
             reader.text(&REALM, "a realm", |byte| is_url_char(byte) || byte == b' ').or(Arc::from(""));
         let key = reader.reference(&SECRET);
-        if wanted.ok()? == Type::Digest {
-            shut(reader, &TYPE, "digest authentication is not spoken", "use auth-type basic");
-            return None;
-        }
+        let wanted = wanted.ok()?;
         let form = match form {
             Value::Absent => SecretType::File,
             Value::Present(form) => form,
@@ -96,15 +102,18 @@ impl BasicAuth {
             shut(reader, &TYPE, "has no usable auth-secret beside it", "correct auth-secret");
             return None;
         };
-        let users = match reader.secret(&key) {
+        let read = match reader.secret(&key) {
             None => Err("names a Secret that does not exist"),
-            Some(secret) => users(&secret, form),
-        };
-        match users {
-            Ok(users) => Some(Self {
-                users,
-                challenge: Arc::from(format!("Basic realm=\"{}\"", realm.replace('"', ""))),
+            Some(secret) if wanted == Type::Digest => {
+                digest_users(&secret, form, &realm).map(|users| Self::Digest(DigestAuth { realm, users }))
+            }
+            Some(secret) => users(&secret, form).map(|users| {
+                let challenge = Arc::from(format!("Basic realm=\"{}\"", realm.replace('"', "")));
+                Self::Basic(BasicAuth { users, challenge })
             }),
+        };
+        match read {
+            Ok(auth) => Some(auth),
             Err(reason) => {
                 shut(reader, &SECRET, reason, "create it with htpasswd and kubectl create secret generic");
                 None
@@ -127,6 +136,19 @@ fn users(secret: &Secret, form: SecretType) -> Result<Users, &'static str> {
         }
         SecretType::Map => {
             Users::from_map(secret.data.iter().map(|(user, hash)| (user.as_str(), hash.expose())))
+        }
+    }
+}
+
+fn digest_users(secret: &Secret, form: SecretType, realm: &str) -> Result<DigestUsers, &'static str> {
+    match form {
+        SecretType::File => {
+            let file = secret.data.get("auth").ok_or("names a Secret without the key auth")?;
+            DigestUsers::from_file(file.expose(), realm)
+        }
+        SecretType::Map => {
+            let entries = secret.data.iter().map(|(user, hash)| (user.as_str(), hash.expose()));
+            DigestUsers::from_map(entries, realm)
         }
     }
 }
@@ -161,10 +183,11 @@ mod tests {
         let ingress = ingress(annotations);
         let objects = Objects { secrets: &secrets, ..Objects::NONE };
         let mut reader = Reader::new(&ingress, PREFIX, true).with_objects(objects);
-        let read = BasicAuth::read(&mut reader);
-        match reader.denied() {
-            Some(code) => Err(code),
-            None => Ok(read.unwrap()),
+        let read = PasswordAuth::read(&mut reader);
+        match (reader.denied(), read) {
+            (Some(code), _) => Err(code),
+            (None, Some(PasswordAuth::Basic(auth))) => Ok(auth),
+            (None, other) => panic!("{other:?}"),
         }
     }
 
@@ -199,6 +222,31 @@ mod tests {
     }
 
     #[test]
+    fn digest_users_come_from_a_file_or_from_the_keys() {
+        let hash = "0123456789abcdef0123456789abcdef";
+        let key = ObjectKey::new("default", "users");
+        for (form, name, value) in
+            [("auth-file", "auth", format!("ann:r:{hash}\n")), ("auth-map", "ann", format!("r:{hash}"))]
+        {
+            let data = BTreeMap::from([(name.to_owned(), SecretBytes::new(value.into_bytes()))]);
+            let secret = Secret { meta: Meta::named(key.clone()), secret_type: "Opaque".into(), data };
+            let secrets = BTreeMap::from([(key.clone(), Arc::new(secret))]);
+            let ingress = ingress(&[
+                ("auth-type", "digest"),
+                ("auth-secret", "users"),
+                ("auth-secret-type", form),
+                ("auth-realm", "r"),
+            ]);
+            let objects = Objects { secrets: &secrets, ..Objects::NONE };
+            let mut reader = Reader::new(&ingress, PREFIX, true).with_objects(objects);
+            match PasswordAuth::read(&mut reader) {
+                Some(PasswordAuth::Digest(auth)) => assert_eq!(format!("{:?}", auth.users), "DigestUsers(1)"),
+                other => panic!("{form}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
     fn whatever_is_missing_or_broken_shuts_the_routes() {
         let data = [("auth", "ann:{PLAIN}x")];
         for (annotations, code) in [
@@ -208,6 +256,7 @@ mod tests {
             (vec![ON, ("auth-secret", "")], "AuthUnavailable"),
             (vec![ON, ("auth-secret", "users"), ("auth-secret-type", "file")], "AuthUnavailable"),
             (vec![("auth-type", "digest"), ("auth-secret", "users")], "AuthUnavailable"),
+            (vec![("auth-type", "digest"), ("auth-secret", "absent")], "AuthUnavailable"),
             (vec![("auth-type", ""), ("auth-secret", "users")], "InvalidAnnotation"),
             (vec![("auth-type", "basic\r"), ("auth-secret", "users")], "InvalidAnnotation"),
         ] {
@@ -218,8 +267,14 @@ mod tests {
 
     #[test]
     fn details_without_a_type_ask_nobody() {
-        assert_eq!(sample::denied(&[("auth-secret", "absent"), ("auth-realm", "x")], BasicAuth::read), None);
-        assert_eq!(sample::denied(&[("auth-secret", ""), ("auth-secret-type", "x")], BasicAuth::read), None);
+        assert_eq!(
+            sample::denied(&[("auth-secret", "absent"), ("auth-realm", "x")], PasswordAuth::read),
+            None
+        );
+        assert_eq!(
+            sample::denied(&[("auth-secret", ""), ("auth-secret-type", "x")], PasswordAuth::read),
+            None
+        );
     }
 
     #[test]

@@ -187,6 +187,8 @@ pub struct Globals {
     // Gates.
     /// `allow-snippet-annotations`.
     pub allow_snippet_annotations: bool,
+    /// `http-snippet`, `server-snippet`, `location-snippet`.
+    pub snippets: Arc<super::snippet::GlobalSnippets>,
     /// `annotations-risk-level`.
     pub annotations_risk_level: Risk,
     /// `annotation-value-word-blocklist`.
@@ -372,6 +374,7 @@ impl Default for Globals {
             ssl_reject_handshake: false,
             hsts: Some(Arc::from(super::hsts::value(31_536_000, true, false))),
             allow_snippet_annotations: false,
+            snippets: Arc::default(),
             annotations_risk_level: Risk::High,
             annotation_value_word_blocklist: Arc::from([]),
             allow_cross_namespace_resources: false,

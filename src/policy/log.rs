@@ -1,8 +1,8 @@
-//! `enable-access-log`, `skip-access-log-urls`: which requests are written to the access log. `enable-rewrite-log` is
-//! known and means nothing here.
+//! `enable-access-log`, `skip-access-log-urls`: which requests are written to the access log. `enable-rewrite-log`: whose
+//! rewrites are written to the error log, in nginx's words.
 
 use super::RoutePolicies;
-use super::annotation::{Fidelity, Reader, Risk, Scope, Spec};
+use super::annotation::{Reader, Risk, Scope, Spec};
 use super::global::Globals;
 use crate::request::RequestView;
 
@@ -10,7 +10,6 @@ const ACCESS_LOG: Spec = Spec::new("enable-access-log", Scope::Location, Risk::L
     .values("true", "false")
     .doc("Write requests of this Ingress to the access log.");
 const REWRITE_LOG: Spec = Spec::new("enable-rewrite-log", Scope::Location, Risk::Low)
-    .fidelity(Fidelity::AcceptedNoEffect("there is no rewrite log; `explain` tells what a request meets"))
     .values("false", "true")
     .doc("Write rewrites to the error log.");
 
@@ -19,8 +18,24 @@ pub const SPECS: &[Spec] = &[ACCESS_LOG, REWRITE_LOG];
 
 /// Reads `enable-access-log`.
 pub fn read(reader: &mut Reader<'_>) -> bool {
-    reader.bool(&REWRITE_LOG);
     reader.bool(&ACCESS_LOG).or(true)
+}
+
+/// Reads `enable-rewrite-log`.
+pub fn read_rewrites(reader: &mut Reader<'_>) -> bool {
+    reader.bool(&REWRITE_LOG).or(false)
+}
+
+/// The two lines that nginx's `rewrite_log` writes for a rewrite that matched: the expression with the path it was
+/// compared with, and what came of it. What a client sent is escaped, so that it cannot forge a line (B-23).
+pub fn rewrite_lines(expression: &str, path: &[u8], target: &[u8], about: &str) -> [String; 2] {
+    let shown = |bytes: &[u8]| bytes.escape_ascii().to_string();
+    let mut halves = target.splitn(2, |byte| *byte == b'?');
+    let (data, args) = (halves.next().unwrap_or_default(), halves.next().unwrap_or_default());
+    [
+        format!("\"(?i){expression}\" matches \"{}\", {about}", shown(path)),
+        format!("rewritten data: \"{}\", args: \"{}\", {about}", shown(data), shown(args)),
+    ]
 }
 
 /// True when the request is to be written.
@@ -43,6 +58,19 @@ mod tests {
         assert!(read_with(&[], read));
         assert!(!read_with(&[("enable-access-log", "false")], read));
         assert!(read_with(&[("enable-access-log", "off")], read));
+    }
+
+    #[test]
+    fn a_rewrite_is_told_in_the_words_of_nginx_on_one_line_each() {
+        assert!(!read_with(&[], read_rewrites));
+        assert!(read_with(&[("enable-rewrite-log", "true")], read_rewrites));
+        assert_eq!(
+            rewrite_lines("/something", b"/something\n\"x\"", b"/?a=1?2", "client: 10.1.2.3"),
+            [
+                r#""(?i)/something" matches "/something\n\"x\"", client: 10.1.2.3"#,
+                r#"rewritten data: "/", args: "a=1?2", client: 10.1.2.3"#
+            ]
+        );
     }
 
     #[test]

@@ -5,46 +5,21 @@ use super::annotation::{Fidelity, Reader, Risk, Scope, Spec, parse_bool};
 use super::global::Globals;
 use crate::diagnostic::Severity;
 
-const NOT_YET: Fidelity = Fidelity::Refused("not built yet");
 const NO_EFFECT_YET: Fidelity = Fidelity::AcceptedNoEffect("not built yet");
 const LOCATION: Scope = Scope::Location;
 
 /// Switches of protections: set to anything but "off", they shut the routes.
-pub const REFUSED: &[Spec] = &[
-    Spec::new("auth-tls-secret", Scope::Server, Risk::Medium)
-        .fail_closed()
-        .fidelity(NOT_YET)
-        .values("none", "default/clients-ca")
-        .doc("Client certificates."),
-    Spec::new("auth-tls-match-cn", Scope::Server, Risk::High)
-        .fail_closed()
-        .fidelity(NOT_YET)
-        .values("none", "CN=client")
-        .doc("Names of client certificates that are admitted."),
-    Spec::new("enable-modsecurity", LOCATION, Risk::Low)
-        .fail_closed()
-        .fidelity(Fidelity::Refused("there is no web application firewall"))
-        .values("false", "true")
-        .doc("Web application firewall."),
-];
+pub const REFUSED: &[Spec] = &[Spec::new("enable-modsecurity", LOCATION, Risk::Low)
+    .fail_closed()
+    .fidelity(Fidelity::Refused("there is no web application firewall"))
+    .values("false", "true")
+    .doc("Web application firewall.")];
 
-/// Configuration text of nginx.
-pub const SNIPPETS: &[Spec] = &[
-    snippet("auth-snippet", LOCATION),
-    snippet("configuration-snippet", LOCATION),
-    snippet("modsecurity-snippet", LOCATION),
-    snippet("server-snippet", Scope::Server),
-    snippet("stream-snippet", Scope::Server),
-];
-
-const fn snippet(name: &'static str, scope: Scope) -> Spec {
-    Spec::new(name, scope, Risk::Critical)
-        .fidelity(Fidelity::AcceptedNoEffect(
-            "not interpreted; needs annotations-risk-level Critical and allow-snippet-annotations even to be accepted",
-        ))
-        .values("none", "# nothing")
-        .doc("Configuration text of nginx.")
-}
+/// Rules of a web application firewall.
+pub const SNIPPETS: &[Spec] = &[Spec::new("modsecurity-snippet", LOCATION, Risk::Critical)
+    .fidelity(Fidelity::AcceptedNoEffect("there is no web application firewall"))
+    .values("none", "# nothing")
+    .doc("Rules of a web application firewall.")];
 
 const fn later(
     name: &'static str,
@@ -66,17 +41,12 @@ const fn dead(
     Spec::new(name, scope, risk).fidelity(Fidelity::AcceptedNoEffect(why)).values("none", example).doc(why)
 }
 
-const WITH_TLS: &str = "Detail of client certificates.";
 const TRACING: &str = "Tracing.";
 const FASTCGI: &str = "FastCGI is not spoken";
 const SERVER_TLS: &str = "the TLS library offers a fixed set of sound ciphers";
 
 /// Comforts, and details of protections whose switch stands above.
 pub const WITHOUT_EFFECT: &[Spec] = &[
-    later("auth-tls-verify-client", Scope::Server, Risk::Medium, "on", WITH_TLS),
-    later("auth-tls-verify-depth", Scope::Server, Risk::Low, "1", WITH_TLS),
-    later("auth-tls-error-page", Scope::Server, Risk::High, "https://app.example/error", WITH_TLS),
-    later("auth-tls-pass-certificate-to-upstream", Scope::Server, Risk::Low, "true", WITH_TLS),
     later(
         "ssl-passthrough",
         Scope::Server,
@@ -178,11 +148,7 @@ mod tests {
     #[test]
     fn protections_that_are_not_built_shut_the_routes_unless_off() {
         let globals = Globals::default();
-        for (name, value) in [
-            ("auth-tls-secret", "default/ca"),
-            ("enable-modsecurity", "true"),
-            ("enable-modsecurity", "perhaps"),
-        ] {
+        for (name, value) in [("enable-modsecurity", "true"), ("enable-modsecurity", "perhaps")] {
             assert_eq!(code(&[(name, value)], &globals), Some("NotSupported"), "{name} {value}");
         }
         for (name, value) in [("enable-modsecurity", "false"), ("auth-method", "GET")] {
@@ -195,23 +161,5 @@ mod tests {
         let codes = |name, value| diagnostics(&[(name, value)], |reader| read(reader, &Globals::default()));
         assert_eq!(codes("enable-opentelemetry", "true"), ["NoEffect"]);
         assert!(codes("enable-opentelemetry", "false").is_empty());
-    }
-
-    #[test]
-    fn snippets_are_stripped_or_refused_by_what_they_hold() {
-        let globals = |allowed| Globals {
-            annotations_risk_level: Risk::Critical,
-            allow_snippet_annotations: allowed,
-            ..Globals::default()
-        };
-        let codes = |allowed, text| {
-            let globals = globals(allowed);
-            diagnostics(&[("configuration-snippet", text)], |reader| read(reader, &globals))
-        };
-        assert_eq!(codes(false, "deny all;"), ["SnippetIgnored"]);
-        assert_eq!(codes(true, "more_set_headers \"A: b\";"), ["NoEffect"]);
-        assert_eq!(codes(true, "location /x {deny all;}"), ["SnippetRefused"]);
-        assert_eq!(code(&[("server-snippet", "auth_request /x;")], &globals(true)), Some("SnippetRefused"));
-        assert_eq!(code(&[("server-snippet", "deny all;")], &globals(false)), None);
     }
 }

@@ -9,15 +9,17 @@ use super::annotation::{Fidelity, Objects, OnInvalid, Reader, Risk, Scope, Spec}
 use super::global::Globals;
 use super::{
     BackendPolicies, IngressPolicies, RoutePolicies, ServerPolicies, affinity, app_root, backend_protocol,
-    backend_tls, basic_auth, body, buffering, canary, connection_header, cors, custom_errors, custom_headers,
-    default_backend, external_auth, forwarded_prefix, from_to_www, global_rate_limit, ip_access,
-    load_balance, log, mirror, pending, redirect, request_limit, response_rate, response_rewrite, retry,
-    rewrite, satisfy, server_alias, service_upstream, session_cookie, ssl_redirect, timeout, upstream_vhost,
+    backend_tls, basic_auth, body, buffering, canary, client_certificate, connection_header, cors,
+    custom_errors, custom_headers, default_backend, external_auth, forwarded_prefix, from_to_www,
+    global_rate_limit, ip_access, load_balance, log, mirror, pending, redirect, request_limit, response_rate,
+    response_rewrite, retry, rewrite, satisfy, server_alias, service_upstream, session_cookie, snippet,
+    ssl_redirect, timeout, upstream_vhost,
 };
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Ingress;
 
 mod gate;
+pub mod gone;
 
 /// The families.
 pub const FAMILIES: &[&[Spec]] = &[
@@ -29,6 +31,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     body::SPECS,
     buffering::SPECS,
     canary::SPECS,
+    client_certificate::SPECS,
     connection_header::SPECS,
     cors::SPECS,
     custom_errors::SPECS,
@@ -55,6 +58,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     server_alias::SPECS,
     service_upstream::SPECS,
     session_cookie::SPECS,
+    snippet::SPECS,
     ssl_redirect::SPECS,
     timeout::SPECS,
     upstream_vhost::SPECS,
@@ -84,10 +88,13 @@ pub fn read(
     let r = &mut reader;
     gate::check(r, globals);
     pending::read(r, globals);
+    let snippets = snippet::read(r, globals);
     let server = ServerPolicies {
         aliases: server_alias::read(r),
         app_root: app_root::read(r),
         from_to_www: from_to_www::read(r),
+        client_certificates: client_certificate::ClientCertificates::read(r),
+        snippet: snippets.server,
     };
     let backend = BackendPolicies {
         load_balance: load_balance::LoadBalance::read(r),
@@ -105,7 +112,7 @@ pub fn read(
         ssl_redirect: ssl_redirect::SslRedirect::read(r, globals),
         ip_access: ip_access::IpAccess::read(r, globals),
         satisfy: satisfy::read(r),
-        basic_auth: basic_auth::BasicAuth::read(r),
+        password_auth: basic_auth::PasswordAuth::read(r),
         external_auth: external_auth::ExternalAuth::read(r, globals),
         limits: request_limit::RequestLimits::read(r),
         global_rate_limit: global_rate_limit::GlobalRateLimit::read(r),
@@ -127,11 +134,20 @@ pub fn read(
         backend_tls: backend_tls::BackendTls::read(r),
         http_version: backend_protocol::HttpVersion::read(r, globals.proxy_http_version),
         access_log: log::read(r),
+        rewrite_log: log::read_rewrites(r),
+        snippet: snippets.location,
+        auth_snippet: snippets.auth,
         denied: None,
     };
+    if backend.affinity.is_some() && route.use_regex {
+        backend.cookie.warn_without_path(r);
+    }
     let references = reader.take_references();
+    for snippet in [&globals.snippets.location, &route.snippet.clone()].into_iter().flatten() {
+        snippet.settings.replace(&mut route);
+    }
     let (mut diagnostics, denied) = reader.finish();
-    route.denied = denied;
+    route.denied = denied.or(globals.snippets.refused);
     let mut policies = IngressPolicies { route: Arc::new(route), server, backend, canary, references };
     if denied.is_some_and(gate::refuses_whole) {
         // Nothing of a refused object may reach beyond its own routes.
@@ -199,6 +215,7 @@ pub fn markdown() -> String {
     for spec in all {
         out.push_str(&row(spec));
     }
+    out.push_str(&gone::markdown());
     out
 }
 

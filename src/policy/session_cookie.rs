@@ -6,6 +6,7 @@ use std::sync::Arc;
 use md5::{Digest, Md5};
 
 use super::annotation::{Fidelity, Reader, Risk, Scope, Spec, is_basic, is_url_char};
+use crate::diagnostic::Severity;
 use crate::request::Scheme;
 use crate::wire::fields::is_token;
 
@@ -112,6 +113,21 @@ impl SessionCookie {
             expires: reader.read(&EXPIRES, seconds).ok(),
             max_age: reader.read(&MAX_AGE, seconds).ok(),
             change_on_failure: reader.bool(&CHANGE).or(false),
+        }
+    }
+
+    /// The path of the cookie is that of the rule unless one is set, and an expression is no path: browsers would never
+    /// send the cookie back (vector `affinity-regex-without-cookie-path-warns`).
+    pub fn warn_without_path(&self, reader: &mut Reader<'_>) {
+        if self.path.is_none() {
+            reader.report(
+                PATH.name,
+                Severity::Warning,
+                "CookiePathMissing",
+                "session-cookie-path should be set when use-regex is true: no browser sends a cookie back whose path is an \
+                 expression",
+                "write session-cookie-path: /",
+            );
         }
     }
 

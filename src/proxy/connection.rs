@@ -1,18 +1,22 @@
 //! One accepted connection: PROXY header, TLS or clear text, HTTP/1 or HTTP/2; then the driver of that protocol.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::StatusCode;
+use rustls_pki_types::CertificateDer;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
+use tokio_rustls::LazyConfigAcceptor;
 
+use super::client_certificate::Judged;
 use super::prefixed::Prefixed;
 use super::presence::Presence;
 use super::worker::Worker;
@@ -78,6 +82,12 @@ pub struct TlsFacts {
     pub cipher: String,
     /// SNI as sent, lower case.
     pub server_name: Option<String>,
+    /// The handshake asked for a client certificate.
+    pub asked: bool,
+    /// Certificates of the client, its own first; it has the key of that one. Not verified.
+    pub client_chain: Vec<CertificateDer<'static>>,
+    /// What the chain was last found to be worth.
+    pub judged: RefCell<Option<Judged>>,
 }
 
 /// Serves a connection of an http (`Scheme::Http`) or https listener to its end.
@@ -231,17 +241,16 @@ async fn tls(
         return None;
     };
     let handshake = worker.metrics.hold(Gauge::TlsHandshakes);
-    let accepting = tokio_rustls::TlsAcceptor::from(std::sync::Arc::clone(&worker.tls)).accept(stream);
     let ended = tokio::select! {
         biased;
-        ended = timeout_at(limit, accepting) => ended,
+        ended = timeout_at(limit, Box::pin(accept(worker, stream))) => ended,
         () = turn.lost() => {
             worker.metrics.rejected("handshakes");
             return None;
         }
     };
-    let stream = match ended {
-        Ok(Ok(stream)) => Box::new(stream),
+    let (stream, asked) = match ended {
+        Ok(Ok((stream, asked))) => (Box::new(stream), asked),
         Ok(Err(error)) => {
             worker.metrics.count(Counter::TlsErrors);
             tracing::debug!(peer = %facts.peer, %error, "TLS handshake failed");
@@ -259,11 +268,27 @@ async fn tls(
     if session.handshake_kind() == Some(rustls::HandshakeKind::Resumed) {
         worker.metrics.count(Counter::TlsResumed);
     }
-    facts.tls = Some(tls_facts(session));
+    facts.tls = Some(tls_facts(session, asked));
     Some(stream)
 }
 
-fn tls_facts(session: &rustls::ServerConnection) -> TlsFacts {
+/// Takes the handshake with the configuration of the host that the client names, and says whether it asks for a client
+/// certificate.
+async fn accept<IO: AsyncRead + AsyncWrite + Unpin>(
+    worker: &Worker,
+    stream: IO,
+) -> io::Result<(tokio_rustls::server::TlsStream<IO>, bool)> {
+    let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
+    let asking = {
+        let snapshot = worker.reader.load();
+        worker.client_groups.config(&snapshot.table, start.client_hello().server_name())
+    };
+    let asked = asking.is_some();
+    let config = asking.unwrap_or_else(|| Arc::clone(&worker.tls));
+    Ok((start.into_stream(config).await?, asked))
+}
+
+fn tls_facts(session: &rustls::ServerConnection, asked: bool) -> TlsFacts {
     let protocol = match session.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
         _ => "TLSv1.3",
@@ -273,6 +298,14 @@ fn tls_facts(session: &rustls::ServerConnection) -> TlsFacts {
         protocol,
         cipher: cipher.unwrap_or("").to_owned(),
         server_name: session.server_name().map(str::to_ascii_lowercase),
+        asked,
+        client_chain: session
+            .peer_certificates()
+            .unwrap_or_default()
+            .iter()
+            .map(|certificate| certificate.clone().into_owned())
+            .collect(),
+        judged: RefCell::new(None),
     }
 }
 

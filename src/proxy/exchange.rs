@@ -7,16 +7,18 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use smallvec::SmallVec;
 
+use super::client_certificate::Standing;
 use super::connection::ConnectionFacts;
 use super::filter::Granted;
 use super::filter::limit::Running;
 use super::worker::Worker;
 use crate::limit::Held;
 use crate::message::Meter;
+use crate::policy::template::RouteFacts;
 use crate::reply::{LocalReply, RedirectCause};
 use crate::route::{Backend, Location, LocationTarget, Server};
 use crate::snapshot::Snapshot;
@@ -48,6 +50,7 @@ pub struct Exchange {
     location: OnceCell<Arc<Location>>,
     backend: RefCell<Option<Arc<Backend>>>,
     canary: RefCell<Option<Arc<Backend>>>,
+    standing: OnceCell<Standing>,
     granted: OnceCell<Granted>,
     running: OnceCell<Running>,
     tries: RefCell<SmallVec<[Try; 1]>>,
@@ -107,6 +110,7 @@ impl Exchange {
             location: OnceCell::new(),
             backend: RefCell::new(None),
             canary: RefCell::new(None),
+            standing: OnceCell::new(),
             granted: OnceCell::new(),
             running: OnceCell::new(),
             tries: RefCell::default(),
@@ -134,6 +138,16 @@ impl Exchange {
         }
     }
 
+    /// What the client's certificate is worth here.
+    pub fn stands(&self, standing: Standing) {
+        let _first_counts = self.standing.set(standing);
+    }
+
+    /// What the client's certificate is worth, where the host asks for one.
+    pub fn standing(&self) -> Option<&Standing> {
+        self.standing.get()
+    }
+
     /// It counts as one of the client's requests until its end.
     pub fn counts(&self, running: Running) {
         let _first_counts = self.running.set(running);
@@ -159,6 +173,29 @@ impl Exchange {
         self.location.get()
     }
 
+    /// The route as variables show it.
+    pub fn facts<'a>(&'a self, host: &'a str, now: Duration) -> RouteFacts<'a> {
+        let location = self.location.get();
+        let owner = location.and_then(|location| location.owner.as_ref());
+        let backend = location.and_then(|location| location.backend());
+        RouteFacts {
+            request_id: &self.request_id,
+            namespace: owner.map_or("", |owner| &owner.namespace),
+            ingress: owner.map_or("", |owner| &owner.name),
+            service: backend.map_or("", |backend| &backend.key.service),
+            service_port: backend.map_or("", |backend| &backend.key.port),
+            location_path: location.map_or("", |location| &location.rule_path),
+            upstream_name: backend.map_or("", |backend| &backend.name),
+            server_name: host,
+            now,
+        }
+    }
+
+    /// Name of the virtual host that took it.
+    pub fn server_name(&self) -> &str {
+        self.server.get().map_or("_", |server| &server.name)
+    }
+
     /// `$proxy_upstream_name` and, when a canary takes it, `$proxy_alternative_upstream_name`.
     pub fn chosen(&self, primary: &Arc<Backend>, canary: Option<&Arc<Backend>>) {
         *self.backend.borrow_mut() = Some(Arc::clone(primary));
@@ -180,7 +217,7 @@ impl Exchange {
     }
 
     /// Since the request came.
-    pub fn elapsed(&self) -> std::time::Duration {
+    pub fn elapsed(&self) -> Duration {
         self.start.elapsed()
     }
 
@@ -379,6 +416,7 @@ fn reason(reply: &LocalReply) -> LocalReason {
         LocalReply::BadGateway { reason } => ("bad_gateway", *reason),
         LocalReply::GatewayTimeout { phase } => ("gateway_timeout", *phase),
         LocalReply::Overloaded { what } => ("overloaded", *what),
+        LocalReply::Scripted { .. } => ("snippet", ""),
         LocalReply::Misdirected => ("misdirected", ""),
         LocalReply::ClientGone => ("client_gone", ""),
         LocalReply::Internal => ("internal", ""),

@@ -4,12 +4,14 @@
 //! `service` calls [`access`] once, after redirects and preflights and before the body is read.
 
 use super::forward::Way;
+use crate::policy::basic_auth::PasswordAuth;
 use crate::policy::external_auth::answer::carries_cookies;
 use crate::policy::satisfy::Tally;
 use crate::policy::template::{Facts, Template};
 use crate::reply::LocalReply;
 use crate::wire::Fields;
 
+pub mod digest;
 pub mod external;
 pub mod limit;
 pub mod password;
@@ -27,17 +29,17 @@ pub struct Granted {
     pub cookies_always: bool,
 }
 
-impl Granted {
-    /// Puts the fields in place of the client's.
-    pub fn edit(&self, fields: &mut Fields) {
-        for (name, value) in &self.fields {
-            let kept = value.as_ref().is_some_and(|value| fields.set(name, value).is_ok());
-            if !kept {
-                fields.remove(name);
-            }
+/// Puts fields in place of the client's; `None` takes one away.
+pub(super) fn edit(ours: &[(Box<str>, Option<Vec<u8>>)], fields: &mut Fields) {
+    for (name, value) in ours {
+        let kept = value.as_ref().is_some_and(|value| fields.set(name, value).is_ok());
+        if !kept {
+            fields.remove(name);
         }
     }
+}
 
+impl Granted {
     /// Adds the cookies to an answer with `status`.
     pub fn send_cookies(&self, status: u16, fields: &mut Fields) {
         if self.cookies_always || carries_cookies(status) {
@@ -94,8 +96,10 @@ fn limit_key(way: &Way<'_>, template: Option<&Template>) -> Option<limit::Key> {
 /// The answer for a request that may not pass.
 pub async fn access(way: &Way<'_>) -> Result<(), LocalReply> {
     let policies = &way.location.policies;
-    let asks =
-        policies.ip_access.is_some() || policies.basic_auth.is_some() || policies.external_auth.is_some();
+    let asks = policies.ip_access.is_some()
+        || way.run.has_access()
+        || policies.password_auth.is_some()
+        || policies.external_auth.is_some();
     if way.location.is_acme() || !asks {
         return Ok(());
     }
@@ -108,19 +112,24 @@ async fn judge(way: &Way<'_>) -> Result<(), LocalReply> {
     let free = way.globals().is_free_of_auth(&way.location.path);
     let mut granted = Granted::default();
     let mut tally = Tally::default();
-    let mut more = true;
-    if let Some(lists) = &policies.ip_access {
-        more = tally.add(policies.satisfy, lists.verdict(way.view.forwarded.client));
-    }
-    if let Some(basic) = policies.basic_auth.as_ref().filter(|_| !free) {
+    let verdict = way.run.access(policies.ip_access.as_ref(), way.view.forwarded.client);
+    let mut more = tally.add(policies.satisfy, verdict);
+    if let Some(auth) = policies.password_auth.as_ref().filter(|_| !free) {
         // Whoever is admitted by another check: a password is for us and not for the backend.
         granted.fields.push(("Authorization".into(), None));
-        granted.user = password::user(way.view.fields);
+        granted.user = match auth {
+            PasswordAuth::Basic(_) => password::user(way.view.fields),
+            PasswordAuth::Digest(_) => digest::user(way.view.fields),
+        };
         if more {
-            more = tally.add(policies.satisfy, password::judge(way, basic).await);
+            let verdict = match auth {
+                PasswordAuth::Basic(basic) => password::judge(way, basic).await,
+                PasswordAuth::Digest(auth) => digest::judge(way, auth),
+            };
+            more = tally.add(policies.satisfy, verdict);
         }
     }
-    if let Some(auth) = policies.external_auth.as_ref().filter(|_| !free) {
+    if let Some(auth) = policies.external_auth.as_ref().filter(|_| !free && !way.run.auth_off()) {
         granted.fields.extend(auth.unheard());
         if more {
             tally.add(policies.satisfy, external::judge(way, auth, &mut granted).await);
@@ -140,7 +149,7 @@ fn signed_in(way: &Way<'_>, refusal: LocalReply) -> LocalReply {
 pub fn sign_in(way: &Way<'_>) -> Option<LocalReply> {
     let policies = &way.location.policies;
     let auth = policies.external_auth.as_ref()?;
-    if way.globals().is_free_of_auth(&way.location.path) {
+    if way.globals().is_free_of_auth(&way.location.path) || way.run.auth_off() {
         return None;
     }
     let facts = Facts { view: way.view, route: way.own_facts() };

@@ -11,13 +11,16 @@ use smallvec::SmallVec;
 
 use super::body;
 use super::exchange::Exchange;
+use super::filter;
 use crate::message::{BodyError, RequestBody, Response};
+use crate::policy::annotation::is_protected_field;
 use crate::policy::backend_protocol::BackendProtocol;
 use crate::policy::global::Globals;
 use crate::policy::request_headers::{self, Hop, Outgoing, Purpose};
 use crate::policy::response_headers::{self, Kind, Length};
 use crate::policy::retry::Failure;
 use crate::policy::session_cookie::{self, Sent};
+use crate::policy::snippet::{Run, Stage, heads};
 use crate::policy::template::{Facts, RouteFacts};
 use crate::reply::LocalReply;
 use crate::request::{RequestView, Scheme};
@@ -46,6 +49,8 @@ pub struct Way<'w> {
     pub framed: bool,
     /// The peer's word about the client counts.
     pub trusted: bool,
+    /// Its way through snippets.
+    pub run: &'w Run<'w>,
 }
 
 /// What is sent, and where: the same for every try.
@@ -97,7 +102,16 @@ impl<'w> Way<'w> {
             location_path: &self.location.rule_path,
             upstream_name: &backend.name,
             server_name: &self.view.host.name,
-            now: self.exchange.worker.since_epoch(),
+            now: self.run.now,
+        }
+    }
+
+    /// What snippets are evaluated with.
+    pub(super) fn stage(&self, route: RouteFacts<'w>) -> Stage<'w> {
+        Stage {
+            facts: Facts { view: self.view, route },
+            maps: &self.globals().snippets.maps,
+            style: self.location.policies.redirect_style,
         }
     }
 }
@@ -122,6 +136,7 @@ pub async fn to_backend(
     let own_key = if chosen.canary { cookie.and_then(|value| key_of(backend, value)) } else { primary_key };
     let described = forward.fallback_for.unwrap_or(primary);
     let method = if way.view.method == Method::CONNECT { &Method::GET } else { way.view.method };
+    let method = way.run.method().unwrap_or(method);
     let outgoing = Outgoing {
         view: way.view,
         route: way.facts(described),
@@ -133,6 +148,9 @@ pub async fn to_backend(
         purpose,
     };
     let mut fields = head_for_backend(way, &outgoing);
+    if !way.run.is_idle() {
+        heads::to_backend(way.run, &way.stage(outgoing.route), &mut fields);
+    }
     as_granted(way, &mut fields);
     if way.view.method == Method::CONNECT {
         complete_handshake(way, &mut fields);
@@ -154,12 +172,21 @@ pub async fn to_backend(
     answer(way, backend, got).await
 }
 
-/// A page of the error backend for an answer with `status`; `None` when there is no error backend or it fails.
-pub async fn error_page(way: &Way<'_>, status: StatusCode, body: RequestBody) -> Option<Response> {
+/// Who gives pages for errors of a location: its own default backend, else the one of the process, if it has endpoints.
+pub fn error_backend<'w>(way: &Way<'w>) -> Option<&'w Arc<Backend>> {
     let snapshot = &way.exchange.snapshot;
     let alive = |backend: &&Arc<Backend>| !snapshot.endpoints.of(backend.slot).ready.is_empty();
     let global = || snapshot.table.default_backend.as_ref().filter(alive);
-    let backend = way.location.default_backend.as_ref().filter(alive).or_else(global)?;
+    way.location.default_backend.as_ref().filter(alive).or_else(global)
+}
+
+/// A page of the error backend for an answer with `status`; `None` when it fails.
+pub async fn error_page(
+    way: &Way<'_>,
+    backend: &Arc<Backend>,
+    status: StatusCode,
+    body: RequestBody,
+) -> Option<Response> {
     let described = way.location.backend().unwrap_or(backend);
     let outgoing = Outgoing {
         view: way.view,
@@ -203,8 +230,11 @@ fn head_for_backend(way: &Way<'_>, outgoing: &Outgoing<'_>) -> Fields {
 
 /// What the access checks want the backend to see, and not to see.
 fn as_granted(way: &Way<'_>, fields: &mut Fields) {
+    if let Some(standing) = way.exchange.standing() {
+        filter::edit(&standing.fields, fields);
+    }
     if let Some(granted) = way.exchange.granted() {
-        granted.edit(fields);
+        filter::edit(&granted.fields, fields);
     }
 }
 
@@ -375,7 +405,13 @@ impl Trip<'_> {
     }
 
     fn tls(&self, protocol: Protocol) -> Result<Rc<crate::upstream::ClientTls>, ErrorKind> {
-        let policy = &self.way.location.policies.backend_tls;
+        let mut changed;
+        let mut policy = &self.way.location.policies.backend_tls;
+        if self.way.run.has_backend_tls() {
+            changed = policy.clone();
+            self.way.run.backend_tls(&mut changed, self.way.exchange.server_name());
+            policy = &changed;
+        }
         let snapshot = &self.way.exchange.snapshot;
         let material = policy.secret.as_ref().and_then(|key| snapshot.certs.materials.get(key));
         // The name a certificate of a Service is expected to carry, where `proxy-ssl-name` gives none (E-11).
@@ -458,7 +494,9 @@ async fn answer(way: &Way<'_>, backend: &Arc<Backend>, got: Got) -> Result<Respo
         Content::Body(body) => {
             let keeps_length = way.view.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
             let length = if keeps_length { Length::Keep } else { Length::Drop };
+            let passed = passed(way, &head.fields);
             response_headers::apply(&mut head.fields, Kind::Ordinary, length, scheme, globals);
+            shown(way, passed, &mut head.fields);
             if let Some(rewrite) = &way.location.policies.response_rewrite {
                 let facts = Facts { view: way.view, route: way.facts(backend) };
                 rewrite.apply(&mut head.fields, &facts, way.location.policies.redirect_style);
@@ -468,6 +506,32 @@ async fn answer(way: &Way<'_>, backend: &Arc<Backend>, got: Got) -> Result<Respo
             }
             Ok(Response { head, body, close: false, upgrade: None, guard: None })
         }
+    }
+}
+
+/// Fields that are hidden by default and that a snippet shows (`proxy_pass_header`).
+fn passed(way: &Way<'_>, fields: &Fields) -> Vec<(String, Vec<u8>)> {
+    if way.run.is_idle() {
+        return Vec::new();
+    }
+    let (_, pass) = way.run.shown();
+    let named = |name: &str| pass.iter().any(|one| one.eq_ignore_ascii_case(name));
+    let kept = fields.iter().filter(|(name, _)| named(name) && !is_protected_field(name));
+    kept.map(|(name, value)| (name.to_owned(), value.to_vec())).collect()
+}
+
+/// Puts those back that went, and takes away what a snippet hides.
+fn shown(way: &Way<'_>, passed: Vec<(String, Vec<u8>)>, fields: &mut Fields) {
+    if way.run.is_idle() {
+        return;
+    }
+    let gone: Vec<_> = passed.into_iter().filter(|(name, _)| !fields.contains(name)).collect();
+    for (name, value) in gone {
+        // It stood in a section already, so its bytes were judged.
+        let _full = fields.append(&name, &value);
+    }
+    for name in way.run.shown().0 {
+        fields.remove(name);
     }
 }
 

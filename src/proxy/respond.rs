@@ -27,6 +27,9 @@ pub fn respond(reply: &LocalReply, asker: Asker<'_>) -> Response {
     }
     let mut response = match reply {
         LocalReply::Redirect { status, location, .. } => redirect(*status, location, asker),
+        LocalReply::Scripted { status, location, body } => {
+            scripted(*status, location.as_deref(), body.as_ref(), asker)
+        }
         LocalReply::Preflight => answer(StatusCode::NO_CONTENT, "text/plain charset=UTF-8", Bytes::new()),
         LocalReply::Healthz => answer(StatusCode::OK, "text/html", Bytes::new()),
         LocalReply::StubStatus => answer(StatusCode::OK, "text/plain", Bytes::new()),
@@ -61,6 +64,9 @@ pub fn respond(reply: &LocalReply, asker: Asker<'_>) -> Response {
             | LocalReply::BadBody { .. }
             | LocalReply::BodyTooLarge
             | LocalReply::Misdirected
+    ) || matches!(
+        // nginx closes such a connection and says nothing.
+        reply, LocalReply::Scripted { status, .. } if status.as_u16() == 444
     );
     response
 }
@@ -104,6 +110,26 @@ fn redirect(status: StatusCode, location: &str, asker: Asker<'_>) -> Response {
         304 => Response { body: ResponseBody::Empty, ..answer(status, "text/html", Bytes::new()) },
         _ => answer(status, "text/html", Bytes::copy_from_slice(location.as_bytes())),
     }
+}
+
+fn scripted(
+    status: StatusCode,
+    location: Option<&str>,
+    body: Option<&(Box<str>, Bytes)>,
+    asker: Asker<'_>,
+) -> Response {
+    let mut response = match body {
+        Some((kind, text)) => answer(status, kind, text.clone()),
+        None => page(status, asker),
+    };
+    if matches!(status.as_u16(), 204 | 304) {
+        response.head.fields.remove("content-type");
+        response.body = ResponseBody::Empty;
+    }
+    if let Some(location) = location {
+        put(&mut response.head.fields, "Location", location);
+    }
+    response
 }
 
 /// Status of a local error in gRPC's terms, as a trailers-only answer (gRPC over HTTP/2, "Responses"; mapping of

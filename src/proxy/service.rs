@@ -2,9 +2,11 @@
 //!
 //! It decides nothing itself: `route::decide` and the policies do. It holds the order, the I/O and the accounting.
 
+use std::borrow::Cow;
 use std::rc::Rc;
 
 use super::body;
+use super::client_certificate;
 use super::compress;
 use super::connection::ConnectionFacts;
 use super::exchange::Exchange;
@@ -12,13 +14,19 @@ use super::filter;
 use super::forward::{self, Way};
 use super::mirror;
 use super::respond::{Asker, respond};
+use super::substitute;
 use super::throttle;
 use super::worker::Worker;
 use crate::message::{Request, RequestBody, Response, ResponseBody};
 use crate::policy::custom_errors::Made;
+use crate::policy::log;
+use crate::policy::redirect::RedirectStyle;
 use crate::policy::request_headers::{self, Hop, Purpose};
 use crate::policy::response_headers;
+use crate::policy::snippet::{Run, Stage, heads};
+use crate::policy::template::Facts;
 use crate::reply::{LocalReply, RedirectCause};
+use crate::request::RequestView;
 use crate::route::decide::{Forward, Unrecorded};
 use crate::route::intake::Intake;
 use crate::route::{Decision, decide};
@@ -52,10 +60,6 @@ pub async fn handle(worker: Rc<Worker>, connection: Rc<ConnectionFacts>, request
         Ok(response) => response,
         Err(reply) => local(&exchange, &reply, true),
     };
-    dress(&exchange, &mut response);
-    if let Some(granted) = exchange.granted() {
-        granted.send_cookies(response.head.status.as_u16(), &mut response.head.fields);
-    }
     compress::apply(&exchange, &mut response);
     pace(&exchange, &mut response);
     exchange.answered(response.head.status.as_u16(), &response.head.fields);
@@ -88,7 +92,7 @@ fn pace(exchange: &Exchange, response: &mut Response) {
     }
 }
 
-/// Routes and forwards; `Err` is an answer that no location shapes.
+/// Routes, forwards, and puts the last hand to the answer; `Err` is an answer that no location shapes.
 async fn serve(
     exchange: &Rc<Exchange>,
     body: RequestBody,
@@ -101,26 +105,106 @@ async fn serve(
     let came = exchange.connection.forwarded();
     let view = intake.view(&came, globals, exchange.worker.roll());
     exchange.identified(view.forwarded.client, &view.host.name, &view.forwarded.host, view.path.as_bytes());
-    let decision = decide(table, &exchange.snapshot.endpoints, &view, &mut Unrecorded);
+    match client_certificate::judge(exchange, &view) {
+        Ok(Some(standing)) => exchange.stands(standing),
+        Ok(None) => {}
+        Err(reply) => {
+            exchange.routed(table.server(&view.host.name), None);
+            let mut response = local(exchange, &reply, true);
+            // Other streams of an HTTP/2 connection may be for its own host.
+            response.close &= exchange.head.version != Version::Http2;
+            return Ok(response);
+        }
+    }
+    let mut run = Run::new(&exchange.request_id, exchange.worker.since_epoch());
+    let asked = Asked { view: &view, hop, framed, trusted: came.is_trusted(globals) };
+    let mut response = routed(exchange, asked, &mut run, body).await;
+    dress(exchange, &mut response);
+    if let Some(granted) = exchange.granted() {
+        granted.send_cookies(response.head.status.as_u16(), &mut response.head.fields);
+    }
+    scripted(exchange, &view, &run, &mut response);
+    Ok(response)
+}
+
+/// A request as the route is told of it.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    view: &'a RequestView<'a>,
+    hop: &'a Hop,
+    framed: bool,
+    trusted: bool,
+}
+
+/// What snippets do to an answer, whoever gave it: its fields, then its body.
+fn scripted(exchange: &Exchange, view: &RequestView<'_>, run: &Run<'_>, response: &mut Response) {
+    if run.is_idle() {
+        return;
+    }
+    let globals = &exchange.snapshot.table.globals;
+    let stage = Stage {
+        facts: Facts { view, route: exchange.facts(&view.host.name, run.now) },
+        maps: &globals.snippets.maps,
+        style: RedirectStyle::default(),
+    };
+    heads::to_client(run, &stage, response.head.status.as_u16(), &mut response.head.fields);
+    if let Some(substitutions) = run.substitutions(&stage) {
+        substitute::apply(substitutions, response);
+    }
+}
+
+/// Routes and forwards.
+async fn routed(exchange: &Rc<Exchange>, asked: Asked<'_>, run: &mut Run<'_>, body: RequestBody) -> Response {
+    let table = &exchange.snapshot.table;
+    let Asked { view, hop, framed, trusted } = asked;
+    let decision = decide(table, &exchange.snapshot.endpoints, view, run, &mut Unrecorded);
+    let run = &*run;
     let forward = match decision {
         Decision::Forward(forward) => forward,
         Decision::Reply { server, location, reply } => {
             exchange.routed(server, location);
             let Some(location) = location else {
-                return Ok(local(exchange, &reply, !before_location(&reply)));
+                return local(exchange, &reply, !before_location(&reply));
             };
-            let way = Way { exchange, view: &view, location, hop, framed, trusted: came.is_trusted(globals) };
-            return Ok(Box::pin(ours(&way, reply, body)).await);
+            let way = Way { exchange, view, location, hop, framed, trusted, run };
+            return Box::pin(ours(&way, reply, body)).await;
         }
     };
     let location = forward.location;
     exchange.routed(forward.server, Some(location));
-    let way = Way { exchange, view: &view, location, hop, framed, trusted: came.is_trusted(globals) };
-    // First of all: checking passwords and asking others costs, too.
-    if let Some(reply) = exchange.worker.overload(!matches!(body, RequestBody::Empty)) {
-        return Ok(local(exchange, &reply, true));
+    if location.policies.rewrite_log {
+        tell_rewrite(exchange, view, &forward);
     }
-    Ok(inside(&way, &forward, body).await)
+    let way = Way { exchange, view, location, hop, framed, trusted, run };
+    // First of all: checking passwords and asking others costs, too.
+    let limits = &table.globals.limits;
+    if let Some(reply) = exchange.worker.overload(limits, !matches!(body, RequestBody::Empty)) {
+        return local(exchange, &reply, true);
+    }
+    if let Some(reply) = exchange.standing().and_then(|standing| standing.refusal.as_ref())
+        && !location.is_acme()
+    {
+        return Box::pin(ours(&way, reply.clone(), body)).await;
+    }
+    inside(&way, &forward, body).await
+}
+
+/// `enable-rewrite-log`: what a rewrite did, to the error log.
+fn tell_rewrite(exchange: &Exchange, view: &RequestView<'_>, forward: &Forward<'_>) {
+    let (Some(_), Cow::Owned(target)) = (&forward.location.rewrite_pattern, &forward.target) else { return };
+    let head = &exchange.head;
+    let about = format!(
+        "client: {}, server: {}, request: \"{} {} {}\", host: \"{}\"",
+        view.forwarded.client,
+        forward.server.name,
+        head.method,
+        view.target.escape_ascii(),
+        head.version.as_str(),
+        view.host.raw.escape_debug(),
+    );
+    for line in log::rewrite_lines(&forward.location.path, view.path.as_bytes(), target, &about) {
+        tracing::info!(target: "rewrite", "{line}");
+    }
 }
 
 /// A request in its location: may it pass, then body, copy and backend.
@@ -152,10 +236,7 @@ async fn inside(way: &Way<'_>, forward: &Forward<'_>, body: RequestBody) -> Resp
         Ok(response) if errors.replaces(response.head.status.as_u16(), Made::ByBackend) => {
             let status = response.head.status;
             drop_quietly(response);
-            match Box::pin(forward::error_page(way, status, spare.unwrap_or(RequestBody::Empty))).await {
-                Some(response) => response,
-                None => local_page(way.exchange, status),
-            }
+            Box::pin(error_page(way, status, spare.unwrap_or(RequestBody::Empty))).await
         }
         Ok(response) => response,
         Err(reply) => Box::pin(ours(way, reply, spare.unwrap_or(RequestBody::Empty))).await,
@@ -199,10 +280,8 @@ const MEMORY: (u64, u64) = (64 * 1024, 1024 * 1024);
 async fn ours(way: &Way<'_>, reply: LocalReply, body: RequestBody) -> Response {
     let status = reply.status();
     let signs_in = matches!(reply, LocalReply::Redirect { cause: RedirectCause::SignIn, .. });
-    if !signs_in
-        && way.location.policies.errors.replaces(status.as_u16(), Made::Here)
-        && let Some(mut response) = Box::pin(forward::error_page(way, status, body)).await
-    {
+    if !signs_in && way.location.policies.errors.replaces(status.as_u16(), Made::Here) {
+        let mut response = Box::pin(error_page(way, status, body)).await;
         // CVE-2026-24513: whatever the error backend says, a refusal stays one.
         let refused = matches!(
             reply,
@@ -214,6 +293,18 @@ async fn ours(way: &Way<'_>, reply: LocalReply, body: RequestBody) -> Response {
         return response;
     }
     local(way.exchange, &reply, true)
+}
+
+/// An answer of the error backend instead of one with `status`. Without one the built-in default backend answers, as in
+/// ingress-nginx: 404 (vector `custom-http-errors-no-default-backend`).
+async fn error_page(way: &Way<'_>, status: http::StatusCode, body: RequestBody) -> Response {
+    let Some(backend) = forward::error_backend(way) else {
+        return local_page(way.exchange, http::StatusCode::NOT_FOUND);
+    };
+    match forward::error_page(way, backend, status, body).await {
+        Some(response) => response,
+        None => local_page(way.exchange, status),
+    }
 }
 
 /// nginx writes neither HSTS nor `add-headers` on answers given before a location was chosen (`routing.md` 5.5).

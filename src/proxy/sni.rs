@@ -5,7 +5,10 @@
 
 use std::sync::Arc;
 
-use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert, ServerSessionMemoryCache};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{
+    ClientHello, NoClientAuth, NoServerSessionStorage, ResolvesServerCert, ServerSessionMemoryCache,
+};
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedProtocolVersion};
@@ -21,6 +24,16 @@ const SESSIONS: usize = 20_480;
 /// # Errors
 /// When the cryptographic provider cannot do the versions asked for.
 pub fn server_config(reader: Reader, globals: &Globals) -> Result<Arc<ServerConfig>, rustls::Error> {
+    config_with(reader, globals, Arc::new(NoClientAuth))
+}
+
+/// As [`server_config`] for hosts that ask for client certificates. Sessions of one are unknown to the others, so a
+/// handshake that asked for none never resumes as one that did.
+pub(super) fn config_with(
+    reader: Reader,
+    globals: &Globals,
+    verifier: Arc<dyn ClientCertVerifier>,
+) -> Result<Arc<ServerConfig>, rustls::Error> {
     let versions: Vec<&'static SupportedProtocolVersion> = [(&TLS13, globals.tls13), (&TLS12, globals.tls12)]
         .into_iter()
         .filter_map(|(version, wanted)| wanted.then_some(version))
@@ -28,7 +41,7 @@ pub fn server_config(reader: Reader, globals: &Globals) -> Result<Arc<ServerConf
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&versions)?
-        .with_no_client_auth()
+        .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(SniResolver { reader }));
     config.alpn_protocols = if globals.use_http2 {
         vec![b"h2".to_vec(), b"http/1.1".to_vec()]

@@ -8,7 +8,9 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
+use super::client_certificate::Groups;
 use super::connection::ConnectionFacts;
+use super::filter::digest::Nonces;
 use super::filter::external::Answers;
 use super::filter::limit::Limits;
 use super::filter::password;
@@ -20,6 +22,7 @@ use super::spool::Spool;
 use crate::drain::DrainWatcher;
 use crate::limit::{Bodies, Clients, ConnectionLimit, Memory, Pressure};
 use crate::message::ResponseBody;
+use crate::policy::global::limits as client_cost;
 use crate::reply::LocalReply;
 use crate::snapshot::Reader;
 use crate::telemetry::metrics::{Counter, Gauge};
@@ -38,6 +41,8 @@ pub struct Worker {
     pub upstreams: Upstreams,
     /// Passwords found right.
     pub passwords: password::Memory,
+    /// Nonces of digest authentication, shared by all workers.
+    pub nonces: Nonces,
     /// Answers of authentication services, shared by all workers.
     pub auth_answers: Answers,
     /// What clients asked for lately, over all workers.
@@ -54,6 +59,8 @@ pub struct Worker {
     pub drain: DrainWatcher,
     /// TLS configuration of the https listeners.
     pub tls: Arc<rustls::ServerConfig>,
+    /// Those of hosts that ask for client certificates.
+    pub client_groups: Groups,
     /// Source of chance: request ids, canary rolls.
     pub rng: Rng,
     /// Number of this worker, from 0.
@@ -254,8 +261,8 @@ impl Worker {
     }
 
     /// What stands against one more request that goes to a backend (D-4, D-5); `has_body` tells of its body.
-    pub fn overload(&self, has_body: bool) -> Option<LocalReply> {
-        let most = self.reader.load().table.globals.limits.requests.div_ceil(self.workers.max(1));
+    pub fn overload(&self, limits: &client_cost::Limits, has_body: bool) -> Option<LocalReply> {
+        let most = limits.requests.div_ceil(self.workers.max(1));
         let what = if self.metrics.gauge(Gauge::Requests) > i64::from(most) {
             "requests"
         } else if self.memory.pressure() >= Pressure::Full {

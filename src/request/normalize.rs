@@ -30,6 +30,21 @@ impl NormPath<'_> {
         &self.0
     }
 
+    /// A path that a rewrite made, already decoded. It is resolved as one of a request is, so that no rewrite can climb
+    /// or hide.
+    ///
+    /// # Errors
+    /// [`BadTarget`] when it does not start with a slash, climbs above the root or holds a NUL.
+    pub fn rewritten(path: &[u8]) -> Result<NormPath<'static>, BadTarget> {
+        if path.first() != Some(&b'/') {
+            return Err(BadTarget::NoSlash);
+        }
+        if path.contains(&0) {
+            return Err(BadTarget::Byte);
+        }
+        resolve(path).map(|path| NormPath(Cow::Owned(path)))
+    }
+
     /// The same path without a borrow of the request.
     pub fn into_owned(self) -> NormPath<'static> {
         NormPath(Cow::Owned(self.0.into_owned()))

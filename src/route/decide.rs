@@ -9,11 +9,18 @@ use std::sync::Arc;
 
 use super::path::Found;
 use super::{Backend, EndpointMap, Location, LocationTarget, Server, Table};
-use crate::policy::canary::{Canary, Choice, Ground};
+use crate::policy::canary::{self, Canary, Ground};
 use crate::policy::cors::Cors;
-use crate::policy::{app_root, from_to_www, ip_access, rewrite, ssl_redirect};
+use crate::policy::satisfy::Verdict;
+use crate::policy::snippet::Run;
+use crate::policy::snippet::script::Rival;
+use crate::policy::{from_to_www, ip_access, rewrite, ssl_redirect};
 use crate::reply::LocalReply;
 use crate::request::RequestView;
+
+mod script;
+
+use script::{Own, Rewrites};
 
 /// What to do with a request.
 #[derive(Debug, Clone)]
@@ -83,11 +90,13 @@ impl Recorder for Unrecorded {
     fn step(&mut self, _: &'static str, _: impl FnOnce() -> String) {}
 }
 
-/// Decides about a request. Which client asks is judged by [`access`], afterwards, as nginx does.
+/// Decides about a request. Which client asks is judged by [`access`], afterwards, as nginx does. `run` takes the
+/// request through the snippets on its way.
 pub fn decide<'t>(
     table: &'t Table,
     endpoints: &EndpointMap,
     view: &'t RequestView<'_>,
+    run: &mut Run<'_>,
     recorder: &mut impl Recorder,
 ) -> Decision<'t> {
     let server = table.server(&view.host.name);
@@ -99,9 +108,7 @@ pub fn decide<'t>(
         recorder.step("blocked", || said(&reply));
         return early(reply);
     }
-
-    if let Some(reply) = server.app_root.as_deref().and_then(|root| app_root::decide(root, view)) {
-        recorder.step("app-root", || said(&reply));
+    if let Some(reply) = script::server(table, server, view, run, recorder) {
         return early(reply);
     }
     if let Some(host) = &server.redirect_to {
@@ -109,34 +116,77 @@ pub fn decide<'t>(
         recorder.step("from-to-www-redirect", || said(&reply));
         return early(reply);
     }
-    let found = server.index.find(&server.locations, view.path.as_bytes());
+    // The first choice, and ten rewrites (nginx's bound too).
+    for _ in 0..=10 {
+        match choice(table, endpoints, server, view, run, recorder) {
+            Choice::Made(decision) => return decision,
+            Choice::Again => recorder.step("rewrite", || script::path(run, view)),
+        }
+    }
+    early(LocalReply::RewriteFailed { reason: "the path was rewritten more than ten times" })
+}
+
+/// What came of the choice of a location.
+enum Choice<'t> {
+    Made(Decision<'t>),
+    /// A snippet rewrote the path.
+    Again,
+}
+
+fn choice<'t>(
+    table: &'t Table,
+    endpoints: &EndpointMap,
+    server: &'t Arc<Server>,
+    view: &'t RequestView<'_>,
+    run: &mut Run<'_>,
+    recorder: &mut impl Recorder,
+) -> Choice<'t> {
+    let early = |reply| Choice::Made(Decision::Reply { server, location: None, reply });
+    let found = server.index.find(&server.locations, run.path(view).as_bytes());
     let position = match found {
         Some(Found::Location(at) | Found::LacksSlash(at) | Found::OverLimit(at)) => Some(at),
         None => None,
     };
-    let Some(location) = position.and_then(|at| server.locations.get(at)) else {
+    let location = position.and_then(|at| server.locations.get(at));
+    let rival = match (&found, location) {
+        (Some(Found::Location(_)), Some(location)) => script::rival(location),
+        (Some(Found::OverLimit(_)), _) => Rival::Expression,
+        _ => Rival::Nothing,
+    };
+    match script::own_location(table, server, view, rival, run, recorder) {
+        Some(Own::Reply(reply)) => return early(reply),
+        Some(Own::Again) => return Choice::Again,
+        None => {}
+    }
+    let Some(location) = location else {
         recorder.step("location", || "none takes the path".to_owned());
         return early(LocalReply::NoRoute);
     };
     recorder.step("location", || format!("{} {}", location.text(), Owner(location)));
-    let walk = Walk { table, endpoints, view, server, location };
-    let reply = |reply| Decision::Reply { server, location: Some(location), reply };
+    let reply = |reply| Choice::Made(Decision::Reply { server, location: Some(location), reply });
+    let mut walk = Walk { table, endpoints, view, server, location, run };
     match found {
         Some(Found::LacksSlash(_)) => reply(walk.lacks_slash(recorder)),
         Some(Found::OverLimit(_)) => {
             reply(LocalReply::RewriteFailed { reason: "the path expression took too many steps" })
         }
-        _ => walk.inside(recorder).unwrap_or_else(reply),
+        _ => match walk.inside(recorder) {
+            Ok(Some(decision)) => Choice::Made(decision),
+            Ok(None) => Choice::Again,
+            Err(answer) => reply(answer),
+        },
     }
 }
 
-/// Refuses clients by the location's address lists (`routing.md` 0.8).
-pub fn access(location: &Location, view: &RequestView<'_>) -> Option<LocalReply> {
-    let client = view.forwarded.client;
+/// Refuses clients by the address lists of the location and its snippets (`routing.md` 0.8).
+pub fn access(location: &Location, view: &RequestView<'_>, run: &Run<'_>) -> Option<LocalReply> {
     if location.is_acme() {
         return None;
     }
-    location.policies.ip_access.as_ref().and_then(|access| access.decide(client))
+    match run.access(location.policies.ip_access.as_ref(), view.forwarded.client) {
+        Verdict::Refuse(reply) => Some(reply),
+        Verdict::Admit | Verdict::Abstain => None,
+    }
 }
 
 /// Primary or canary (`routing.md` 7): a bound cookie, then the canary's rules; a canary without endpoints is never
@@ -152,8 +202,10 @@ pub fn choose<'t>(
     let Some(canary) = &backend.canary else { return primary };
     let sticks = backend.policies.affinity.is_some();
     let (wanted, ground) = match sticky {
-        Sticky::Primary if sticks => (Choice::Primary, None),
-        Sticky::Canary if sticks && canary.backend.policies.affinity.is_some() => (Choice::Canary, None),
+        Sticky::Primary if sticks => (canary::Choice::Primary, None),
+        Sticky::Canary if sticks && canary.backend.policies.affinity.is_some() => {
+            (canary::Choice::Canary, None)
+        }
         _ => {
             let (wanted, ground) = canary.policy.decide(view);
             (wanted, Some(ground))
@@ -165,15 +217,15 @@ pub fn choose<'t>(
         let because = because(&canary.policy, ground);
         match (wanted, alive) {
             (_, true) if ground == Some(Ground::Weight) => format!("Ingress {owner}: {because}"),
-            (Choice::Primary, _) => format!("Ingress {owner} does not take the request: {because}"),
-            (Choice::Canary, true) => format!("Ingress {owner} takes the request: {because}"),
-            (Choice::Canary, false) => {
+            (canary::Choice::Primary, _) => format!("Ingress {owner} does not take the request: {because}"),
+            (canary::Choice::Canary, true) => format!("Ingress {owner} takes the request: {because}"),
+            (canary::Choice::Canary, false) => {
                 format!("Ingress {owner} would take the request but has no endpoints: {because}")
             }
         }
     });
     match wanted {
-        Choice::Canary if alive => Chosen { backend: &canary.backend, canary: true },
+        canary::Choice::Canary if alive => Chosen { backend: &canary.backend, canary: true },
         _ => primary,
     }
 }
@@ -194,17 +246,18 @@ fn because(policy: &Canary, ground: Option<Ground>) -> String {
 }
 
 /// A request inside its location.
-struct Walk<'t, 'e, 'v> {
+struct Walk<'t, 'e, 'v, 'n, 'r> {
     table: &'t Table,
     endpoints: &'e EndpointMap,
     view: &'t RequestView<'v>,
     server: &'t Arc<Server>,
     location: &'t Arc<Location>,
+    run: &'n mut Run<'r>,
 }
 
 // === impl Walk ===
 
-impl<'t> Walk<'t, '_, '_> {
+impl<'t> Walk<'t, '_, '_, '_, '_> {
     fn lacks_slash(&self, recorder: &mut impl Recorder) -> LocalReply {
         let style = self.location.policies.redirect_style;
         let reply = style.trailing_slash(self.view, &self.location.path);
@@ -212,8 +265,9 @@ impl<'t> Walk<'t, '_, '_> {
         reply
     }
 
-    /// `Err` is an answer of ours. The order is nginx's: each line precedes the next in `routing.md` 0.8.
-    fn inside(&self, recorder: &mut impl Recorder) -> Result<Decision<'t>, LocalReply> {
+    /// `Err` is an answer of ours, `None` another choice of location. The order is nginx's: each line precedes the next
+    /// in `routing.md` 0.8.
+    fn inside(&mut self, recorder: &mut impl Recorder) -> Result<Option<Decision<'t>>, LocalReply> {
         if let Some(code) = self.location.policies.denied {
             recorder.step("denied", || format!("the location is shut: {code}"));
             return Err(LocalReply::Denied { code });
@@ -224,12 +278,20 @@ impl<'t> Walk<'t, '_, '_> {
             LocationTarget::Backend(_) | LocationTarget::Default(_) => {}
         }
         self.preflight(recorder)?;
-        self.fixed_redirect(recorder)?;
-        let (target, forwarded_prefix) = self.rewrite(recorder)?;
+        let rewrites = match script::location(self.table, self.location, self.view, self.run, recorder)? {
+            Rewrites::Go => true,
+            Rewrites::Over => false,
+            Rewrites::Again => return Ok(None),
+        };
+        if rewrites {
+            self.fixed_redirect(recorder)?;
+        }
+        let (target, forwarded_prefix) = self.rewrite(rewrites, recorder)?;
         self.ssl_redirect(recorder)?;
         let (backend, fallback_for) = self.backend(recorder)?;
         let (server, location) = (self.server, self.location);
-        Ok(Decision::Forward(Forward { server, location, backend, fallback_for, target, forwarded_prefix }))
+        let forward = Forward { server, location, backend, fallback_for, target, forwarded_prefix };
+        Ok(Some(Decision::Forward(forward)))
     }
 
     /// nginx answers preflights in its rewrite phase: before redirects, limits and access checks.
@@ -253,14 +315,23 @@ impl<'t> Walk<'t, '_, '_> {
         Err(reply)
     }
 
-    fn rewrite(&self, recorder: &mut impl Recorder) -> Result<(Cow<'t, [u8]>, Option<String>), LocalReply> {
+    /// Path and query for the backend: as sent, or as snippets left them, then as `rewrite-target` says where it still
+    /// counts.
+    fn rewrite(
+        &self,
+        counts: bool,
+        recorder: &mut impl Recorder,
+    ) -> Result<(Cow<'t, [u8]>, Option<String>), LocalReply> {
         let policies = &self.location.policies;
-        let unchanged = (Cow::Borrowed(self.view.target), None);
-        let (Some(wanted), Some(pattern)) = (&policies.rewrite, &self.location.rewrite_pattern) else {
+        let target = self.run.target(self.view);
+        let unchanged = (target.map_or(Cow::Borrowed(self.view.target), Cow::Owned), None);
+        let wanted = policies.rewrite.as_ref().filter(|_| counts);
+        let (Some(wanted), Some(pattern)) = (wanted, &self.location.rewrite_pattern) else {
             return Ok(unchanged);
         };
+        let (path, query) = (self.run.path(self.view), self.run.query(self.view));
         let prefix = policies.forwarded_prefix.as_ref();
-        match rewrite::apply(wanted, pattern, &self.view.path, self.view.query, prefix) {
+        match rewrite::apply(wanted, pattern, path, query, prefix) {
             Ok(Some(rewritten)) => {
                 recorder.step("rewrite", || String::from_utf8_lossy(&rewritten.target).into_owned());
                 Ok((Cow::Owned(rewritten.target), rewritten.forwarded_prefix))
@@ -326,7 +397,7 @@ impl<'t> Walk<'t, '_, '_> {
 
     /// The built-in 404 is a backend to nginx, so the client is judged first (vector `implicit-root-ip-allowlist`).
     fn no_route(&self, recorder: &mut impl Recorder) -> LocalReply {
-        let refused = access(self.location, self.view);
+        let refused = access(self.location, self.view, self.run);
         recorder.step("no route", || {
             if refused.is_some() {
                 "the client is refused".to_owned()
@@ -349,7 +420,10 @@ impl<'t> Walk<'t, '_, '_> {
 
 fn said(reply: &LocalReply) -> String {
     match reply {
-        LocalReply::Redirect { status, location, .. } => format!("{} to {location}", status.as_u16()),
+        LocalReply::Redirect { status, location, .. }
+        | LocalReply::Scripted { status, location: Some(location), .. } => {
+            format!("{} to {location}", status.as_u16())
+        }
         other => format!("{}", other.status().as_u16()),
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::host::NameKind;
 use super::{Backend, CertificateChoice, EndpointMap, Location, LocationTarget, Server, Table};
+use crate::policy::client_certificate::ClientCertificates;
 
 /// The whole table with its endpoints.
 pub fn table(table: &Table, endpoints: &EndpointMap) -> String {
@@ -53,6 +54,11 @@ pub fn server(server: &Server, further: &[String], table: &Table, endpoints: &En
     }
     if let Some(root) = &server.app_root {
         line("app-root", root);
+    }
+    match &server.client_certificates {
+        Some(ClientCertificates::Ask(auth)) => line("client certificates", &auth.group.secret.to_string()),
+        Some(ClientCertificates::Broken) => line("client certificates", "cannot be asked for, so it is shut"),
+        None => {}
     }
     if let Some(choice) = table.tls.get(&server.name) {
         line("certificate", &certificate(choice));
@@ -115,6 +121,9 @@ fn location(location: &Location, endpoints: &EndpointMap) -> String {
     }
     if location.sets_cookie {
         notes.push("sets the sticky cookie".to_owned());
+    }
+    if let Some(snippet) = &policies.snippet {
+        notes.push(format!("runs {} steps of a snippet", snippet.steps.len()));
     }
     for note in notes {
         let _ = write!(text, "\n    {note}");

@@ -9,6 +9,7 @@ use super::precedence::{Extent, Rank};
 use super::{Backend, EndpointMap, Location, LocationKind, Server, Table};
 use crate::policy::canary::Ground;
 use crate::policy::satisfy::Satisfy;
+use crate::policy::snippet::Run;
 use crate::reply::LocalReply;
 use crate::request::RequestView;
 
@@ -99,28 +100,30 @@ fn asked_further(
     steps: &mut Steps,
 ) -> Option<LocalReply> {
     let policies = &location.policies;
-    let asks = policies.basic_auth.is_some()
-        && !location.is_acme()
-        && !table.globals.is_free_of_auth(&location.path);
-    if !asks {
+    let free = location.is_acme() || table.globals.is_free_of_auth(&location.path);
+    if free || (policies.password_auth.is_none() && policies.external_auth.is_none()) {
         return refused;
     }
     let any = policies.satisfy == Satisfy::Any;
-    steps.step("password", || {
-        let enough = if any { "; it or the address is enough" } else { "" };
-        format!("asked for, 401 without{enough}")
-    });
+    let enough = if any { "; one check that admits is enough" } else { "" };
+    if policies.password_auth.is_some() {
+        steps.step("password", || format!("asked for, 401 without{enough}"));
+    }
+    if let Some(auth) = &policies.external_auth {
+        steps.step("external authentication", || format!("{} is asked{enough}", auth.url.without_query()));
+    }
     refused.filter(|_| !any)
 }
 
 /// Explains a request. Sticky cookies are not looked at: they are bound by a balancer's state.
 pub fn explain(table: &Table, endpoints: &EndpointMap, view: &RequestView<'_>) -> Explanation {
     let mut steps = Steps(Vec::new());
-    let decision = decide(table, endpoints, view, &mut steps);
+    let mut run = Run::default();
+    let decision = decide(table, endpoints, view, &mut run, &mut steps);
     let (server, location, outcome) = match &decision {
         Decision::Reply { server, location, reply } => (*server, *location, replied(reply)),
         Decision::Forward(forward) => {
-            let refused = access(forward.location, view);
+            let refused = access(forward.location, view, &run);
             steps.step("client address", || {
                 let verdict = if refused.is_some() { "refused" } else { "admitted" };
                 format!("{} is {verdict}", view.forwarded.client)
@@ -187,6 +190,7 @@ impl Recorder for Steps {
 fn replied(reply: &LocalReply) -> Outcome {
     let location = match reply {
         LocalReply::Redirect { location, .. } => Some(location.clone()),
+        LocalReply::Scripted { location, .. } => location.clone(),
         _ => None,
     };
     Outcome::Reply { status: reply.status().as_u16(), location }

@@ -14,7 +14,7 @@ use crate::support::manifests::{ingress, service, simple, tls_secret, with_tls};
 use crate::support::{TestProxy, eventually};
 
 #[derive(Debug)]
-struct AnyCertificate;
+pub(crate) struct AnyCertificate;
 
 impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(

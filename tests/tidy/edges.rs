@@ -40,6 +40,7 @@ const EDGES: &[(&str, &[&str])] = &[
         &[
             "message",
             "snapshot",
+            "cert",
             "route",
             "policy",
             "request",

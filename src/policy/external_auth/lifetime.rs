@@ -120,10 +120,8 @@ enum Told {
 /// What the answer itself says: `X-Accel-Expires`, then `Cache-Control`, then `Expires`.
 fn told(fields: &Fields, now: i64) -> Told {
     let seconds = |text: &str| text.trim().parse::<u64>().ok().map(Duration::from_secs);
-    if let Some(text) = fields.get_str("x-accel-expires") {
-        if let Some(lasts) = seconds(text) {
-            return Told::For(lasts);
-        }
+    if let Some(lasts) = fields.get_str("x-accel-expires").and_then(seconds) {
+        return Told::For(lasts);
     }
     let mut lasts = None;
     for line in fields.get_all("cache-control").filter_map(|line| std::str::from_utf8(line).ok()) {

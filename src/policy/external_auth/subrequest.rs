@@ -90,10 +90,10 @@ impl ExternalAuth {
     /// True for fields of the client that the service sees.
     fn passes(&self, name: &str, question: &Question<'_>) -> bool {
         let is = |other: &&str| name.eq_ignore_ascii_case(other);
-        let ours = OURS.iter().any(|own| is(&own))
-            || (self.method.is_some() && ["x-original-uri", "x-scheme"].iter().any(|own| is(&own)))
+        let ours = OURS.iter().any(is)
+            || (self.method.is_some() && ["x-original-uri", "x-scheme"].iter().any(is))
             || question.certificate.iter().any(|(own, _)| name.eq_ignore_ascii_case(own))
-            || (self.cache.is_some() && CONDITIONAL.iter().any(|one| is(&one)));
+            || (self.cache.is_some() && CONDITIONAL.iter().any(is));
         !ours && (question.trusted || !is_claim(name))
     }
 }

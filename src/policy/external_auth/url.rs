@@ -78,6 +78,11 @@ impl AuthUrl {
         &self.text
     }
 
+    /// Scheme, server and path as written; a query may hold what is nobody's business (H-2).
+    pub fn without_query(&self) -> &str {
+        self.text.split('?').next().unwrap_or_default()
+    }
+
     /// Where the question about a request goes. `None` when the server is to be named by the request, and the request
     /// names no host that is configured (`configured`) or none that DNS could know.
     pub fn destination(&self, facts: &Facts<'_>, configured: bool) -> Option<Destination> {

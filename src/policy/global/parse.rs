@@ -15,7 +15,8 @@ use crate::policy::annotation::{
 };
 use crate::policy::backend_protocol::HttpVersion;
 use crate::policy::load_balance::LoadBalance;
-use crate::policy::registry::nearest;
+use crate::policy::registry::{gone, nearest};
+use crate::policy::snippet::{GlobalNote, GlobalSnippets};
 use crate::policy::template::Template;
 use crate::policy::{backend_tls, body, compression, custom_errors, hsts, response_rewrite, retry, timeout};
 use crate::wire::fields::{is_field_value, is_token};
@@ -47,6 +48,9 @@ impl Globals {
                 report.invalid(known, raw, reason);
             }
         }
+        let (snippets, notes) = GlobalSnippets::read(&config_map.data);
+        globals.snippets = Arc::new(snippets);
+        report.snippets(notes, &config_map.data);
         globals.global_auth = auth.finish();
         let value = || Arc::from(hsts::value(hsts.max_age, hsts.include_subdomains, hsts.preload));
         globals.hsts = hsts.on.then(value);
@@ -112,6 +116,8 @@ impl Globals {
             "gzip-min-length" => put(&mut self.compression.gzip.min_length, parse_size(text)),
             "gzip-types" => put(&mut self.compression.gzip.types, compression::types(text)),
             "hide-headers" => put(&mut self.hide_headers, field_names(text)),
+            // Read together, once the switch is known.
+            "http-snippet" | "location-snippet" | "server-snippet" => Ok(()),
             "http-redirect-code" => put(&mut self.http_redirect_code, redirect_code(text)),
             "http2-max-concurrent-streams" => put(&mut self.http2_max_concurrent_streams, positive(text)),
             "ignore-invalid-headers" => put(&mut self.ignore_invalid_headers, parse_bool(text)),
@@ -316,7 +322,9 @@ impl Report<'_> {
     }
 
     fn unknown(&mut self, key: &str) {
-        let hint = nearest(key, KEYS.iter().map(|key| key.name)).map(|name| format!("did you mean {name}?"));
+        let near =
+            || nearest(key, KEYS.iter().map(|key| key.name)).map(|name| format!("did you mean {name}?"));
+        let hint = gone::find(gone::KEYS, key).map(|gone| gone.hint.to_owned()).or_else(near);
         self.add("UnknownKey", key, "", "is no key of this ConfigMap".into(), hint.unwrap_or_default());
     }
 
@@ -331,6 +339,21 @@ impl Report<'_> {
 
     fn field(&mut self, object: &ConfigMap, name: &str, value: &str, reason: &str) {
         self.at(object, "InvalidConfigMapValue", name, value, reason.into(), "the entry is left out".into());
+    }
+
+    fn snippets(&mut self, notes: Vec<GlobalNote>, data: &BTreeMap<String, String>) {
+        for note in notes {
+            let value = data.get(note.key).map_or("", String::as_str);
+            let (code, hint) = if note.refused {
+                ("SnippetRefused", "docs/snippets.md lists what is known")
+            } else {
+                ("NoEffect", "")
+            };
+            self.add(code, note.key, value, note.reason, hint.into());
+            if let Some(last) = self.found.last_mut().filter(|_| !note.refused) {
+                last.severity = Severity::Info;
+            }
+        }
     }
 
     /// True for a key that does something; others get a finding.

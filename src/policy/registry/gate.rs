@@ -2,7 +2,7 @@
 
 use super::super::annotation::{MAX_VALUE, Reader, Risk, Spec};
 use super::super::global::Globals;
-use super::{nearest, specs};
+use super::{gone, nearest, specs};
 use crate::diagnostic::Severity;
 
 /// Bytes of all annotations of an object (`B-5`).
@@ -75,42 +75,15 @@ fn blocklist(reader: &mut Reader<'_>, name: &str, value: &str, globals: &Globals
         return;
     };
     let reason =
-        format!("holds {word:?} of annotation-value-word-blocklist: the routes of this Ingress answer 503");
+        format!("holds {word:?} of annotation-value-word-blocklist: the routes of this Ingress answer 404");
     reader.deny("AnnotationBlocklisted");
     reader.report(name, Severity::Error, "AnnotationBlocklisted", reason, "");
 }
 
-/// Names that existed once or that people believe in (`surface.md` 1.4), and what to write instead.
-const GONE: &[(&str, &str)] = &[
-    ("add-base-url", "it was removed from ingress-nginx; let the application know its base URL"),
-    ("base-url-scheme", "it was removed from ingress-nginx"),
-    ("client-header-buffer-size", "set the ConfigMap key large-client-header-buffers"),
-    ("client-max-body-size", "use proxy-body-size"),
-    ("enable-influxdb", "it was removed from ingress-nginx; use the Prometheus metrics"),
-    ("enable-opentracing", "use enable-opentelemetry"),
-    ("enable-websockets", "WebSocket always works; remove the annotation"),
-    ("grpc-backend", "use backend-protocol: GRPC"),
-    ("gzip", "set the ConfigMap key use-gzip"),
-    ("hsts", "set the ConfigMap keys hsts, hsts-max-age, hsts-include-subdomains, hsts-preload"),
-    ("large-client-header-buffers", "set the ConfigMap key large-client-header-buffers"),
-    ("lua-resty-waf", "it was removed from ingress-nginx"),
-    ("mirror-uri", "use mirror-target"),
-    ("opentracing-operation-name", "use opentelemetry-operation-name"),
-    ("opentracing-trust-incoming-span", "use opentelemetry-trust-incoming-span"),
-    ("rate-limit", "use limit-rps or limit-rpm"),
-    ("rate-limit-rps", "use limit-rps"),
-    ("rate-limit-window", "use limit-rps or limit-rpm"),
-    ("secure-backends", "use backend-protocol: HTTPS"),
-    ("secure-verify-ca-secret", "use proxy-ssl-secret and proxy-ssl-verify"),
-    ("server-snippets", "it never existed; the name is server-snippet"),
-    ("session-cookie-hash", "it was removed from ingress-nginx; remove the annotation"),
-    ("websocket-services", "WebSocket always works; remove the annotation"),
-];
-
 fn unknown(reader: &mut Reader<'_>, name: &str) {
-    if let Some((_, hint)) = GONE.iter().find(|(gone, _)| *gone == name) {
+    if let Some(known) = gone::find(gone::ANNOTATIONS, name) {
         let reason = "is not an annotation of ingress-nginx (any more) and has no effect";
-        return reader.report(name, Severity::Warning, "UnknownAnnotation", reason, *hint);
+        return reader.report(name, gone::severity(name), "UnknownAnnotation", reason, known.hint);
     }
     let names = specs().flat_map(|spec| std::iter::once(spec.name).chain(spec.aliases.iter().copied()));
     let hint = nearest(name, names).map(|name| format!("did you mean {name}?")).unwrap_or_default();
@@ -123,7 +96,13 @@ fn foreign(reader: &mut Reader<'_>, full: &str, prefix: &str, name: &str) {
     let known = specs().any(|spec| spec.name == name || spec.aliases.contains(&name));
     let own = format!("{}/{name}", reader.prefix());
     if matches!(prefix, "nginx.org" | "nginx.com") {
-        let hint = if known { format!("write {own}") } else { String::new() };
+        let hint = match (known, gone::find(gone::ANNOTATIONS, name)) {
+            (true, _) => format!("write {own}"),
+            (false, Some(gone)) => gone.hint.to_owned(),
+            (false, None) => nearest(name, specs().map(|spec| spec.name))
+                .map(|name| format!("did you mean {}/{name}?", reader.prefix()))
+                .unwrap_or_default(),
+        };
         let reason = "belongs to another controller (F5 NGINX) and has no effect";
         reader.report_full(full, Severity::Warning, "ForeignAnnotation", reason, hint);
     } else if known && nearest(prefix, std::iter::once(reader.prefix())).is_some() {

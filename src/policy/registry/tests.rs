@@ -145,6 +145,25 @@ fn unknown_removed_and_foreign_annotations_are_told_with_a_hint() {
 }
 
 #[test]
+fn names_that_do_nothing_give_exactly_one_finding_with_the_documented_hint() {
+    for gone in gone::ANNOTATIONS {
+        let name = gone.name.replace('*', "x");
+        let (read, found) = policies(&[(&name, "true")], &Globals::default());
+        if specs().any(|spec| spec.name == name || spec.aliases.contains(&&*name)) {
+            continue;
+        }
+        let [diagnostic] = &found[..] else { panic!("{name}: {found:?}") };
+        let expect = if name == "session-cookie-hash" { Severity::Info } else { Severity::Warning };
+        assert_eq!(
+            (diagnostic.code, diagnostic.severity, diagnostic.hint.as_str()),
+            ("UnknownAnnotation", expect, gone.hint),
+            "{name}"
+        );
+        assert_eq!(*read.route, RoutePolicies::defaults(&Globals::default()), "{name}");
+    }
+}
+
+#[test]
 fn a_diagnostic_names_object_field_value_reason_and_hint() {
     let found = policies(&[("proxy-read-timeout", "soon")], &Globals::default()).1;
     let [diagnostic] = &found[..] else { panic!("{found:?}") };
@@ -210,6 +229,7 @@ fn golden(name: &str, text: &str) {
 fn the_documents_are_up_to_date() {
     golden("annotations.md", &markdown());
     golden("configmap.md", &global::markdown());
+    golden("snippets.md", &snippet::directive::markdown());
 }
 
 #[test]
@@ -237,4 +257,15 @@ fn a_global_auth_url_guards_every_route_that_does_not_opt_out() {
     assert_eq!(asks(&[], &broken), (None, true));
     assert_eq!(asks(&[("enable-global-auth", "false")], &broken), (None, false));
     assert_eq!(asks(&[own], &broken), (Some("http://own.test/".into()), false));
+}
+
+#[test]
+fn a_session_cookie_whose_path_would_be_an_expression_is_told() {
+    let cookie = [("affinity", "cookie"), ("use-regex", "true")];
+    assert_eq!(codes(&cookie, &Globals::default()), ["CookiePathMissing"]);
+    for more in [("session-cookie-path", "/"), ("affinity", "none"), ("use-regex", "false")] {
+        let set: Vec<_> =
+            cookie.into_iter().filter(|(name, _)| *name != more.0).chain(std::iter::once(more)).collect();
+        assert!(!codes(&set, &Globals::default()).contains(&"CookiePathMissing"), "{more:?}");
+    }
 }

@@ -16,6 +16,7 @@ use crate::policy::external_auth::subrequest::Question;
 use crate::policy::external_auth::url::Destination;
 use crate::policy::external_auth::{Cache, ExternalAuth, Heard};
 use crate::policy::satisfy::Verdict;
+use crate::policy::snippet::{Seen, heads};
 use crate::policy::template::Facts;
 use crate::proxy::forward::Way;
 use crate::reply::LocalReply;
@@ -38,13 +39,18 @@ const DRAIN_TIME: Duration = Duration::from_secs(5);
 /// Asks, or remembers having asked.
 pub(super) async fn judge(way: &Way<'_>, auth: &ExternalAuth, granted: &mut Granted) -> Verdict {
     let heard = match &auth.cache {
-        Some(cache) => remembered(way, auth, cache).await,
-        None => ask(way, auth).await.map(|(heard, _)| Arc::new(heard)),
+        // Variables are set from each answer's own head, and that is not remembered.
+        Some(cache) if !way.run.sets_from_auth() => remembered(way, auth, cache).await,
+        _ => ask(way, auth).await.map(|(heard, _)| Arc::new(heard)),
     };
     let heard = match heard {
         Ok(heard) => heard,
         Err(reason) => {
-            tracing::warn!(url = auth.url.as_str(), reason, "the authentication service cannot be asked");
+            tracing::warn!(
+                url = auth.url.without_query(),
+                reason,
+                "the authentication service cannot be asked"
+            );
             return Verdict::Refuse(LocalReply::AuthFailed { reason });
         }
     };
@@ -104,8 +110,12 @@ async fn ask(way: &Way<'_>, auth: &ExternalAuth) -> Result<(Heard, ResponseHead)
     let facts = Facts { view: way.view, route };
     let configured = way.exchange.server().is_some_and(|server| &*server.name != "_");
     let Destination { host, port, target } = auth.url.destination(&facts, configured).ok_or("no_server")?;
-    let question = Question { view: way.view, route, trusted: way.trusted, host: &host, certificate: &[] };
-    let fields = auth.question(&question);
+    let certificate = way.exchange.standing().map_or(&[][..], |standing| &standing.fields);
+    let question = Question { view: way.view, route, trusted: way.trusted, host: &host, certificate };
+    let mut fields = auth.question(&question);
+    if let Some(settings) = &way.location.policies.auth_snippet {
+        heads::to_service(way.run, &way.stage(route), settings, &mut fields);
+    }
     let addresses = addresses(way, &host, port).await;
     if addresses.is_empty() {
         return Err("no_address");
@@ -126,6 +136,8 @@ async fn ask(way: &Way<'_>, auth: &ExternalAuth) -> Result<(Heard, ResponseHead)
             Ok(answer) => {
                 let Answer { head, content, .. } = answer;
                 discard(content);
+                let seen = Seen { status: head.status.as_u16(), fields: &head.fields };
+                way.run.authenticated(&way.stage(route), seen);
                 return Ok((auth.heard(&head), head));
             }
             Err(failed) => reason = failed.error.reason(),

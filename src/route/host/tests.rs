@@ -7,6 +7,8 @@ fn server(name: &str) -> Arc<Server> {
         name: Arc::from(name),
         redirect_to: None,
         app_root: None,
+        client_certificates: None,
+        snippet: None,
         regex_mode: false,
         slash_redirects: false,
         locations: Vec::new(),

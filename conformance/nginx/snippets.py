@@ -1,0 +1,463 @@
+#!/usr/bin/env python3
+"""The same snippets to a real nginx and to `narthex standalone`, answer by answer.
+
+Each case gives text to a server and to its location, as ingress-nginx renders `server-snippet` and
+`configuration-snippet`. Both proxies stand before one backend of ours that tells what it saw. Compared are status, all
+fields of the answer that are not the proxy's own business, the body, and target, method and fields at the backend.
+nginx needs the headers-more module. Exit status: 0 all the same, 1 something differs, 2 a proxy did not start.
+"""
+
+import argparse
+import http.client
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+PATIENCE = 20  # seconds for one answer
+READY = 30  # seconds until a proxy is ready
+
+# What `http-snippet` holds, for all cases.
+HTTP = """
+map $http_user_agent $kind { default other; "" none; curl/8 Exact; ~*^bot/(\\d+) bot$1; }
+map $kind $twice { exact yes; default no-$kind; }
+map $host $site { hostnames; default d; *.deep.test wild; maps.test own; }
+"""
+
+# name: location text, server text, requests. A request: (method, target, fields).
+GET = "GET"
+CASES = {
+    "return-codes": (
+        "if ($arg_c = 403) { return 403; } if ($arg_c = 204) { return 204; } if ($arg_c = 200) { return 200; }"
+        " if ($arg_c = 410) { return 410 gone; } if ($arg_c = 301) { return 301 https://x.test$request_uri; }"
+        " if ($arg_c = 302) { return 302 /login?to=$uri; } if ($arg_c = 303) { return 303 //x/y; }"
+        " if ($arg_c = 307) { return https://y.test/; } if ($arg_c = 503) { return 503 'so sorry, $arg_c'; }",
+        "",
+        [(GET, "/a%20b?c={}".format(code), {}) for code in (403, 204, 200, 410, 301, 302, 303, 307, 503, 1)]
+        + [("HEAD", "/?c=410", {}), ("POST", "/?c=200", {})],
+    ),
+    "return-text": (
+        'default_type text/plain; return 200 "User-agent: *\\nDisallow: /\\n";',
+        "",
+        [(GET, "/robots.txt", {}), (GET, "/robots", {}), (GET, "/a.json", {})],
+    ),
+    "conditions": (
+        "set $a abc; set $no ''; set $zero 0; set $r ''; if ($a) { set $r \"${r}1\"; } if ($no) { set $r \"${r}2\"; }"
+        " if ($zero) { set $r \"${r}3\"; } if ($a = abc) { set $r \"${r}4\"; } if ( $a != abc ) { set $r \"${r}5\"; }"
+        " if ($a ~ ^A) { set $r \"${r}6\"; } if ($a ~* ^A(.)) { set $r \"${r}7$1\"; } if ($a !~ z) { set $r \"${r}8\"; }"
+        " if ($http_x_in ~ \"(?<who>[a-z]+)\") { set $r \"${r}9$who\"; } add_header X-R $r;",
+        "",
+        [(GET, "/", {}), (GET, "/", {"X-In": "42abc"}), (GET, "/", {"X-In": "42"})],
+    ),
+    "if-is-evil": (
+        "add_header A 1; more_set_headers 'M: 1'; if ($arg_x) { add_header B 2; more_set_headers 'N: 2'; }"
+        " if ($arg_y) { add_header C 3; }",
+        "add_header S server; more_set_headers 'T: server';",
+        [(GET, "/?x=1", {}), (GET, "/?y=1", {}), (GET, "/?x=1&y=1", {}), (GET, "/", {})],
+    ),
+    "inheritance": ("proxy_hide_header X-Other;", "add_header S server; more_set_headers 'T: server';", [(GET, "/", {})]),
+    "break": (
+        "set $x 1; if ($arg_b) { set $x 2; break; } set $x 3; add_header X $x;",
+        "",
+        [(GET, "/?b=1", {}), (GET, "/", {})],
+    ),
+    "rewrite-break": (
+        "rewrite ^/old/(.*)$ /new/$1 break; rewrite ^/drop /kept? break; rewrite ^/args/(\\w+) /p?id=$1 break;"
+        " rewrite ^/both/(\\w+) /p?id=$1? break;",
+        "",
+        [
+            (GET, target, {})
+            for target in (
+                "/old/x?a=1",
+                "/old/a%20b",
+                "/old/a%3Fb",
+                "/old/%E4%BD%A0",
+                "/drop?x=1",
+                "/args/7?y=2",
+                "/args/7",
+                "/both/7?y=2",
+                "/none/a%2Fb?q",
+            )
+        ],
+    ),
+    "rewrite-redirect": (
+        "rewrite ^/a/(.*)$ /b/$1 permanent; rewrite ^/c/(.*)$ https://x.test/$1 redirect; rewrite ^/d/(.*)$"
+        " http://y.test/?q=$1; rewrite ^/e https://z.test$request_uri? permanent; rewrite ^/f/(.*) $scheme://w.test/$1;",
+        "",
+        [
+            (GET, target, {})
+            for target in ("/a/x?y=1", "/a/x%20y", "/c/x?y", "/c/a%2Bb%26c", "/d/1&2", "/d/1%262?z", "/e/x?y=1", "/f/x")
+        ],
+    ),
+    "rewrite-last": (
+        "rewrite ^/one$ /two last; rewrite ^/two$ /three last; rewrite ^/loop$ /loop last; add_header X $uri;",
+        "location = /three { return 200 three; }",
+        [(GET, "/one", {}), (GET, "/loop", {}), (GET, "/two?x=1", {})],
+    ),
+    "rewrite-server": (
+        "add_header X-Uri $uri;",
+        "rewrite ^/api/(.*)$ /$1; rewrite ^/moved(.*)$ https://n.test$1 permanent; if ($http_x_block) { return 403; }",
+        [(GET, "/api/x?y=1", {}), (GET, "/moved/a", {}), (GET, "/x", {"X-Block": "1"}), (GET, "/x", {})],
+    ),
+    "set-args": ("set $args \"a=2&$args\"; add_header X $arg_a;", "", [(GET, "/p%2Fq?a=1", {}), (GET, "/p", {})]),
+    "locations": (
+        "",
+        "location = /exact { return 200 exact; } location /start { return 200 start; } location ^~ /firm/ { return 200 firm; }"
+        " location ~ \\.php$ { return 404; } location ~* \\.(JPG|png)$ { return 200 image; } location /deny { deny all; }"
+        " location /allow { allow 127.0.0.0/8; deny all; return 200 x; } location /empty { allow all; }",
+        [
+            (GET, path, {})
+            for path in (
+                "/exact",
+                "/exact/x",
+                "/start",
+                "/starter",
+                "/firm/a.php",
+                "/x/a.php",
+                "/x/a.jpg",
+                "/x/a.PNG",
+                "/deny",
+                "/denying/x",
+                "/allow",
+                "/other",
+                "/%65xact",
+                "//exact",
+            )
+        ],
+    ),
+    "access-deny": ("deny all;", "", [(GET, "/", {})]),
+    "access-order": ("deny 10.0.0.0/8; allow 127.0.0.1; deny all;", "", [(GET, "/", {})]),
+    "access-inherited": ("", "deny 127.0.0.0/8; add_header X y always;", [(GET, "/", {})]),
+    "access-after-return": ("deny all; if ($arg_x) { return 200 ok; }", "", [(GET, "/?x=1", {}), (GET, "/", {})]),
+    "add-header": (
+        'add_header X-A 1; add_header X-A 2; add_header X-B "a; b" always; add_header X-C $http_none; add_header X-D'
+        " $upstream_http_x_other; add_header Cache-Control no-store;",
+        "",
+        [(GET, "/", {"X-Status": status}) for status in ("200", "201", "204", "206", "301", "304", "308", "400", "404", "500")],
+    ),
+    "more-set": (
+        "more_set_headers 'X-A: 1' \"X-Other: $status\"; more_set_headers -s '404 500' 'X-Bad: yes';"
+        " more_set_headers -t 'text/css text/plain' 'X-Type: t'; more_clear_headers X-Gone 'X-Wild-*';"
+        " more_set_headers 'X-Empty:'; more_set_headers 'Content-Type: application/x-mine';",
+        "",
+        [(GET, "/", {"X-Status": status}) for status in ("200", "404", "500")]
+        + [(GET, "/", {"X-Type": "text/css"})],
+    ),
+    "input-headers": (
+        "more_set_input_headers 'X-In: set' 'X-New: $http_x_old'; more_set_input_headers -r 'X-Only: r';"
+        " more_clear_input_headers X-Gone; proxy_set_header X-Set $host$uri; proxy_set_header Accept-Encoding '';"
+        " proxy_set_header X-None $http_none;",
+        "proxy_set_header X-Never server;",
+        [
+            (GET, "/p%20q", {"X-In": "in", "X-Old": "old", "X-Gone": "g", "Accept-Encoding": "gzip", "X-None": "n"}),
+            (GET, "/", {"X-Only": "mine"}),
+        ],
+    ),
+    "hide": ("proxy_hide_header X-Other; proxy_pass_header Server;", "", [(GET, "/", {})]),
+    "expires": (
+        "set $e off; if ($arg_e) { set $e $arg_e; } expires $e;",
+        "",
+        [(GET, "/?e=%s" % value, {}) for value in ("epoch", "max", "-1", "0", "1h", "off", "junk")],
+    ),
+    "expires-on-bad": ("expires 1h; add_header X y;", "", [(GET, "/", {"X-Status": "404"}), (GET, "/", {})]),
+    "sub-filter": (
+        "sub_filter '</head>' '<script>$host</script></head>'; sub_filter HELLO bye; sub_filter_once on;",
+        "",
+        [
+            (GET, "/", {"X-Type": "text/html", "X-Page": "<head></head>hello hello</head>"}),
+            (GET, "/", {"X-Type": "text/css", "X-Page": "</head>"}),
+            (GET, "/", {"X-Type": "text/html; charset=utf-8", "X-Page": "no match"}),
+        ],
+    ),
+    "sub-filter-all": (
+        "sub_filter a bb; sub_filter_once off; sub_filter_types text/css;",
+        "",
+        [(GET, "/", {"X-Type": "text/css", "X-Page": "aAxa"}), (GET, "/", {"X-Type": "text/plain", "X-Page": "a"})],
+    ),
+    "maps": (
+        "add_header X-Kind $kind; add_header X-Twice $twice; add_header X-Site $site;",
+        "",
+        [(GET, "/", {"User-Agent": agent}) for agent in ("curl/8", "CURL/8", "bot/77", "wget", "")],
+    ),
+    "method": ("proxy_method PUT;", "", [(GET, "/", {})]),
+    "variables": (
+        'add_header V "$request_method|$request_uri|$uri|$args|$is_args|$host|$scheme|$server_protocol|$http_x_in|'
+        '$arg_a|$cookie_c|$content_type|$https|$remote_addr|$query_string|$document_uri|$request" always;',
+        "",
+        [
+            (GET, "/a%20b/../c?A=1&b=2", {"X-In": "in", "Cookie": "b=1; c=2"}),
+            (GET, "/?", {"Content-Type": "text/x"}),
+            (GET, "/x?a", {"Cookie": "cc=1"}),
+        ],
+    ),
+    "quoting": (
+        "add_header X 'a\"b\\'c\\\\d'; add_header Y \"e'f\\\"g\"; add_header Z h\\ i; # comment; {\nadd_header W ${host}x;",
+        "",
+        [(GET, "/", {})],
+    ),
+}
+
+NGINX = """
+load_module %(modules)s/ngx_http_headers_more_filter_module.so;
+daemon off;
+worker_processes 1;
+pid %(folder)s/nginx.pid;
+error_log %(folder)s/error.log notice;
+%(user)s
+events { worker_connections 512; }
+http {
+  access_log off;
+  include /etc/nginx/mime.types;
+  default_type text/html;
+  server_tokens off;
+  port_in_redirect off;
+  client_body_temp_path %(folder)s/body;
+  proxy_temp_path %(folder)s/proxy;
+  fastcgi_temp_path %(folder)s/fastcgi;
+  uwsgi_temp_path %(folder)s/uwsgi;
+  scgi_temp_path %(folder)s/scgi;
+%(http)s
+%(servers)s
+}
+"""
+
+SERVER = """
+  server {
+    listen 127.0.0.1:%(port)d;
+    server_name %(host)s;
+%(server)s
+    location / {
+      proxy_set_header Host $http_host;
+      proxy_set_header Connection "";
+      proxy_http_version 1.1;
+      proxy_redirect off;
+%(location)s
+      proxy_pass http://127.0.0.1:%(backend)d;
+    }
+  }
+"""
+
+# The proxies' own business, or a matter of the moment.
+OWN_ANSWER = {"date", "server", "connection", "content-length", "transfer-encoding", "keep-alive", "etag"}
+OWN_REQUEST = {"host", "connection", "x-request-id", "x-real-ip", "x-scheme", "content-length"}
+
+
+class Backend:
+    """Answers with what it saw, or with what the request asks for."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
+        self.port = self.listener.getsockname()[1]
+        self.seen = []
+        threading.Thread(target=self.accept, daemon=True).start()
+
+    def accept(self):
+        while True:
+            stream, _ = self.listener.accept()
+            threading.Thread(target=self.serve, args=(stream,), daemon=True).start()
+
+    def serve(self, stream):
+        reader = stream.makefile("rb")
+        try:
+            while self.answer(reader, stream):
+                pass
+        except (OSError, ValueError):
+            pass
+        finally:
+            stream.close()
+
+    def answer(self, reader, stream):
+        line = reader.readline().decode("latin-1").split()
+        if len(line) != 3:
+            return False
+        fields = {}
+        while text := reader.readline().decode("latin-1").rstrip("\r\n"):
+            name, _, value = text.partition(":")
+            fields.setdefault(name.lower(), []).append(value.strip())
+        reader.read(int(fields.get("content-length", ["0"])[0]))
+        own = {
+            name: sorted(values)
+            for name, values in fields.items()
+            if name not in OWN_REQUEST and not name.startswith(("x-forwarded", "x-original"))
+        }
+        self.seen.append({"method": line[0], "target": line[1], "fields": own})
+        status = fields.get("x-status", ["200"])[0]
+        page = fields.get("x-page", ["a page"])[0].encode("latin-1")
+        out = ["HTTP/1.1 %s X" % status, "Content-Type: " + fields.get("x-type", ["text/plain"])[0], "X-Other: o"]
+        out += ["X-Gone: g", "X-Wild-A: a", "X-Wild-B: b", "Server: backend"]
+        if status not in ("204", "304"):
+            out.append("Content-Length: %d" % len(page))
+        stream.sendall("\r\n".join(out + ["", ""]).encode("latin-1"))
+        if line[0] != "HEAD" and status not in ("204", "304"):
+            stream.sendall(page)
+        return True
+
+
+def free_port():
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        return one.getsockname()[1]
+
+
+def nginx(cases, port, backend, folder, modules):
+    servers = [
+        SERVER % {"port": port, "host": name + ".test", "server": server, "location": location, "backend": backend}
+        for name, (location, server, _) in cases.items()
+    ]
+    values = {
+        "folder": folder,
+        "modules": modules,
+        "user": "user root;" if os.geteuid() == 0 else "",
+        "http": HTTP,
+        "servers": "".join(servers),
+    }
+    path = os.path.join(folder, "nginx.conf")
+    with open(path, "w") as file:
+        file.write(NGINX % values)
+    binary = shutil.which("nginx") or "/usr/sbin/nginx"
+    log = open(os.path.join(folder, "nginx.log"), "wb")
+    return subprocess.Popen([binary, "-p", folder, "-c", path, "-e", folder + "/error.log"], stdout=log, stderr=log)
+
+
+def objects(cases, backend):
+    data = {
+        "allow-snippet-annotations": "true",
+        "annotations-risk-level": "Critical",
+        "http-snippet": HTTP,
+        "disable-access-log": "true",
+    }
+    meta = {"namespace": "default"}
+    yield {"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": "nginx"}, "spec": {"controller": "k8s.io/ingress-nginx"}}
+    yield {"apiVersion": "v1", "kind": "ConfigMap", "metadata": dict(meta, name="config"), "data": data}
+    yield {"apiVersion": "v1", "kind": "Service", "metadata": dict(meta, name="backend"), "spec": {"ports": [{"port": 80, "targetPort": backend}]}}
+    yield {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": dict(meta, name="backend-1", labels={"kubernetes.io/service-name": "backend"}),
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}],
+        "ports": [{"port": backend, "protocol": "TCP"}],
+    }
+    for name, (location, server, _) in cases.items():
+        texts = {"configuration-snippet": location, "server-snippet": server}
+        annotations = {"nginx.ingress.kubernetes.io/" + key: text for key, text in texts.items() if text}
+        service = {"service": {"name": "backend", "port": {"number": 80}}}
+        rule = {"host": name + ".test", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": service}]}}
+        yield {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "Ingress",
+            "metadata": dict(meta, name=name, annotations=annotations),
+            "spec": {"ingressClassName": "nginx", "rules": [rule]},
+        }
+
+
+def narthex(binary, cases, port, backend, folder):
+    manifests = os.path.join(folder, "manifests")
+    os.mkdir(manifests)
+    with open(os.path.join(manifests, "all.yaml"), "w") as file:
+        file.write("\n---\n".join(json.dumps(one) for one in objects(cases, backend)) + "\n")
+    command = [binary, "standalone", "--manifests", manifests, "--configmap=default/config", "--workers=1"]
+    command += ["--http-addr=127.0.0.1:%d" % port, "--https-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0"]
+    log = open(os.path.join(folder, "narthex.log"), "wb")
+    return subprocess.Popen(command, stdout=log, stderr=log)
+
+
+def ready(child, port):
+    end = time.monotonic() + READY
+    while time.monotonic() < end and child.poll() is None:
+        try:
+            socket.create_connection(("127.0.0.1", port), timeout=1).close()
+            return True
+        except OSError:
+            time.sleep(0.05)
+    return False
+
+
+def ask(port, host, request, backend):
+    """What came back, and what the backend saw, in words that can be compared."""
+    method, target, fields = request
+    before = len(backend.seen)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+    try:
+        connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
+        connection.putheader("Host", host)
+        for name, value in fields.items():
+            connection.putheader(name, value)
+        if method == "POST":
+            connection.putheader("Content-Length", "0")
+        connection.endheaders()
+        answer = connection.getresponse()
+        text = answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        return {"error": type(error).__name__}
+    finally:
+        connection.close()
+    heads = {}
+    for name, value in answer.getheaders():
+        name = name.lower()
+        if name == "server" and value == "nginx":
+            continue
+        if name == "expires" and not value.endswith(("1970 00:00:01 GMT", "23:55:55 GMT")):
+            value = "some time"
+        if name not in OWN_ANSWER or (name == "server"):
+            heads.setdefault(name, []).append(value)
+    return {
+        "status": answer.status,
+        "fields": heads,
+        "body": text.decode("latin-1"),
+        "backend": backend.seen[before:],
+    }
+
+
+def compare(cases, ports, backend, verbose):
+    differences = 0
+    for name, (_, _, requests) in cases.items():
+        for number, request in enumerate(requests):
+            theirs, ours = (ask(port, name + ".test", request, backend) for port in ports)
+            for key in sorted(set(theirs) | set(ours)):
+                if theirs.get(key) != ours.get(key):
+                    differences += 1
+                    print(f"{name}[{number}] {request}: {key}\n  nginx   {theirs.get(key)}\n  narthex {ours.get(key)}")
+            if verbose:
+                print(f"{name}[{number}] {ours.get('status')}")
+    return differences
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bin", required=True, help="the binary of narthex")
+    parser.add_argument("--only", help="cases whose name holds this")
+    parser.add_argument("--modules", default="/usr/lib/nginx/modules", help="where the modules of nginx are")
+    parser.add_argument("-v", action="store_true", help="tell every request")
+    args = parser.parse_args()
+    cases = {name: case for name, case in CASES.items() if not args.only or args.only in name}
+    backend = Backend()
+    with tempfile.TemporaryDirectory() as folder:
+        ports = free_port(), free_port()
+        children = [
+            nginx(cases, ports[0], backend.port, folder, args.modules),
+            narthex(args.bin, cases, ports[1], backend.port, folder),
+        ]
+        try:
+            for child, port, log in zip(children, ports, ("error.log", "narthex.log")):
+                if not ready(child, port):
+                    print(open(os.path.join(folder, log)).read(), file=sys.stderr)
+                    return 2
+            differences = compare(cases, ports, backend, args.v)
+            refused = open(os.path.join(folder, "narthex.log")).read().count("SnippetRefused")
+        finally:
+            for child in children:
+                child.terminate()
+                child.wait()
+    total = sum(len(requests) for _, _, requests in cases.values())
+    print(f"{len(cases)} cases, {total} requests, {differences} differences, {refused} snippets refused")
+    return 1 if differences or refused else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

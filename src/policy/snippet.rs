@@ -1,0 +1,263 @@
+//! Snippets: `configuration-snippet`, `server-snippet`, `auth-snippet`, and the ConfigMap's `http-snippet`,
+//! `server-snippet`, `location-snippet`. Text in nginx's language, read once into typed policy by a strict interpreter
+//! for a closed list of directives (`directive`). No text of a snippet reaches anything that would run it.
+//!
+//! `lex` reads the language, `build` gives it meaning, `run` takes one request through it, `heads` edits fields.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::annotation::{Fidelity, Reader, Risk, Scope, Spec, Value};
+use super::global::Globals;
+use crate::diagnostic::Severity;
+
+mod build;
+pub mod directive;
+mod fields;
+pub mod heads;
+mod lex;
+pub mod maps;
+mod names;
+pub mod run;
+pub mod script;
+pub mod settings;
+
+pub use run::{Outcome, Run, Seen, Stage, Substitutions};
+pub use script::Script;
+pub use settings::Settings;
+
+use build::Builder;
+use directive::Context;
+use lex::{Fault, Statement};
+use names::Names;
+
+const CLOSED_LIST: Fidelity = Fidelity::Equivalent(
+    "an interpreter for a closed list of directives (docs/snippets.md); needs annotations-risk-level Critical and allow-snippet-annotations, as there",
+);
+
+const CONFIGURATION: Spec = Spec::new("configuration-snippet", Scope::Location, Risk::Critical)
+    .fidelity(CLOSED_LIST)
+    .values("none", "more_set_headers \"X-Frame-Options: DENY\";")
+    .doc("Directives of nginx for the locations of this Ingress.");
+const SERVER: Spec = Spec::new("server-snippet", Scope::Server, Risk::Critical)
+    .fidelity(CLOSED_LIST)
+    .values("none", "location /metrics { deny all; }")
+    .doc("Directives of nginx for the host.");
+const AUTH: Spec = Spec::new("auth-snippet", Scope::Location, Risk::Critical)
+    .fidelity(CLOSED_LIST)
+    .values("none", "proxy_set_header X-Team blue;")
+    .doc("Directives of nginx for the request to the authentication service: `proxy_set_header`.");
+const STREAM: Spec = Spec::new("stream-snippet", Scope::Server, Risk::Critical)
+    .fidelity(Fidelity::AcceptedNoEffect("ports are opened by tcp-services and udp-services only"))
+    .values("none", "# nothing")
+    .doc("Configuration text of nginx for streams.");
+
+/// Annotations of this family.
+pub const SPECS: &[Spec] = &[CONFIGURATION, SERVER, AUTH, STREAM];
+
+/// Bytes of one snippet of the ConfigMap.
+const MAX_GLOBAL_TEXT: usize = 256 * 1024;
+/// Directives of one snippet of the ConfigMap.
+const MAX_GLOBAL_DIRECTIVES: usize = 2000;
+
+/// The snippets of one Ingress.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Snippets {
+    /// `configuration-snippet`.
+    pub location: Option<Arc<Script>>,
+    /// `server-snippet`.
+    pub server: Option<Arc<Script>>,
+    /// `auth-snippet`.
+    pub auth: Option<Arc<Settings>>,
+}
+
+/// The snippets of the ConfigMap.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct GlobalSnippets {
+    /// `map` blocks of `http-snippet`.
+    pub maps: maps::Maps,
+    /// What else `http-snippet` says.
+    pub http: Option<Arc<Settings>>,
+    /// `server-snippet`.
+    pub server: Option<Arc<Script>>,
+    /// `location-snippet`.
+    pub location: Option<Arc<Script>>,
+    /// Names that they define.
+    names: Names,
+    /// Set when one that protects cannot be honoured: every route is shut.
+    pub refused: Option<&'static str>,
+}
+
+/// What became of one snippet of the ConfigMap, for its owner.
+pub struct GlobalNote {
+    /// Key of the ConfigMap.
+    pub key: &'static str,
+    /// False for a directive that merely changes nothing.
+    pub refused: bool,
+    /// Where and why.
+    pub reason: String,
+}
+
+/// Reads the snippets of an Ingress, as far as the ConfigMap lets them count.
+pub fn read(reader: &mut Reader<'_>, globals: &Globals) -> Snippets {
+    if reader.raw(&STREAM).is_some_and(|(_, text)| !text.trim().is_empty()) {
+        let reason = "has no effect: the proxy opens no port for an Ingress";
+        let hint = "use the ConfigMaps of --tcp-services-configmap and --udp-services-configmap";
+        reader.report(STREAM.name, Severity::Warning, "NoEffect", reason, hint);
+    }
+    let trees = [CONFIGURATION, SERVER, AUTH].map(|spec| admitted(reader, &spec, globals));
+    let mut names = globals.snippets.names.clone();
+    for tree in trees.iter().flatten() {
+        names.collect(tree);
+    }
+    let [location, server, auth] = trees;
+    let mut make = |spec: &Spec, tree: Option<Vec<Statement>>, context| {
+        let tree = tree?;
+        let mut builder = Builder::new(&names, build::MAX_DIRECTIVES);
+        match builder.script(&tree, context) {
+            Ok(script) => {
+                note(reader, spec, &builder);
+                Some(Arc::new(script)).filter(|script| !script.is_empty())
+            }
+            Err(fault) => {
+                refuse(reader, spec, &fault, tree.iter().any(guards));
+                None
+            }
+        }
+    };
+    Snippets {
+        location: make(&CONFIGURATION, location, Context::Location),
+        server: make(&SERVER, server, Context::Server),
+        auth: make(&AUTH, auth, Context::Auth).map(|script| Arc::clone(&script.settings)),
+    }
+}
+
+/// The statements of a snippet that counts.
+fn admitted(reader: &mut Reader<'_>, spec: &Spec, globals: &Globals) -> Option<Vec<Statement>> {
+    let (_, text) = reader.raw(spec)?;
+    if reader.read_lines(spec, |_| Ok(())) == Value::Invalid {
+        // A snippet that would have counted is not left out when it protects something.
+        let counts = globals.allow_snippet_annotations && spec.risk <= globals.annotations_risk_level;
+        if counts && guards_text(text) {
+            reader.deny("SnippetRefused");
+        }
+        return None;
+    }
+    if text.trim().is_empty() || spec.risk > globals.annotations_risk_level {
+        return None;
+    }
+    if !globals.allow_snippet_annotations {
+        let reason = "is ignored: allow-snippet-annotations is false";
+        reader.report(spec.name, Severity::Warning, "SnippetIgnored", reason, "");
+        return None;
+    }
+    match lex::parse(text, lex::MAX_TEXT) {
+        Ok(tree) => Some(tree),
+        Err(fault) => {
+            refuse(reader, spec, &fault, guards_text(text));
+            None
+        }
+    }
+}
+
+fn refuse(reader: &mut Reader<'_>, spec: &Spec, fault: &Fault, guards: bool) {
+    let hint = "docs/snippets.md lists what is known";
+    if guards {
+        reader.deny("SnippetRefused");
+        let reason = format!(
+            "cannot be honoured and holds directives that protect, so the routes answer 503: {fault}"
+        );
+        return reader.report(spec.name, Severity::Error, "SnippetRefused", reason, hint);
+    }
+    let reason = format!("is left out as a whole: {fault}");
+    reader.report(spec.name, Severity::Warning, "SnippetRefused", reason, hint);
+}
+
+fn note(reader: &mut Reader<'_>, spec: &Spec, builder: &Builder<'_>) {
+    for (at, what) in &builder.notes {
+        let reason = format!("holds a directive without effect here: {at}: {what}");
+        reader.report(spec.name, Severity::Info, "NoEffect", reason, "");
+    }
+}
+
+/// True for a statement that keeps requests out, by itself or inside.
+fn guards(statement: &Statement) -> bool {
+    let error = |word: &lex::Word| word.text.starts_with(['4', '5']);
+    directive::protects(statement.name())
+        || (statement.name() == "return" && statement.arguments().first().is_some_and(error))
+        || statement.block.iter().flatten().any(guards)
+}
+
+/// As [`guards`] for text that is not even read.
+fn guards_text(text: &str) -> bool {
+    let mut words = text.split(|c: char| c.is_whitespace() || matches!(c, ';' | '{' | '}' | '"' | '\''));
+    words.any(|word| directive::protects(word) || word == "return")
+}
+
+impl GlobalSnippets {
+    /// Reads the snippets of the ConfigMap. They are the operator's and need no switch.
+    pub fn read(data: &BTreeMap<String, String>) -> (Self, Vec<GlobalNote>) {
+        let mut found = Self::default();
+        let mut notes = Vec::new();
+        let keys = ["http-snippet", "location-snippet", "server-snippet"];
+        let mut trees = BTreeMap::new();
+        for key in keys {
+            let Some(text) = data.get(key).filter(|text| !text.trim().is_empty()) else { continue };
+            match lex::parse(text, MAX_GLOBAL_TEXT) {
+                Ok(tree) => {
+                    found.names.collect(&tree);
+                    trees.insert(key, tree);
+                }
+                Err(fault) => found.refuse(key, &fault, guards_text(text), &mut notes),
+            }
+        }
+        for (key, tree) in trees {
+            let names = found.names.clone();
+            let mut builder = Builder::new(&names, MAX_GLOBAL_DIRECTIVES);
+            if let Err(fault) = found.build(key, &tree, &mut builder) {
+                found.refuse(key, &fault, tree.iter().any(guards), &mut notes);
+            }
+            notes.extend(builder.notes.iter().map(|(at, what)| GlobalNote {
+                key,
+                refused: false,
+                reason: format!("holds a directive without effect here: {at}: {what}"),
+            }));
+        }
+        (found, notes)
+    }
+
+    fn build(&mut self, key: &str, tree: &[Statement], builder: &mut Builder<'_>) -> Result<(), Fault> {
+        let full = |script: Script| Some(Arc::new(script)).filter(|script| !script.is_empty());
+        match key {
+            "http-snippet" => {
+                let (tables, rest): (Vec<Statement>, Vec<Statement>) =
+                    tree.iter().cloned().partition(|statement| statement.name() == "map");
+                let mut maps = maps::Maps::default();
+                for table in &tables {
+                    maps.insert(maps::Map::build(table, builder)?);
+                }
+                let settings = builder.script(&rest, Context::Http)?.settings;
+                self.http = Some(settings).filter(|settings| **settings != Settings::default());
+                self.maps = maps;
+            }
+            "server-snippet" => self.server = full(builder.script(tree, Context::Server)?),
+            _ => self.location = full(builder.script(tree, Context::Location)?),
+        }
+        Ok(())
+    }
+
+    fn refuse(&mut self, key: &'static str, fault: &Fault, guards: bool, notes: &mut Vec<GlobalNote>) {
+        let reason = if guards {
+            self.refused = Some("SnippetRefused");
+            format!(
+                "cannot be honoured and holds directives that protect, so every route answers 503: {fault}"
+            )
+        } else {
+            format!("is left out as a whole: {fault}")
+        };
+        notes.push(GlobalNote { key, refused: true, reason });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,468 @@
+//! Statements to typed policy. Every directive of the closed list is given its meaning here; anything else is a fault
+//! with its place.
+
+use std::sync::Arc;
+
+use http::{Method, StatusCode};
+
+use super::directive::{self, Context, Effect};
+use super::fields;
+use super::lex::{At, Fault, Statement, Word};
+use super::names::{Names, is_own};
+use super::script::{Branch, Condition, Matcher, Nested, Return, Rewrite, Script, Step, Then};
+use super::settings::{AddHeader, Expires, Rule, Settings, SslName};
+use crate::pattern::{Anchor, Case, Pattern};
+use crate::policy::annotation::{parse_cidrs, parse_duration, parse_on_off, parse_size};
+use crate::policy::backend_tls;
+use crate::policy::satisfy::Satisfy;
+use crate::policy::template::{Scope, Template};
+use crate::variable::Known;
+
+/// Directives of one snippet of an annotation (`B-17`).
+pub(super) const MAX_DIRECTIVES: usize = 200;
+
+/// Makes policy of statements.
+pub(super) struct Builder<'n> {
+    names: &'n Names,
+    left: usize,
+    /// Directives that are accepted and change nothing, with why.
+    pub(super) notes: Vec<(At, String)>,
+}
+
+impl<'n> Builder<'n> {
+    /// A builder that knows the names defined anywhere, for at most `directives` directives.
+    pub(super) fn new(names: &'n Names, directives: usize) -> Self {
+        Self { names, left: directives, notes: Vec::new() }
+    }
+
+    /// A block of `context`.
+    ///
+    /// # Errors
+    /// The first [`Fault`].
+    pub(super) fn script(&mut self, statements: &[Statement], context: Context) -> Result<Script, Fault> {
+        let mut script = Script::default();
+        let mut settings = Settings::default();
+        for statement in statements {
+            match statement.name() {
+                "location" => {
+                    self.judge(statement, context)?;
+                    script.locations.push(self.nested(statement)?);
+                }
+                _ => self.statement(statement, context, &mut script.steps, &mut settings)?,
+            }
+        }
+        script.settings = Arc::new(settings);
+        Ok(script)
+    }
+
+    /// Checks name, place and number of arguments, and counts it.
+    fn judge(&mut self, statement: &Statement, context: Context) -> Result<Effect, Fault> {
+        let (name, at) = (statement.name(), statement.at);
+        self.left = self
+            .left
+            .checked_sub(1)
+            .ok_or_else(|| Fault::new(at, "more directives than a snippet may hold"))?;
+        let known = directive::find(name)
+            .ok_or_else(|| Fault::new(at, format!("{name} is not among the directives known here")))?;
+        if !known.contexts.contains(&context) && known.effect == Effect::Counts {
+            return Err(Fault::new(at, format!("{name} may not stand in {}", context.as_str())));
+        }
+        let (least, most) = known.arguments;
+        if !(least..=most).contains(&statement.arguments().len()) {
+            return Err(Fault::new(at, format!("{name} has the wrong number of arguments")));
+        }
+        if statement.block.is_some() != matches!(name, "if" | "location" | "map") {
+            let what = if statement.block.is_some() { "takes no block" } else { "needs a block" };
+            return Err(Fault::new(at, format!("{name} {what}")));
+        }
+        Ok(known.effect)
+    }
+
+    fn statement(
+        &mut self,
+        statement: &Statement,
+        context: Context,
+        steps: &mut Vec<Step>,
+        settings: &mut Settings,
+    ) -> Result<(), Fault> {
+        if let Effect::Nothing(why) = self.judge(statement, context)? {
+            self.notes.push((statement.at, format!("{}: {why}", statement.name())));
+            return Ok(());
+        }
+        match statement.name() {
+            "set" => steps.push(self.set(statement)?),
+            "if" => steps.push(self.branch(statement, context)?),
+            "return" => steps.push(Step::Return(self.answer(statement)?)),
+            "rewrite" => steps.push(Step::Rewrite(self.rewrite(statement)?)),
+            "break" => steps.push(Step::Break),
+            "map" => return Err(Fault::new(statement.at, "map may not stand here")),
+            _ => self.setting(statement, context, settings)?,
+        }
+        Ok(())
+    }
+
+    fn setting(
+        &mut self,
+        statement: &Statement,
+        context: Context,
+        settings: &mut Settings,
+    ) -> Result<(), Fault> {
+        let arguments = statement.arguments();
+        let at = statement.at;
+        let Some(first) = arguments.first() else { return Err(Fault::new(at, "an argument is missing")) };
+        match statement.name() {
+            "add_header" => settings.add_header.push(self.add_header(arguments, first)?),
+            "more_set_headers" => {
+                settings.answer_fields.push(self.edit(arguments, Known::Answer, fields::Set)?);
+            }
+            "more_clear_headers" => {
+                settings.answer_fields.push(self.edit(arguments, Known::Answer, fields::Clear)?);
+            }
+            "more_set_input_headers" => {
+                settings.request_fields.push(self.edit(arguments, Known::Route, fields::Set)?);
+            }
+            "more_clear_input_headers" => {
+                settings.request_fields.push(self.edit(arguments, Known::Route, fields::Clear)?);
+            }
+            "proxy_set_header" | "grpc_set_header" => self.set_header(statement, context, settings)?,
+            "proxy_hide_header" | "grpc_hide_header" => settings.hide.push(lower(first)?),
+            "proxy_pass_header" | "grpc_pass_header" => settings.pass.push(lower(first)?),
+            "allow" | "deny" => settings.access.push(rule(statement.name() == "allow", first)?),
+            "auth_request" if first.text == "off" => settings.auth_off = true,
+            "auth_request" => {
+                return Err(Fault::new(first.at, "only off is known; use the annotation auth-url"));
+            }
+            "auth_request_set" => {
+                let name = self.own_name(first)?;
+                settings.auth_set.push((name, self.template(second(statement)?, Known::Answer)?));
+            }
+            "expires" => settings.expires = Some(self.expires(first)?),
+            "sub_filter" => {
+                let (from, to) = (self.template(first, Known::Route)?, second(statement)?);
+                if first.text.is_empty() {
+                    return Err(Fault::new(first.at, "there is nothing to look for"));
+                }
+                settings.substitutions.push((from, self.template(to, Known::Answer)?));
+            }
+            "sub_filter_once" => settings.substitute_once = Some(word(first, parse_on_off)?),
+            "sub_filter_types" => {
+                settings.substitute_types =
+                    Some(arguments.iter().map(|word| word.text.to_ascii_lowercase().into()).collect());
+            }
+            "default_type" => settings.default_type = Some(content_type(first)?),
+            "proxy_method" => {
+                let method = Method::from_bytes(first.text.as_bytes());
+                settings.method = Some(method.map_err(|_| Fault::new(first.at, "this is no method"))?);
+            }
+            "proxy_ssl_server_name" | "grpc_ssl_server_name" => {
+                settings.ssl_server_name = Some(word(first, parse_on_off)?);
+            }
+            "proxy_ssl_name" | "grpc_ssl_name" => settings.ssl_name = Some(ssl_name(first)?),
+            "proxy_ssl_verify" | "grpc_ssl_verify" => settings.ssl_verify = Some(word(first, parse_on_off)?),
+            "proxy_ssl_protocols" => {
+                let all: Vec<&str> = arguments.iter().map(|word| word.text.as_str()).collect();
+                let versions = backend_tls::protocols(&all.join(" "));
+                settings.ssl_protocols = Some(versions.map_err(|reason| Fault::new(first.at, reason))?);
+            }
+            _ => self.replaced(statement, first, context, settings)?,
+        }
+        Ok(())
+    }
+
+    /// Directives whose values every location has already.
+    fn replaced(
+        &mut self,
+        statement: &Statement,
+        first: &Word,
+        context: Context,
+        settings: &mut Settings,
+    ) -> Result<(), Fault> {
+        let name = statement.name();
+        let new = &mut settings.replaced;
+        match name {
+            "satisfy" => {
+                new.satisfy = Some(match first.text.as_str() {
+                    "all" => Satisfy::All,
+                    "any" => Satisfy::Any,
+                    _ => return Err(Fault::new(first.at, "must be all or any")),
+                });
+            }
+            "access_log" => new.access_log_off = first.text == "off",
+            "client_max_body_size" => {
+                new.body_max = Some(Some(word(first, parse_size)?).filter(|size| *size > 0));
+            }
+            "client_body_buffer_size" => new.body_memory = Some(word(first, parse_size)?),
+            "proxy_connect_timeout" | "grpc_connect_timeout" => {
+                new.connect = Some(word(first, parse_duration)?);
+            }
+            "proxy_send_timeout" | "grpc_send_timeout" => new.send = Some(word(first, parse_duration)?),
+            "proxy_read_timeout" | "grpc_read_timeout" => new.read = Some(word(first, parse_duration)?),
+            "proxy_buffering" => new.buffering = Some(word(first, parse_on_off)?),
+            "proxy_request_buffering" => new.request_buffering = Some(word(first, parse_on_off)?),
+            "proxy_buffer_size" => {
+                let size = word(first, parse_size)?;
+                new.buffer_size = Some(u32::try_from(size).unwrap_or(u32::MAX));
+            }
+            "proxy_intercept_errors" => new.intercept = Some(word(first, parse_on_off)?),
+            "limit_req_status" => new.limit_req_status = Some(status(first, 400..=599)?),
+            "limit_conn_status" => new.limit_conn_status = Some(status(first, 400..=599)?),
+            _ => return Err(Fault::new(statement.at, format!("{name} may not stand here"))),
+        }
+        if context != Context::Location {
+            let why = "every location has a value of its own, so it has no effect here";
+            self.notes.push((statement.at, format!("{name}: {why}")));
+        }
+        Ok(())
+    }
+
+    /// Text with variables.
+    pub(super) fn template(&self, word: &Word, until: Known) -> Result<Template, Fault> {
+        let scope = Scope { until, groups: true, own: &|name| self.names.knows(name) };
+        Template::parse_in(&word.text, &scope).map_err(|error| Fault::new(word.at, error.to_string()))
+    }
+
+    fn own_name(&self, word: &Word) -> Result<Box<str>, Fault> {
+        word.text
+            .strip_prefix('$')
+            .filter(|name| is_own(name))
+            .map(Into::into)
+            .ok_or_else(|| Fault::new(word.at, format!("{} cannot be set", word.text)))
+    }
+
+    fn set(&self, statement: &Statement) -> Result<Step, Fault> {
+        let (name, value) = (first(statement)?, second(statement)?);
+        let value = self.template(value, Known::Route)?;
+        if name.text == "$args" {
+            return Ok(Step::SetArgs(value));
+        }
+        Ok(Step::Set(self.own_name(name)?, value))
+    }
+
+    fn branch(&mut self, statement: &Statement, context: Context) -> Result<Step, Fault> {
+        let condition = self.condition(statement)?;
+        let inside = if context == Context::Server { Context::ServerIf } else { Context::LocationIf };
+        let mut branch = (Vec::new(), Settings::default());
+        for inner in statement.block.as_deref().unwrap_or_default() {
+            self.statement(inner, inside, &mut branch.0, &mut branch.1)?;
+        }
+        Ok(Step::If(condition, Branch { steps: branch.0, settings: Arc::new(branch.1) }))
+    }
+
+    /// What stands between the parentheses; they may stand alone or cling to a word.
+    fn condition(&self, statement: &Statement) -> Result<Condition, Fault> {
+        let wrong = || Fault::new(statement.at, "the condition of if is not understood");
+        let mut words: Vec<Word> = statement.arguments().to_vec();
+        let opening = words.first_mut().filter(|word| !word.quoted).ok_or_else(wrong)?;
+        opening.text = opening.text.strip_prefix('(').ok_or_else(wrong)?.to_owned();
+        opening.at.column += 1;
+        let closing = words.last_mut().ok_or_else(wrong)?;
+        closing.text = closing.text.strip_suffix(')').ok_or_else(wrong)?.to_owned();
+        words.retain(|word| word.quoted || !word.text.is_empty());
+        let (subject, rest) = words.split_first().ok_or_else(wrong)?;
+        let value = self.template(subject, Known::Route)?;
+        if !subject.text.starts_with('$') || value.variables().count() != 1 {
+            return Err(Fault::new(subject.at, "a condition begins with a variable"));
+        }
+        let (operator, operand) = match rest {
+            [] => return Ok(Condition::Set(value)),
+            [operator, operand] => (operator, operand),
+            _ => return Err(wrong()),
+        };
+        let pattern = |case| pattern(operand, case);
+        Ok(match operator.text.as_str() {
+            "=" => Condition::Equal(value, self.template(operand, Known::Route)?, true),
+            "!=" => Condition::Equal(value, self.template(operand, Known::Route)?, false),
+            "~" => Condition::Match(value, pattern(Case::Sensitive)?, true),
+            "~*" => Condition::Match(value, pattern(Case::Insensitive)?, true),
+            "!~" => Condition::Match(value, pattern(Case::Sensitive)?, false),
+            "!~*" => Condition::Match(value, pattern(Case::Insensitive)?, false),
+            other => return Err(Fault::new(operator.at, format!("{other} is no comparison known here"))),
+        })
+    }
+
+    fn answer(&self, statement: &Statement) -> Result<Return, Fault> {
+        let first = first(statement)?;
+        if let Some(text) = statement.arguments().get(1) {
+            let text = Some(self.template(text, Known::Route)?);
+            return Ok(Return { status: status(first, 200..=599)?, text });
+        }
+        let url = ["http://", "https://", "$scheme"].iter().any(|start| first.text.starts_with(start));
+        if url {
+            return Ok(Return { status: StatusCode::FOUND, text: Some(self.template(first, Known::Route)?) });
+        }
+        Ok(Return { status: status(first, 200..=599)?, text: None })
+    }
+
+    fn rewrite(&self, statement: &Statement) -> Result<Rewrite, Fault> {
+        let (expression, target) = (first(statement)?, second(statement)?);
+        let url = ["http://", "https://", "$scheme"].iter().any(|start| target.text.starts_with(start));
+        let then = match statement.arguments().get(2).map(|flag| flag.text.as_str()) {
+            Some("permanent") => Then::Redirect(StatusCode::MOVED_PERMANENTLY),
+            Some("redirect") => Then::Redirect(StatusCode::FOUND),
+            Some("last" | "break") | None if url => Then::Redirect(StatusCode::FOUND),
+            Some("last") => Then::Last,
+            Some("break") => Then::Break,
+            None => Then::Next,
+            Some(other) => {
+                let reason = format!("{other} is no flag: last, break, redirect and permanent are");
+                return Err(Fault::new(statement.at, reason));
+            }
+        };
+        let (text, keep_query) = match target.text.strip_suffix('?') {
+            Some(text) => (text, false),
+            None => (target.text.as_str(), true),
+        };
+        let (path, query) = match text.split_once('?') {
+            Some((path, query)) => (path, Some(query)),
+            None => (text, None),
+        };
+        let part = |text: &str| {
+            self.template(&Word { text: text.to_owned(), quoted: true, at: target.at }, Known::Route)
+        };
+        Ok(Rewrite {
+            pattern: pattern(expression, Case::Sensitive)?,
+            path: part(path)?,
+            query: query.map(part).transpose()?,
+            keep_query,
+            then,
+        })
+    }
+
+    fn nested(&mut self, statement: &Statement) -> Result<Nested, Fault> {
+        let first = first(statement)?;
+        let (modifier, path) = match statement.arguments() {
+            [_, path] => (first.text.as_str(), path.clone()),
+            _ => {
+                let modifiers = ["^~", "=", "~*", "~"];
+                let clung = modifiers.into_iter().find(|modifier| first.text.starts_with(modifier));
+                let modifier = clung.unwrap_or_default();
+                let text = first.text.get(modifier.len()..).unwrap_or_default().to_owned();
+                (modifier, Word { text, ..first.clone() })
+            }
+        };
+        let matcher = match modifier {
+            "~" => Matcher::Expression(pattern(&path, Case::Sensitive)?),
+            "~*" => Matcher::Expression(pattern(&path, Case::Insensitive)?),
+            _ if !path.text.starts_with('/') => {
+                return Err(Fault::new(path.at, "a location begins with a slash; named ones are not known"));
+            }
+            "=" => Matcher::Exact(path.text.into()),
+            "^~" => Matcher::Prefix(path.text.into(), true),
+            "" => Matcher::Prefix(path.text.into(), false),
+            other => return Err(Fault::new(first.at, format!("{other} is no modifier of a location"))),
+        };
+        let block = statement.block.as_deref().unwrap_or_default();
+        Ok(Nested { matcher, script: Arc::new(self.script(block, Context::Location)?) })
+    }
+
+    fn add_header(&self, arguments: &[Word], name: &Word) -> Result<AddHeader, Fault> {
+        let always = match arguments.get(2) {
+            None => false,
+            Some(word) if word.text == "always" => true,
+            Some(word) => return Err(Fault::new(word.at, format!("{} is not always", word.text))),
+        };
+        let value = arguments.get(1).ok_or_else(|| Fault::new(name.at, "a value is missing"))?;
+        Ok(AddHeader {
+            name: fields::name(name)?,
+            value: self.template(&fields::one_line(value), Known::Answer)?,
+            always,
+        })
+    }
+
+    fn edit(
+        &self,
+        arguments: &[Word],
+        until: Known,
+        kind: fields::Kind,
+    ) -> Result<super::settings::FieldEdit, Fault> {
+        fields::edit(arguments, kind, |word| self.template(word, until))
+    }
+
+    fn set_header(
+        &mut self,
+        statement: &Statement,
+        context: Context,
+        settings: &mut Settings,
+    ) -> Result<(), Fault> {
+        let (word, value) = (first(statement)?, second(statement)?);
+        let value = self.template(&fields::one_line(value), Known::Route)?;
+        if !matches!(context, Context::Location | Context::Auth) {
+            let why = "every location sets fields of its own, so these are not inherited";
+            self.notes.push((statement.at, format!("{} {}: {why}", statement.name(), word.text)));
+            return Ok(());
+        }
+        if matches!(word.text.to_ascii_lowercase().as_str(), "connection" | "upgrade") {
+            let why = "the proxy does this by itself";
+            self.notes.push((statement.at, format!("{} {}: {why}", statement.name(), word.text)));
+            return Ok(());
+        }
+        let host = word.text.eq_ignore_ascii_case("host");
+        let name = if host { "Host".into() } else { fields::name(word)? };
+        settings.set_header.push((name, value));
+        Ok(())
+    }
+
+    fn expires(&self, word: &Word) -> Result<Expires, Fault> {
+        if word.text.contains('$') {
+            return Ok(Expires::Text(self.template(word, Known::Answer)?));
+        }
+        Expires::parse(&word.text).map_err(|reason| Fault::new(word.at, reason))
+    }
+}
+
+fn first(statement: &Statement) -> Result<&Word, Fault> {
+    statement.arguments().first().ok_or_else(|| Fault::new(statement.at, "an argument is missing"))
+}
+
+fn second(statement: &Statement) -> Result<&Word, Fault> {
+    statement.arguments().get(1).ok_or_else(|| Fault::new(statement.at, "an argument is missing"))
+}
+
+fn word<T>(word: &Word, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Fault> {
+    parse(&word.text).map_err(|reason| Fault::new(word.at, format!("{} {reason}", word.text)))
+}
+
+pub(super) fn pattern(word: &Word, case: Case) -> Result<Arc<Pattern>, Fault> {
+    Pattern::compile(&word.text, case, Anchor::None)
+        .map(Arc::new)
+        .map_err(|error| Fault::new(word.at, format!("{:?} is no expression: {error}", word.text)))
+}
+
+fn status(word: &Word, range: std::ops::RangeInclusive<u16>) -> Result<StatusCode, Fault> {
+    let number = word.text.parse().ok().filter(|code| word.text.len() == 3 && range.contains(code));
+    number.and_then(|code| StatusCode::from_u16(code).ok()).ok_or_else(|| {
+        let reason = format!("{} is no status from {} to {}", word.text, range.start(), range.end());
+        Fault::new(word.at, reason)
+    })
+}
+
+fn rule(allow: bool, word: &Word) -> Result<Rule, Fault> {
+    if word.text == "all" {
+        return Ok(Rule { allow, net: None });
+    }
+    let nets = parse_cidrs(&word.text).map_err(|reason| Fault::new(word.at, reason))?;
+    match nets.as_slice() {
+        [net] => Ok(Rule { allow, net: Some(*net) }),
+        _ => Err(Fault::new(word.at, "one network, address or all may stand here")),
+    }
+}
+
+fn lower(word: &Word) -> Result<Box<str>, Fault> {
+    fields::token(word).map(|name| name.to_ascii_lowercase().into())
+}
+
+fn content_type(word: &Word) -> Result<Box<str>, Fault> {
+    let sound = word.text.bytes().all(|byte| (0x20..0x7f).contains(&byte)) && word.text.contains('/');
+    if sound { Ok(word.text.as_str().into()) } else { Err(Fault::new(word.at, "this is no content type")) }
+}
+
+fn ssl_name(word: &Word) -> Result<SslName, Fault> {
+    if matches!(word.text.as_str(), "$host" | "$server_name" | "$http_host" | "$best_http_host") {
+        return Ok(SslName::Host);
+    }
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:".contains(&byte);
+    if word.text.is_empty() || word.text.len() > 253 || !word.text.bytes().all(plain) {
+        return Err(Fault::new(word.at, "a name, or $host, may stand here"));
+    }
+    Ok(SslName::Fixed(Arc::from(word.text.as_str())))
+}

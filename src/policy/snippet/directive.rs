@@ -1,0 +1,395 @@
+//! The closed list of directives: where each may stand, how many arguments it takes, what it does here.
+//! `docs/snippets.md` is made from it; `build` gives each its meaning.
+
+/// Where a directive stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Context {
+    /// `http-snippet`.
+    Http,
+    /// `server-snippet`.
+    Server,
+    /// `configuration-snippet`, `location-snippet`, or a `location` in a server.
+    Location,
+    /// An `if` in a server.
+    ServerIf,
+    /// An `if` in a location.
+    LocationIf,
+    /// `auth-snippet`: the request to the authentication service.
+    Auth,
+}
+
+/// What a directive does here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// As in nginx.
+    Counts,
+    /// It is accepted and changes nothing here; the text says why.
+    Nothing(&'static str),
+}
+
+/// One directive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Directive {
+    /// Name.
+    pub name: &'static str,
+    /// Where it may stand.
+    pub contexts: &'static [Context],
+    /// Least and greatest number of arguments.
+    pub arguments: (usize, usize),
+    /// What it does here.
+    pub effect: Effect,
+    /// For people.
+    pub doc: &'static str,
+}
+
+use Context::{Auth, Http, Location, LocationIf, Server, ServerIf};
+
+const ALL: &[Context] = &[Http, Server, Location, LocationIf];
+const PLAIN: &[Context] = &[Http, Server, Location];
+const REWRITE: &[Context] = &[Server, Location, ServerIf, LocationIf];
+const PROXY: &[Context] = &[Http, Server, Location, Auth];
+const MANY: usize = 64;
+
+const fn on(
+    name: &'static str,
+    contexts: &'static [Context],
+    arguments: (usize, usize),
+    doc: &'static str,
+) -> Directive {
+    Directive { name, contexts, arguments, effect: Effect::Counts, doc }
+}
+
+const fn off(name: &'static str, why: &'static str) -> Directive {
+    Directive { name, contexts: ALL, arguments: (0, MANY), effect: Effect::Nothing(why), doc: "" }
+}
+
+const CONNECTION: &str = "it belongs to a connection and not to a location: set the ConfigMap key";
+const INTERNAL: &str = "it tunes nginx itself";
+const COMPRESSION: &str = "compression is set by the ConfigMap";
+const SUBREQUEST: &str = "it is about logs of nginx";
+
+/// All of them, in alphabetical order.
+pub const DIRECTIVES: &[Directive] = &[
+    on(
+        "access_log",
+        ALL,
+        (1, MANY),
+        "`off` in a location: its requests are not logged. Format and place are the ConfigMap's.",
+    ),
+    on(
+        "add_header",
+        ALL,
+        (2, 3),
+        "Adds a field to answers of a good status, or with `always` to all. Inherited only where a level has none of its own.",
+    ),
+    on(
+        "allow",
+        PLAIN,
+        (1, 1),
+        "Admits clients of a network, an address, or `all`; rules are asked in order.",
+    ),
+    on("auth_request", PLAIN, (1, 1), "Only `off`: no external authentication here."),
+    on("auth_request_set", PLAIN, (2, 2), "Sets a variable after external authentication."),
+    on("break", REWRITE, (0, 0), "Ends the rewrite directives of this level."),
+    off("brotli", COMPRESSION),
+    off("brotli_comp_level", COMPRESSION),
+    off("brotli_types", COMPRESSION),
+    off("chunked_transfer_encoding", INTERNAL),
+    on("client_body_buffer_size", PLAIN, (1, 1), "Bytes of a request body held in memory."),
+    off("client_body_timeout", CONNECTION),
+    off("client_header_buffer_size", CONNECTION),
+    off("client_header_timeout", CONNECTION),
+    on("client_max_body_size", PLAIN, (1, 1), "Largest request body; 0 for no limit."),
+    on("default_type", PLAIN, (1, 1), "Content type of answers that `return` gives."),
+    on("deny", PLAIN, (1, 1), "Refuses clients of a network, an address, or `all`, with 403."),
+    off("error_log", SUBREQUEST),
+    off("etag", INTERNAL),
+    on(
+        "expires",
+        ALL,
+        (1, 1),
+        "Sets `Expires` and `Cache-Control` on answers of a good status: a time, `epoch`, `max`, `off` or a variable.",
+    ),
+    off("fastcgi_hide_header", "FastCGI has its own annotations"),
+    on("grpc_connect_timeout", PLAIN, (1, 1), "As proxy_connect_timeout."),
+    on("grpc_hide_header", PLAIN, (1, 1), "As proxy_hide_header."),
+    on("grpc_pass_header", PLAIN, (1, 1), "As proxy_pass_header."),
+    on("grpc_read_timeout", PLAIN, (1, 1), "As proxy_read_timeout."),
+    on("grpc_send_timeout", PLAIN, (1, 1), "As proxy_send_timeout."),
+    on("grpc_set_header", PROXY, (2, 2), "As proxy_set_header."),
+    off("grpc_ssl_ciphers", "the TLS library offers a fixed set of sound ciphers"),
+    on("grpc_ssl_name", PLAIN, (1, 1), "As proxy_ssl_name."),
+    on("grpc_ssl_server_name", PLAIN, (1, 1), "As proxy_ssl_server_name."),
+    on("grpc_ssl_verify", PLAIN, (1, 1), "As proxy_ssl_verify."),
+    off("gzip", COMPRESSION),
+    off("gzip_comp_level", COMPRESSION),
+    off("gzip_disable", COMPRESSION),
+    off("gzip_min_length", COMPRESSION),
+    off("gzip_proxied", COMPRESSION),
+    off("gzip_types", COMPRESSION),
+    off("gzip_vary", COMPRESSION),
+    on(
+        "if",
+        &[Server, Location],
+        (1, MANY),
+        "A block for requests that meet a condition: a variable, `=`, `!=`, `~`, `~*`, `!~`, `!~*`.",
+    ),
+    off("ignore_invalid_headers", CONNECTION),
+    off("keepalive_requests", CONNECTION),
+    off("keepalive_timeout", CONNECTION),
+    off("large_client_header_buffers", CONNECTION),
+    on("limit_conn_status", PLAIN, (1, 1), "Status of answers over limit-connections."),
+    on("limit_req_status", PLAIN, (1, 1), "Status of answers over limit-rps and limit-rpm."),
+    on(
+        "location",
+        &[Server, Location],
+        (1, 2),
+        "A block for paths: `=`, `^~`, `~`, `~*` or a start. Only answers of its own: nothing below it is proxied.",
+    ),
+    off("log_not_found", SUBREQUEST),
+    off("log_subrequest", SUBREQUEST),
+    on(
+        "map",
+        &[Http],
+        (2, 2),
+        "A variable whose value is looked up by another's: texts, expressions, `default`.",
+    ),
+    off("map_hash_bucket_size", INTERNAL),
+    off("map_hash_max_size", INTERNAL),
+    on(
+        "more_clear_headers",
+        ALL,
+        (1, MANY),
+        "Takes fields off answers; a name may end in `*`. `-s` and `-t` bound it to statuses and content types.",
+    ),
+    on("more_clear_input_headers", PLAIN_IF, (1, MANY), "Takes fields off the request to the backend."),
+    on(
+        "more_set_headers",
+        ALL,
+        (1, MANY),
+        "Sets fields of answers, all statuses; `-s` and `-t` bound it to statuses and content types.",
+    ),
+    on(
+        "more_set_input_headers",
+        PLAIN_IF,
+        (1, MANY),
+        "Sets fields of the request to the backend; `-r` only where there is one, `-t` by content type.",
+    ),
+    off("open_file_cache", INTERNAL),
+    off("port_in_redirect", "use the annotation use-port-in-redirects"),
+    on("proxy_buffer_size", PLAIN, (1, 1), "Largest head of a response."),
+    on("proxy_buffering", PLAIN, (1, 1), "Read responses ahead of slow clients."),
+    off("proxy_buffers", "use the annotation proxy-buffers-number"),
+    off("proxy_busy_buffers_size", INTERNAL),
+    on("proxy_connect_timeout", PLAIN, (1, 1), "Time until a backend connection stands."),
+    off("proxy_headers_hash_bucket_size", INTERNAL),
+    off("proxy_headers_hash_max_size", INTERNAL),
+    on("proxy_hide_header", PLAIN, (1, 1), "A field of the backend that clients do not see."),
+    off("proxy_ignore_client_abort", "a request whose client is gone is given up"),
+    on("proxy_intercept_errors", PLAIN, (1, 1), "Replace errors of the backend as custom-http-errors says."),
+    on("proxy_method", PLAIN, (1, 1), "Method towards the backend."),
+    on(
+        "proxy_pass_header",
+        PLAIN,
+        (1, 1),
+        "A field of the backend that clients see although it is hidden by default.",
+    ),
+    off("proxy_pass_request_headers", "only what clients send is passed"),
+    on("proxy_read_timeout", PLAIN, (1, 1), "Time between two reads from a backend."),
+    on("proxy_request_buffering", PLAIN, (1, 1), "Read the whole request body before a backend is asked."),
+    on("proxy_send_timeout", PLAIN, (1, 1), "Time between two writes to a backend."),
+    on(
+        "proxy_set_header",
+        PROXY,
+        (2, 2),
+        "Sets a field of the request to the backend; an empty value takes it away. Counts in a location only, as there every location sets fields of its own.",
+    ),
+    off("proxy_socket_keepalive", INTERNAL),
+    off("proxy_ssl_ciphers", "the TLS library offers a fixed set of sound ciphers"),
+    on("proxy_ssl_name", PLAIN, (1, 1), "Name that a TLS backend must have, and its SNI: text, or $host."),
+    on("proxy_ssl_protocols", PLAIN, (1, 4), "TLS versions towards the backend."),
+    on("proxy_ssl_server_name", PLAIN, (1, 1), "Send SNI to a TLS backend."),
+    off("proxy_ssl_session_reuse", INTERNAL),
+    on(
+        "proxy_ssl_verify",
+        PLAIN,
+        (1, 1),
+        "Verify the certificate of a TLS backend, by the CA of proxy-ssl-secret.",
+    ),
+    off("proxy_ssl_verify_depth", "the chain builder has a fixed depth"),
+    off("proxy_temp_path", INTERNAL),
+    off("reset_timedout_connection", CONNECTION),
+    on("return", REWRITE, (1, 2), "Answers: a status, a status and a text or URL, or a URL."),
+    on(
+        "rewrite",
+        REWRITE,
+        (2, 3),
+        "Replaces the path by an expression: `last`, `break`, `redirect`, `permanent`.",
+    ),
+    off("rewrite_log", SUBREQUEST),
+    on("satisfy", PLAIN, (1, 1), "`all` or `any` of addresses, passwords and external authentication."),
+    off("send_timeout", CONNECTION),
+    off("sendfile", INTERNAL),
+    off("server_names_hash_bucket_size", INTERNAL),
+    off("server_tokens", CONNECTION),
+    on("set", REWRITE, (2, 2), "Sets a variable of one's own, or `$args`."),
+    on("sub_filter", PLAIN, (2, 2), "Replaces text in bodies that are not compressed."),
+    off("sub_filter_last_modified", INTERNAL),
+    on("sub_filter_once", PLAIN, (1, 1), "`off` replaces every occurrence and not the first only."),
+    on(
+        "sub_filter_types",
+        PLAIN,
+        (1, MANY),
+        "Content types beside `text/html` whose bodies are searched; `*` for all.",
+    ),
+    off("tcp_nodelay", INTERNAL),
+    off("tcp_nopush", INTERNAL),
+    off("types_hash_max_size", INTERNAL),
+    off("underscores_in_headers", CONNECTION),
+    off("uninitialized_variable_warn", SUBREQUEST),
+    off("variables_hash_bucket_size", INTERNAL),
+    off("variables_hash_max_size", INTERNAL),
+];
+
+const PLAIN_IF: &[Context] = &[Server, Location, LocationIf];
+
+/// The directive of a name.
+pub fn find(name: &str) -> Option<&'static Directive> {
+    DIRECTIVES.binary_search_by_key(&name, |directive| directive.name).ok().and_then(|at| DIRECTIVES.get(at))
+}
+
+/// True for a directive that keeps requests out: a snippet that holds one is never left out, its routes are shut.
+/// `return` does where its status is an error; that is judged with its arguments.
+pub fn protects(name: &str) -> bool {
+    const EXACT: [&str; 10] = [
+        "allow",
+        "deny",
+        "satisfy",
+        "internal",
+        "limit_except",
+        "real_ip_header",
+        "set_real_ip_from",
+        "secure_link",
+        "valid_referers",
+        "geo",
+    ];
+    const STARTS: [&str; 8] = [
+        "auth_",
+        "limit_req",
+        "limit_conn",
+        "access_by_lua",
+        "rewrite_by_lua",
+        "modsecurity",
+        "ssl_verify",
+        "ssl_client",
+    ];
+    EXACT.contains(&name) || name.starts_with("Sec") || STARTS.iter().any(|start| name.starts_with(start))
+}
+
+impl Context {
+    /// Its name in documents and findings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Http => "http",
+            Server => "server",
+            Location => "location",
+            ServerIf => "if in server",
+            LocationIf => "if in location",
+            Auth => "auth",
+        }
+    }
+}
+
+/// `docs/snippets.md`.
+pub fn markdown() -> String {
+    let mut out = String::from(INTRODUCTION);
+    out.push_str("| directive | where | what it does |\n|---|---|---|\n");
+    let counting = DIRECTIVES.iter().filter(|directive| directive.effect == Effect::Counts);
+    for directive in counting {
+        let places: Vec<&str> = directive.contexts.iter().map(|context| context.as_str()).collect();
+        out.push_str(&format!("| `{}` | {} | {} |\n", directive.name, places.join(", "), directive.doc));
+    }
+    out.push_str(
+        "\n## Accepted, without effect\n\nThey are no reason to refuse a snippet; a finding names each.\n\n\
+         | directive | why |\n|---|---|\n",
+    );
+    for directive in DIRECTIVES {
+        if let Effect::Nothing(why) = directive.effect {
+            out.push_str(&format!("| `{}` | {why} |\n", directive.name));
+        }
+    }
+    out.push_str("\n## Variables\n\n");
+    out.push_str(VARIABLES);
+    out.push_str("| variable | value |\n|---|---|\n");
+    for row in crate::variable::FIXED {
+        use crate::variable::Known;
+        let when = match row.known {
+            Known::Request | Known::Route => "",
+            Known::Answer => "; with the answer",
+            Known::End => "; in logs only",
+            Known::Never => "; no value in this version",
+        };
+        out.push_str(&format!("| `${}` | {}{when} |\n", row.name, row.doc));
+    }
+    for (name, fixed) in crate::variable::ALIASES {
+        let of = crate::variable::FIXED.iter().find(|row| row.fixed == *fixed).map_or("", |row| row.name);
+        out.push_str(&format!("| `${name}` | as `${of}` |\n"));
+    }
+    out
+}
+
+const INTRODUCTION: &str = "# Snippets\n\n\
+Made from the table in `src/policy/snippet/directive.rs`; do not edit.\n\n\
+A snippet is text in the language of nginx. It is read once by a strict interpreter for a closed list of directives, \
+and becomes typed policy; there is no nginx and no template behind it.\n\n\
+* The annotations `configuration-snippet`, `server-snippet` and `auth-snippet` count only where the ConfigMap says both \
+`allow-snippet-annotations: \"true\"` and `annotations-risk-level: Critical`. The ConfigMap's own `http-snippet`, \
+`server-snippet` and `location-snippet` always count.\n\
+* A directive that is not in the list, or one that is misused, refuses its snippet as a whole. A finding tells line and \
+column.\n\
+* A refused snippet without directives that protect (`allow`, `deny`, `return` of an error, `auth_*`, `limit_*` and the like) \
+is left out. One that holds such a directive shuts the routes of its Ingress with 503 (of all Ingresses, for the \
+ConfigMap's) until it is mended.\n\
+* Framing and connection fields (`Connection`, `Transfer-Encoding`, `Content-Length` and so on) cannot be set.\n\
+* Bounds: 16 KiB, 200 directives and 4 levels of blocks for each snippet of an annotation; 1000 steps per request.\n\n\
+## Order\n\n\
+Server: `server-snippet` of the annotation, `app-root`, `server-snippet` of the ConfigMap. Then the location is chosen, \
+those of snippets included. Location: CORS preflight, `configuration-snippet`, `location-snippet`, redirect annotations, \
+`rewrite-target`, redirect to https; then addresses, passwords and external authentication; then the backend. \
+Within a snippet `set`, `if`, `return`, `rewrite` and `break` run in order, the other directives count from the start; \
+those in the last `if` that holds count over those around it. Fields of answers: hidden ones go, `more_*`, `expires`, \
+`add_header`.\n\n\
+## Directives\n\n";
+
+const VARIABLES: &str = "Names of one's own come from `set`, `map`, `auth_request_set` and named groups; `$1` to `$9` are groups of the \
+last expression that matched. Beside the fixed names there are `$arg_*`, `$cookie_*`, `$http_*`, and with the answer \
+`$sent_http_*` and `$upstream_http_*`. The same names serve hash keys, field values, log formats and addresses of other \
+services.\n\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_sorted_and_told() {
+        assert!(DIRECTIVES.is_sorted_by(|one, next| one.name < next.name));
+        for directive in DIRECTIVES {
+            assert!(find(directive.name).is_some(), "{}", directive.name);
+            let told = match directive.effect {
+                Effect::Counts => directive.doc,
+                Effect::Nothing(why) => why,
+            };
+            assert!(!told.is_empty(), "{}", directive.name);
+        }
+    }
+
+    #[test]
+    fn what_keeps_requests_out_is_known_though_it_is_not_in_the_list() {
+        for name in ["deny", "auth_basic", "limit_req", "limit_except", "SecRule", "geo"] {
+            assert!(protects(name), "{name}");
+        }
+        for name in ["add_header", "limit_rate", "proxy_pass", "more_set_headers", "rewrite"] {
+            assert!(!protects(name), "{name}");
+        }
+    }
+}

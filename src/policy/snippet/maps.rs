@@ -1,0 +1,156 @@
+//! `map` blocks of `http-snippet`: a variable whose value is looked up by a text.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::build::{Builder, pattern};
+use super::lex::{Fault, Statement, Word};
+use super::names::is_own;
+use crate::pattern::{Captures, Case, Pattern};
+use crate::policy::template::Template;
+use crate::variable::Known;
+
+/// Entries of one map.
+const MAX_ENTRIES: usize = 10_000;
+
+/// One map.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Map {
+    /// Name of the variable.
+    pub name: Box<str>,
+    /// What is looked up.
+    pub source: Template,
+    texts: BTreeMap<Box<str>, Template>,
+    expressions: Vec<(Arc<Pattern>, Template)>,
+    /// `hostnames`: texts may be `*.x`, `x.*` or `.x`.
+    hostnames: bool,
+    default: Template,
+}
+
+/// All of them, by name.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Maps(BTreeMap<Box<str>, Map>);
+
+impl Maps {
+    /// Adds one.
+    pub fn insert(&mut self, map: Map) {
+        self.0.insert(map.name.clone(), map);
+    }
+
+    /// The map of a variable.
+    pub fn find(&self, name: &str) -> Option<&Map> {
+        self.0.get(name)
+    }
+
+    /// True when there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl Map {
+    /// Reads `map source $name { … }`.
+    ///
+    /// # Errors
+    /// [`Fault`] for anything that nginx would refuse, and for `include`.
+    pub(super) fn build(statement: &Statement, builder: &Builder<'_>) -> Result<Self, Fault> {
+        let [source, name] = statement.arguments() else {
+            return Err(Fault::new(statement.at, "map has the wrong number of arguments"));
+        };
+        let variable = name.text.strip_prefix('$').filter(|name| is_own(name));
+        let variable = variable.ok_or_else(|| Fault::new(name.at, format!("{} cannot be set", name.text)))?;
+        let mut map = Self {
+            name: variable.into(),
+            source: builder.template(source, Known::Route)?,
+            texts: BTreeMap::new(),
+            expressions: Vec::new(),
+            hostnames: false,
+            default: Template::plain(""),
+        };
+        let entries = statement
+            .block
+            .as_deref()
+            .ok_or_else(|| Fault::new(statement.at, "map needs a block of entries"))?;
+        if entries.len() > MAX_ENTRIES {
+            return Err(Fault::new(statement.at, format!("a map has at most {MAX_ENTRIES} entries")));
+        }
+        for entry in entries {
+            map.entry(entry, builder)?;
+        }
+        Ok(map)
+    }
+
+    fn entry(&mut self, entry: &Statement, builder: &Builder<'_>) -> Result<(), Fault> {
+        let (key, value) = match entry.words.as_slice() {
+            _ if entry.block.is_some() => return Err(Fault::new(entry.at, "an entry takes no block")),
+            [word] if word.text == "hostnames" => {
+                self.hostnames = true;
+                return Ok(());
+            }
+            [word] if word.text == "volatile" => return Ok(()),
+            [key, value] => (key, value),
+            _ => return Err(Fault::new(entry.at, "an entry is a text and a value")),
+        };
+        let template = builder.template(value, Known::Route)?;
+        match (key.quoted, key.text.as_str()) {
+            (_, "default") => self.default = template,
+            (false, "include") => return Err(Fault::new(key.at, "include is not known: there are no files")),
+            (_, text) => match text.strip_prefix('~') {
+                Some(rest) => {
+                    let (case, text) = match rest.strip_prefix('*') {
+                        Some(text) => (Case::Insensitive, text),
+                        None => (Case::Sensitive, rest),
+                    };
+                    let word = Word { text: text.to_owned(), ..key.clone() };
+                    self.expressions.push((pattern(&word, case)?, template));
+                }
+                None => {
+                    let text = text.strip_prefix('\\').unwrap_or(text);
+                    let known = self.texts.insert(text.to_ascii_lowercase().into(), template);
+                    if known.is_some() {
+                        return Err(Fault::new(key.at, format!("{text} stands here twice")));
+                    }
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// The value for a text, and the groups of the expression that found it. Texts come first, then expressions in
+    /// order, then the default. A search over its limit counts as no match.
+    pub fn look<'m, 'h>(&'m self, text: &'h [u8]) -> (&'m Template, Option<Captures<'h>>) {
+        let key = std::str::from_utf8(text).map(str::to_ascii_lowercase);
+        if let Some(found) = key.ok().and_then(|key| self.text(&key)) {
+            return (found, None);
+        }
+        for (pattern, template) in &self.expressions {
+            if let Ok(Some(captures)) = pattern.find(text) {
+                return (template, Some(captures));
+            }
+        }
+        (&self.default, None)
+    }
+
+    fn text(&self, key: &str) -> Option<&Template> {
+        if let Some(found) = self.texts.get(key) {
+            return Some(found);
+        }
+        if !self.hostnames {
+            return None;
+        }
+        // The longest `*.x` (and `.x`, which takes x itself too), then the longest `x.*`.
+        if let Some(found) = self.texts.get(format!(".{key}").as_str()) {
+            return Some(found);
+        }
+        let tails = key.match_indices('.').map(|(at, _)| key.get(at..).unwrap_or_default());
+        for tail in tails {
+            let found = self.texts.get(format!("*{tail}").as_str()).or_else(|| self.texts.get(tail));
+            if found.is_some() {
+                return found;
+            }
+        }
+        let mut heads: Vec<&str> = key.match_indices('.').filter_map(|(at, _)| key.get(..at)).collect();
+        heads.reverse();
+        heads.into_iter().find_map(|head| self.texts.get(format!("{head}.*").as_str()))
+    }
+}

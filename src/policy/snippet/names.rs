@@ -1,0 +1,61 @@
+//! Names that snippets define: a first look over the tree, so that every template can be judged wherever it stands.
+
+use std::collections::BTreeSet;
+
+use super::lex::Statement;
+
+/// Names of variables of one's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Names(BTreeSet<Box<str>>);
+
+impl Names {
+    /// Adds the names that a snippet defines: `set`, `auth_request_set`, `map`, named groups.
+    pub(super) fn collect(&mut self, statements: &[Statement]) {
+        for statement in statements {
+            let place = match statement.name() {
+                "set" | "auth_request_set" => Some(0),
+                "map" => Some(1),
+                _ => None,
+            };
+            let name = place
+                .and_then(|at| statement.arguments().get(at))
+                .and_then(|word| word.text.strip_prefix('$'))
+                .filter(|name| is_own(name));
+            self.0.extend(name.map(Into::into));
+            for word in &statement.words {
+                self.groups(&word.text);
+            }
+            self.collect(statement.block.as_deref().unwrap_or_default());
+        }
+    }
+
+    /// True for a name that somebody defines.
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.0.contains(name)
+    }
+
+    /// `(?<name>`, `(?P<name>`, `(?'name'`.
+    fn groups(&mut self, text: &str) {
+        for piece in text.split("(?").skip(1) {
+            let piece = piece.strip_prefix('P').unwrap_or(piece);
+            let (rest, end) = match piece.as_bytes().first() {
+                Some(b'<') => (piece.get(1..).unwrap_or_default(), '>'),
+                Some(b'\'') => (piece.get(1..).unwrap_or_default(), '\''),
+                _ => continue,
+            };
+            let name = rest.split(end).next().unwrap_or_default();
+            if is_own(name) {
+                self.0.insert(name.into());
+            }
+        }
+    }
+}
+
+/// True for a name that a configuration may define: a word that is not the name of anything else.
+pub(super) fn is_own(name: &str) -> bool {
+    let first = name.bytes().next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    first
+        && name.len() <= 64
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
+        && crate::variable::Variable::parse(name).is_none()
+}

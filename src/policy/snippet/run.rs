@@ -1,0 +1,639 @@
+//! One request going through snippets: variables, the path as rewritten so far, which settings count. `route::decide`
+//! moves it along; `proxy` asks it about fields once there is an answer.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use smallvec::SmallVec;
+
+use super::maps::Maps;
+use super::script::{Condition, Return, Rewrite, Script, Step, Then};
+use super::settings::{Expires, Settings};
+use crate::pattern::{Captures, Pattern};
+use crate::policy::ip_access::IpAccess;
+use crate::policy::redirect::RedirectStyle;
+use crate::policy::rewrite::encode;
+use crate::policy::satisfy::Verdict;
+use crate::policy::template::{Facts, Overlay, Template, argument};
+use crate::reply::LocalReply;
+use crate::request::{NormPath, RequestView};
+use crate::variable::{Fixed, Variable};
+use crate::wire::Fields;
+use crate::wire::fields::is_field_value;
+
+/// Steps of one request (`B-17`).
+const MAX_STEPS: u32 = 1000;
+/// Bytes that all variables of a request may hold together.
+const MAX_BYTES: usize = 256 * 1024;
+/// Maps that look at maps.
+const MAX_DEPTH: u8 = 8;
+
+/// What came of a block's rewrite directives.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// They ran to their end.
+    Done,
+    /// `break`: the location stays, and its own rewrite directives are over.
+    Break,
+    /// `last`: the location is chosen anew, at once.
+    Again,
+    /// They ran to their end and the path was rewritten: the location is chosen anew.
+    Rewritten,
+    /// An answer.
+    Reply(LocalReply),
+}
+
+/// Where steps run.
+#[derive(Clone, Copy)]
+pub struct Stage<'s> {
+    /// The request and its route.
+    pub facts: Facts<'s>,
+    /// `map` blocks.
+    pub maps: &'s Maps,
+    /// How redirects are written.
+    pub style: RedirectStyle,
+}
+
+/// One request's way through snippets.
+#[derive(Debug, Default)]
+pub struct Run<'r> {
+    /// Id of the request.
+    pub request_id: &'r str,
+    /// Since 1970.
+    pub now: Duration,
+    own: Vec<(Box<str>, Vec<u8>)>,
+    /// Those of `auth_request_set`: they come when the rest stands already.
+    authenticated: RefCell<Vec<(Box<str>, Vec<u8>)>>,
+    groups: Groups,
+    path: Option<NormPath<'static>>,
+    args: Option<Vec<u8>>,
+    /// Settings by level: http, server, then locations from outside in.
+    levels: SmallVec<[SmallVec<[Arc<Settings>; 2]>; 3]>,
+    /// Settings of the last `if` of the location that held.
+    branch: Option<Arc<Settings>>,
+    rewritten: bool,
+    steps: u32,
+}
+
+/// Groups of the last expression that matched.
+#[derive(Debug, Clone, Default)]
+struct Groups(SmallVec<[Option<Box<[u8]>>; 4]>);
+
+/// What templates are expanded over.
+struct Scene<'s> {
+    run: &'s Run<'s>,
+    stage: Stage<'s>,
+    groups: &'s Groups,
+    /// Groups are percent-encoded: they go into a URL.
+    quoted: bool,
+    answer: Option<Seen<'s>>,
+    depth: u8,
+}
+
+/// An answer, as far as variables see it.
+#[derive(Clone, Copy)]
+pub struct Seen<'s> {
+    /// Status.
+    pub status: u16,
+    /// Fields.
+    pub fields: &'s Fields,
+}
+
+// === impl Run ===
+
+impl<'r> Run<'r> {
+    /// A request that has met no snippet yet.
+    pub fn new(request_id: &'r str, now: Duration) -> Self {
+        Self { request_id, now, ..Self::default() }
+    }
+
+    /// True when no settings count.
+    pub fn is_idle(&self) -> bool {
+        self.levels.iter().all(SmallVec::is_empty)
+    }
+
+    /// Goes into a level whose blocks are `scripts` and whose depth is `depth` (0 is http, 1 a server); deeper ones are
+    /// left.
+    pub fn enter<'s>(&mut self, depth: usize, settings: impl IntoIterator<Item = &'s Arc<Settings>>) {
+        self.levels.truncate(depth);
+        while self.levels.len() < depth {
+            self.levels.push(SmallVec::new());
+        }
+        self.levels.push(settings.into_iter().cloned().collect());
+        self.branch = None;
+    }
+
+    /// The path that counts.
+    pub fn path<'p>(&'p self, view: &'p RequestView<'_>) -> &'p NormPath<'p> {
+        self.path.as_ref().unwrap_or(&view.path)
+    }
+
+    /// The query that counts.
+    pub fn query<'p>(&'p self, view: &'p RequestView<'_>) -> Option<&'p [u8]> {
+        self.args.as_deref().or(view.query)
+    }
+
+    /// Path and query for the backend, where they are not those of the request.
+    pub fn target(&self, view: &RequestView<'_>) -> Option<Vec<u8>> {
+        if self.path.is_none() && self.args.is_none() {
+            return None;
+        }
+        let mut target = Vec::new();
+        encode(self.path(view).as_bytes(), &mut target);
+        if let Some(query) = self.query(view).filter(|query| !query.is_empty()) {
+            target.push(b'?');
+            target.extend_from_slice(query);
+        }
+        Some(target)
+    }
+
+    /// Runs the rewrite directives of a block.
+    pub fn steps(&mut self, script: &Script, stage: &Stage<'_>) -> Outcome {
+        self.rewritten = false;
+        match self.walk(&script.steps, stage) {
+            Some(outcome) => outcome,
+            None if self.rewritten => Outcome::Rewritten,
+            None => Outcome::Done,
+        }
+    }
+
+    /// `None` goes on after the steps.
+    fn walk(&mut self, steps: &[Step], stage: &Stage<'_>) -> Option<Outcome> {
+        for step in steps {
+            self.steps += 1;
+            if self.steps > MAX_STEPS {
+                return Some(failed("the snippets took too many steps"));
+            }
+            match step {
+                Step::Set(name, value) => {
+                    let value = self.text(value, stage);
+                    if !self.keep(name, value) {
+                        return Some(failed("the variables of the snippets are too long"));
+                    }
+                }
+                Step::SetArgs(value) => self.args = Some(self.text(value, stage)),
+                Step::Break => return Some(Outcome::Break),
+                Step::Return(answer) => return Some(self.answer(answer, stage)),
+                Step::If(condition, branch) => match self.holds(condition, stage) {
+                    Err(outcome) => return Some(outcome),
+                    Ok(false) => {}
+                    Ok(true) => {
+                        self.branch = Some(Arc::clone(&branch.settings));
+                        if let Some(outcome) = self.walk(&branch.steps, stage) {
+                            return Some(outcome);
+                        }
+                    }
+                },
+                Step::Rewrite(rewrite) => match self.rewrite(rewrite, stage) {
+                    Err(outcome) => return Some(outcome),
+                    Ok(None) => {}
+                    Ok(Some(Then::Last)) => return Some(Outcome::Again),
+                    Ok(Some(Then::Break)) => return Some(Outcome::Break),
+                    Ok(Some(Then::Next | Then::Redirect(_))) => self.rewritten = true,
+                },
+            }
+        }
+        None
+    }
+
+    fn text(&self, template: &Template, stage: &Stage<'_>) -> Vec<u8> {
+        template.bytes(&stage.facts, &self.scene(stage, None, false))
+    }
+
+    fn scene<'s>(&'s self, stage: &Stage<'s>, answer: Option<Seen<'s>>, quoted: bool) -> Scene<'s> {
+        Scene { run: self, stage: *stage, groups: &self.groups, quoted, answer, depth: 0 }
+    }
+
+    /// False when the variables grow too long.
+    fn keep(&mut self, name: &str, value: Vec<u8>) -> bool {
+        let total: usize = self.own.iter().map(|(_, value)| value.len()).sum();
+        if total.saturating_add(value.len()) > MAX_BYTES {
+            return false;
+        }
+        match self.own.iter_mut().find(|(known, _)| **known == *name) {
+            Some((_, kept)) => *kept = value,
+            None => self.own.push((name.into(), value)),
+        }
+        true
+    }
+
+    fn holds(&mut self, condition: &Condition, stage: &Stage<'_>) -> Result<bool, Outcome> {
+        match condition {
+            Condition::Set(value) => {
+                let value = self.text(value, stage);
+                Ok(!value.is_empty() && value != b"0")
+            }
+            Condition::Equal(value, other, wanted) => {
+                Ok((self.text(value, stage) == self.text(other, stage)) == *wanted)
+            }
+            Condition::Match(value, pattern, wanted) => {
+                let value = self.text(value, stage);
+                Ok(self.matches(pattern, &value)? == *wanted)
+            }
+        }
+    }
+
+    /// Keeps the groups of a match. A search over its limit is an answer: it may have been a guard.
+    fn matches(&mut self, pattern: &Pattern, text: &[u8]) -> Result<bool, Outcome> {
+        let found =
+            pattern.find(text).map_err(|_| failed("an expression of a snippet took too many steps"))?;
+        let Some(captures) = found else { return Ok(false) };
+        self.groups = Groups::of(&captures);
+        for name in pattern.group_names() {
+            let value = captures.name(name).unwrap_or_default().to_vec();
+            if !self.keep(name, value) {
+                return Err(failed("the variables of the snippets are too long"));
+            }
+        }
+        Ok(true)
+    }
+
+    fn answer(&self, answer: &Return, stage: &Stage<'_>) -> Outcome {
+        let status = answer.status;
+        let text = answer.text.as_ref().map(|text| self.text(text, stage));
+        let redirects = matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308);
+        let reply = match text {
+            Some(url) if redirects => match self.place(url, stage) {
+                Some(location) => LocalReply::Scripted { status, location: Some(location), body: None },
+                None => return failed("the URL of a return cannot be sent"),
+            },
+            None if redirects || status.as_u16() >= 400 => {
+                LocalReply::Scripted { status, location: None, body: None }
+            }
+            text => {
+                let own = || self.all().rev().find_map(|settings| settings.default_type.clone());
+                let kind = content_type(self.path(stage.facts.view).as_bytes()).map(Into::into);
+                let kind = kind.or_else(own).unwrap_or_else(|| "text/html".into());
+                let body = Some((kind, Bytes::from(text.unwrap_or_default())));
+                LocalReply::Scripted { status, location: None, body }
+            }
+        };
+        Outcome::Reply(reply)
+    }
+
+    /// `Location` of a URL or a path; `None` for bytes that a field cannot hold.
+    fn place(&self, url: Vec<u8>, stage: &Stage<'_>) -> Option<String> {
+        let url = String::from_utf8(url).ok().filter(|url| is_field_value(url.as_bytes()))?;
+        Some(if url.starts_with('/') { stage.style.local(stage.facts.view, &url) } else { url })
+    }
+
+    /// `Ok(None)` when the path does not match.
+    fn rewrite(&mut self, rewrite: &Rewrite, stage: &Stage<'_>) -> Result<Option<Then>, Outcome> {
+        let view = stage.facts.view;
+        let path = self.path(view).as_bytes().to_vec();
+        if !self.matches(&rewrite.pattern, &path)? {
+            return Ok(None);
+        }
+        let redirects = matches!(rewrite.then, Then::Redirect(_));
+        // As nginx: what the client had to encode is encoded again in a URL or a query.
+        let (sent, _) = crate::request::split_target(view.target);
+        let quoted = sent.iter().any(|byte| matches!(byte, b'%' | b'+'));
+        let new = rewrite.path.bytes(&stage.facts, &self.scene(stage, None, redirects && quoted));
+        let query = rewrite.query.as_ref();
+        let query = query.map(|query| query.bytes(&stage.facts, &self.scene(stage, None, quoted)));
+        let old = self.query(view).filter(|old| !old.is_empty() && rewrite.keep_query).map(<[u8]>::to_vec);
+        let args = match (query, old) {
+            (Some(mut query), Some(old)) => {
+                query.push(b'&');
+                query.extend_from_slice(&old);
+                Some(query)
+            }
+            (Some(query), None) | (None, Some(query)) => Some(query),
+            (None, None) => None,
+        };
+        if let Then::Redirect(status) = rewrite.then {
+            let mut url = unescape(&new);
+            if let Some(args) = args {
+                url.push(b'?');
+                url.extend_from_slice(&args);
+            }
+            let location =
+                self.place(url, stage).ok_or_else(|| failed("the URL of a rewrite cannot be sent"))?;
+            let reply = LocalReply::Scripted { status, location: Some(location), body: None };
+            return Err(Outcome::Reply(reply));
+        }
+        let path = NormPath::rewritten(&new).map_err(|_| failed("the rewritten path is no path"))?;
+        self.path = Some(path);
+        self.args = Some(args.unwrap_or_default());
+        Ok(Some(rewrite.then))
+    }
+
+    /// All settings that count, from outside in.
+    fn all(&self) -> impl DoubleEndedIterator<Item = &Settings> {
+        self.levels.iter().flatten().chain(&self.branch).map(|settings| &**settings)
+    }
+
+    /// The innermost level that says something.
+    fn innermost<T>(&self, get: impl Fn(&Settings) -> &[T]) -> Vec<&T> {
+        if let Some(branch) = &self.branch
+            && !get(branch).is_empty()
+        {
+            return get(branch).iter().collect();
+        }
+        let says = |level: &&SmallVec<[Arc<Settings>; 2]>| level.iter().any(|one| !get(one).is_empty());
+        let level = self.levels.iter().rev().find(says);
+        level.into_iter().flatten().flat_map(|settings| get(settings)).collect()
+    }
+
+    /// What the address of a client leads to: the lists of the location's annotations first, then `allow` and `deny` of
+    /// its snippets, or of the server's where the location has neither.
+    pub fn access(&self, lists: Option<&IpAccess>, client: IpAddr) -> Verdict {
+        if let Some(lists) = lists {
+            match lists.verdict(client) {
+                Verdict::Abstain => {}
+                verdict => return verdict,
+            }
+        }
+        let own = |level: usize| lists.is_none() || level >= 2;
+        let has = |level: &SmallVec<[Arc<Settings>; 2]>| level.iter().any(|one| !one.access.is_empty());
+        let level = self.levels.iter().enumerate().rev().find(|(_, level)| has(level));
+        let Some((_, level)) = level.filter(|(depth, _)| own(*depth)) else { return Verdict::Abstain };
+        let address = client.to_canonical();
+        let mut rules = level.iter().flat_map(|settings| &settings.access);
+        match rules.find(|rule| rule.net.is_none_or(|net| net.contains(&address))) {
+            Some(rule) if rule.allow => Verdict::Admit,
+            Some(_) => Verdict::Refuse(LocalReply::Forbidden { client }),
+            None => Verdict::Abstain,
+        }
+    }
+
+    /// True when addresses may be refused by snippets.
+    pub fn has_access(&self) -> bool {
+        self.all().any(|settings| !settings.access.is_empty())
+    }
+
+    /// `auth_request off` of the location.
+    pub fn auth_off(&self) -> bool {
+        self.levels.iter().skip(2).flatten().any(|settings| settings.auth_off)
+    }
+
+    /// True when variables are to be set from the answer of the authentication service.
+    pub fn sets_from_auth(&self) -> bool {
+        self.all().any(|settings| !settings.auth_set.is_empty())
+    }
+
+    /// Sets the variables of `auth_request_set` from the answer of the authentication service.
+    pub fn authenticated(&self, stage: &Stage<'_>, answer: Seen<'_>) {
+        let wanted = self.innermost(|settings| &settings.auth_set).into_iter();
+        let values = wanted.map(|(name, template)| {
+            (name.clone(), template.bytes(&stage.facts, &self.scene(stage, Some(answer), false)))
+        });
+        let values = values.collect();
+        *self.authenticated.borrow_mut() = values;
+    }
+
+    /// The TLS settings that snippets change, in place of those of the location.
+    pub fn backend_tls(&self, tls: &mut crate::policy::backend_tls::BackendTls, server: &str) {
+        use super::settings::SslName;
+        for settings in self.all() {
+            tls.server_name = settings.ssl_server_name.unwrap_or(tls.server_name);
+            tls.verify = settings.ssl_verify.unwrap_or(tls.verify);
+            (tls.tls12, tls.tls13) = settings.ssl_protocols.unwrap_or((tls.tls12, tls.tls13));
+            match &settings.ssl_name {
+                Some(SslName::Fixed(name)) => tls.name = Some(Arc::clone(name)),
+                // A pattern of hosts has no name to give.
+                Some(SslName::Host) if !server.contains(['*', '_', '~']) => {
+                    tls.name = Some(Arc::from(server))
+                }
+                Some(SslName::Host) | None => {}
+            }
+        }
+    }
+
+    /// True when [`Run::backend_tls`] changes anything.
+    pub fn has_backend_tls(&self) -> bool {
+        self.all().any(|settings| {
+            settings.ssl_server_name.is_some()
+                || settings.ssl_name.is_some()
+                || settings.ssl_verify.is_some()
+                || settings.ssl_protocols.is_some()
+        })
+    }
+
+    /// `proxy_method`.
+    pub fn method(&self) -> Option<&http::Method> {
+        self.all().rev().find_map(|settings| settings.method.as_ref())
+    }
+
+    /// Names that clients do not see (lower case), and names that they see though they are hidden by default.
+    pub fn shown(&self) -> (Vec<&str>, Vec<&str>) {
+        let names =
+            |get: fn(&Settings) -> &[Box<str>]| self.all().flat_map(get).map(|name| &**name).collect();
+        (names(|settings| &settings.hide), names(|settings| &settings.pass))
+    }
+
+    /// `proxy_set_header` of the innermost location that has any.
+    pub(super) fn set_header(&self) -> impl Iterator<Item = &(Box<str>, Template)> {
+        let levels = self.levels.iter().skip(2).rev();
+        let level = levels.into_iter().find(|level| level.iter().any(|one| !one.set_header.is_empty()));
+        level.into_iter().flatten().flat_map(|settings| &settings.set_header)
+    }
+
+    /// Edits of headers-more, from outside in: every level counts.
+    pub(super) fn edits(
+        &self,
+        get: fn(&Settings) -> &[super::settings::FieldEdit],
+    ) -> impl Iterator<Item = &super::settings::FieldEdit> {
+        self.all().flat_map(get)
+    }
+
+    pub(super) fn add_header(&self) -> Vec<&super::settings::AddHeader> {
+        self.innermost(|settings| &settings.add_header)
+    }
+
+    pub(super) fn expires(&self) -> Option<&Expires> {
+        self.all().rev().find_map(|settings| settings.expires.as_ref())
+    }
+
+    /// `sub_filter` with its texts filled in; whether only the first occurrence counts; content types.
+    pub fn substitutions(&self, stage: &Stage<'_>) -> Option<Substitutions> {
+        let pairs = self.innermost(|settings| &settings.substitutions);
+        if pairs.is_empty() {
+            return None;
+        }
+        let text = |template: &Template| self.text(template, stage);
+        Some(Substitutions {
+            pairs: pairs.into_iter().map(|(from, to)| (text(from), text(to))).collect(),
+            once: self.all().rev().find_map(|settings| settings.substitute_once).unwrap_or(true),
+            types: self.all().rev().find_map(|settings| settings.substitute_types.clone()),
+        })
+    }
+
+    pub(super) fn expand(&self, template: &Template, stage: &Stage<'_>, answer: Option<Seen<'_>>) -> Vec<u8> {
+        template.bytes(&stage.facts, &self.scene(stage, answer, false))
+    }
+}
+
+/// `sub_filter`, ready for one answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Substitutions {
+    /// Text to find (ASCII letters of either case), and what stands there instead.
+    pub pairs: Vec<(Vec<u8>, Vec<u8>)>,
+    /// Only the first occurrence of each.
+    pub once: bool,
+    /// Content types beside `text/html`.
+    pub types: Option<Arc<[Box<str>]>>,
+}
+
+impl Substitutions {
+    /// True for an answer that is searched: of a content type that counts, and not compressed.
+    pub fn apply_to(&self, fields: &Fields) -> bool {
+        let kind = fields.get_str("content-type").unwrap_or_default();
+        let kind = kind.split(';').next().unwrap_or_default().trim();
+        let listed = |name: &Box<str>| **name == *"*" || name.eq_ignore_ascii_case(kind);
+        let counts = kind.eq_ignore_ascii_case("text/html")
+            || self.types.as_ref().is_some_and(|types| types.iter().any(listed));
+        let coded = fields
+            .get_str("content-encoding")
+            .is_some_and(|coding| !coding.trim().eq_ignore_ascii_case("identity"));
+        counts && !coded
+    }
+}
+
+impl Groups {
+    fn of(captures: &Captures<'_>) -> Self {
+        Self((0..10).map(|number| captures.group(number).map(Into::into)).collect())
+    }
+
+    fn get(&self, number: u8) -> &[u8] {
+        self.0.get(usize::from(number)).and_then(Option::as_deref).unwrap_or_default()
+    }
+}
+
+impl Overlay for Scene<'_> {
+    fn value(&self, variable: &Variable) -> Option<Cow<'_, [u8]>> {
+        let view = self.stage.facts.view;
+        let field = |name: &str| {
+            let value = self.answer.and_then(|answer| answer.fields.get(name)).unwrap_or_default();
+            Some(Cow::Borrowed(value))
+        };
+        match variable {
+            Variable::Own(name) => Some(self.own(name)),
+            Variable::Group(number) if self.quoted => Some(Cow::Owned(quote(self.groups.get(*number)))),
+            Variable::Group(number) => Some(Cow::Borrowed(self.groups.get(*number))),
+            Variable::Fixed(Fixed::Uri) => self.run.path.as_ref().map(|path| Cow::Borrowed(path.as_bytes())),
+            Variable::Fixed(Fixed::Args) => self.run.args.as_deref().map(Cow::Borrowed),
+            Variable::Fixed(Fixed::IsArgs) => {
+                let some = self.run.query(view).is_some_and(|query| !query.is_empty());
+                Some(Cow::Borrowed(if some { b"?" } else { b"" }))
+            }
+            Variable::Argument(name) => {
+                self.run.args.as_deref().map(|args| Cow::Borrowed(argument(args, name)))
+            }
+            Variable::Fixed(Fixed::Status | Fixed::UpstreamStatus) => {
+                let status = self.answer.map(|answer| answer.status.to_string()).unwrap_or_default();
+                Some(Cow::Owned(status.into_bytes()))
+            }
+            Variable::ResponseField(name) | Variable::UpstreamField(name) => field(name),
+            _ => None,
+        }
+    }
+}
+
+impl Scene<'_> {
+    fn own(&self, name: &str) -> Cow<'_, [u8]> {
+        let authenticated = self.run.authenticated.borrow();
+        if let Some((_, value)) = authenticated.iter().find(|(known, _)| **known == *name) {
+            return Cow::Owned(value.clone());
+        }
+        if let Some((_, value)) = self.run.own.iter().find(|(known, _)| **known == *name) {
+            return Cow::Borrowed(value);
+        }
+        let Some(map) = self.stage.maps.find(name).filter(|_| self.depth < MAX_DEPTH) else {
+            return Cow::Borrowed(&[]);
+        };
+        let inner = Scene { depth: self.depth + 1, quoted: false, ..*self };
+        let text = map.source.bytes(&self.stage.facts, &inner);
+        let (template, captures) = map.look(&text);
+        let Some(captures) = captures else { return Cow::Owned(template.bytes(&self.stage.facts, &inner)) };
+        let groups = Groups::of(&captures);
+        let found = Scene {
+            run: self.run,
+            stage: self.stage,
+            groups: &groups,
+            quoted: false,
+            answer: self.answer,
+            depth: self.depth + 1,
+        };
+        Cow::Owned(template.bytes(&self.stage.facts, &found))
+    }
+}
+
+fn failed(reason: &'static str) -> Outcome {
+    Outcome::Reply(LocalReply::RewriteFailed { reason })
+}
+
+/// Content type by the extension of a path, as nginx's own list has the usual ones; it beats `default_type`.
+fn content_type(path: &[u8]) -> Option<&'static str> {
+    let name = path.rsplit(|byte| *byte == b'/').next()?;
+    let dot = name.iter().rposition(|byte| *byte == b'.')?;
+    let extension = std::str::from_utf8(name.get(dot + 1..)?).ok()?.to_ascii_lowercase();
+    Some(match extension.as_str() {
+        "html" | "htm" | "shtml" => "text/html",
+        "css" => "text/css",
+        "xml" => "text/xml",
+        "txt" => "text/plain",
+        "js" => "application/javascript",
+        "json" => "application/json",
+        "pdf" => "application/pdf",
+        "gif" => "image/gif",
+        "jpg" | "jpeg" => "image/jpeg",
+        "png" => "image/png",
+        "svg" | "svgz" => "image/svg+xml",
+        "webp" => "image/webp",
+        "ico" => "image/x-icon",
+        "woff" => "font/woff",
+        "woff2" => "font/woff2",
+        "zip" => "application/zip",
+        _ => return None,
+    })
+}
+
+/// A group as part of a URL: what could end or split it is percent-encoded.
+fn quote(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    for byte in text {
+        match *byte {
+            0..=0x20 | 0x7f..=0xff | b'"' | b'#' | b'%' | b'&' | b'+' | b'?' => {
+                out.extend_from_slice(format!("%{byte:02X}").as_bytes());
+            }
+            plain => out.push(plain),
+        }
+    }
+    out
+}
+
+/// As nginx writes a redirect: triples of visible characters above `%` are decoded, up to the query.
+fn unescape(text: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((first, after)) = rest.split_first() {
+        if *first == b'?' {
+            break;
+        }
+        let triple = (*first == b'%').then(|| after.get(..2)).flatten();
+        let value = triple
+            .and_then(|digits| std::str::from_utf8(digits).ok())
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok())
+            .filter(|value| (b'&'..0x7f).contains(value));
+        match value {
+            Some(value) => {
+                out.push(value);
+                rest = after.get(2..).unwrap_or_default();
+                if value == b'?' {
+                    break;
+                }
+            }
+            None => {
+                out.push(*first);
+                rest = after;
+            }
+        }
+    }
+    out.extend_from_slice(rest);
+    out
+}

@@ -1,0 +1,257 @@
+//! What the declarative directives of one block say, typed: fields, access, bodies, TLS. What happens in order (`set`,
+//! `if`, `return`, `rewrite`) is `script`'s.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use ipnet::IpNet;
+
+use crate::policy::RoutePolicies;
+use crate::policy::satisfy::Satisfy;
+use crate::policy::template::Template;
+
+/// One block's directives.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Settings {
+    /// `add_header`.
+    pub add_header: Vec<AddHeader>,
+    /// `more_set_headers`, `more_clear_headers`, in order.
+    pub answer_fields: Vec<FieldEdit>,
+    /// `more_set_input_headers`, `more_clear_input_headers`, in order.
+    pub request_fields: Vec<FieldEdit>,
+    /// `proxy_set_header`, `grpc_set_header`.
+    pub set_header: Vec<(Box<str>, Template)>,
+    /// `proxy_hide_header`, lower case.
+    pub hide: Vec<Box<str>>,
+    /// `proxy_pass_header`, lower case.
+    pub pass: Vec<Box<str>>,
+    /// `allow`, `deny`, in order.
+    pub access: Vec<Rule>,
+    /// `auth_request_set`: evaluated with the answer of the authentication service.
+    pub auth_set: Vec<(Box<str>, Template)>,
+    /// `auth_request off`: no external authentication.
+    pub auth_off: bool,
+    /// `expires`.
+    pub expires: Option<Expires>,
+    /// `sub_filter`: text to find, and its replacement.
+    pub substitutions: Vec<(Template, Template)>,
+    /// `sub_filter_once`.
+    pub substitute_once: Option<bool>,
+    /// `sub_filter_types`.
+    pub substitute_types: Option<Arc<[Box<str>]>>,
+    /// `default_type`.
+    pub default_type: Option<Box<str>>,
+    /// `proxy_method`.
+    pub method: Option<Method>,
+    /// `proxy_ssl_server_name`.
+    pub ssl_server_name: Option<bool>,
+    /// `proxy_ssl_name`.
+    pub ssl_name: Option<SslName>,
+    /// `proxy_ssl_verify`.
+    pub ssl_verify: Option<bool>,
+    /// `proxy_ssl_protocols`: TLS 1.2, TLS 1.3.
+    pub ssl_protocols: Option<(bool, bool)>,
+    /// Values of the location that directives of a location replace.
+    pub replaced: Replaced,
+}
+
+/// Values that annotations and the ConfigMap set too. They stand in every location of the old template, so they count
+/// there and are not inherited.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Replaced {
+    /// `satisfy`.
+    pub satisfy: Option<Satisfy>,
+    /// `client_max_body_size`; inner `None` for no limit.
+    pub body_max: Option<Option<u64>>,
+    /// `client_body_buffer_size`.
+    pub body_memory: Option<u64>,
+    /// `proxy_connect_timeout`.
+    pub connect: Option<Duration>,
+    /// `proxy_send_timeout`.
+    pub send: Option<Duration>,
+    /// `proxy_read_timeout`.
+    pub read: Option<Duration>,
+    /// `proxy_buffering`.
+    pub buffering: Option<bool>,
+    /// `proxy_request_buffering`.
+    pub request_buffering: Option<bool>,
+    /// `proxy_buffer_size`.
+    pub buffer_size: Option<u32>,
+    /// `proxy_intercept_errors`.
+    pub intercept: Option<bool>,
+    /// `access_log off`.
+    pub access_log_off: bool,
+    /// `limit_req_status`.
+    pub limit_req_status: Option<StatusCode>,
+    /// `limit_conn_status`.
+    pub limit_conn_status: Option<StatusCode>,
+}
+
+/// `add_header`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AddHeader {
+    /// Name.
+    pub name: Box<str>,
+    /// Value; empty adds nothing.
+    pub value: Template,
+    /// All statuses, and not only those of [`is_good`].
+    pub always: bool,
+}
+
+/// One directive of the headers-more module.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FieldEdit {
+    /// Fields, and the values they get: an empty one takes the field away.
+    pub fields: Vec<(Box<str>, Template)>,
+    /// `-s`: statuses it is bound to; empty for all.
+    pub statuses: Vec<u16>,
+    /// `-t`: content types it is bound to, lower case; empty for all.
+    pub types: Vec<Box<str>>,
+    /// `-r`: only where there is such a field.
+    pub replace_only: bool,
+}
+
+/// `allow` or `deny`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rule {
+    /// Admits or refuses.
+    pub allow: bool,
+    /// Whom; `None` for all.
+    pub net: Option<IpNet>,
+}
+
+/// `expires`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Expires {
+    /// Leave the answer alone.
+    Off,
+    /// 1970, and `no-cache`.
+    Epoch,
+    /// 2037, and ten years.
+    Max,
+    /// Seconds from now; negative ones are `no-cache`.
+    After(i64),
+    /// Text with a variable, read as one of the above.
+    Text(Template),
+}
+
+/// `proxy_ssl_name`: only what a configuration names may become one, never any text of a client.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SslName {
+    /// This.
+    Fixed(Arc<str>),
+    /// `$host`: the name of the virtual host that took the request, where it is no pattern.
+    Host,
+}
+
+/// Statuses on which `add_header` without `always` and `expires` act.
+pub const fn is_good(status: u16) -> bool {
+    matches!(status, 200 | 201 | 204 | 206 | 301 | 302 | 303 | 304 | 307 | 308)
+}
+
+impl Expires {
+    /// Reads the value.
+    ///
+    /// # Errors
+    /// Says what is wrong.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "off" => Self::Off,
+            "epoch" => Self::Epoch,
+            "max" => Self::Max,
+            text => {
+                let (sign, digits) = match text.strip_prefix('-') {
+                    Some(digits) => (-1, digits),
+                    None => (1, text.strip_prefix('+').unwrap_or(text)),
+                };
+                Self::After(sign * seconds(digits)?)
+            }
+        })
+    }
+}
+
+/// nginx's time in seconds: `90`, `15m`, `1h 30m`, `7d`, `1M`, `1y`.
+pub(super) fn seconds(text: &str) -> Result<i64, String> {
+    let error = || format!("{text:?} is no time: write seconds, or numbers with s, m, h, d, w, M or y");
+    let mut total: i64 = 0;
+    let mut digits = String::new();
+    let mut any = false;
+    for letter in text.chars().filter(|letter| *letter != ' ') {
+        if letter.is_ascii_digit() {
+            digits.push(letter);
+            continue;
+        }
+        let unit: i64 = match letter {
+            's' => 1,
+            'm' => 60,
+            'h' => 3600,
+            'd' => 86_400,
+            'w' => 604_800,
+            'M' => 2_592_000,
+            'y' => 31_536_000,
+            _ => return Err(error()),
+        };
+        let number: i64 = digits.parse().map_err(|_| error())?;
+        total = number.checked_mul(unit).and_then(|part| total.checked_add(part)).ok_or_else(error)?;
+        digits.clear();
+        any = true;
+    }
+    if !digits.is_empty() {
+        let number: i64 = digits.parse().map_err(|_| error())?;
+        total = total.checked_add(number).ok_or_else(error)?;
+        any = true;
+    }
+    if any && total < 10_000_000_000 { Ok(total) } else { Err(error()) }
+}
+
+impl Settings {
+    /// Puts what directives of a location replace in place of the location's own values.
+    pub fn replace(&self, route: &mut RoutePolicies) {
+        let new = &self.replaced;
+        put(&mut route.satisfy, new.satisfy);
+        put(&mut route.body.max, new.body_max);
+        put(&mut route.body.memory, new.body_memory);
+        put(&mut route.timeout.connect, new.connect);
+        put(&mut route.timeout.send, new.send);
+        put(&mut route.timeout.read, new.read);
+        put(&mut route.buffering.response, new.buffering);
+        put(&mut route.buffering.request, new.request_buffering);
+        put(&mut route.buffering.header_bytes, new.buffer_size.map(Some));
+        put(&mut route.errors.intercept, new.intercept);
+        route.access_log &= !new.access_log_off;
+    }
+}
+
+fn put<T>(place: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *place = value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_those_of_nginx() {
+        for (text, expect) in [
+            ("90", Some(90)),
+            ("15m", Some(900)),
+            ("1h 30m", Some(5400)),
+            ("1h30", Some(3630)),
+            ("1M", Some(2_592_000)),
+            ("0", Some(0)),
+            ("", None),
+            ("h", None),
+            ("1x", None),
+            ("99999999999999999999", None),
+            ("9999999999999y", None),
+        ] {
+            assert_eq!(seconds(text).ok(), expect, "{text}");
+        }
+        assert_eq!(Expires::parse("-1"), Ok(Expires::After(-1)));
+        assert_eq!(Expires::parse("max"), Ok(Expires::Max));
+        assert!(Expires::parse("modified").is_err());
+    }
+}

@@ -1,0 +1,217 @@
+//! The part of snippets in a decision: the levels they stand at, in nginx's order, and locations of their own.
+//! What a directive does is `policy::snippet`'s.
+
+use std::sync::Arc;
+
+use super::{Recorder, said};
+use crate::policy::app_root;
+use crate::policy::redirect::RedirectStyle;
+use crate::policy::satisfy::Verdict;
+use crate::policy::snippet::script::{Nested, Rival};
+use crate::policy::snippet::{Outcome, Run, Script, Stage};
+use crate::policy::template::{Facts, RouteFacts};
+use crate::reply::LocalReply;
+use crate::request::RequestView;
+use crate::route::{Location, LocationKind, Server, Table};
+
+/// What a location's snippets leave to do.
+pub(super) enum Rewrites {
+    /// Redirects and rewrites of annotations count.
+    Go,
+    /// They do not: `break`.
+    Over,
+    /// The location is chosen anew.
+    Again,
+}
+
+/// What a location of a snippet led to.
+pub(super) enum Own {
+    Reply(LocalReply),
+    Again,
+}
+
+/// The rewrite phase of a server: its own snippet, `app-root`, the ConfigMap's snippet.
+pub(super) fn server(
+    table: &Table,
+    server: &Server,
+    view: &RequestView<'_>,
+    run: &mut Run<'_>,
+    recorder: &mut impl Recorder,
+) -> Option<LocalReply> {
+    let snippets = &table.globals.snippets;
+    let scripts = [&server.snippet, &snippets.server].map(Option::as_ref);
+    let counts = server.redirect_to.is_none();
+    let all = || scripts.into_iter().flatten().filter(|_| counts);
+    if snippets.http.is_some() || all().next().is_some() {
+        run.enter(0, &snippets.http);
+        run.enter(1, all().map(|script| &script.settings));
+    }
+    let mut goes_on = true;
+    let mut step = |script: Option<&Arc<Script>>, run: &mut Run<'_>, recorder: &mut _| {
+        let script = script.filter(|script| counts && goes_on && !script.steps.is_empty())?;
+        let route = RouteFacts { server_name: &view.host.name, ..facts(run) };
+        match run.steps(script, &stage(table, view, route, style(table))) {
+            Outcome::Reply(reply) => return Some(told(recorder, reply)),
+            Outcome::Done | Outcome::Rewritten => {}
+            Outcome::Break | Outcome::Again => goes_on = false,
+        }
+        None
+    };
+    let [own, global] = scripts;
+    if let Some(reply) = step(own, run, recorder) {
+        return Some(reply);
+    }
+    if let Some(reply) = server.app_root.as_deref().and_then(|root| app_root::decide(root, view)) {
+        recorder.step("app-root", || said(&reply));
+        return Some(reply);
+    }
+    step(global, run, recorder)
+}
+
+/// The location of a server's snippet that takes the path from the one of the Ingress.
+pub(super) fn own_location(
+    table: &Table,
+    server: &Server,
+    view: &RequestView<'_>,
+    rival: Rival,
+    run: &mut Run<'_>,
+    recorder: &mut impl Recorder,
+) -> Option<Own> {
+    for script in [&server.snippet, &table.globals.snippets.server].into_iter().flatten() {
+        match script.location(run.path(view).as_bytes(), rival) {
+            Err(_) => return Some(Own::Reply(over_limit())),
+            Ok(Some(nested)) => {
+                let route = RouteFacts { server_name: &view.host.name, ..facts(run) };
+                let stage = stage(table, view, route, style(table));
+                return Some(nested_outcome(nested, &stage, 2, run, recorder));
+            }
+            Ok(None) => {}
+        }
+    }
+    None
+}
+
+/// A location of a snippet proxies nothing: it answers, refuses, or has no file to show.
+fn nested_outcome(
+    nested: &Nested,
+    stage: &Stage<'_>,
+    depth: usize,
+    run: &mut Run<'_>,
+    recorder: &mut impl Recorder,
+) -> Own {
+    let script = &nested.script;
+    recorder.step("location", || format!("of a snippet: {:?}", nested.matcher));
+    run.enter(depth, [&script.settings]);
+    if let Ok(Some(inner)) = script.location(run.path(stage.facts.view).as_bytes(), Rival::Nothing) {
+        return nested_outcome(inner, stage, depth + 1, run, recorder);
+    }
+    match run.steps(script, stage) {
+        Outcome::Reply(reply) => return Own::Reply(told(recorder, reply)),
+        Outcome::Again | Outcome::Rewritten => return Own::Again,
+        Outcome::Done | Outcome::Break => {}
+    }
+    let reply = match run.access(None, stage.facts.view.forwarded.client) {
+        Verdict::Refuse(reply) => reply,
+        Verdict::Admit | Verdict::Abstain => LocalReply::NoRoute,
+    };
+    Own::Reply(told(recorder, reply))
+}
+
+/// The rewrite phase of a location: the snippet of its Ingress, then the ConfigMap's. `Err` is an answer.
+pub(super) fn location(
+    table: &Table,
+    location: &Location,
+    view: &RequestView<'_>,
+    run: &mut Run<'_>,
+    recorder: &mut impl Recorder,
+) -> Result<Rewrites, LocalReply> {
+    let scripts = [&location.policies.snippet, &table.globals.snippets.location];
+    let all = || scripts.into_iter().flatten();
+    if run.is_idle() && all().next().is_none() {
+        return Ok(Rewrites::Go);
+    }
+    run.enter(2, all().map(|script| &script.settings));
+    if location.is_acme() {
+        return Ok(Rewrites::Go);
+    }
+    let owner = location.owner.as_ref();
+    let backend = location.backend();
+    let route = RouteFacts {
+        namespace: owner.map_or("", |owner| &owner.namespace),
+        ingress: owner.map_or("", |owner| &owner.name),
+        service: backend.map_or("", |backend| &backend.key.service),
+        service_port: backend.map_or("", |backend| &backend.key.port),
+        location_path: &location.rule_path,
+        upstream_name: backend.map_or("", |backend| &backend.name),
+        server_name: &view.host.name,
+        ..facts(run)
+    };
+    let stage = stage(table, view, route, location.policies.redirect_style);
+    for script in all() {
+        match script.location(run.path(view).as_bytes(), Rival::Nothing) {
+            Err(_) => return Err(over_limit()),
+            Ok(Some(nested)) => {
+                return match nested_outcome(nested, &stage, 3, run, recorder) {
+                    Own::Reply(reply) => Err(reply),
+                    Own::Again => Ok(Rewrites::Again),
+                };
+            }
+            Ok(None) => {}
+        }
+    }
+    // Both are one block to nginx: what the first rewrites, the second sees, and the choice is made at the end.
+    let mut again = false;
+    for script in all() {
+        match run.steps(script, &stage) {
+            Outcome::Reply(reply) => return Err(told(recorder, reply)),
+            Outcome::Again => return Ok(Rewrites::Again),
+            Outcome::Rewritten => again = true,
+            Outcome::Break => return Ok(Rewrites::Over),
+            Outcome::Done => {}
+        }
+    }
+    Ok(if again { Rewrites::Again } else { Rewrites::Go })
+}
+
+/// How the location of an Ingress compares.
+pub(super) fn rival(location: &Location) -> Rival {
+    match location.kind {
+        LocationKind::Exact => Rival::Exact,
+        LocationKind::Prefix => Rival::Prefix(location.path.len()),
+        LocationKind::Regex => Rival::Expression,
+    }
+}
+
+/// The path that counts, for people.
+pub(super) fn path(run: &Run<'_>, view: &RequestView<'_>) -> String {
+    format!("a snippet makes it {}", String::from_utf8_lossy(run.path(view).as_bytes()))
+}
+
+fn facts<'r>(run: &Run<'r>) -> RouteFacts<'r> {
+    RouteFacts { request_id: run.request_id, now: run.now, ..RouteFacts::default() }
+}
+
+fn stage<'s>(
+    table: &'s Table,
+    view: &'s RequestView<'_>,
+    route: RouteFacts<'s>,
+    style: RedirectStyle,
+) -> Stage<'s> {
+    Stage { facts: Facts { view, route }, maps: &table.globals.snippets.maps, style }
+}
+
+fn style(table: &Table) -> RedirectStyle {
+    RedirectStyle {
+        relative: table.globals.relative_redirects,
+        with_port: table.globals.use_port_in_redirects,
+    }
+}
+
+fn told(recorder: &mut impl Recorder, reply: LocalReply) -> LocalReply {
+    recorder.step("snippet", || said(&reply));
+    reply
+}
+
+fn over_limit() -> LocalReply {
+    LocalReply::RewriteFailed { reason: "an expression of a snippet took too many steps" }
+}

@@ -1,0 +1,168 @@
+//! Snippets over real sockets: what clients and backends get from directives of nginx.
+
+use crate::support::TestProxy;
+use crate::support::backend::Backend;
+use crate::support::client::{Answer, Raw, get};
+use crate::support::manifests::{annotated, config_map, ingress, service};
+
+const FLAGS: [&str; 1] = ["--configmap=default/config"];
+
+/// The proxy with these keys, and both switches on unless they say otherwise.
+fn proxy(manifests: &str, data: &[(&str, &str)]) -> TestProxy {
+    let mut all = data.to_vec();
+    for switch in [("allow-snippet-annotations", "true"), ("annotations-risk-level", "Critical")] {
+        if data.iter().all(|(key, _)| *key != switch.0) {
+            all.push(switch);
+        }
+    }
+    TestProxy::start(&(manifests.to_owned() + &config_map(&all)), &FLAGS)
+}
+
+fn ask(proxy: &TestProxy, target: &str, fields: &str) -> Answer {
+    let mut raw = Raw::connect(proxy.http());
+    raw.send(format!("GET {target} HTTP/1.1\r\nHost: h.test\r\n{fields}Connection: close\r\n\r\n"));
+    raw.answer()
+}
+
+#[test]
+fn fields_of_both_directions_follow_the_snippet() {
+    let backend = Backend::echo("b");
+    let text = "more_set_headers \"X-Frame-Options: DENY\";\nadd_header X-Service $service_name always;\n\
+        more_clear_headers X-Backend;\nproxy_set_header X-User $http_x_name;\nmore_set_input_headers 'X-Id: $req_id';\n\
+        proxy_set_header Accept-Encoding '';";
+    let proxy = proxy(&annotated(backend.address(), &[("configuration-snippet", text)]), &[]);
+    let answer =
+        ask(&proxy, "/x", "X-Name: ann\r\nX-User: root\r\nAccept-Encoding: gzip\r\nX-Request-ID: r1\r\n");
+    assert_eq!((answer.field("x-frame-options"), answer.field("x-service")), (Some("DENY"), Some("b")));
+    assert_eq!(answer.field("x-backend"), None);
+    let seen = &backend.requests()[0];
+    assert_eq!((seen.field("x-user"), seen.field("x-id")), (Some("ann"), Some("r1")));
+    assert_eq!(seen.field("accept-encoding"), None);
+}
+
+#[test]
+fn a_guard_of_a_snippet_answers_before_any_backend() {
+    let backend = Backend::echo("b");
+    let text = "if ($request_method = TRACE) { return 405; } if ($http_x_key != good) { return 403; } \
+        rewrite ^/old/(.*)$ /new/$1 break;";
+    let proxy = proxy(&annotated(backend.address(), &[("configuration-snippet", text)]), &[]);
+    assert_eq!(ask(&proxy, "/", "").status, 403);
+    assert_eq!(ask(&proxy, "/", "X-Key: bad\r\n").status, 403);
+    assert_eq!(backend.requests().len(), 0);
+    assert_eq!(ask(&proxy, "/old/a%20b?q=1", "X-Key: good\r\n").status, 200);
+    assert_eq!(backend.requests()[0].line, "GET /new/a%20b?q=1 HTTP/1.1");
+}
+
+#[test]
+fn locations_of_a_server_snippet_stand_beside_those_of_the_ingress() {
+    let backend = Backend::echo("b");
+    let text = "location /metrics { deny all; }\nlocation = /robots.txt { return 200 'User-agent: *'; }\n\
+        location ~ \\.git { return 404; }\nmore_set_headers 'X-Host: $host';";
+    let proxy = proxy(&annotated(backend.address(), &[("server-snippet", text)]), &[]);
+    for (target, status) in [
+        ("/metrics", 403),
+        ("/metrics/x", 403),
+        ("/%6detrics", 403),
+        ("//metrics", 403),
+        ("/x/.git/y", 404),
+        ("/x", 200),
+    ] {
+        let answer = ask(&proxy, target, "");
+        assert_eq!(answer.status, status, "{target}");
+        assert_eq!(answer.field("x-host"), Some("h.test"), "{target}");
+    }
+    let answer = ask(&proxy, "/robots.txt", "");
+    assert_eq!((answer.text().as_str(), answer.field("content-type")), ("User-agent: *", Some("text/plain")));
+    assert_eq!(backend.requests().len(), 1);
+}
+
+#[test]
+fn a_snippet_that_cannot_be_honoured_is_left_out_or_shuts_its_own_routes() {
+    let backend = Backend::echo("b");
+    let manifests =
+        ingress("a", &[("configuration-snippet", "proxy_cache x;")], &[("a.test", "/", "Prefix", "b")])
+            + &ingress(
+                "c",
+                &[("server-snippet", "deny all; proxy_cache x;")],
+                &[("c.test", "/", "Prefix", "b")],
+            )
+            + &service("b", &[backend.address()]);
+    let proxy = proxy(&manifests, &[]);
+    assert_eq!(get(proxy.http(), "a.test", "/").status, 200);
+    assert_eq!(get(proxy.http(), "c.test", "/").status, 503);
+    let told = get(proxy.admin(), "localhost", "/api/v1/diagnostics").text();
+    assert!(told.contains("line 1, column 1: proxy_cache is not among the directives"), "{told}");
+    assert!(told.contains("line 1, column 11: proxy_cache"), "{told}");
+}
+
+#[test]
+fn snippets_are_stripped_where_the_operator_does_not_allow_them() {
+    let backend = Backend::echo("b");
+    let manifests = annotated(backend.address(), &[("configuration-snippet", "return 418;")]);
+    let proxy = proxy(&manifests, &[("allow-snippet-annotations", "false")]);
+    assert_eq!(ask(&proxy, "/", "").status, 200);
+    let shut = TestProxy::start(&manifests, &[]);
+    assert_eq!(get(shut.http(), "h.test", "/").status, 503, "the risk level is High by default");
+}
+
+#[test]
+fn snippets_of_the_config_map_hold_for_all_hosts_and_can_be_switched_off_live() {
+    let backend = Backend::echo("b");
+    let keys = [
+        ("http-snippet", "map $http_user_agent $robot { default ''; ~*bot yes; }"),
+        ("server-snippet", "more_set_headers 'X-All: $robot';"),
+        ("location-snippet", "if ($robot) { return 429; }"),
+    ];
+    let manifests = annotated(backend.address(), &[]);
+    let proxy = proxy(&manifests, &keys);
+    assert_eq!(ask(&proxy, "/", "User-Agent: curl\r\n").status, 200);
+    let answer = ask(&proxy, "/", "User-Agent: GoodBot/1\r\n");
+    assert_eq!((answer.status, answer.field("x-all")), (429, Some("yes")));
+    assert_eq!(get(proxy.http(), "unknown.test", "/").status, 404);
+    proxy.swap(&(manifests + &config_map(&[])));
+    assert_eq!(ask(&proxy, "/", "User-Agent: GoodBot/1\r\n").status, 200);
+}
+
+#[test]
+fn bodies_are_searched_while_they_stream() {
+    let page = "<html><head></head><body>hello, HELLO</body></html>";
+    let backend = Backend::answering(move |request| {
+        let coding = if request.line.contains("zip") { "Content-Encoding: gzip\r\n" } else { "" };
+        let (first, second) = page.split_at(15);
+        format!(
+            "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nETag: \"1\"\r\n{coding}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{first}\r\n{:x}\r\n{second}\r\n0\r\n\r\n",
+            first.len(),
+            second.len()
+        )
+        .into_bytes()
+    });
+    let text = "sub_filter '</head>' '<style></style></head>'; sub_filter hello bye; sub_filter_once off;";
+    let proxy = proxy(&annotated(backend.address(), &[("configuration-snippet", text)]), &[]);
+    let answer = ask(&proxy, "/", "");
+    assert_eq!(answer.text(), "<html><head><style></style></head><body>bye, bye</body></html>");
+    assert_eq!(answer.field("etag"), None);
+    assert_eq!(ask(&proxy, "/zip", "").text(), page, "a compressed body is left alone");
+}
+
+#[test]
+fn variables_are_set_from_the_answer_of_the_authentication_service() {
+    let backend = Backend::echo("b");
+    let auth = Backend::answering(|request| {
+        let team = request.field("x-team").unwrap_or("none").to_owned();
+        format!("HTTP/1.1 200 OK\r\nX-User: ann\r\nX-Seen: {team}\r\nContent-Length: 0\r\n\r\n").into_bytes()
+    });
+    let url = format!("http://{}/check", auth.address());
+    let annotations = [
+        ("auth-url", url.as_str()),
+        ("auth-snippet", "proxy_set_header X-Team blue;"),
+        (
+            "configuration-snippet",
+            "auth_request_set $user $upstream_http_x_user; auth_request_set $seen $upstream_http_x_seen; \
+             proxy_set_header X-Forwarded-User $user-$seen;",
+        ),
+    ];
+    let proxy = proxy(&annotated(backend.address(), &annotations), &[]);
+    assert_eq!(ask(&proxy, "/", "").status, 200);
+    let seen = &backend.requests()[0];
+    assert_eq!((seen.field("x-forwarded-user"), seen.field("x-team")), (Some("ann-blue"), None));
+}
