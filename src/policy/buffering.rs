@@ -3,11 +3,12 @@
 
 use super::annotation::{Fidelity, Reader, Risk, Scope, Spec};
 use super::global::Globals;
+use crate::diagnostic::Severity;
 
 const BUFFER_SIZE: Spec = Spec::new("proxy-buffer-size", Scope::Location, Risk::Low)
     .fidelity(Fidelity::Equivalent("heads up to 64 KiB pass unless a size is set explicitly"))
     .values("ConfigMap proxy-buffer-size (4k)", "16k")
-    .doc("Largest response head; above it the answer is 502. Also the size of one response buffer.");
+    .doc("Largest response head; above it the answer is 502.");
 const BUFFERS_NUMBER: Spec = Spec::new("proxy-buffers-number", Scope::Location, Risk::Low)
     .fidelity(Fidelity::AcceptedNoEffect("an answer is not read ahead of its client"))
     .values("ConfigMap proxy-buffers-number (4)", "8")
@@ -31,76 +32,49 @@ const REQUEST: Spec = Spec::new("proxy-request-buffering", Scope::Location, Risk
 /// Annotations of this family.
 pub const SPECS: &[Spec] = &[BUFFER_SIZE, BUFFERS_NUMBER, BUSY, BUFFERING, TEMP_FILE, REQUEST];
 
-/// Size of a response buffer where none is set.
-const DEFAULT_BUFFER: u32 = 4096;
-
-/// Buffering of bodies in both directions.
+/// Buffering of request bodies, and how large the head of an answer may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Buffering {
     /// The whole request body is read before a backend is asked.
     pub request: bool,
-    /// The response is read ahead of a slow client.
-    pub response: bool,
     /// Size limit of a response head in bytes, only when `proxy-buffer-size` is set explicitly (`R-8`).
     pub header_bytes: Option<u32>,
-    /// Size of one response buffer in bytes.
-    pub buffer_bytes: u32,
-    /// Number of response buffers.
-    pub buffers: u32,
-    /// Bytes of a response that may be spooled to a file while buffering; 0 for none.
-    pub max_temp_file: u64,
 }
 
 impl Buffering {
     /// The ConfigMap's values.
     pub fn global(globals: &Globals) -> Self {
-        Self {
-            request: globals.proxy_request_buffering,
-            response: globals.proxy_buffering,
-            header_bytes: globals.proxy_buffer_size,
-            buffer_bytes: globals.proxy_buffer_size.unwrap_or(DEFAULT_BUFFER),
-            buffers: globals.proxy_buffers_number,
-            max_temp_file: globals.proxy_max_temp_file_size,
-        }
+        Self { request: globals.proxy_request_buffering, header_bytes: globals.proxy_buffer_size }
     }
 
     /// Reads the family over the ConfigMap's values.
     pub fn read(reader: &mut Reader<'_>, globals: &Globals) -> Self {
         let narrow = |size: u64| u32::try_from(size).unwrap_or(u32::MAX);
         let header_bytes = reader.size(&BUFFER_SIZE).map(narrow).ok().or(globals.proxy_buffer_size);
-        // Read for its diagnostics only.
+        // Read for their diagnostics only.
         reader.size(&BUSY);
-        Self {
-            request: reader.on_off(&REQUEST).or(globals.proxy_request_buffering),
-            response: reader.on_off(&BUFFERING).or(globals.proxy_buffering),
-            header_bytes,
-            buffer_bytes: header_bytes.unwrap_or(DEFAULT_BUFFER),
-            buffers: reader.count(&BUFFERS_NUMBER).or(globals.proxy_buffers_number),
-            max_temp_file: reader.size(&TEMP_FILE).or(globals.proxy_max_temp_file_size),
+        reader.size(&TEMP_FILE);
+        reader.count(&BUFFERS_NUMBER);
+        if reader.on_off(&BUFFERING).ok() == Some(true) {
+            let reason = "has no effect: an answer streams at the pace of its client";
+            reader.report(BUFFERING.name, Severity::Info, "NoEffect", reason, "");
         }
+        Self { request: reader.on_off(&REQUEST).or(globals.proxy_request_buffering), header_bytes }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::annotation::sample::read;
+    use crate::policy::annotation::sample::{diagnostics, read};
 
     fn buffering(annotations: &[(&str, &str)]) -> Buffering {
         read(annotations, |reader| Buffering::read(reader, &Globals::default()))
     }
 
     #[test]
-    fn defaults_are_those_of_ingress_nginx() {
-        let expect = Buffering {
-            request: true,
-            response: false,
-            header_bytes: None,
-            buffer_bytes: 4096,
-            buffers: 4,
-            max_temp_file: 1 << 30,
-        };
-        assert_eq!(buffering(&[]), expect);
+    fn without_annotations_requests_are_read_whole_and_heads_have_the_limit_of_all() {
+        assert_eq!(buffering(&[]), Buffering { request: true, header_bytes: None });
     }
 
     #[test]
@@ -110,13 +84,17 @@ mod tests {
     }
 
     #[test]
-    fn switches_and_sizes_are_read() {
-        let read = buffering(&[
-            ("proxy-buffering", "on"),
-            ("proxy-request-buffering", "off"),
-            ("proxy-max-temp-file-size", "0"),
-            ("proxy-buffers-number", "8"),
-        ]);
-        assert_eq!((read.response, read.request, read.max_temp_file, read.buffers), (true, false, 0, 8));
+    fn what_has_no_effect_is_still_judged_and_said() {
+        let codes = |name, value| {
+            diagnostics(&[(name, value)], |reader| Buffering::read(reader, &Globals::default()))
+        };
+        assert_eq!(codes("proxy-buffering", "on"), ["NoEffect"]);
+        assert!(codes("proxy-buffering", "off").is_empty());
+        for name in
+            ["proxy-buffering", "proxy-buffers-number", "proxy-max-temp-file-size", "proxy-request-buffering"]
+        {
+            assert_eq!(codes(name, "much"), ["InvalidAnnotation"], "{name}");
+        }
+        assert!(!buffering(&[("proxy-request-buffering", "off")]).request);
     }
 }

@@ -34,12 +34,6 @@ pub struct Globals {
     pub proxy_read_timeout: Duration,
     /// `proxy-buffer-size`, only when set.
     pub proxy_buffer_size: Option<u32>,
-    /// `proxy-buffers-number`.
-    pub proxy_buffers_number: u32,
-    /// `proxy-max-temp-file-size`.
-    pub proxy_max_temp_file_size: u64,
-    /// `proxy-buffering`.
-    pub proxy_buffering: bool,
     /// `proxy-request-buffering`.
     pub proxy_request_buffering: bool,
     /// `proxy-next-upstream`.
@@ -314,9 +308,6 @@ impl Default for Globals {
             proxy_send_timeout: seconds(60),
             proxy_read_timeout: seconds(60),
             proxy_buffer_size: None,
-            proxy_buffers_number: 4,
-            proxy_max_temp_file_size: 1 << 30,
-            proxy_buffering: false,
             proxy_request_buffering: true,
             proxy_next_upstream: RetryOn::default(),
             proxy_next_upstream_timeout: None,

@@ -176,8 +176,6 @@ impl Globals {
                 let narrow = |size: u64| Some(u32::try_from(size).unwrap_or(u32::MAX));
                 put(&mut self.proxy_buffer_size, parse_size(text).map(narrow))
             }
-            "proxy-buffering" => put(&mut self.proxy_buffering, parse_on_off(text)),
-            "proxy-buffers-number" => put(&mut self.proxy_buffers_number, positive(text)),
             "proxy-connect-timeout" => put(&mut self.proxy_connect_timeout, timeout::parse(text)),
             "proxy-cookie-domain" => {
                 put(&mut self.proxy_cookie_domain, response_rewrite::parse_cookie_domain(text))
@@ -186,7 +184,6 @@ impl Globals {
                 put(&mut self.proxy_cookie_path, response_rewrite::parse_cookie_path(text))
             }
             "proxy-http-version" => put(&mut self.proxy_http_version, http_version(text)),
-            "proxy-max-temp-file-size" => put(&mut self.proxy_max_temp_file_size, parse_size(text)),
             "proxy-next-upstream" => retry::parse_conditions(text).map(|(on, non_idempotent)| {
                 self.proxy_next_upstream = on;
                 self.retry_non_idempotent |= non_idempotent;

@@ -197,7 +197,8 @@ impl<'n> Builder<'n> {
             }
             "proxy_send_timeout" | "grpc_send_timeout" => new.send = Some(word(first, parse_duration)?),
             "proxy_read_timeout" | "grpc_read_timeout" => new.read = Some(word(first, parse_duration)?),
-            "proxy_buffering" => new.buffering = Some(word(first, parse_on_off)?),
+            // Judged only: an answer streams at the pace of its client.
+            "proxy_buffering" => drop(word(first, parse_on_off)?),
             "proxy_request_buffering" => new.request_buffering = Some(word(first, parse_on_off)?),
             "proxy_buffer_size" => {
                 let size = word(first, parse_size)?;

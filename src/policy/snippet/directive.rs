@@ -178,7 +178,7 @@ pub const DIRECTIVES: &[Directive] = &[
     off("open_file_cache", INTERNAL),
     off("port_in_redirect", "use the annotation use-port-in-redirects"),
     on("proxy_buffer_size", PLAIN, (1, 1), "Largest head of a response."),
-    on("proxy_buffering", PLAIN, (1, 1), "Read responses ahead of slow clients."),
+    on("proxy_buffering", PLAIN, (1, 1), "No effect: an answer streams at the pace of its client."),
     off("proxy_buffers", "use the annotation proxy-buffers-number"),
     off("proxy_busy_buffers_size", INTERNAL),
     on("proxy_connect_timeout", PLAIN, (1, 1), "Time until a backend connection stands."),

@@ -72,8 +72,6 @@ pub struct Replaced {
     pub send: Option<Duration>,
     /// `proxy_read_timeout`.
     pub read: Option<Duration>,
-    /// `proxy_buffering`.
-    pub buffering: Option<bool>,
     /// `proxy_request_buffering`.
     pub request_buffering: Option<bool>,
     /// `proxy_buffer_size`.
@@ -215,7 +213,6 @@ impl Settings {
         put(&mut route.timeout.connect, new.connect);
         put(&mut route.timeout.send, new.send);
         put(&mut route.timeout.read, new.read);
-        put(&mut route.buffering.response, new.buffering);
         put(&mut route.buffering.request, new.request_buffering);
         put(&mut route.buffering.header_bytes, new.buffer_size.map(Some));
         put(&mut route.errors.intercept, new.intercept);
