@@ -456,7 +456,7 @@ mod tests {
         let idle = future_of(|worker, stream: Prefixed<TcpStream>, facts| {
             serve_http1(worker, stream, BytesMut::new(), facts)
         });
-        assert!(request <= 6528, "a request takes {request} bytes");
+        assert!(request <= 7040, "a request takes {request} bytes");
         assert!(connection + idle <= 3328, "an idle connection takes {connection} + {idle} bytes");
     }
 }
