@@ -7,6 +7,8 @@ use tempfile::TempDir;
 
 use super::*;
 
+mod compatibility;
+
 /// A command line and what became of it.
 struct Ran {
     action: Action,

@@ -90,8 +90,12 @@ pub(super) fn accept(command: Command) -> Command {
     let has: BTreeSet<String> =
         command.get_arguments().filter_map(|arg| arg.get_long().map(str::to_owned)).collect();
     command.args(UNUSED.iter().filter(|flag| !has.contains(flag.name)).map(|flag| {
-        let arg =
-            Arg::new(flag.name).long(flag.name).hide(true).allow_hyphen_values(true).value_name("IGNORED");
+        let arg = Arg::new(flag.name)
+            .long(flag.name)
+            .help(flag.why)
+            .hide(true)
+            .allow_hyphen_values(true)
+            .value_name("IGNORED");
         match flag.form {
             Form::Value => arg.num_args(1),
             Form::Switch => arg.num_args(0..=1).require_equals(true).default_missing_value("true"),
