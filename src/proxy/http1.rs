@@ -15,7 +15,6 @@ mod outgoing;
 mod page;
 mod reply;
 pub(super) mod timer;
-mod tunnel;
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -29,7 +28,7 @@ use self::arrival::{Arrival, Life, Waiting};
 use self::ending::{Linger, linger, refuse, settle, tell_cut};
 use self::exchange::{Exchange, Outcome};
 use self::link::Link;
-use self::tunnel::Tunnel;
+use super::prefixed::Prefixed;
 use crate::limit::Memory;
 use crate::message::{Request, Response};
 use crate::wire::{ChunkLimits, HeadLimits};
@@ -174,7 +173,7 @@ pub async fn serve<IO, S, F, D, R>(
             Outcome::Abort => return,
             Outcome::Upgrade(upgrade) => {
                 drop(exchange);
-                let stream = Tunnel::new(std::mem::take(&mut link.buf), link.io);
+                let stream = Prefixed::new(std::mem::take(&mut link.buf).freeze(), link.io);
                 return upgrade(Box::pin(stream)).await;
             }
         }
