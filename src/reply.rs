@@ -138,6 +138,21 @@ pub enum RedirectCause {
 }
 
 impl LocalReply {
+    /// True for answers that keep a client out. An error page may give them another look, never another meaning
+    /// (CVE-2026-24513).
+    pub fn refuses(&self) -> bool {
+        let status = self.status();
+        let guard = matches!(
+            self,
+            Self::Denied { .. }
+                | Self::Limited { .. }
+                | Self::AuthFailed { .. }
+                | Self::CertificateMissing
+                | Self::CertificateInvalid
+        );
+        guard || matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN)
+    }
+
     /// Status sent (499 only logged).
     pub fn status(&self) -> StatusCode {
         match self {

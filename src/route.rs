@@ -239,7 +239,10 @@ impl Location {
     }
 }
 
-/// True for paths below the well-known place of ACME challenges (RFC 8555 section 8.3).
+/// True for the path of one ACME challenge (RFC 8555 section 8.3): the well-known place and a token, which is base64url.
+/// Anything else below that place may be an expression that matches far more.
 pub fn is_acme_path(path: &str) -> bool {
-    path.strip_prefix("/.well-known/acme-challenge/").is_some_and(|token| !token.is_empty())
+    let in_token = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    path.strip_prefix("/.well-known/acme-challenge/")
+        .is_some_and(|token| !token.is_empty() && token.bytes().all(in_token))
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::backend::Slots;
 use super::expression::Expressions;
 use super::finding::{Finding, name_for};
-use super::merge::{HostPlan, PlannedRule};
+use super::merge::{Entry, HostPlan, PlannedRule};
 use super::object::{CATCH_ALL, Contribution};
 use super::options::PathSemantics;
 use crate::diagnostic::{Diagnostic, Severity};
@@ -63,12 +63,11 @@ pub(super) fn build(plan: &HostPlan, workshop: &mut Workshop<'_>) -> Built {
     let (passthrough, found) = passthrough::find(plan, &drafts, &mut locations, workshop.ssl_passthrough);
     diagnostics.extend(found);
     let slash_redirects = plan.semantics == PathSemantics::Nginx && !regex_mode;
-    let owners = || {
-        drafts
-            .iter()
-            .filter(|draft| owns_server_scope(draft.rule))
-            .filter_map(|draft| draft.rule.owner.as_ref())
-    };
+    // The oldest first, wherever its paths stand in the order of locations (`B-13`).
+    let owned = drafts.iter().filter(|draft| owns_server_scope(draft.rule));
+    let mut by_age: Vec<&Arc<Entry>> = owned.filter_map(|draft| draft.rule.owner.as_ref()).collect();
+    by_age.sort_by(|one, other| one.contribution.age.cmp(&other.contribution.age));
+    let owners = || by_age.iter().copied();
     let server = Server {
         name: Arc::clone(&plan.host),
         redirect_to: None,

@@ -10,7 +10,7 @@ use super::annotation::{Fidelity, Reader, Risk, Scope, Spec};
 use super::template::{Facts, Template};
 use crate::diagnostic::Severity;
 use crate::request::{Scheme, normalize, split_target};
-use crate::wire::Version;
+use crate::wire::{Fields, Version};
 
 const INDEX: Spec = Spec::new("fastcgi-index", Scope::Location, Risk::Medium)
     .fail_closed()
@@ -54,6 +54,8 @@ pub struct Told<'t> {
     pub facts: Facts<'t>,
     /// Target after rewrites.
     pub target: &'t [u8],
+    /// Fields as a backend over HTTP would get them: what policies, snippets and access checks made of the client's.
+    pub fields: &'t Fields,
     /// Length of the body.
     pub length: u64,
     /// Our address towards the client.
@@ -136,32 +138,36 @@ impl Fastcgi {
             }
             set(name, &value);
         }
-        request_fields(view, &mut all);
+        request_fields(told.fields, &mut all);
         all
     }
 }
 
-/// `HTTP_…`: values of one name together, as nginx joins them. No field replaces a parameter of ours.
-fn request_fields(view: &crate::request::RequestView<'_>, all: &mut BTreeMap<String, Vec<u8>>) {
-    let mut fields: BTreeMap<String, Vec<u8>> = BTreeMap::new();
-    for (name, value) in view.fields.iter() {
+/// `HTTP_…`: values of one name together, as nginx joins them. No field replaces a parameter of ours, and those that end
+/// at the proxy are left out.
+fn request_fields(fields: &Fields, all: &mut BTreeMap<String, Vec<u8>>) {
+    let mut joined: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    for (name, value) in fields.iter() {
+        if AT_THE_PROXY.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+            continue;
+        }
         let upper: String =
             name.chars().map(|c| if c == '-' { '_' } else { c.to_ascii_uppercase() }).collect();
         let separator: &[u8] = if upper == "COOKIE" { b"; " } else { b", " };
-        let joined = fields.entry(format!("HTTP_{upper}")).or_default();
-        if !joined.is_empty() {
-            joined.extend_from_slice(separator);
+        let line = joined.entry(format!("HTTP_{upper}")).or_default();
+        if !line.is_empty() {
+            line.extend_from_slice(separator);
         }
-        joined.extend_from_slice(value);
+        line.extend_from_slice(value);
     }
-    // Over HTTP/2 the host stands elsewhere.
-    if !view.host.raw.is_empty() {
-        fields.entry("HTTP_HOST".into()).or_insert_with(|| view.host.raw.as_bytes().to_vec());
-    }
-    for (name, value) in fields {
+    for (name, value) in joined {
         all.entry(name).or_insert(value);
     }
 }
+
+/// Fields about the connection; an application has none with us.
+const AT_THE_PROXY: [&str; 6] =
+    ["connection", "upgrade", "te", "transfer-encoding", "content-length", "keep-alive"];
 
 const fn protocol(version: Version) -> &'static str {
     version.as_str()
@@ -215,7 +221,13 @@ mod tests {
         let view = view(target, &fields);
         let facts =
             Facts { view: &view, route: RouteFacts { server_name: "h.test", ..RouteFacts::default() } };
-        let told = Told { facts, target: target.as_bytes(), length, server: "10.0.0.1".parse().unwrap() };
+        let told = Told {
+            facts,
+            target: target.as_bytes(),
+            fields: &fields,
+            length,
+            server: "10.0.0.1".parse().unwrap(),
+        };
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         policy.parameters(&told).into_iter().map(|(name, value)| (name, text(value))).collect()
     }

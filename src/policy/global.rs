@@ -455,9 +455,17 @@ impl TextTest {
 }
 
 impl Globals {
-    /// True for locations that ask nobody who they are (`no-auth-locations`), judged by the location's own path.
+    /// True for locations that ask nobody who they are (`no-auth-locations`), judged by the location's own path, whole
+    /// segments at a time (C-9). A path that may be an expression is never free: it could match anything.
     pub fn is_free_of_auth(&self, location_path: &str) -> bool {
-        self.no_auth_locations.iter().any(|prefix| location_path.starts_with(&**prefix))
+        let literal =
+            |rest: &str| rest.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte));
+        let below = |prefix: &str| {
+            let rest = location_path.strip_prefix(prefix)?;
+            let whole = rest.is_empty() || rest.starts_with('/') || prefix.ends_with('/');
+            Some(whole && literal(rest))
+        };
+        self.no_auth_locations.iter().any(|prefix| below(prefix).unwrap_or(false))
     }
 
     /// 403 for a request that `block-cidrs`, `block-user-agents` or `block-referers` names. Asked before routing's

@@ -283,11 +283,7 @@ async fn ours(way: &Way<'_>, reply: LocalReply, body: RequestBody) -> Response {
     if !signs_in && way.location.policies.errors.replaces(status.as_u16(), Made::Here) {
         let mut response = Box::pin(error_page(way, status, body)).await;
         // CVE-2026-24513: whatever the error backend says, a refusal stays one.
-        let refused = matches!(
-            reply,
-            LocalReply::Unauthorized { .. } | LocalReply::AuthForbidden | LocalReply::AuthFailed { .. }
-        );
-        if refused && response.head.status.as_u16() < 400 {
+        if reply.refuses() && response.head.status.as_u16() < 400 {
             response.head.status = status;
         }
         return response;

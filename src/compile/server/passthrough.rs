@@ -59,6 +59,24 @@ pub(super) fn find(
             "has no effect: the host has no rule for the path / whose backend could take connections";
         return (None, tell(Severity::Warning, reason, "add a rule for /"));
     };
+    // Whoever opens a host to its backend voids every guard of it, so the host has to be theirs (B-13).
+    let oldest = drafts
+        .iter()
+        .filter_map(|draft| draft.rule.owner.as_ref())
+        .min_by_key(|owner| &owner.contribution.age);
+    let holder = oldest.map(|owner| &owner.contribution.key.namespace);
+    let of_root = root.and_then(|root| root.owner.as_ref()).map(|owner| &owner.namespace);
+    if of_root != holder || !askers.values().any(|asker| Some(&asker.contribution.key.namespace) == holder) {
+        let reason = "has no effect: the host belongs to an older Ingress of another namespace";
+        return (
+            None,
+            tell(
+                Severity::Warning,
+                reason,
+                "let the namespace that has had the host longest ask for it, and own /",
+            ),
+        );
+    }
     for location in locations.iter_mut() {
         if location.backend().is_some_and(|other| other.slot == backend.slot) {
             *location = Arc::new(by_tls(location));

@@ -28,6 +28,7 @@ impl Trip<'_> {
         let told = Told {
             facts: Facts { view: way.view, route: way.facts(self.backend) },
             target: self.target,
+            fields: self.fields,
             length: body.size_hint().exact().unwrap_or_default(),
             server: exchange.connection.local.ip(),
         };
