@@ -7,7 +7,7 @@ ARGS ?=
 CLUSTER_CACHE = $${NARTHEX_CLUSTER_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/narthex-cluster}
 
 .DEFAULT_GOAL := help
-.PHONY: differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed snippets fuzz-smoke h2spec php soak sbom build bench-compare clean
+.PHONY: differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -38,7 +38,7 @@ bench-compare: setup ## Measure nginx, nginx with Lua, haproxy and Narthex side 
 	$(CARGO) build --locked --profile dist --bin narthex
 	python3 benches/compare/compare.py --bin "$$(.ci/binary dist)" $(ARGS)
 
-conformance: routing malformed ## Judge the built binary from outside, by clients in another language
+conformance: routing malformed annotations ## Judge the built binary from outside, by clients in another language
 
 differential: build ## Compare answers with those of a real nginx (nginx needed)
 	python3 conformance/nginx/differential.py --bin "$$(.ci/binary)" $(ARGS)
@@ -60,6 +60,9 @@ php: build ## Ask a real PHP application over FastCGI (php-fpm; said loudly wher
 
 malformed: build
 	conformance/malformed "$$(.ci/binary)" $(ARGS)
+
+annotations: build
+	.ci/python conformance/annotations_blackbox.py --bin "$$(.ci/binary)" $(ARGS)
 
 snippets: build ## Compare snippets with a real nginx (needs nginx and its headers-more module)
 	python3 conformance/nginx/snippets.py --bin "$$(.ci/binary)" $(ARGS)

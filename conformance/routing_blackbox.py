@@ -343,16 +343,18 @@ def fits(found, wanted):
     return re.fullmatch(pattern, found) is not None
 
 
+def usual_ports(text, ports):
+    """`text` with the two listen ports as 80 and 443."""
+    for port, usual in zip(ports, (80, 443)):
+        if text == str(port):
+            return str(usual)
+        text = re.sub(r":%d\b" % port, ":%d" % usual, text)
+    return text
+
+
 class Judge:
     def __init__(self, request, expected, ports):
         self.request, self.expected, self.ports = request, expected, ports
-
-    def usual_ports(self, text):
-        for port, usual in zip(self.ports, (80, 443)):
-            if text == str(port):
-                return str(usual)
-            text = re.sub(r":%d\b" % port, ":%d" % usual, text)
-        return text
 
     def judge(self, answers):
         for answer in answers:
@@ -370,7 +372,7 @@ class Judge:
         expect(answer["status"] == expected["status"], "status %s, expected %s", answer["status"], expected["status"])
         if "redirect" in expected:
             location = fields.get("location", [None])[0]
-            location = location and self.usual_ports(location)
+            location = location and usual_ports(location, self.ports)
             expect(location == expected["redirect"], "redirect %r, expected %r", location, expected["redirect"])
         # An echo has no body for HEAD, so its target was not observed.
         if "upstream_path" in expected and self.request.get("method") != "HEAD":
@@ -401,7 +403,7 @@ class Judge:
             seen["target"].encode("latin-1", "replace") == path.encode(), "target %r, expected %r", seen["target"], path
         )
         for name, wanted in (self.expected.get("upstream_headers") or {}).items():
-            found = [self.usual_ports(value) for key, value in seen["headers"] if key.lower() == name.lower()]
+            found = [usual_ports(value, self.ports) for key, value in seen["headers"] if key.lower() == name.lower()]
             self.same(name, found, wanted)
 
     def as_observed(self, value, fields):
