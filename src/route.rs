@@ -246,3 +246,23 @@ pub fn is_acme_path(path: &str) -> bool {
     path.strip_prefix("/.well-known/acme-challenge/")
         .is_some_and(|token| !token.is_empty() && token.bytes().all(in_token))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::is_acme_path;
+
+    #[test]
+    fn only_a_token_makes_the_path_of_a_challenge() {
+        for (path, is) in [
+            ("/.well-known/acme-challenge/aZ09-_", true),
+            ("/.well-known/acme-challenge/", false),
+            ("/.well-known/acme-challenge", false),
+            ("/.well-known/acme-challenge/x|/", false),
+            ("/.well-known/acme-challenge/.*", false),
+            ("/.well-known/acme-challenge/a/b", false),
+            ("/x/.well-known/acme-challenge/a", false),
+        ] {
+            assert_eq!(is_acme_path(path), is, "{path}");
+        }
+    }
+}

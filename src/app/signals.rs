@@ -1,5 +1,6 @@
 //! The process around the proxy: logging, signals, exit code.
 
+use std::io::IsTerminal as _;
 use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -164,7 +165,12 @@ async fn until_stopped(running: Running, signals: Signals, reopen: impl Fn(&Runn
                 break;
             }
             _ = int.recv() => {
-                running.drain_by(DrainPlan::INTERACTIVE);
+                // Whoever presses Ctrl-C does not want to wait for minutes (F-9).
+                if std::io::stdin().is_terminal() {
+                    running.drain_by(DrainPlan::INTERACTIVE);
+                } else {
+                    running.terminate();
+                }
                 break;
             }
         }

@@ -33,15 +33,6 @@ use crate::limit::Memory;
 use crate::message::{Request, Response};
 use crate::wire::{ChunkLimits, HeadLimits};
 
-/// What a clean end of the client's sending side means while a complete request is worked on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum HalfClose {
-    /// The client still reads: it gets its answer.
-    Answer,
-    /// The client is gone (nginx's view): the request is cut.
-    Abort,
-}
-
 /// Limits and timeouts of connections (`spec/security.md` D.1, D.2); shared by all of a listener.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -73,8 +64,10 @@ pub struct Options {
     pub linger_idle: Duration,
     /// Time for all of it. 30 s (nginx lingering_time).
     pub linger_time: Duration,
-    /// A clean end of the client's sending side.
-    pub half_close: HalfClose,
+    /// How long a complete request is still worked on after a clean end of the client's sending side, before its answer
+    /// began. 1 s: who only ended sending gets a prompt answer, and who is gone does not hold a backend for long. The
+    /// two cannot be told apart; nginx cuts at once.
+    pub half_close_grace: Duration,
     /// Where read buffers of bodies are counted, and what is left for them.
     pub memory: Memory,
 }
@@ -96,7 +89,7 @@ impl Default for Options {
             linger_bytes: 64 * 1024 * 1024,
             linger_idle: Duration::from_secs(5),
             linger_time: Duration::from_secs(30),
-            half_close: HalfClose::Answer,
+            half_close_grace: Duration::from_secs(1),
             memory: Memory::new(None),
         }
     }

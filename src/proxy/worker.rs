@@ -210,6 +210,7 @@ impl Worker {
     pub fn rejected(&self, connection: &ConnectionFacts, rejection: &Rejection<'_>) {
         let line =
             if rejection.line.is_empty() { RequestLine::Absent } else { RequestLine::Raw(rejection.line) };
+        let request_id = self.random_id();
         let record = Record {
             time: SystemTime::now(),
             client: connection.client(),
@@ -225,7 +226,7 @@ impl Worker {
             args: None,
             request_fields: &NoFields,
             response_fields: &NoFields,
-            request_id: "",
+            request_id: &request_id,
             connection: connection.number,
             connection_requests: connection.next_request(),
             request_length: rejection.request_bytes,

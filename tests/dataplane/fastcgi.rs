@@ -125,6 +125,23 @@ fn an_application_is_told_of_the_request_and_its_answer_arrives() {
 }
 
 #[test]
+fn an_application_hears_of_a_client_what_a_backend_over_http_would_and_no_claim_of_its_own() {
+    let backend = application(|asked| {
+        let text: String = asked.params.iter().map(|(name, value)| format!("{name}={value}\n")).collect();
+        said(format!("Content-Type: text/plain\r\n\r\n{text}").as_bytes())
+    });
+    let proxy = TestProxy::start(&annotated(backend.address(), &[FCGI]), &[]);
+    let claims = "X-Forwarded-For: 6.6.6.6\r\nX-Real-IP: 6.6.6.6\r\nX-Forwarded-Proto: https\r\n";
+    let answer = ask(&proxy, &format!("GET / HTTP/1.1\r\nHost: h.test\r\n{claims}Connection: close\r\n\r\n"));
+    let text = answer.text();
+    for line in ["HTTP_X_FORWARDED_FOR=127.0.0.1", "HTTP_X_REAL_IP=127.0.0.1", "HTTP_X_FORWARDED_PROTO=http"]
+    {
+        assert!(text.lines().any(|told| told == line), "{line} is not in {text}");
+    }
+    assert!(!text.contains("HTTP_CONNECTION"), "{text}");
+}
+
+#[test]
 fn bodies_of_any_size_pass_both_ways() {
     let backend = application(|asked| {
         let told = asked.params["CONTENT_LENGTH"].clone();

@@ -199,6 +199,32 @@ fn a_client_that_half_closes_still_gets_its_answer() {
 }
 
 #[test]
+fn a_client_that_is_gone_does_not_hold_a_backend() {
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    let backend = Backend::answering(move |request| {
+        if request.line.contains("/slow") {
+            let _ = held.lock().unwrap().recv();
+        }
+        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec()
+    });
+    let proxy = TestProxy::start(&simple(backend.address()), &[]);
+    let mut raw = Raw::connect(proxy.http());
+    raw.send("GET /slow HTTP/1.1\r\nHost: h.test\r\n\r\n");
+    let active = || {
+        let text = get(proxy.admin(), "localhost", "/metrics").text().to_owned();
+        text.lines()
+            .find(|line| line.starts_with("narthex_active_requests "))
+            .is_some_and(|line| line.ends_with(" 1"))
+    };
+    crate::support::eventually("it is under way", active);
+    drop(raw);
+    // The backend has not answered yet, so only the client's end can end it.
+    crate::support::eventually("it is over", || !active());
+    release.send(()).unwrap();
+}
+
+#[test]
 fn unknown_hosts_get_the_stock_404_and_catch_all_health_answers() {
     let backend = Backend::echo("b");
     let proxy = TestProxy::start(&simple(backend.address()), &[]);

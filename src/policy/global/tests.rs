@@ -141,3 +141,23 @@ fn blocked_clients_agents_and_referers_are_told() {
     assert!(!blocks("block-referers", "~*evil", &[]));
     assert!(!parse(&[]).0.blocks(&view("/", &fields(&[]))));
 }
+
+#[test]
+fn locations_are_free_of_authentication_by_whole_segments_and_never_by_an_expression() {
+    let globals = parse(&[("no-auth-locations", "/public,/.well-known/acme-challenge,/open/")]).0;
+    for (path, free) in [
+        ("/public", true),
+        ("/public/a.css", true),
+        ("/publicadmin", false),
+        ("/public|/admin", false),
+        ("/public/x|/admin", false),
+        ("/public/.*|/", false),
+        ("/open/x", true),
+        ("/open", false),
+        ("/.well-known/acme-challenge/token", true),
+        ("/.well-known/acme-challenge/x|/", false),
+        ("/", false),
+    ] {
+        assert_eq!(globals.is_free_of_auth(path), free, "{path}");
+    }
+}

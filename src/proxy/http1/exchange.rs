@@ -10,12 +10,12 @@ use http::Method;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::Instant;
 
+use super::Options;
 use super::ending::Linger;
 use super::incoming::{Source, Supply};
 use super::link::Link;
 use super::outgoing::Outgoing;
 use super::reply::{Asker, Progress, Reply};
-use super::{HalfClose, Options};
 use crate::message::{BodyError, Meter, Request, RequestBody, Response, Upgrade};
 use crate::proxy::patience::Patience;
 use crate::wire::{BodyDecoder, Framing, Leniency, ParsedRequest};
@@ -53,6 +53,8 @@ pub(super) struct Exchange<F> {
     /// [`Meter::request_bytes`] when the client was last waited for.
     counted: u64,
     send_deadline: Option<Instant>,
+    /// When a client counts as gone that ended its sending side.
+    gone: Option<Instant>,
 }
 
 impl<F: Future<Output = Response>> Exchange<F> {
@@ -95,6 +97,7 @@ impl<F: Future<Output = Response>> Exchange<F> {
             patience: Patience::new(options.body_timeout, options.body_rate),
             counted,
             send_deadline: None,
+            gone: None,
         }
     }
 
@@ -182,11 +185,14 @@ impl<F: Future<Output = Response>> Exchange<F> {
         self.counted = received;
     }
 
-    /// The client sends no more. A complete request still gets its answer; an incomplete one never will be served.
-    fn half_closed(&self, buffered: usize, options: &Options) -> io::Result<()> {
-        let incomplete = !self.source.may_be_complete(buffered);
-        let abort = incomplete || options.half_close == HalfClose::Abort;
-        if abort && self.reply.is_none() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    /// The client sends no more. A complete request still gets its answer if that begins soon; an incomplete one never
+    /// will be served.
+    fn half_closed(&mut self, buffered: usize, options: &Options) -> io::Result<()> {
+        if self.reply.is_none() && !self.source.may_be_complete(buffered) {
+            return Err(io::ErrorKind::ConnectionAborted.into());
+        }
+        self.gone.get_or_insert_with(|| Instant::now() + options.half_close_grace);
+        Ok(())
     }
 
     fn start_reply<IO: AsyncRead + AsyncWrite + Unpin>(
@@ -281,12 +287,13 @@ impl<F: Future<Output = Response>> Exchange<F> {
         cx: &mut Context<'_>,
         link: &mut Link<IO>,
     ) -> Poll<Result<(), ()>> {
-        let next = [self.patience.end(), self.send_deadline].into_iter().flatten().min();
+        let gone = self.gone.filter(|_| self.reply.is_none());
+        let next = [self.patience.end(), self.send_deadline, gone].into_iter().flatten().min();
         let Some(next) = next else { return Poll::Pending };
         if link.poll_until(next, cx).is_pending() {
             return Poll::Pending;
         }
-        if self.send_deadline == Some(next) {
+        if self.send_deadline == Some(next) || gone == Some(next) {
             return Poll::Ready(Err(()));
         }
         self.rest();
