@@ -147,6 +147,19 @@ fn admitted(reader: &mut Reader<'_>, spec: &Spec, globals: &Globals) -> Option<V
         return None;
     }
     if !globals.allow_snippet_annotations {
+        if guards_text(text) {
+            reader.deny("SnippetIgnored");
+            let reason = "is ignored, since allow-snippet-annotations is false, and holds directives that protect, so \
+                          the routes answer 503";
+            reader.report(
+                spec.name,
+                Severity::Error,
+                "SnippetIgnored",
+                reason,
+                "remove it, or allow snippets",
+            );
+            return None;
+        }
         let reason = "is ignored: allow-snippet-annotations is false";
         reader.report(spec.name, Severity::Warning, "SnippetIgnored", reason, "");
         return None;
@@ -183,7 +196,10 @@ fn note(reader: &mut Reader<'_>, spec: &Spec, builder: &Builder<'_>) {
 /// True for a statement that keeps requests out, by itself or inside.
 fn guards(statement: &Statement) -> bool {
     let error = |word: &lex::Word| word.text.starts_with(['4', '5']);
+    // Who is sent elsewhere on a condition is kept out as well: to a page of signing in, for one.
+    let turns_away = |inner: &Statement| matches!(inner.name(), "return" | "rewrite");
     directive::protects(statement.name())
+        || (statement.name() == "if" && statement.block.iter().flatten().any(turns_away))
         || (statement.name() == "return" && statement.arguments().first().is_some_and(error))
         || statement.block.iter().flatten().any(guards)
 }

@@ -254,11 +254,13 @@ impl Exchange {
         };
         let (names, uri, answer) = (self.host.borrow(), self.uri.borrow(), self.answer.borrow());
         let (backend, canary) = (self.backend.borrow(), self.canary.borrow());
-        let tries: SmallVec<[UpstreamTry; 1]> = self.tries.borrow().iter().map(|one| one.record()).collect();
+        let request_time = self.start.elapsed();
+        let end = self.start + request_time;
+        let tries: SmallVec<[UpstreamTry; 1]> =
+            self.tries.borrow().iter().map(|one| one.record(end)).collect();
         let path = self.head.target.iter().position(|byte| *byte == b'?');
         let tls = self.connection.tls.as_ref();
-        let request_time = self.start.elapsed();
-        self.connection.presence.end(self.start + request_time);
+        self.connection.presence.end(end);
         let record = Record {
             time: SystemTime::now(),
             client: self.client.get(),
@@ -364,13 +366,14 @@ impl Exchange {
 }
 
 impl Try {
-    fn record(&self) -> UpstreamTry {
+    /// `end` is when the exchange ended: a try still under way then took until then, as nginx has it.
+    fn record(&self, end: Instant) -> UpstreamTry {
         UpstreamTry {
             address: self.address,
             status: self.status,
             connect_time: self.times.connect(),
             header_time: self.times.header(),
-            response_time: self.times.response(),
+            response_time: self.times.response().or_else(|| end.checked_duration_since(self.times.start())),
             response_length: self.times.body(),
             starts_group: self.starts_group,
         }

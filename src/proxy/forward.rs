@@ -297,10 +297,7 @@ impl Trip<'_> {
         if let (BackendProtocol::Fcgi, Some(policy)) = (self.protocol, &policies.fastcgi) {
             // Boxed, as all that is rare on this way.
             let outcome = Box::pin(self.by_fastcgi(policy, address, body, &times)).await;
-            exchange.try_status(match &outcome {
-                Ok(answer) => answer.head.status.as_u16(),
-                Err(failed) => reply_for(&failed.error).status().as_u16(),
-            });
+            told(&outcome).into_iter().for_each(|status| exchange.try_status(status));
             return outcome;
         }
         let protocol = if self.protocol.is_grpc() { Protocol::Http2 } else { Protocol::Http1 };
@@ -341,10 +338,7 @@ impl Trip<'_> {
             outcome =
                 upstreams.exchange(&peer, &request, body, &policies.timeout, Reuse::Fresh, &times).await;
         }
-        exchange.try_status(match &outcome {
-            Ok(answer) => answer.head.status.as_u16(),
-            Err(failed) => reply_for(&failed.error).status().as_u16(),
-        });
+        told(&outcome).into_iter().for_each(|status| exchange.try_status(status));
         outcome
     }
 
@@ -390,6 +384,18 @@ const fn word(failure: Failure) -> &'static str {
 }
 
 /// GET, HEAD and whatever nginx sends twice: all but POST, LOCK, PATCH.
+/// Status that a try shows in the log: what the backend answered, or what its failure means. What the client spoiled is
+/// no answer of the backend's.
+fn told(outcome: &Result<Answer, Failed>) -> Option<u16> {
+    match outcome {
+        Ok(answer) => Some(answer.head.status.as_u16()),
+        Err(failed) => {
+            let status = reply_for(&failed.error).status();
+            status.is_server_error().then(|| status.as_u16())
+        }
+    }
+}
+
 fn is_idempotent(method: &Method) -> bool {
     !matches!(method.as_str(), "POST" | "LOCK" | "PATCH")
 }

@@ -261,7 +261,11 @@ pub fn find(name: &str) -> Option<&'static Directive> {
 /// True for a directive that keeps requests out: a snippet that holds one is never left out, its routes are shut.
 /// `return` does where its status is an error; that is judged with its arguments.
 pub fn protects(name: &str) -> bool {
-    const EXACT: [&str; 10] = [
+    const EXACT: [&str; 14] = [
+        "client_max_body_size",
+        "include",
+        "more_clear_input_headers",
+        "proxy_ssl_verify",
         "allow",
         "deny",
         "satisfy",

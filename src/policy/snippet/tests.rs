@@ -375,7 +375,19 @@ fn snippets_count_only_where_both_switches_are_on() {
     let low = Globals { annotations_risk_level: Risk::High, ..open() };
     assert_eq!(sample::read(&text, |reader| read(reader, &low)), Snippets::default());
     assert!(codes(&text, &low).is_empty());
-    assert_eq!(denied(&[("server-snippet", "deny all; bogus;")], &closed), None);
+    // What protects is never left out in silence.
+    for guard in ["deny all;", "deny all; bogus;", "if ($http_k != s) { return 403; }"] {
+        assert_eq!(denied(&[("server-snippet", guard)], &closed), Some("SnippetIgnored"), "{guard}");
+    }
+    for guard in [
+        "if ($http_k != s) { return 302 https://x/; } bogus;",
+        "if ($http_k != s) { rewrite ^ https://x/ redirect; } bogus;",
+        "client_max_body_size 1k; bogus;",
+        "more_clear_input_headers X-User; bogus;",
+        "include /etc/nginx/deny.conf;",
+    ] {
+        assert_eq!(denied(&[("configuration-snippet", guard)], &open()), Some("SnippetRefused"), "{guard}");
+    }
 }
 
 #[test]
