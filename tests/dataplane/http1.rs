@@ -212,7 +212,7 @@ fn a_client_that_is_gone_does_not_hold_a_backend() {
     let mut raw = Raw::connect(proxy.http());
     raw.send("GET /slow HTTP/1.1\r\nHost: h.test\r\n\r\n");
     let active = || {
-        let text = get(proxy.admin(), "localhost", "/metrics").text().to_owned();
+        let text = get(proxy.admin(), "localhost", "/metrics").text();
         text.lines()
             .find(|line| line.starts_with("narthex_active_requests "))
             .is_some_and(|line| line.ends_with(" 1"))
