@@ -360,7 +360,7 @@ impl Exchange {
         }
         let hidden =
             record.upstream_name == "upstream-default-backend" && !globals.access_log_for_default_backend;
-        let health = matches!(self.local.get(), Some(LocalReason { kind: "healthz", .. }));
+        let health = matches!(self.local.get(), Some(LocalReason { kind: "healthz" | "stub_status", .. }));
         !hidden && !health && !globals.skip_access_log_urls.iter().any(|test| test.matches(&self.head.target))
     }
 }

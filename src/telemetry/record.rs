@@ -162,7 +162,8 @@ pub struct Record<'a> {
     pub tls_cipher: Option<&'a str>,
     /// `$ssl_server_name`.
     pub tls_server_name: Option<&'a str>,
-    /// `$proxy_upstream_name`: `<namespace>-<service>-<port>`, `upstream-default-backend`, `internal`; empty shows `-`.
+    /// `$proxy_upstream_name`: `<namespace>-<service>-<port>`, `upstream-default-backend`, `internal`; empty shows `-`, and
+    /// nothing where `uri` is empty too.
     pub upstream_name: &'a str,
     /// `$proxy_alternative_upstream_name`: backend of the canary that took the request, else empty.
     pub alternative_upstream_name: &'a str,

@@ -134,6 +134,26 @@ fn a_request_without_a_backend_shows_dashes() {
 }
 
 #[test]
+fn a_head_that_was_refused_shows_nothing_for_a_backend_and_its_id() {
+    let refused = Record {
+        remote_user: None,
+        line: RequestLine::Raw(b"\x16\x03"),
+        upstream_name: "",
+        uri: b"",
+        status: 400,
+        body_bytes_sent: 150,
+        request_length: 0,
+        request_time: Duration::ZERO,
+        ..record()
+    };
+    check(
+        "$request $status [$proxy_upstream_name] [$proxy_alternative_upstream_name] $req_id",
+        &refused,
+        "\\x16\\x03 400 [] [] 0123456789abcdef0123456789abcdef",
+    );
+}
+
+#[test]
 fn tries_are_lists_and_internal_redirects_are_groups() {
     let failed = UpstreamTry { connect_time: None, header_time: None, ..one_try(1, 502, 0, 0) };
     let unknown = UpstreamTry { address: None, status: None, response_time: None, ..failed };

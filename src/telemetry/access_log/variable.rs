@@ -80,6 +80,8 @@ fn write_fixed(fixed: Fixed, record: &Record<'_>, clock: &mut Clock, out: &mut O
         Fixed::ReqId => out.text(record.request_id.as_bytes()),
         Fixed::Connection => out.number(record.connection),
         Fixed::ConnectionRequests => out.number(record.connection_requests),
+        // nginx sets it once the head was judged: a refused one shows nothing, not even a dash.
+        Fixed::ProxyUpstreamName if record.upstream_name.is_empty() && record.uri.is_empty() => {}
         Fixed::ProxyUpstreamName if record.upstream_name.is_empty() => out.plain(b"-"),
         Fixed::ProxyUpstreamName => out.text(record.upstream_name.as_bytes()),
         Fixed::ProxyAlternativeUpstreamName => out.text(record.alternative_upstream_name.as_bytes()),
