@@ -98,9 +98,12 @@ fn a_snippet_that_cannot_be_honoured_is_left_out_or_shuts_its_own_routes() {
 #[test]
 fn snippets_are_stripped_where_the_operator_does_not_allow_them() {
     let backend = Backend::echo("b");
-    let manifests = annotated(backend.address(), &[("configuration-snippet", "return 418;")]);
-    let proxy = proxy(&manifests, &[("allow-snippet-annotations", "false")]);
-    assert_eq!(ask(&proxy, "/", "").status, 200);
+    let closed = [("allow-snippet-annotations", "false")];
+    let manifests = annotated(backend.address(), &[("configuration-snippet", "more_set_headers 'X-A: b';")]);
+    let answer = ask(&proxy(&manifests, &closed), "/", "");
+    assert_eq!((answer.status, answer.field("x-a")), (200, None));
+    let guarded = annotated(backend.address(), &[("configuration-snippet", "deny all;")]);
+    assert_eq!(ask(&proxy(&guarded, &closed), "/", "").status, 503, "a guard is not left out in silence");
     let shut = TestProxy::start(&manifests, &[]);
     assert_eq!(get(shut.http(), "h.test", "/").status, 503, "the risk level is High by default");
 }
