@@ -47,7 +47,6 @@ pub const FAMILIES: &[&[Spec]] = &[
     log::SPECS,
     mirror::SPECS,
     pending::REFUSED,
-    pending::SNIPPETS,
     pending::WITHOUT_EFFECT,
     redirect::SPECS,
     request_limit::SPECS,
@@ -89,7 +88,7 @@ pub fn read(
         .with_objects(objects);
     let r = &mut reader;
     gate::check(r, globals);
-    pending::read(r, globals);
+    pending::read(r);
     let snippets = snippet::read(r, globals);
     let server = ServerPolicies {
         aliases: server_alias::read(r),

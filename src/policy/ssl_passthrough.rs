@@ -13,7 +13,8 @@ const PASSTHROUGH: Spec = Spec::new("ssl-passthrough", Scope::Server, Risk::Low)
     .values("false", "true")
     .fidelity(Fidelity::Equivalent(
         "wildcard hosts count too, a greeting may come in any number of pieces, connections go to endpoints rather \
-         than to the address of the Service, and address lists hold",
+         than to the address of the Service, address lists hold, and only the namespace that has had the host \
+         longest may ask",
     ))
     .doc("TLS connections of the host go to the backend of `/` unopened; needs --enable-ssl-passthrough.");
 

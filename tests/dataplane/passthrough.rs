@@ -80,6 +80,30 @@ fn a_greeting_goes_through_as_it_is_at_any_segmentation() {
 }
 
 #[test]
+fn another_namespace_cannot_open_a_host_that_is_not_its_own() {
+    let (backend, theirs) = (Backend::echo("mine"), recorder("theirs"));
+    let dated = |manifests: String, year: u16| {
+        manifests.replacen(
+            "metadata: {",
+            &format!("metadata: {{creationTimestamp: \"{year}-01-01T00:00:00Z\", "),
+            1,
+        )
+    };
+    let mine = dated(ingress("m", &[("ssl-redirect", "false")], &[("pass.test", "/", "Prefix", "m")]), 2020)
+        + &service("m", &[backend.address()]);
+    let asks = |year, path| {
+        let manifests = ingress("p", &[("ssl-passthrough", "true")], &[("pass.test", path, "Prefix", "p")])
+            + &service("p", &[theirs.address()]);
+        dated(manifests, year).replace("namespace: default", "namespace: other")
+    };
+    let proxy = TestProxy::start(&(mine.clone() + &asks(2024, "/zz")), &[FLAG]);
+    let seen = crate::tls::ask(&config(ANY_VERSION), proxy.https(), "pass.test", "pass.test").unwrap();
+    assert!(seen.text.starts_with("HTTP/1.1 200"), "{}", seen.text);
+    let told = get(proxy.admin(), "localhost", "/api/v1/diagnostics").text().to_owned();
+    assert!(told.contains("older Ingress of another namespace"), "{told}");
+}
+
+#[test]
 fn wildcard_hosts_pass_and_other_names_end_here() {
     let (backend, plain) = (recorder("one"), Backend::echo("plain"));
     let manifests = world(backend.address(), &[], "*.pass.test")

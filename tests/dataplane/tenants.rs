@@ -316,3 +316,20 @@ fn no_value_of_an_annotation_splits_a_head() {
         assert!(request.field("x-evil").is_none(), "{request:?}");
     }
 }
+
+#[test]
+fn an_error_page_makes_no_refusal_a_success() {
+    let (backend, errors) = (Backend::echo("b"), Backend::echo("errors"));
+    for (name, value, status) in
+        [("whitelist-source-range", "10.0.0.0/8", 403), ("denylist-source-range", "127.0.0.0/8", 403)]
+    {
+        let pages = [(name, value), ("custom-http-errors", "403"), ("default-backend", "errors")];
+        let manifests = ingress("b", &pages, &[("h.test", "/", "Prefix", "b")])
+            + &service("b", &[backend.address()])
+            + &service("errors", &[errors.address()]);
+        let proxy = TestProxy::start(&manifests, &[]);
+        let answer = get(proxy.http(), "h.test", "/");
+        assert_eq!((answer.status, answer.field("x-backend")), (status, Some("errors")), "{name}");
+    }
+    assert!(backend.requests().is_empty());
+}

@@ -1,4 +1,5 @@
-//! `ssl-passthrough` of a host: any Ingress of it may ask, the backend of `/` takes the connections.
+//! `ssl-passthrough` of a host: an Ingress of the namespace that has had the host longest may ask, the backend of `/`
+//! takes the connections.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
