@@ -127,6 +127,7 @@ pub(super) fn settings() -> Settings {
         workers: 1,
         endpoint_connections: 1024,
         rng: Rng::new(1),
+        memory: crate::limit::Memory::new(None),
     }
 }
 
