@@ -15,15 +15,22 @@ use super::client_certificate::Standing;
 use super::connection::ConnectionFacts;
 use super::filter::Granted;
 use super::filter::limit::Running;
+use super::span::{self, Traced};
 use super::worker::Worker;
 use crate::limit::Held;
 use crate::message::Meter;
-use crate::policy::template::RouteFacts;
+use crate::places::Databases;
+use crate::policy::template::{Places, RouteFacts};
+use crate::policy::tracing::context::TraceContext;
 use crate::reply::{LocalReply, RedirectCause};
+use crate::request::RequestView;
 use crate::route::{Backend, Location, LocationTarget, Server};
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::{Counter, Gauge, GaugeGuard};
-use crate::telemetry::{FieldLookup, HostLabel, LocalReason, Record, RequestLine, RouteLabels, UpstreamTry};
+use crate::telemetry::{
+    FieldLookup, HostLabel, LocalReason, PlaceLookup, Record, RequestLine, RouteLabels, TraceText,
+    UpstreamTry,
+};
 use crate::upstream::UpstreamTimes;
 use crate::wire::{Fields, RequestHead};
 
@@ -54,11 +61,13 @@ pub struct Exchange {
     standing: OnceCell<Standing>,
     granted: OnceCell<Granted>,
     running: OnceCell<Running>,
+    traced: OnceCell<Box<Traced>>,
     tries: RefCell<SmallVec<[Try; 1]>>,
     local: Cell<Option<LocalReason>>,
     status: Cell<u16>,
     answer: RefCell<Fields>,
     buffered: RefCell<Option<Held>>,
+    places: Option<Arc<Databases>>,
     _active: GaugeGuard,
 }
 
@@ -99,6 +108,7 @@ impl Exchange {
         meter: Rc<Meter>,
     ) -> Self {
         let client = connection.client();
+        let places = if snapshot.table.globals.geoip { worker.places.current() } else { None };
         let active = worker.metrics.hold(Gauge::Requests);
         worker.requests.set(worker.requests.get() + 1);
         let number = connection.next_request();
@@ -123,11 +133,13 @@ impl Exchange {
             standing: OnceCell::new(),
             granted: OnceCell::new(),
             running: OnceCell::new(),
+            traced: OnceCell::new(),
             tries: RefCell::default(),
             local: Cell::new(None),
             status: Cell::new(0),
             answer: RefCell::default(),
             buffered: RefCell::default(),
+            places,
             _active: active,
         }
     }
@@ -146,6 +158,23 @@ impl Exchange {
         if let Some(location) = location {
             let _first_counts = self.location.set(Arc::clone(location));
         }
+    }
+
+    /// Begins its span, where the location that took it is traced.
+    pub fn traces(&self, view: &RequestView<'_>) {
+        if let Some(traced) = span::begin(self, view) {
+            let _first_counts = self.traced.set(traced);
+        }
+    }
+
+    /// Where addresses are, where that is known.
+    pub fn places(&self) -> Option<&dyn Places> {
+        self.places.as_deref().map(|places| places as &dyn Places)
+    }
+
+    /// Its span as others are told of it.
+    pub fn trace(&self) -> Option<&TraceContext> {
+        self.traced.get().map(|traced| &traced.context)
     }
 
     /// What the client's certificate is worth here.
@@ -197,6 +226,8 @@ impl Exchange {
             location_path: location.map_or("", |location| &location.rule_path),
             upstream_name: backend.map_or("", |backend| &backend.name),
             server_name: host,
+            places: self.places(),
+            trace: self.trace(),
             now,
         }
     }
@@ -278,6 +309,7 @@ impl Exchange {
         let path = self.head.target.iter().position(|byte| *byte == b'?');
         let tls = self.connection.tls.as_ref();
         self.connection.presence.end(end);
+        let place = self.places.as_deref().map(|places| Placed { places, client: self.client.get() });
         let record = Record {
             time: SystemTime::now(),
             client: self.client.get(),
@@ -312,8 +344,18 @@ impl Exchange {
             alternative_upstream_name: canary.as_ref().map_or("", |canary| &canary.name),
             tries: &tries,
             route: self.labels(&names.host),
+            place: place.as_ref().map(|place| place as &dyn PlaceLookup),
+            trace: self.trace().map(|trace| TraceText {
+                trace_id: trace.trace_id_text(),
+                span_id: trace.span_id_text(),
+                parent: trace.traceparent(),
+                state: &trace.state,
+            }),
             local: self.local.get(),
         };
+        if let Some(traced) = self.traced.get() {
+            span::finish(self, traced, &record);
+        }
         let (page, used) = (self.page.get(), canary.as_ref().or(backend.as_ref()));
         for (at, one) in self.tries.borrow().iter().enumerate() {
             let asked = page.filter(|page| at >= page.after).map_or(used, |page| page.by.as_ref());
@@ -416,6 +458,18 @@ impl Try {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.account();
+    }
+}
+
+/// The client and who knows where it is.
+struct Placed<'p> {
+    places: &'p Databases,
+    client: IpAddr,
+}
+
+impl PlaceLookup for Placed<'_> {
+    fn place(&self, name: &str) -> Option<String> {
+        self.places.value(name, self.client)
     }
 }
 

@@ -92,6 +92,8 @@ impl<'w> Way<'w> {
             None => RouteFacts {
                 request_id: &self.exchange.request_id,
                 server_name: &self.view.host.name,
+                places: self.exchange.places(),
+                trace: self.exchange.trace(),
                 ..RouteFacts::default()
             },
         }
@@ -108,6 +110,8 @@ impl<'w> Way<'w> {
             location_path: &self.location.rule_path,
             upstream_name: &backend.name,
             server_name: &self.view.host.name,
+            places: self.exchange.places(),
+            trace: self.exchange.trace(),
             now: self.run.now,
         }
     }

@@ -117,6 +117,7 @@ async fn serve(
         }
     }
     let mut run = Run::new(&exchange.request_id, exchange.worker.since_epoch());
+    run.places = exchange.places();
     let asked = Asked { view: &view, hop, framed, trusted: came.is_trusted(globals) };
     let mut response = routed(exchange, asked, &mut run, body).await;
     dress(exchange, &mut response);
@@ -166,12 +167,14 @@ async fn routed(exchange: &Rc<Exchange>, asked: Asked<'_>, run: &mut Run<'_>, bo
             let Some(location) = location else {
                 return local(exchange, &reply, !before_location(&reply));
             };
+            exchange.traces(view);
             let way = Way { exchange, view, location, hop, framed, trusted, run };
             return Box::pin(ours(&way, reply, body)).await;
         }
     };
     let location = forward.location;
     exchange.routed(forward.server, Some(location));
+    exchange.traces(view);
     if location.policies.rewrite_log {
         tell_rewrite(exchange, view, &forward);
     }
