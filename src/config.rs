@@ -69,6 +69,8 @@ pub struct Config {
     pub memory_limit: Option<u64>,
     /// `--dns-resolver`; empty for the system's.
     pub dns: Vec<SocketAddr>,
+    /// `--geoip-dir`.
+    pub geoip_dir: PathBuf,
     /// What is logged, and how.
     pub logging: Logging,
     /// What is counted.
@@ -355,6 +357,7 @@ impl Config {
             workers: operation.workers.and_then(|workers| NonZeroUsize::new(usize::from(workers))),
             memory_limit: operation.memory_limit,
             dns: operation.dns_resolver.unwrap_or_default(),
+            geoip_dir: operation.geoip_dir,
             logging: Logging { format: operation.log_format, verbosity: operation.verbosity },
             metrics: metrics(flags.metrics, environment)?,
             shutdown_grace: operation.shutdown_grace_period,

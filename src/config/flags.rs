@@ -185,6 +185,9 @@ pub(super) struct OperationFlags {
     /// DNS servers for names of backends [default: those of the system]
     #[arg(long, value_name = "ADDR:PORT[,ADDR:PORT]", value_delimiter = ',', value_parser = resolver)]
     pub(super) dns_resolver: Option<Vec<SocketAddr>>,
+    /// Directory of GeoIP databases (*.mmdb), for `use-geoip2`
+    #[arg(long, value_name = "DIR", default_value = "/etc/ingress-controller/geoip")]
+    pub(super) geoip_dir: PathBuf,
     /// Form of what is logged to stderr
     #[arg(long, value_name = "text|json", default_value = "text", value_enum)]
     pub(super) log_format: LogFormat,

@@ -15,6 +15,7 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
+use sha2::{Digest, Sha256};
 
 use super::connection::TlsFacts;
 use super::exchange::Exchange;
@@ -80,7 +81,8 @@ impl Groups {
             subjects: authority.subjects.clone(),
             provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
         });
-        let config = sni::config_with(self.0.reader.clone(), &self.0.globals, verifier).ok()?;
+        let scope = scope(bundle);
+        let config = sni::config_with(self.0.reader.clone(), &self.0.globals, verifier, &scope).ok()?;
         if all.len() >= GROUPS {
             all.clear();
         }
@@ -113,6 +115,19 @@ impl Groups {
             Err(fault) => Shown::Faulty { reason: fault.reason, unknown_authority: fault.unknown_authority },
         })
     }
+}
+
+/// The same for the same authorities and revocation lists, on every replica.
+fn scope(bundle: &Bundle) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for list in [&bundle.authorities, &bundle.revocations] {
+        hash.update((list.len() as u64).to_be_bytes());
+        for part in list.iter() {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+    }
+    hash.finalize().into()
 }
 
 /// What a chain is worth to a policy, so that a connection with many requests is not verified for each.

@@ -4,6 +4,7 @@
 //! Secret is live with the next snapshot and no connection is touched.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
@@ -11,8 +12,10 @@ use rustls::server::{
 };
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ServerConfig, SupportedProtocolVersion};
+use rustls::{ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
 
+use super::tickets::Tickets;
+use crate::cert::Pair;
 use crate::policy::global::Globals;
 use crate::snapshot::{Reader, Snapshot};
 
@@ -24,21 +27,28 @@ const SESSIONS: usize = 20_480;
 /// # Errors
 /// When the cryptographic provider cannot do the versions asked for.
 pub fn server_config(reader: Reader, globals: &Globals) -> Result<Arc<ServerConfig>, rustls::Error> {
-    config_with(reader, globals, Arc::new(NoClientAuth))
+    config_with(reader, globals, Arc::new(NoClientAuth), b"")
 }
 
 /// As [`server_config`] for hosts that ask for client certificates. Sessions of one are unknown to the others, so a
-/// handshake that asked for none never resumes as one that did.
+/// handshake that asked for none never resumes as one that did: tickets are sealed for `scope`.
 pub(super) fn config_with(
     reader: Reader,
     globals: &Globals,
     verifier: Arc<dyn ClientCertVerifier>,
+    scope: &[u8],
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
     let versions: Vec<&'static SupportedProtocolVersion> = [(&TLS13, globals.tls13), (&TLS12, globals.tls12)]
         .into_iter()
         .filter_map(|(version, wanted)| wanted.then_some(version))
         .collect();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+    if let Some(wanted) = &globals.ssl_ciphers {
+        let tls13 = |suite: &SupportedCipherSuite| suite.tls13().is_some();
+        provider.cipher_suites.retain(|suite| tls13(suite) || wanted.contains(&suite.suite().into()));
+    }
+    let provider = Arc::new(provider);
+    let tickets = Tickets::new(reader.clone(), scope);
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&versions)?
         .with_client_cert_verifier(verifier)
@@ -48,6 +58,7 @@ pub(super) fn config_with(
     } else {
         vec![b"http/1.1".to_vec()]
     };
+    config.ticketer = tickets;
     // Stateful resumption, as ingress-nginx has it by default (tickets off).
     if globals.ssl_session_cache {
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
@@ -76,14 +87,23 @@ pub fn key_for(snapshot: &Snapshot, name: Option<&str>) -> Option<Arc<CertifiedK
     match choice {
         Some(crate::route::CertificateChoice::Secret(key)) => {
             let pair = snapshot.certs.pairs.get(key).unwrap_or(&snapshot.certs.default);
-            Some(Arc::clone(&pair.key))
+            Some(shown(snapshot, pair))
         }
-        Some(crate::route::CertificateChoice::Default) => Some(Arc::clone(&snapshot.certs.default.key)),
+        Some(crate::route::CertificateChoice::Default) => Some(shown(snapshot, &snapshot.certs.default)),
         None if snapshot.table.globals.ssl_reject_handshake && !names_a_route(snapshot, name.as_deref()) => {
             None
         }
-        None => Some(Arc::clone(&snapshot.certs.default.key)),
+        None => Some(shown(snapshot, &snapshot.certs.default)),
     }
+}
+
+/// The pair as it is shown, with its OCSP answer where `enable-ocsp` asks for one and it is there.
+fn shown(snapshot: &Snapshot, pair: &Pair) -> Arc<CertifiedKey> {
+    if !snapshot.table.globals.enable_ocsp {
+        return Arc::clone(&pair.key);
+    }
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    pair.with_staple(i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
 }
 
 fn names_a_route(snapshot: &Snapshot, name: Option<&str>) -> bool {

@@ -22,10 +22,12 @@ use super::spool::Spool;
 use crate::drain::DrainWatcher;
 use crate::limit::{Bodies, Clients, ConnectionLimit, Memory, Pressure};
 use crate::message::ResponseBody;
+use crate::places::Places;
 use crate::policy::global::limits as client_cost;
 use crate::reply::LocalReply;
 use crate::snapshot::Reader;
 use crate::telemetry::metrics::{Counter, Gauge};
+use crate::telemetry::spans::Spans;
 use crate::telemetry::{LocalReason, LogLane, NoFields, Record, RequestLine, RouteLabels, WorkerMetrics};
 use crate::upstream::{Rng, Upstreams};
 use crate::wire::FrameLimits;
@@ -55,6 +57,10 @@ pub struct Worker {
     pub metrics: WorkerMetrics,
     /// Access log.
     pub log: LogLane,
+    /// Where addresses are.
+    pub places: Places,
+    /// Finished spans of all workers.
+    pub spans: Spans,
     /// Phase of the process.
     pub drain: DrainWatcher,
     /// TLS configuration of the https listeners.
@@ -241,6 +247,8 @@ impl Worker {
             alternative_upstream_name: "",
             tries: &[],
             route: RouteLabels::NONE,
+            place: None,
+            trace: None,
             local: Some(LocalReason { kind: "bad_request", rule: rejection.rule }),
         };
         tracing::debug!(peer = %connection.peer, rule = rejection.rule, reason = rejection.reason, "request refused");

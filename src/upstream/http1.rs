@@ -20,7 +20,7 @@ use super::stream::{Stream, Tunnel};
 use super::times::UpstreamTimes;
 use super::{Answer, Content, Failed, UpstreamError, UpstreamRequest};
 use crate::limit::{Bodies, Held, Memory};
-use crate::message::{RequestBody, ResponseBody};
+use crate::message::{RequestBody, ResponseBody, Section};
 use crate::policy::backend_protocol::HttpVersion;
 use crate::policy::timeout::Timeouts;
 use crate::wire::response::{MAX_INTERIM, MAX_INTERIM_BYTES};
@@ -123,7 +123,9 @@ pub(super) async fn exchange(
         Ok(parsed) => {
             exchange.times.head_complete();
             let reusable = parsed.keep_alive && request.version == HttpVersion::Http11;
-            Ok(exchange.answer(parsed, reusable, reused))
+            let trailers = request.trailers && parsed.framing == Framing::Chunked;
+            let trailers = trailers.then(Section::default);
+            Ok(exchange.answer(parsed, reusable, reused, trailers))
         }
         Err(kind) => {
             exchange.times.ended();
@@ -272,13 +274,19 @@ impl Exchange {
     }
 
     /// Turns a parsed head into the answer: what is complete already is handed over whole.
-    fn answer(mut self, parsed: ParsedResponse, reusable: bool, reused: bool) -> Answer {
+    fn answer(
+        mut self,
+        parsed: ParsedResponse,
+        reusable: bool,
+        reused: bool,
+        trailers: Option<Section>,
+    ) -> Answer {
         let ParsedResponse { head, framing, .. } = parsed;
         if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
             let Self { connection, buffer, .. } = self;
             let Connection { stream, open, .. } = *connection;
             let content = Content::Tunnel(Tunnel::new(buffer, stream, open));
-            return Answer { head, content, reused };
+            return Answer { head, content, trailers, reused };
         }
         let content = match self.complete_length(framing) {
             Some(0) => {
@@ -293,10 +301,10 @@ impl Exchange {
             }
             None => {
                 let decoder = BodyDecoder::new(framing, Leniency::Backend, ChunkLimits::default());
-                ResponseBody::Stream(Box::pin(Streaming::new(self, decoder, reusable)))
+                ResponseBody::Stream(Box::pin(Streaming::new(self, decoder, reusable, trailers.clone())))
             }
         };
-        Answer { head, content: Content::Body(content), reused }
+        Answer { head, content: Content::Body(content), trailers, reused }
     }
 
     /// Length of the body when all of it is in the buffer.

@@ -189,6 +189,7 @@ impl<'a> Ask<'a> {
             framing: self.framing,
             version: self.version,
             upgrade: self.upgrade,
+            trailers: false,
             head_bytes: None,
         };
         upstreams.exchange(self.peer, &request, self.body, &self.timeouts, self.reuse, &self.times).await

@@ -99,8 +99,8 @@ fn another_namespace_cannot_open_a_host_that_is_not_its_own() {
     let proxy = TestProxy::start(&(mine + &asks(2024, "/zz")), &[FLAG]);
     let seen = crate::tls::ask(&config(ANY_VERSION), proxy.https(), "pass.test", "pass.test").unwrap();
     assert!(seen.text.starts_with("HTTP/1.1 200"), "{}", seen.text);
-    let told = get(proxy.admin(), "localhost", "/api/v1/diagnostics").text();
-    assert!(told.contains("older Ingress of another namespace"), "{told}");
+    let told = get(proxy.admin(), "localhost", "/api/v1/diagnostics");
+    assert!(told.text().contains("older Ingress of another namespace"), "{}", told.text());
 }
 
 #[test]

@@ -26,6 +26,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("report", &["diagnostic", "route"]),
     // seam
     ("cert", &["model", "diagnostic"]),
+    ("places", &["policy"]),
     ("snapshot", &["route", "cert", "diagnostic"]),
     // used by both planes, know neither
     ("telemetry", &["variable"]),
@@ -50,6 +51,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "listener",
             "drain",
             "limit",
+            "places",
             "telemetry",
         ],
     ),
@@ -83,6 +85,8 @@ const EDGES: &[(&str, &[&str])] = &[
             "diagnostic",
         ],
     ),
+    ("collector", &["telemetry"]),
+    ("stapler", &["cert", "route", "snapshot"]),
     ("demo", &["config", "model"]),
     // wiring
     ("app", ANY),

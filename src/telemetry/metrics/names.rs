@@ -248,6 +248,8 @@ families! {
             "The number of log lines lost because the reader was too slow or gone, by log.";
         LOG_ERRORS = Counter "narthex_log_write_errors_total"
             "The number of failed writes of log lines, by log.";
+        SPANS = Counter "narthex_spans_total"
+            "The number of recorded spans by outcome: exported, dropped (no room), failed (the collector did not take them).";
         SERIES = Gauge "narthex_metrics_series"
             "The number of request series in use, of the limit set by --metrics-series-limit.";
         SERIES_LIMIT = Gauge "narthex_metrics_series_limit"

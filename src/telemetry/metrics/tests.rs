@@ -62,6 +62,8 @@ fn record<'a>(route: RouteLabels<'a>) -> Record<'a> {
         alternative_upstream_name: "",
         tries: &[],
         route,
+        place: None,
+        trace: None,
         local: None,
     }
 }
