@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::annotation::Risk;
 use super::backend_protocol::HttpVersion;
+use super::cipher_list;
 use super::compression::Compression;
 use super::ip_access::contains;
 use super::load_balance::LoadBalance;
@@ -173,6 +174,8 @@ pub struct Globals {
     pub tls12: bool,
     /// TLS 1.3 is among `ssl-protocols`.
     pub tls13: bool,
+    /// `ssl-ciphers`, in order of preference.
+    pub ssl_ciphers: Arc<[cipher_list::Suite]>,
     /// `ssl-session-cache`.
     pub ssl_session_cache: bool,
     /// `ssl-session-timeout`.
@@ -375,6 +378,7 @@ impl Default for Globals {
             strict_validate_path_type: true,
             tls12: true,
             tls13: true,
+            ssl_ciphers: Arc::from(cipher_list::DEFAULT),
             ssl_session_cache: true,
             ssl_session_timeout: seconds(600),
             ssl_session_tickets: false,

@@ -14,7 +14,9 @@ use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
 use crate::policy::global::Globals;
+use crate::policy::server_tls::ServerTls;
 use crate::snapshot::{Reader, Snapshot};
+use crate::upstream::suites;
 
 /// Sessions kept for resumption over all workers (nginx: 10 MiB, about 20,480).
 const SESSIONS: usize = 20_480;
@@ -24,25 +26,28 @@ const SESSIONS: usize = 20_480;
 /// # Errors
 /// When the cryptographic provider cannot do the versions asked for.
 pub fn server_config(reader: Reader, globals: &Globals) -> Result<Arc<ServerConfig>, rustls::Error> {
-    config_with(reader, globals, Arc::new(NoClientAuth))
+    config_with(reader, globals, Arc::new(NoClientAuth), &ServerTls::default())
 }
 
-/// As [`server_config`] for hosts that ask for client certificates. Sessions of one are unknown to the others, so a
-/// handshake that asked for none never resumes as one that did.
+/// As [`server_config`] for hosts that ask for client certificates or have ciphers of their own. Sessions of one are
+/// unknown to the others, so a handshake that asked for none never resumes as one that did.
 pub(super) fn config_with(
     reader: Reader,
     globals: &Globals,
     verifier: Arc<dyn ClientCertVerifier>,
+    own: &ServerTls,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
     let versions: Vec<&'static SupportedProtocolVersion> = [(&TLS13, globals.tls13), (&TLS12, globals.tls12)]
         .into_iter()
         .filter_map(|(version, wanted)| wanted.then_some(version))
         .collect();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let suites = own.ciphers.as_deref().unwrap_or(&globals.ssl_ciphers);
+    let mut config = ServerConfig::builder_with_provider(Arc::new(suites::provider(suites)))
         .with_protocol_versions(&versions)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(SniResolver { reader }));
+    // As ingress-nginx has it for every host: our order counts.
+    config.ignore_client_order = own.prefer.unwrap_or(true);
     config.alpn_protocols = if globals.use_http2 {
         vec![b"h2".to_vec(), b"http/1.1".to_vec()]
     } else {

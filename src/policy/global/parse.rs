@@ -19,7 +19,9 @@ use crate::policy::load_balance::LoadBalance;
 use crate::policy::registry::{gone, nearest};
 use crate::policy::snippet::{GlobalNote, GlobalSnippets};
 use crate::policy::template::Template;
-use crate::policy::{backend_tls, body, compression, custom_errors, hsts, response_rewrite, retry, timeout};
+use crate::policy::{
+    backend_tls, body, cipher_list, compression, custom_errors, hsts, response_rewrite, retry, timeout,
+};
 use crate::wire::fields::{is_field_value, is_token};
 
 impl Globals {
@@ -127,7 +129,7 @@ impl Globals {
             "gzip-types" => put(&mut self.compression.gzip.types, compression::types(text)),
             "hide-headers" => put(&mut self.hide_headers, field_names(text)),
             // Read together, once the switch is known.
-            "http-snippet" | "location-snippet" | "server-snippet" => Ok(()),
+            "http-snippet" | "location-snippet" | "server-snippet" | "stream-snippet" => Ok(()),
             "http-redirect-code" => put(&mut self.http_redirect_code, redirect_code(text)),
             "http2-max-concurrent-streams" => put(&mut self.http2_max_concurrent_streams, positive(text)),
             "ignore-invalid-headers" => put(&mut self.ignore_invalid_headers, parse_bool(text)),
@@ -215,6 +217,7 @@ impl Globals {
             "server-tokens" => put(&mut self.server_tokens, parse_bool(text)),
             "service-upstream" => put(&mut self.service_upstream, parse_bool(text)),
             "skip-access-log-urls" => put(&mut self.skip_access_log_urls, tests(text)),
+            "ssl-ciphers" => put(&mut self.ssl_ciphers, cipher_list::parse(text).map(|list| list.suites)),
             "ssl-protocols" => backend_tls::protocols(text).map(|(tls12, tls13)| {
                 self.tls12 = tls12;
                 self.tls13 = tls13;
