@@ -20,6 +20,7 @@ pub mod basic_auth;
 pub mod body;
 pub mod buffering;
 pub mod canary;
+pub mod cipher_list;
 pub mod client_certificate;
 pub mod compression;
 pub mod connection_header;
@@ -51,6 +52,7 @@ pub mod retry;
 pub mod rewrite;
 pub mod satisfy;
 pub mod server_alias;
+pub mod server_tls;
 pub mod service_upstream;
 pub mod session_cookie;
 pub mod snippet;
@@ -216,6 +218,10 @@ pub struct ServerPolicies {
     pub client_certificates: Option<client_certificate::ClientCertificates>,
     /// `server-snippet`.
     pub snippet: Option<Arc<snippet::Script>>,
+    /// `stream-snippet`.
+    pub streams: Arc<[snippet::StreamRule]>,
+    /// `ssl-ciphers`, `ssl-prefer-server-ciphers`.
+    pub tls: server_tls::ServerTls,
     /// `ssl-passthrough`.
     pub ssl_passthrough: bool,
 }

@@ -14,6 +14,7 @@ use crate::diagnostic::{Diagnostic, Severity};
 use crate::pattern::{Anchor, Pattern};
 use crate::policy::RoutePolicies;
 use crate::policy::client_certificate::ClientCertificates;
+use crate::policy::server_tls::ServerTls;
 use crate::route::path::PathIndex;
 use crate::route::precedence::Tier;
 use crate::route::{Backend, Location, LocationKind, LocationTarget, Server};
@@ -79,6 +80,8 @@ pub(super) fn build(plan: &HostPlan, workshop: &mut Workshop<'_>) -> Built {
         index: PathIndex::new(&locations, regex_mode, slash_redirects),
         locations,
         passthrough,
+        handshakes: owners()
+            .fold(ServerTls::default(), |found, owner| found.or(&owner.contribution.policies.server.tls)),
     };
     let from_to_www = owners().any(|owner| owner.contribution.policies.server.from_to_www);
     Built { server: Arc::new(server), from_to_www, diagnostics }

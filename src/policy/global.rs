@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::annotation::Risk;
 use super::backend_protocol::HttpVersion;
+use super::cipher_list;
 use super::compression::Compression;
 use super::ip_access::contains;
 use super::load_balance::LoadBalance;
@@ -173,6 +174,8 @@ pub struct Globals {
     pub tls12: bool,
     /// TLS 1.3 is among `ssl-protocols`.
     pub tls13: bool,
+    /// `ssl-ciphers`, in order of preference.
+    pub ssl_ciphers: Arc<[cipher_list::Suite]>,
     /// `ssl-session-cache`.
     pub ssl_session_cache: bool,
     /// `ssl-session-timeout`.
@@ -183,8 +186,6 @@ pub struct Globals {
     pub enable_ocsp: bool,
     /// `ssl-session-ticket-key`: the first seals tickets, all open them.
     pub ssl_session_ticket_keys: Arc<[TicketKey]>,
-    /// `ssl-ciphers`: numbers of the cipher suites of TLS 1.2 that may be used; `None` for all there are.
-    pub ssl_ciphers: Option<Arc<[u16]>>,
     /// `ssl-reject-handshake`.
     pub ssl_reject_handshake: bool,
     /// `hsts*`: complete value of the field; `None` with `hsts: false`.
@@ -419,12 +420,12 @@ impl Default for Globals {
             strict_validate_path_type: true,
             tls12: true,
             tls13: true,
+            ssl_ciphers: Arc::from(cipher_list::DEFAULT),
             ssl_session_cache: true,
             ssl_session_timeout: seconds(600),
             ssl_session_tickets: false,
             enable_ocsp: false,
             ssl_session_ticket_keys: Arc::from([]),
-            ssl_ciphers: None,
             ssl_reject_handshake: false,
             hsts: Some(Arc::from(super::hsts::value(31_536_000, true, false))),
             allow_snippet_annotations: false,

@@ -12,8 +12,8 @@ use super::{
     backend_tls, basic_auth, body, buffering, canary, client_certificate, connection_header, cors,
     custom_errors, custom_headers, default_backend, external_auth, fastcgi, forwarded_prefix, from_to_www,
     global_rate_limit, ip_access, load_balance, log, mirror, pending, redirect, request_limit, response_rate,
-    response_rewrite, retry, rewrite, satisfy, server_alias, service_upstream, session_cookie, snippet,
-    ssl_passthrough, ssl_redirect, timeout, tracing, upstream_vhost,
+    response_rewrite, retry, rewrite, satisfy, server_alias, server_tls, service_upstream, session_cookie,
+    snippet, ssl_passthrough, ssl_redirect, timeout, tracing, upstream_vhost,
 };
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Ingress;
@@ -56,6 +56,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     rewrite::SPECS,
     satisfy::SPECS,
     server_alias::SPECS,
+    server_tls::SPECS,
     service_upstream::SPECS,
     session_cookie::SPECS,
     snippet::SPECS,
@@ -97,6 +98,8 @@ pub fn read(
         from_to_www: from_to_www::read(r),
         client_certificates: client_certificate::ClientCertificates::read(r),
         snippet: snippets.server,
+        streams: snippets.streams,
+        tls: server_tls::ServerTls::read(r),
         ssl_passthrough: ssl_passthrough::read(r),
     };
     let backend = BackendPolicies {

@@ -289,12 +289,11 @@ async fn accept<IO: AsyncRead + AsyncWrite + Unpin>(
     stream: IO,
 ) -> io::Result<(tokio_rustls::server::TlsStream<IO>, bool)> {
     let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
-    let asking = {
+    let own = {
         let snapshot = worker.reader.load();
         worker.client_groups.config(&snapshot.table, start.client_hello().server_name())
     };
-    let asked = asking.is_some();
-    let config = asking.unwrap_or_else(|| Arc::clone(&worker.tls));
+    let (config, asked) = own.unwrap_or_else(|| (Arc::clone(&worker.tls), false));
     Ok((start.into_stream(config).await?, asked))
 }
 

@@ -12,12 +12,14 @@ use rustls::server::{
 };
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
+use rustls::{ServerConfig, SupportedProtocolVersion};
 
 use super::tickets::Tickets;
 use crate::cert::Pair;
 use crate::policy::global::Globals;
+use crate::policy::server_tls::ServerTls;
 use crate::snapshot::{Reader, Snapshot};
+use crate::upstream::suites;
 
 /// Sessions kept for resumption over all workers (nginx: 10 MiB, about 20,480).
 const SESSIONS: usize = 20_480;
@@ -27,32 +29,31 @@ const SESSIONS: usize = 20_480;
 /// # Errors
 /// When the cryptographic provider cannot do the versions asked for.
 pub fn server_config(reader: Reader, globals: &Globals) -> Result<Arc<ServerConfig>, rustls::Error> {
-    config_with(reader, globals, Arc::new(NoClientAuth), b"")
+    config_with(reader, globals, Arc::new(NoClientAuth), &ServerTls::default(), b"")
 }
 
-/// As [`server_config`] for hosts that ask for client certificates. Sessions of one are unknown to the others, so a
-/// handshake that asked for none never resumes as one that did: tickets are sealed for `scope`.
+/// As [`server_config`] for hosts that ask for client certificates or have ciphers of their own. Sessions of one are
+/// unknown to the others, so a handshake that asked for none never resumes as one that did: tickets are sealed for
+/// `scope`.
 pub(super) fn config_with(
     reader: Reader,
     globals: &Globals,
     verifier: Arc<dyn ClientCertVerifier>,
+    own: &ServerTls,
     scope: &[u8],
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
     let versions: Vec<&'static SupportedProtocolVersion> = [(&TLS13, globals.tls13), (&TLS12, globals.tls12)]
         .into_iter()
         .filter_map(|(version, wanted)| wanted.then_some(version))
         .collect();
-    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
-    if let Some(wanted) = &globals.ssl_ciphers {
-        let tls13 = |suite: &SupportedCipherSuite| suite.tls13().is_some();
-        provider.cipher_suites.retain(|suite| tls13(suite) || wanted.contains(&suite.suite().into()));
-    }
-    let provider = Arc::new(provider);
+    let suites = own.ciphers.as_deref().unwrap_or(&globals.ssl_ciphers);
     let tickets = Tickets::new(reader.clone(), scope);
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(Arc::new(suites::provider(suites)))
         .with_protocol_versions(&versions)?
         .with_client_cert_verifier(verifier)
         .with_cert_resolver(Arc::new(SniResolver { reader }));
+    // As ingress-nginx has it for every host: our order counts.
+    config.ignore_client_order = own.prefer.unwrap_or(true);
     config.alpn_protocols = if globals.use_http2 {
         vec![b"h2".to_vec(), b"http/1.1".to_vec()]
     } else {

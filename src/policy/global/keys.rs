@@ -292,8 +292,12 @@ pub const KEYS: &[Key] = &[
     no("ssl-buffer-size", "4k"),
     on(
         "ssl-ciphers",
-        "",
-        "Cipher suites of TLS 1.2, by the names of OpenSSL; those that the TLS library does not have count for nothing. Read at start only.",
+        concat!(
+            "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:",
+            "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:",
+            "DHE-RSA-AES256-GCM-SHA384:DHE-RSA-AES128-GCM-SHA256",
+        ),
+        "TLS 1.2 ciphers, as a list of OpenSSL; the six suites of ECDHE with AES-GCM or CHACHA20 are spoken.",
     ),
     no("ssl-dh-param", ""),
     later("ssl-early-data", "false", "TLS 1.3 early data."),
@@ -316,10 +320,10 @@ pub const KEYS: &[Key] = &[
         "",
         "Where the log of TCP and UDP services goes; the access log where not set.",
     ),
-    later(
+    on(
         "stream-snippet",
         "",
-        "Configuration text of nginx for streams: ports are opened by tcp-services and udp-services.",
+        "Directives of nginx for streams: `server` and `upstream` blocks open TCP and UDP ports (docs/snippets.md).",
     ),
     on(
         "strict-validate-path-type",

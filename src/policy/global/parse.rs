@@ -20,7 +20,9 @@ use crate::policy::load_balance::LoadBalance;
 use crate::policy::registry::{gone, nearest};
 use crate::policy::snippet::{GlobalNote, GlobalSnippets};
 use crate::policy::template::Template;
-use crate::policy::{backend_tls, body, compression, custom_errors, hsts, response_rewrite, retry, timeout};
+use crate::policy::{
+    backend_tls, body, cipher_list, compression, custom_errors, hsts, response_rewrite, retry, timeout,
+};
 use crate::wire::fields::{is_field_value, is_token};
 
 impl Globals {
@@ -133,7 +135,7 @@ impl Globals {
             "gzip-types" => put(&mut self.compression.gzip.types, compression::types(text)),
             "hide-headers" => put(&mut self.hide_headers, field_names(text)),
             // Read together, once the switch is known.
-            "http-snippet" | "location-snippet" | "server-snippet" => Ok(()),
+            "http-snippet" | "location-snippet" | "server-snippet" | "stream-snippet" => Ok(()),
             "http-redirect-code" => put(&mut self.http_redirect_code, redirect_code(text)),
             "http2-max-concurrent-streams" => put(&mut self.http2_max_concurrent_streams, positive(text)),
             "ignore-invalid-headers" => put(&mut self.ignore_invalid_headers, parse_bool(text)),
@@ -221,6 +223,7 @@ impl Globals {
             "server-tokens" => put(&mut self.server_tokens, parse_bool(text)),
             "service-upstream" => put(&mut self.service_upstream, parse_bool(text)),
             "skip-access-log-urls" => put(&mut self.skip_access_log_urls, tests(text)),
+            "ssl-ciphers" => put(&mut self.ssl_ciphers, cipher_list::parse(text).map(|list| list.suites)),
             "ssl-protocols" => backend_tls::protocols(text).map(|(tls12, tls13)| {
                 self.tls12 = tls12;
                 self.tls13 = tls13;
@@ -228,7 +231,6 @@ impl Globals {
             "ssl-redirect" => put(&mut self.ssl_redirect, parse_bool(text)),
             "ssl-reject-handshake" => put(&mut self.ssl_reject_handshake, parse_bool(text)),
             "ssl-session-cache" => put(&mut self.ssl_session_cache, parse_bool(text)),
-            "ssl-ciphers" => put(&mut self.ssl_ciphers, tls::ciphers(text).map(Some)),
             "ssl-session-ticket-key" => put(&mut self.ssl_session_ticket_keys, tls::ticket_keys(text)),
             "ssl-session-tickets" => put(&mut self.ssl_session_tickets, parse_bool(text)),
             "ssl-session-timeout" => put(&mut self.ssl_session_timeout, timeout::parse(text)),
