@@ -124,3 +124,14 @@ fn a_missing_directory_does_not_start() {
     let error = start(root.path().join("none"), settings(), Vec::new()).unwrap_err();
     assert!(matches!(error, StartError::Directory(ScanError::Missing(_))), "{error}");
 }
+
+#[test]
+fn a_writer_that_keeps_its_file_open_is_followed_all_the_same() {
+    let root = TempDir::new().unwrap();
+    write(root.path(), &ingress("one.example"));
+    let (_control, reader) = start(root.path().to_owned(), settings(), Vec::new()).unwrap();
+    let mut open = fs::File::create(root.path().join("a.yaml")).unwrap();
+    io::Write::write_all(&mut open, ingress("two.example").as_bytes()).unwrap();
+    eventually("two.example", || serves(&reader, "two.example"));
+    drop(open);
+}
