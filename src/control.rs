@@ -15,7 +15,7 @@ use crate::config::{Config, Selector, Source};
 use crate::diagnostic::Diagnostic;
 use crate::model::{Kind, ObjectRef, World};
 use crate::snapshot::{Reader, Snapshot};
-use crate::standalone::{Directory, Reading, ScanError, Watch, WatchHealth};
+use crate::standalone::{Directory, Notice, Reading, ScanError, Watch, WatchHealth};
 
 mod guard;
 mod objects;
@@ -121,7 +121,7 @@ pub struct Control {
 
 #[derive(Debug)]
 enum Wake {
-    Files(Vec<PathBuf>),
+    Files(Notice),
     Change(Instant, Change),
     Reread,
     Stop,
@@ -208,13 +208,16 @@ impl Loop {
             let look = looked + if self.unreadable { RETRY } else { self.watch.interval() };
             let review = self.output.review_at().map(|at| Instant::now() + seconds_until(at));
             let second_look = self.guard.as_ref().and_then(|guard| guard.until);
-            let deadline = [pace.due(), review, second_look].into_iter().flatten().fold(look, Instant::min);
+            let overdue = self.directory.overdue(Instant::now());
+            let deadline =
+                [pace.due(), overdue, review, second_look].into_iter().flatten().fold(look, Instant::min);
             match wakes.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(Wake::Files(paths)) => {
-                    if self.directory.concerned_by(&paths) {
-                        self.watch.doubt(&paths);
-                        pace.note(Instant::now());
+                Ok(Wake::Files(notice)) => {
+                    let arrived = Instant::now();
+                    if self.directory.notice(&notice, arrived) {
+                        self.watch.doubt(&notice.paths);
+                        pace.note(arrived);
                     }
                 }
                 Ok(Wake::Reread) => {
@@ -228,7 +231,7 @@ impl Loop {
             if let Some(first) = pace.take(present) {
                 self.follow(first, Need::IfChanged);
                 looked = Instant::now();
-            } else if present >= look {
+            } else if present >= look || overdue.is_some_and(|due| present >= due) {
                 self.follow(present, Need::IfChanged);
                 looked = Instant::now();
             } else if self.output.review_at().is_some_and(|at| at <= now())
@@ -294,12 +297,12 @@ impl Held {
 /// Reads a directory and puts all its places under watch; again while that brings new ones.
 fn read(directory: &mut Directory, watch: &mut Watch) -> Result<Reading, ScanError> {
     let before = watch.health().clone();
-    let mut reading = directory.read()?;
+    let mut reading = directory.read(Instant::now())?;
     for _ in 0..FOLLOWS {
         if !watch.follow(directory.listing()) {
             break;
         }
-        let again = directory.read()?;
+        let again = directory.read(Instant::now())?;
         reading = Reading { parsed: reading.parsed + again.parsed, gone: reading.gone + again.gone, ..again };
     }
     if let (WatchHealth::Polling(reason), true) = (watch.health(), *watch.health() != before) {
