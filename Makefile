@@ -7,7 +7,7 @@ ARGS ?=
 CLUSTER_CACHE = $${NARTHEX_CLUSTER_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/narthex-cluster}
 
 .DEFAULT_GOAL := help
-.PHONY: metrics differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare clean
+.PHONY: metrics differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare clean fuzz-proxy promises
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -72,6 +72,12 @@ snippets: build ## Compare snippets with a real nginx (needs nginx and its heade
 
 fuzz-smoke: ## Run every fuzz target for a moment (ARGS='SECONDS [TARGET]...')
 	$(CARGO) run --locked --quiet --manifest-path fuzz/Cargo.toml --bin smoke -- $(or $(ARGS),2)
+
+fuzz-proxy: setup ## Bytes by chance through the running proxy, a strict peer behind it (ARGS='SECONDS [TEST]...')
+	NARTHEX_FUZZ_SECONDS=$(or $(firstword $(ARGS)),60) $(CARGO) test --locked --test proxy_fuzz -- --nocapture $(wordlist 2,9,$(ARGS))
+
+promises: setup ## Run the proofs of docs/security.md and write what they measured into its table (ARGS='[--long] [P1]...')
+	python3 conformance/promises.py $(ARGS)
 
 h2spec: build ## Judge HTTP/2 by h2spec, built from source; clear and TLS
 	conformance/h2spec "$$(.ci/binary)" $(ARGS)

@@ -18,6 +18,8 @@ mod drain;
 mod external_auth;
 #[path = "dataplane/fastcgi.rs"]
 mod fastcgi;
+#[path = "dataplane/faults.rs"]
+mod faults;
 #[path = "dataplane/floods.rs"]
 mod floods;
 #[path = "dataplane/hostile.rs"]

@@ -7,6 +7,8 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::controller::fake::{FakeApi, PATIENCE, Stream};
 
+mod chaos;
+
 /// A watcher of ConfigMaps and what it says.
 struct Scene {
     api: FakeApi,
