@@ -28,6 +28,8 @@ mod http1;
 mod http2;
 #[path = "dataplane/limits.rs"]
 mod limits;
+#[path = "dataplane/logs.rs"]
+mod logs;
 #[path = "dataplane/mirror.rs"]
 mod mirror;
 #[path = "dataplane/operators.rs"]
@@ -50,6 +52,8 @@ mod swap;
 mod tenants;
 #[path = "dataplane/tls.rs"]
 mod tls;
+#[path = "dataplane/tls_state.rs"]
+mod tls_state;
 #[path = "dataplane/tracing.rs"]
 mod tracing;
 #[path = "dataplane/upgrade.rs"]

@@ -34,6 +34,12 @@ pub struct Globals {
     pub proxy_read_timeout: Duration,
     /// `proxy-buffer-size`, only when set.
     pub proxy_buffer_size: Option<u32>,
+    /// `proxy-buffering`.
+    pub proxy_buffering: bool,
+    /// `proxy-buffers-number`.
+    pub proxy_buffers_number: u32,
+    /// `proxy-max-temp-file-size`.
+    pub proxy_max_temp_file_size: u64,
     /// `proxy-request-buffering`.
     pub proxy_request_buffering: bool,
     /// `proxy-next-upstream`.
@@ -179,6 +185,10 @@ pub struct Globals {
     pub ssl_session_timeout: Duration,
     /// `ssl-session-tickets`.
     pub ssl_session_tickets: bool,
+    /// `disable-ipv6-dns`.
+    pub disable_ipv6_dns: bool,
+    /// `enable-auth-access-log`.
+    pub auth_access_log: bool,
     /// `enable-ocsp`.
     pub enable_ocsp: bool,
     /// `ssl-session-ticket-key`: the first seals tickets, all open them.
@@ -352,6 +362,9 @@ impl Default for Globals {
             proxy_send_timeout: seconds(60),
             proxy_read_timeout: seconds(60),
             proxy_buffer_size: None,
+            proxy_buffering: false,
+            proxy_buffers_number: 4,
+            proxy_max_temp_file_size: 1 << 30,
             proxy_request_buffering: true,
             proxy_next_upstream: RetryOn::default(),
             proxy_next_upstream_timeout: None,
@@ -422,6 +435,8 @@ impl Default for Globals {
             ssl_session_cache: true,
             ssl_session_timeout: seconds(600),
             ssl_session_tickets: false,
+            disable_ipv6_dns: false,
+            auth_access_log: false,
             enable_ocsp: false,
             ssl_session_ticket_keys: Arc::from([]),
             ssl_ciphers: None,

@@ -82,6 +82,8 @@ pub struct GlobalSnippets {
     pub server: Option<Arc<Script>>,
     /// `location-snippet`.
     pub location: Option<Arc<Script>>,
+    /// `global-auth-snippet`.
+    pub auth: Option<Arc<Settings>>,
     /// Names that they define.
     names: Names,
     /// Set when one that protects cannot be honoured: every route is shut.
@@ -215,7 +217,7 @@ impl GlobalSnippets {
     pub fn read(data: &BTreeMap<String, String>) -> (Self, Vec<GlobalNote>) {
         let mut found = Self::default();
         let mut notes = Vec::new();
-        let keys = ["http-snippet", "location-snippet", "server-snippet"];
+        let keys = ["global-auth-snippet", "http-snippet", "location-snippet", "server-snippet"];
         let mut trees = BTreeMap::new();
         for key in keys {
             let Some(text) = data.get(key).filter(|text| !text.trim().is_empty()) else { continue };
@@ -255,6 +257,10 @@ impl GlobalSnippets {
                 let settings = builder.script(&rest, Context::Http)?.settings;
                 self.http = Some(settings).filter(|settings| **settings != Settings::default());
                 self.maps = maps;
+            }
+            "global-auth-snippet" => {
+                let settings = builder.script(tree, Context::Auth)?.settings;
+                self.auth = Some(settings).filter(|settings| **settings != Settings::default());
             }
             "server-snippet" => self.server = full(builder.script(tree, Context::Server)?),
             _ => self.location = full(builder.script(tree, Context::Location)?),

@@ -283,15 +283,77 @@ impl Exchange {
             }
             status => status,
         };
-        let (names, uri, answer) = (self.host.borrow(), self.uri.borrow(), self.answer.borrow());
-        let (backend, canary) = (self.backend.borrow(), self.canary.borrow());
         let request_time = self.start.elapsed();
         let end = self.start + request_time;
         let tries: SmallVec<[UpstreamTry; 1]> =
             self.tries.borrow().iter().map(|one| one.record(end)).collect();
+        self.connection.presence.end(end);
+        self.with_record(status, request_time, &tries, |record| self.finish(record));
+    }
+
+    /// Tells everybody who wants to know of the finished exchange.
+    fn finish(&self, record: &Record<'_>) {
+        let (backend, canary) = (self.backend.borrow(), self.canary.borrow());
+        if let Some(traced) = self.traced.get() {
+            span::finish(self, traced, record);
+        }
+        if let Some(used) = canary.as_ref().or(backend.as_ref()) {
+            for one in self.tries.borrow().iter() {
+                if let Some(address) = one.address {
+                    self.worker.upstreams.observe(
+                        &used.key,
+                        address,
+                        &one.times,
+                        self.start + record.request_time,
+                    );
+                }
+            }
+        }
+        for one in self.tries.borrow().iter() {
+            self.worker.metrics.count(match one.times.connect() {
+                None => Counter::UpstreamConnectErrors,
+                Some(took) if took.is_zero() => Counter::UpstreamReuses,
+                Some(_) => Counter::UpstreamConnects,
+            });
+        }
+        self.worker.metrics.observe(record);
+        if self.is_logged(record) {
+            self.worker.log.write(record);
+        }
+    }
+
+    /// Writes a question to an authentication service to the access log (`enable-auth-access-log`): the line of the request
+    /// that is asked about, with the service's status and address.
+    pub fn log_question(&self, status: Option<u16>, address: Option<SocketAddr>, took: Duration) {
+        let globals = &self.snapshot.table.globals;
+        if !globals.auth_access_log || globals.disable_access_log {
+            return;
+        }
+        let one = UpstreamTry {
+            address,
+            status,
+            connect_time: None,
+            header_time: status.map(|_| took),
+            response_time: Some(took),
+            response_length: 0,
+            starts_group: false,
+        };
+        self.with_record(status.unwrap_or(502), self.start.elapsed(), &[one], |record| {
+            self.worker.log.write(record);
+        });
+    }
+
+    fn with_record(
+        &self,
+        status: u16,
+        request_time: Duration,
+        tries: &[UpstreamTry],
+        tell: impl FnOnce(&Record<'_>),
+    ) {
+        let (names, uri, answer) = (self.host.borrow(), self.uri.borrow(), self.answer.borrow());
+        let (backend, canary) = (self.backend.borrow(), self.canary.borrow());
         let path = self.head.target.iter().position(|byte| *byte == b'?');
         let tls = self.connection.tls.as_ref();
-        self.connection.presence.end(end);
         let place = self.places.as_deref().map(|places| Placed { places, client: self.client.get() });
         let record = Record {
             time: SystemTime::now(),
@@ -325,7 +387,7 @@ impl Exchange {
             tls_server_name: tls.and_then(|tls| tls.server_name.as_deref()),
             upstream_name: self.upstream_name(backend.as_ref()),
             alternative_upstream_name: canary.as_ref().map_or("", |canary| &canary.name),
-            tries: &tries,
+            tries,
             route: self.labels(&names.host),
             place: place.as_ref().map(|place| place as &dyn PlaceLookup),
             trace: self.trace().map(|trace| TraceText {
@@ -336,27 +398,7 @@ impl Exchange {
             }),
             local: self.local.get(),
         };
-        if let Some(traced) = self.traced.get() {
-            span::finish(self, traced, &record);
-        }
-        if let Some(used) = canary.as_ref().or(backend.as_ref()) {
-            for one in self.tries.borrow().iter() {
-                if let Some(address) = one.address {
-                    self.worker.upstreams.observe(&used.key, address, &one.times, self.start + request_time);
-                }
-            }
-        }
-        for one in self.tries.borrow().iter() {
-            self.worker.metrics.count(match one.times.connect() {
-                None => Counter::UpstreamConnectErrors,
-                Some(took) if took.is_zero() => Counter::UpstreamReuses,
-                Some(_) => Counter::UpstreamConnects,
-            });
-        }
-        self.worker.metrics.observe(&record);
-        if self.is_logged(&record) {
-            self.worker.log.write(&record);
-        }
+        tell(&record);
     }
 
     fn labels<'a>(&'a self, host: &'a str) -> RouteLabels<'a> {

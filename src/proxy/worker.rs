@@ -321,6 +321,7 @@ impl Worker {
                     seen = snapshot.generation;
                     self.memory.set_budget(snapshot.table.globals.limits.body_memory.of(self.memory.limit()));
                     let keepalive = snapshot.table.globals.upstream_keepalive;
+                    self.upstreams.use_ipv4_names_only(snapshot.table.globals.disable_ipv6_dns);
                     self.upstreams.publish(
                         snapshot.table.backends.iter().map(Arc::as_ref),
                         &snapshot.endpoints,

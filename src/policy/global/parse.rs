@@ -37,13 +37,13 @@ impl Globals {
                 report.unknown(key);
                 continue;
             };
-            if !report.effective(known) || text.is_empty() {
+            if text.is_empty() || !report.effective(known, text) {
                 continue;
             }
             let result = match key.as_str() {
                 "add-headers" | "proxy-set-headers" => globals.set_fields(key, text, referenced, &mut report),
                 key if key.starts_with("hsts") => hsts.set(key, text),
-                key if key.starts_with("global-auth-") => auth.set(key, text),
+                key if key.starts_with("global-auth-") && key != "global-auth-snippet" => auth.set(key, text),
                 key => globals.set(key, text).unwrap_or_else(|| Err("is not read".into())),
             };
             if let Err(reason) = result {
@@ -115,6 +115,8 @@ impl Globals {
             "enable-access-log-for-default-backend" => {
                 put(&mut self.access_log_for_default_backend, parse_bool(text))
             }
+            "disable-ipv6-dns" => put(&mut self.disable_ipv6_dns, parse_bool(text)),
+            "enable-auth-access-log" => put(&mut self.auth_access_log, parse_bool(text)),
             "enable-brotli" => put(&mut self.compression.brotli_on, parse_bool(text)),
             "enable-ocsp" => put(&mut self.enable_ocsp, parse_bool(text)),
             "enable-real-ip" => put(&mut self.enable_real_ip, parse_bool(text)),
@@ -133,7 +135,7 @@ impl Globals {
             "gzip-types" => put(&mut self.compression.gzip.types, compression::types(text)),
             "hide-headers" => put(&mut self.hide_headers, field_names(text)),
             // Read together, once the switch is known.
-            "http-snippet" | "location-snippet" | "server-snippet" => Ok(()),
+            "global-auth-snippet" | "http-snippet" | "location-snippet" | "server-snippet" => Ok(()),
             "http-redirect-code" => put(&mut self.http_redirect_code, redirect_code(text)),
             "http2-max-concurrent-streams" => put(&mut self.http2_max_concurrent_streams, positive(text)),
             "ignore-invalid-headers" => put(&mut self.ignore_invalid_headers, parse_bool(text)),
@@ -182,6 +184,9 @@ impl Globals {
                 let narrow = |size: u64| Some(u32::try_from(size).unwrap_or(u32::MAX));
                 put(&mut self.proxy_buffer_size, parse_size(text).map(narrow))
             }
+            "proxy-buffering" => put(&mut self.proxy_buffering, parse_on_off(text)),
+            "proxy-buffers-number" => put(&mut self.proxy_buffers_number, positive(text)),
+            "proxy-max-temp-file-size" => put(&mut self.proxy_max_temp_file_size, parse_size(text)),
             "proxy-connect-timeout" => put(&mut self.proxy_connect_timeout, timeout::parse(text)),
             "proxy-cookie-domain" => {
                 put(&mut self.proxy_cookie_domain, response_rewrite::parse_cookie_domain(text))
@@ -368,7 +373,7 @@ impl Report<'_> {
     }
 
     /// True for a key that does something; others get a finding.
-    fn effective(&mut self, key: &Key) -> bool {
+    fn effective(&mut self, key: &Key, text: &str) -> bool {
         match key.effect {
             Effect::Applied => true,
             Effect::NoMeaning => {
@@ -379,9 +384,10 @@ impl Report<'_> {
                 }
                 false
             }
-            Effect::NotYet => {
-                let reason = "has no effect in this version".into();
-                self.add("NotSupported", key.name, "", reason, String::new());
+            // What is switched off anyway is no news.
+            Effect::Refused(_) if text == key.default => false,
+            Effect::Refused(why) => {
+                self.add("NotSupported", key.name, "", format!("is not honoured: {why}"), String::new());
                 false
             }
         }
