@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
 use crate::config::{self, Config};
-use crate::control::{Hook, Report};
+use crate::control::{HELD, Hook, Report};
 use crate::diagnostic::Severity;
 use crate::model::{CertInfo, ObjectKey};
 use crate::places::Places;
@@ -43,6 +43,7 @@ pub(super) fn metrics_config(config: &Config) -> MetricsConfig {
 /// Tells the metrics of each publication.
 pub(super) fn metrics_hook(metrics: Metrics) -> Hook {
     metrics.control().set_build(crate::cli::VERSION, "", "");
+    let mut held_before = 0;
     Box::new(move |snapshot: &Arc<Snapshot>, report: &Report| {
         let control = metrics.control();
         let table = &snapshot.table;
@@ -54,6 +55,8 @@ pub(super) fn metrics_hook(metrics: Metrics) -> Hook {
         }
         let count = |severity| snapshot.diagnostics.iter().filter(|found| found.severity == severity).count();
         control.set_diagnostics(count(Severity::Info), count(Severity::Warning), count(Severity::Error));
+        let held = snapshot.diagnostics.iter().filter(|found| found.code == HELD).count();
+        control.removals_held(held.saturating_sub(std::mem::replace(&mut held_before, held)));
         control.set_certificates(&certificates(snapshot));
         control.set_orphans(&orphans(snapshot));
         metrics.set_live(live(table), Instant::now());

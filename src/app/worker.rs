@@ -134,6 +134,7 @@ fn worker(index: usize, shared: &Shared, drain: DrainWatcher) -> Worker {
         workers: u32::try_from(shared.workers).unwrap_or(u32::MAX),
         endpoint_connections: u32::try_from(share).unwrap_or(u32::MAX),
         rng: Rng::from_system(),
+        memory: shared.memory.clone(),
     };
     Worker {
         reader: shared.reader.clone(),

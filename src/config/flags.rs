@@ -11,7 +11,7 @@ use clap::Args;
 use ipnet::IpNet;
 
 use super::selector::Selector;
-use super::{LogFormat, PassiveHealth, TrustForwarded};
+use super::{LogFormat, MassRemovalGuard, PassiveHealth, TrustForwarded};
 use crate::compile::PathSemantics;
 use crate::model::ObjectKey;
 
@@ -209,6 +209,9 @@ pub(super) struct OperationFlags {
     /// Skip endpoints for a moment after they failed
     #[arg(long, value_name = "on|off", default_value = "on", value_enum)]
     pub(super) passive_health: PassiveHealth,
+    /// Keep hosts for a second look when most are gone at once [default: on with controller, off with a directory]
+    #[arg(long, value_name = "on|off", value_enum)]
+    pub(super) mass_removal_guard: Option<MassRemovalGuard>,
 }
 
 /// A key, or the empty text that means none (the chart renders `--tcp-services-configmap=` without a value).

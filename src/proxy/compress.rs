@@ -12,6 +12,7 @@ use http::Method;
 use http_body::{Body, Frame};
 
 use super::exchange::Exchange;
+use crate::limit::{Bodies, Held};
 use crate::message::{BodyError, Response, ResponseBody};
 use crate::policy::compression::{Answered, Coding};
 
@@ -23,6 +24,14 @@ const BROTLI_LEVEL: u32 = 6;
 const BROTLI_WINDOW: u32 = 18;
 /// Zstandard's window: 256 KiB, below the 8 MiB that clients take (RFC 9659 section 3).
 const ZSTD_WINDOW: u32 = 18;
+
+/// What an encoder takes up while an answer lasts, bytes; counted with the bodies (`D-4`).
+const fn encoder_bytes(coding: Coding) -> u64 {
+    match coding {
+        Coding::Gzip(_) => 320 << 10,
+        Coding::Brotli(_) => 2 << 20,
+    }
+}
 
 /// Compresses an answer where client and ConfigMap want it.
 pub(super) fn apply(exchange: &Exchange, response: &mut Response) {
@@ -46,6 +55,11 @@ pub(super) fn apply(exchange: &Exchange, response: &mut Response) {
         let _full = response.head.fields.append("Vary", b"Accept-Encoding");
     }
     let Some(coding) = choice.coding else { return };
+    // A comfort that costs memory: done without when bodies have taken up all of theirs.
+    let memory = &exchange.worker.memory;
+    if memory.bodies() == Bodies::Spent {
+        return;
+    }
     coding.mark(&mut response.head.fields);
     response.body = match std::mem::replace(&mut response.body, ResponseBody::Empty) {
         ResponseBody::Empty => ResponseBody::Empty,
@@ -59,6 +73,7 @@ pub(super) fn apply(exchange: &Exchange, response: &mut Response) {
             encoder: Some(Encoder::new(coding)),
             unflushed: false,
             last: None,
+            _room: memory.hold(encoder_bytes(coding)),
         })),
     };
 }
@@ -140,6 +155,7 @@ struct Compressed {
     unflushed: bool,
     /// Trailers that come after the last data.
     last: Option<Frame<Bytes>>,
+    _room: Held,
 }
 
 impl Body for Compressed {
@@ -225,7 +241,8 @@ mod tests {
     fn parts(coding: Coding, script: &[Option<&'static str>]) -> Vec<Bytes> {
         let body = ResponseBody::Stream(Box::pin(Script(script.iter().copied().collect())));
         let encoder = Some(Encoder::new(coding));
-        let mut body = Box::pin(Compressed { body, encoder, unflushed: false, last: None });
+        let room = crate::limit::Memory::new(None).hold(0);
+        let mut body = Box::pin(Compressed { body, encoder, unflushed: false, last: None, _room: room });
         let mut parts = Vec::new();
         let mut cx = Context::from_waker(std::task::Waker::noop());
         loop {

@@ -57,6 +57,7 @@ pub struct Exchange {
     location: OnceCell<Arc<Location>>,
     backend: RefCell<Option<Arc<Backend>>>,
     canary: RefCell<Option<Arc<Backend>>>,
+    page: OnceCell<Page>,
     standing: OnceCell<Standing>,
     granted: OnceCell<Granted>,
     running: OnceCell<Running>,
@@ -74,6 +75,14 @@ pub struct Exchange {
 struct Names {
     host: String,
     best: String,
+}
+
+/// What stands in for an answer (`custom-http-errors`).
+struct Page {
+    /// Who gives it; `None` is the built-in page.
+    by: Option<Arc<Backend>>,
+    /// Tries that came before.
+    after: usize,
 }
 
 /// One try at an endpoint.
@@ -120,6 +129,7 @@ impl Exchange {
             location: OnceCell::new(),
             backend: RefCell::new(None),
             canary: RefCell::new(None),
+            page: OnceCell::new(),
             standing: OnceCell::new(),
             granted: OnceCell::new(),
             running: OnceCell::new(),
@@ -233,9 +243,16 @@ impl Exchange {
         *self.canary.borrow_mut() = canary.map(Arc::clone);
     }
 
+    /// From here on `by` is asked for a page instead of the answer; `None` is the built-in default backend.
+    pub fn turns_to_page(&self, by: Option<&Arc<Backend>>) {
+        let _first_counts = self.page.set(Page { by: by.map(Arc::clone), after: self.tries() });
+    }
+
     /// A try begins `now`.
-    pub fn tried(&self, address: Option<SocketAddr>, starts_group: bool, now: Instant) -> Rc<UpstreamTimes> {
+    pub fn tried(&self, address: Option<SocketAddr>, now: Instant) -> Rc<UpstreamTimes> {
         let times = Rc::new(UpstreamTimes::starting(now));
+        let before = self.tries();
+        let starts_group = before > 0 && self.page.get().is_some_and(|page| page.after == before);
         self.tries.borrow_mut().push(Try { address, status: None, times: Rc::clone(&times), starts_group });
         times
     }
@@ -297,16 +314,12 @@ impl Exchange {
         if let Some(traced) = self.traced.get() {
             span::finish(self, traced, record);
         }
-        if let Some(used) = canary.as_ref().or(backend.as_ref()) {
-            for one in self.tries.borrow().iter() {
-                if let Some(address) = one.address {
-                    self.worker.upstreams.observe(
-                        &used.key,
-                        address,
-                        &one.times,
-                        self.start + record.request_time,
-                    );
-                }
+        let (page, used) = (self.page.get(), canary.as_ref().or(backend.as_ref()));
+        let end = self.start + record.request_time;
+        for (at, one) in self.tries.borrow().iter().enumerate() {
+            let asked = page.filter(|page| at >= page.after).map_or(used, |page| page.by.as_ref());
+            if let (Some(asked), Some(address)) = (asked, one.address) {
+                self.worker.upstreams.observe(&asked.key, address, &one.times, end);
             }
         }
         for one in self.tries.borrow().iter() {
@@ -317,7 +330,7 @@ impl Exchange {
             });
         }
         self.worker.metrics.observe(record);
-        if self.is_logged(record) {
+        if self.is_logged() {
             self.worker.log.write(record);
         }
     }
@@ -410,7 +423,8 @@ impl Exchange {
         } else {
             HostLabel::Configured(&server.name)
         };
-        let Some(location) = self.location.get() else { return RouteLabels { host, ..RouteLabels::NONE } };
+        let location = self.location.get().filter(|_| !self.lacked_slash());
+        let Some(location) = location else { return RouteLabels { host, ..RouteLabels::NONE } };
         let backend = location.backend();
         RouteLabels {
             identity: Arc::as_ptr(location).addr(),
@@ -423,31 +437,46 @@ impl Exchange {
         }
     }
 
-    /// nginx names the location's upstream also for answers of its own.
+    /// nginx names the location's upstream also for answers of its own, and the error backend once it asks that one. What
+    /// it answers while it looks for the location (the slash that a path lacks) has none yet.
     fn upstream_name<'a>(&'a self, chosen: Option<&'a Arc<Backend>>) -> &'a str {
+        if let Some(page) = self.page.get() {
+            return page.by.as_ref().map_or(DEFAULT_BACKEND, |by| &by.name);
+        }
+        if self.lacked_slash() {
+            return "";
+        }
         match (chosen, self.location.get().map(|location| &location.target)) {
             (Some(backend), _) | (None, Some(LocationTarget::Backend(backend))) => &backend.name,
-            (None, Some(LocationTarget::Default(_))) => "upstream-default-backend",
+            (None, Some(LocationTarget::Default(_))) => DEFAULT_BACKEND,
             (None, Some(LocationTarget::Healthz | LocationTarget::StubStatus)) => "internal",
             (None, None) => "",
         }
     }
 
-    /// nginx logs neither the default backend (unless asked to) nor locations with `enable-access-log: false` nor what
-    /// `skip-access-log-urls` names.
-    fn is_logged(&self, record: &Record<'_>) -> bool {
+    fn lacked_slash(&self) -> bool {
+        self.local.get().is_some_and(|local| local.rule == cause_word(RedirectCause::TrailingSlash))
+    }
+
+    /// nginx logs neither requests of no Ingress's (unless asked to) nor locations with `enable-access-log: false` nor
+    /// what `skip-access-log-urls` names.
+    fn is_logged(&self) -> bool {
         let globals = &self.snapshot.table.globals;
-        if globals.disable_access_log
-            || self.location.get().is_some_and(|location| !location.policies.access_log)
-        {
+        let location = self.location.get();
+        if globals.disable_access_log || location.is_some_and(|location| !location.policies.access_log) {
             return false;
         }
-        let hidden =
-            record.upstream_name == "upstream-default-backend" && !globals.access_log_for_default_backend;
+        let nobodys = |location: &Arc<Location>| {
+            location.owner.is_none() && matches!(location.target, LocationTarget::Default(_))
+        };
+        let hidden = location.is_some_and(nobodys) && !globals.access_log_for_default_backend;
         let health = matches!(self.local.get(), Some(LocalReason { kind: "healthz" | "stub_status", .. }));
         !hidden && !health && !globals.skip_access_log_urls.iter().any(|test| test.matches(&self.head.target))
     }
 }
+
+/// What nginx calls the default backend of the process, built-in or not.
+const DEFAULT_BACKEND: &str = "upstream-default-backend";
 
 impl Try {
     /// `end` is when the exchange ended: a try still under way then took until then, as nginx has it.

@@ -297,7 +297,9 @@ async fn ours(way: &Way<'_>, reply: LocalReply, body: RequestBody) -> Response {
 /// An answer of the error backend instead of one with `status`. Without one the built-in default backend answers, as in
 /// ingress-nginx: 404 (vector `custom-http-errors-no-default-backend`).
 async fn error_page(way: &Way<'_>, status: http::StatusCode, body: RequestBody) -> Response {
-    let Some(backend) = forward::error_backend(way) else {
+    let backend = forward::error_backend(way);
+    way.exchange.turns_to_page(backend);
+    let Some(backend) = backend else {
         return local_page(way.exchange, http::StatusCode::NOT_FOUND);
     };
     match forward::error_page(way, backend, status, body).await {

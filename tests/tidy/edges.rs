@@ -35,7 +35,7 @@ const EDGES: &[(&str, &[&str])] = &[
     // data plane
     ("message", &["wire"]),
     ("listener", &[]),
-    ("upstream", &["message", "cert", "route", "policy", "wire"]),
+    ("upstream", &["message", "cert", "route", "policy", "wire", "limit"]),
     (
         "proxy",
         &[

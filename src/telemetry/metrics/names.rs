@@ -156,6 +156,8 @@ families! {
             "The number of findings about objects, by severity.";
         QUARANTINED = Counter "narthex_object_quarantined_total"
             "The number of objects set aside because compiling them failed.";
+        REMOVALS_HELD = Counter "narthex_removals_held_total"
+            "The number of times that most hosts or objects were gone at once and were kept for a second look.";
         SOURCE_CONNECTED = Gauge "narthex_apiserver_connected"
             "Whether the source of configuration can be read; the API server, or the directory of manifests.";
         CONNECTIONS = Gauge "narthex_connections"

@@ -243,6 +243,29 @@ fn one_identity_for_two_routes_mixes_nothing_up() {
 }
 
 #[test]
+fn routes_of_tables_that_are_gone_are_forgotten() {
+    let metrics = Metrics::new(config());
+    let worker = metrics.worker();
+    // Each swap gives the same route a new identity.
+    for identity in 0..10_000 {
+        worker.observe(&record(RouteLabels { identity, ..route() }));
+        for _ in 0..7 {
+            worker.observe(&record(RouteLabels { identity: usize::MAX, ..route() }));
+        }
+        assert!(worker.remembered() <= 300, "{} after {identity} swaps", worker.remembered());
+    }
+    let counted = samples(&metrics.render(Instant::now()), REQUESTS);
+    assert_eq!(counted.values().sum::<f64>(), 80_000.0);
+    // What is in use at once is remembered whole.
+    for round in 0..3 {
+        for identity in 0..2_000 {
+            worker.observe(&record(RouteLabels { identity, ..route() }));
+        }
+        assert!(round == 0 || worker.remembered() >= 2_000);
+    }
+}
+
+#[test]
 fn canary_methods_and_statuses_are_series_of_their_own_and_odd_methods_are_other() {
     let metrics = Metrics::new(config());
     let worker = metrics.worker();
