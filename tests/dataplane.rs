@@ -36,6 +36,8 @@ mod mirror;
 mod operators;
 #[path = "dataplane/passthrough.rs"]
 mod passthrough;
+#[path = "dataplane/places.rs"]
+mod places;
 #[path = "dataplane/request_limits.rs"]
 mod request_limits;
 #[path = "dataplane/retries.rs"]

@@ -45,7 +45,7 @@ struct Inner {
 }
 
 struct Made {
-    config: Arc<ServerConfig>,
+    configs: sni::Configs,
     authority: Authority,
 }
 
@@ -67,7 +67,7 @@ impl Groups {
             return None;
         }
         let group = asked(table, name).and_then(ClientCertificates::group)?;
-        Some(Arc::clone(&self.made(&group.bundle)?.config))
+        Some(self.made(&group.bundle)?.configs.of(&table.globals))
     }
 
     /// `None` where the bundle cannot be used.
@@ -82,11 +82,12 @@ impl Groups {
             provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
         });
         let scope = scope(bundle);
-        let config = sni::config_with(self.0.reader.clone(), &self.0.globals, verifier, &scope).ok()?;
+        let reader = self.0.reader.clone();
+        let configs = sni::Configs::with_verifier(reader, &self.0.globals, verifier, &scope).ok()?;
         if all.len() >= GROUPS {
             all.clear();
         }
-        let made = Arc::new(Made { config, authority });
+        let made = Arc::new(Made { configs, authority });
         all.insert(bundle.clone(), Arc::clone(&made));
         Some(made)
     }

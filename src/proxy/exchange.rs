@@ -22,17 +22,23 @@ use crate::message::Meter;
 use crate::places::Databases;
 use crate::policy::template::{Places, RouteFacts};
 use crate::policy::tracing::context::TraceContext;
-use crate::reply::{LocalReply, RedirectCause};
+use crate::reply::LocalReply;
 use crate::request::RequestView;
 use crate::route::{Backend, Location, LocationTarget, Server};
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::{Counter, Gauge, GaugeGuard};
 use crate::telemetry::{
-    FieldLookup, HostLabel, LocalReason, PlaceLookup, Record, RequestLine, RouteLabels, TraceText,
-    UpstreamTry,
+    HostLabel, LocalReason, PlaceLookup, Record, RequestLine, RouteLabels, TraceText, UpstreamTry,
 };
 use crate::upstream::UpstreamTimes;
 use crate::wire::{Fields, RequestHead};
+
+mod attempt;
+mod lookup;
+mod words;
+
+pub use attempt::Try;
+use lookup::{Lookup, Placed};
 
 /// One request, its way and its answer.
 pub struct Exchange {
@@ -83,18 +89,6 @@ struct Page {
     by: Option<Arc<Backend>>,
     /// Tries that came before.
     after: usize,
-}
-
-/// One try at an endpoint.
-pub struct Try {
-    /// Endpoint.
-    pub address: Option<SocketAddr>,
-    /// Status it answered, or the one its failure means.
-    pub status: Option<u16>,
-    /// Its times and bytes, still running while the body flows.
-    pub times: Rc<UpstreamTimes>,
-    /// It is the first after an internal redirect (error page).
-    pub starts_group: bool,
 }
 
 impl Exchange {
@@ -276,7 +270,7 @@ impl Exchange {
 
     /// The answer is ours, and why.
     pub fn local(&self, reply: &LocalReply) {
-        self.local.set(Some(reason(reply)));
+        self.local.set(Some(words::reason(reply)));
     }
 
     /// The answer's head as it goes out.
@@ -478,89 +472,8 @@ impl Exchange {
 /// What nginx calls the default backend of the process, built-in or not.
 const DEFAULT_BACKEND: &str = "upstream-default-backend";
 
-impl Try {
-    /// `end` is when the exchange ended: a try still under way then took until then, as nginx has it.
-    fn record(&self, end: Instant) -> UpstreamTry {
-        UpstreamTry {
-            address: self.address,
-            status: self.status,
-            connect_time: self.times.connect(),
-            header_time: self.times.header(),
-            response_time: self.times.response().or_else(|| end.checked_duration_since(self.times.start())),
-            response_length: self.times.body(),
-            starts_group: self.starts_group,
-        }
-    }
-}
-
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.account();
-    }
-}
-
-/// The client and who knows where it is.
-struct Placed<'p> {
-    places: &'p Databases,
-    client: IpAddr,
-}
-
-impl PlaceLookup for Placed<'_> {
-    fn place(&self, name: &str) -> Option<String> {
-        self.places.value(name, self.client)
-    }
-}
-
-struct Lookup<'f>(&'f Fields);
-
-impl FieldLookup for Lookup<'_> {
-    fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
-        self.0.get_all(name).for_each(visit);
-    }
-}
-
-/// The words of a local reply in logs and metrics.
-fn reason(reply: &LocalReply) -> LocalReason {
-    let (kind, rule) = match reply {
-        LocalReply::BadRequest { rule, .. } => ("bad_request", *rule),
-        LocalReply::Redirect { cause, .. } => ("redirect", cause_word(*cause)),
-        LocalReply::Preflight => ("preflight", ""),
-        LocalReply::Healthz => ("healthz", ""),
-        LocalReply::StubStatus => ("stub_status", ""),
-        LocalReply::NoRoute => ("no_route", ""),
-        LocalReply::NoEndpoints => ("no_endpoints", ""),
-        LocalReply::Denied { code } => ("denied", *code),
-        LocalReply::Unauthorized { .. } => ("unauthorized", ""),
-        LocalReply::AuthForbidden => ("auth_forbidden", ""),
-        LocalReply::AuthFailed { reason } => ("auth_failed", *reason),
-        LocalReply::CertificateMissing => ("certificate_missing", ""),
-        LocalReply::CertificateInvalid => ("certificate_invalid", ""),
-        LocalReply::CertificateUnauthorized => ("certificate_unauthorized", ""),
-        LocalReply::Forbidden { .. } => ("forbidden", ""),
-        LocalReply::Limited { limit, .. } => ("limited", *limit),
-        LocalReply::RewriteFailed { .. } => ("rewrite_failed", ""),
-        LocalReply::BodyTooLarge => ("body_too_large", ""),
-        LocalReply::BadBody { .. } => ("bad_body", ""),
-        LocalReply::BadGateway { reason } => ("bad_gateway", *reason),
-        LocalReply::GatewayTimeout { phase } => ("gateway_timeout", *phase),
-        LocalReply::Overloaded { what } => ("overloaded", *what),
-        LocalReply::Scripted { .. } => ("snippet", ""),
-        LocalReply::Misdirected => ("misdirected", ""),
-        LocalReply::ClientGone => ("client_gone", ""),
-        LocalReply::Internal => ("internal", ""),
-    };
-    LocalReason { kind, rule }
-}
-
-const fn cause_word(cause: RedirectCause) -> &'static str {
-    match cause {
-        RedirectCause::AppRoot => "app_root",
-        RedirectCause::CertificateError => "certificate_error",
-        RedirectCause::FromToWww => "from_to_www",
-        RedirectCause::Permanent => "permanent",
-        RedirectCause::SignIn => "sign_in",
-        RedirectCause::Ssl => "ssl",
-        RedirectCause::Temporal => "temporal",
-        RedirectCause::TrailingSlash => "trailing_slash",
     }
 }

@@ -258,3 +258,20 @@ fn nothing_is_asked_when_off_and_a_revoked_certificate_has_nothing_to_staple() {
     assert!(stapled(&proxy).is_empty());
     assert!(quiet.responder.requests().is_empty());
 }
+
+#[test]
+fn versions_and_ciphers_follow_the_config_map_and_sessions_go_on() {
+    let backend = Backend::echo("b");
+    let with = |more: &[(&str, &str)]| {
+        let mut data = vec![("disable-access-log", "true")];
+        data.extend_from_slice(more);
+        simple(backend.address()) + &config_map(&data)
+    };
+    let proxy = TestProxy::start(&with(&[]), &["--configmap=default/config"]);
+    let keeps = Arc::default();
+    let (old, new) = (client(&rustls::version::TLS12, &keeps), client(&rustls::version::TLS13, &keeps));
+    assert!(ask(&old, proxy.https()).is_ok() && !ask(&new, proxy.https()).unwrap().0);
+    proxy.replace(&with(&[("ssl-protocols", "TLSv1.3")]));
+    eventually("TLS 1.2 is refused", || ask(&old, proxy.https()).is_err());
+    assert!(ask(&new, proxy.https()).unwrap().0, "the session of before is resumed");
+}

@@ -307,7 +307,7 @@ pub const KEYS: &[Key] = &[
     on(
         "ssl-ciphers",
         "",
-        "Cipher suites of TLS 1.2, by the names of OpenSSL; those that the TLS library does not have count for nothing. Read at start only.",
+        "Cipher suites of TLS 1.2, by the names of OpenSSL; those that the TLS library does not have count for nothing.",
     ),
     no("ssl-dh-param", ""),
     refused(
