@@ -21,6 +21,7 @@ use crate::proxy::filter::external::Answers;
 use crate::proxy::filter::limit::Limits;
 use crate::proxy::filter::password::{self, Threads};
 use crate::proxy::handshakes::Handshakes;
+use crate::proxy::sni;
 use crate::proxy::spool::Spool;
 use crate::proxy::worker::Worker;
 use crate::request::Scheme;
@@ -39,7 +40,7 @@ const ENDPOINT_CONNECTIONS: usize = 1024;
 #[derive(Clone)]
 pub(super) struct Shared {
     pub(super) reader: Reader,
-    pub(super) tls: Arc<rustls::ServerConfig>,
+    pub(super) tls: Arc<sni::Configs>,
     pub(super) client_groups: Groups,
     pub(super) connections: ConnectionLimit,
     pub(super) memory: Memory,

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use super::annotation::{Fidelity, Objects, OnInvalid, Reader, Risk, Scope, Spec};
-use super::global::Globals;
+use super::global::{GlobalAuth, Globals};
 use super::{
     BackendPolicies, IngressPolicies, RoutePolicies, ServerPolicies, affinity, app_root, backend_protocol,
     backend_tls, basic_auth, body, buffering, canary, client_certificate, connection_header, cors,
@@ -149,6 +149,11 @@ pub fn read(
         auth_snippet: snippets.auth,
         denied: None,
     };
+    if let (GlobalAuth::On(global), Some(own)) = (&globals.global_auth, &route.external_auth)
+        && Arc::ptr_eq(global, own)
+    {
+        route.auth_snippet.clone_from(&globals.snippets.auth);
+    }
     if backend.affinity.is_some() && route.use_regex {
         backend.cookie.warn_without_path(r);
     }

@@ -289,11 +289,13 @@ async fn accept<IO: AsyncRead + AsyncWrite + Unpin>(
     stream: IO,
 ) -> io::Result<(tokio_rustls::server::TlsStream<IO>, bool)> {
     let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
-    let own = {
+    let (config, asked) = {
         let snapshot = worker.reader.load();
-        worker.client_groups.config(&snapshot.table, start.client_hello().server_name())
+        match worker.client_groups.config(&snapshot.table, start.client_hello().server_name()) {
+            Some(own) => own,
+            None => (worker.tls.of(&snapshot.table.globals), false),
+        }
     };
-    let (config, asked) = own.unwrap_or_else(|| (Arc::clone(&worker.tls), false));
     Ok((start.into_stream(config).await?, asked))
 }
 

@@ -18,6 +18,7 @@ use super::handshakes::Handshakes;
 use super::http1::{self, Rejection};
 use super::http2::Http2Options;
 use super::presence::Presences;
+use super::sni;
 use super::spool::Spool;
 use crate::drain::DrainWatcher;
 use crate::limit::{Bodies, Clients, ConnectionLimit, Memory, Pressure};
@@ -64,7 +65,7 @@ pub struct Worker {
     /// Phase of the process.
     pub drain: DrainWatcher,
     /// TLS configuration of the https listeners.
-    pub tls: Arc<rustls::ServerConfig>,
+    pub tls: Arc<sni::Configs>,
     /// Those of hosts that ask for client certificates.
     pub client_groups: Groups,
     /// Source of chance: request ids, canary rolls.
@@ -321,6 +322,7 @@ impl Worker {
                     seen = snapshot.generation;
                     self.memory.set_budget(snapshot.table.globals.limits.body_memory.of(self.memory.limit()));
                     let keepalive = snapshot.table.globals.upstream_keepalive;
+                    self.upstreams.use_ipv4_names_only(snapshot.table.globals.disable_ipv6_dns);
                     self.upstreams.publish(
                         snapshot.table.backends.iter().map(Arc::as_ref),
                         &snapshot.endpoints,
