@@ -50,7 +50,7 @@ class Peer:
     def start(self, run, prefix):
         values = {
             "RUN": run.folder, "NAME": self.name, "HTTP": self.http, "HTTPS": self.https, "BACKEND": run.backend_port,
-            "LUA_MODULE": lua_module() or "", "BUFFERS": "", "NO_LOG": "false" if self.log else "true",
+            "LUA_MODULE": lua_module() or "", "BUFFERS": "", "BUFFERING": "off", "NO_LOG": "false" if self.log else "true",
             "LOG": f"access_log {run.folder}/{self.name}.access upstreaminfo;" if self.log else "",
             "CERT64": run.encoded("cert.pem"), "KEY64": run.encoded("key.pem"), **self.extra,
         }
@@ -153,7 +153,8 @@ def available(binary):
         versions["haproxy"] = version(["haproxy", "-v"], r"version (\S+)")
     else:
         missing.append(("haproxy", "not installed"))
-    missing.append(("envoy", "no Debian package"))
+    missing.append(("envoy", "no Debian package, and no configuration for it here"))
+    missing.append(("hyper", "a naive proxy of hyper and hyper-util would be a build of its own"))
     narthex = [binary, "standalone", "--manifests", "{folder}", "--http-addr", "127.0.0.1:{http}", "--https-addr",
                "127.0.0.1:{https}", "--admin-addr", "127.0.0.1:{admin}", "--workers", "1", "--configmap", "default/bench",
                "--watch-ingress-without-class=true", "--allow-upstream-cidr=127.0.0.0/8"]

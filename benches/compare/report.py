@@ -42,6 +42,12 @@ def markdown(data):
                   "| proxy | " + " | ".join(kinds) + " |", "|---|" + "--:|" * len(kinds)]
         for peer in data["idle"][kinds[0]]:
             lines.append(f"| {peer} | " + " | ".join(f"{data['idle'][kind].get(peer, 0):.2f}" for kind in kinds) + " |")
+    if data.get("latency"):
+        rate = next(iter(data["latency"].values()))["asked"]
+        lines += ["", f"Latency of small HTTP/1.1 requests at {rate:,} a second that come whether the last one was answered or not, ms (the better of two runs):", "",
+                  "| proxy | p50 | p99 | p99.9 | failures |", "|---|--:|--:|--:|--:|"]
+        for peer, one in data["latency"].items():
+            lines.append(f"| {peer} | {one['p50']} | {one['p99']} | {one['p999']} | {one['failures']} |")
     lines += ["", "Versions:", ""] + [f"* {name}: {text}" for name, text in data["versions"].items()]
     for name, why in data["missing"]:
         lines.append(f"* {name}: not measured, {why}")

@@ -22,7 +22,7 @@ use super::prefixed::Prefixed;
 use super::presence::Presence;
 use super::worker::Worker;
 use super::{http1, http2, respond, service};
-use crate::limit::Pressure;
+use crate::limit::{Bodies, Pressure};
 use crate::listener::proxy_protocol::{self, Parse, ProxyHeader};
 use crate::message::ResponseBody;
 use crate::policy::forwarded::{Connection, ProxyFacts};
@@ -31,6 +31,8 @@ use crate::telemetry::metrics::{Counter, Gauge};
 
 /// HTTP/2 connection preface (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Bytes of records that wait for a socket: what one read from a backend brings goes out in one write.
+const TLS_BUFFER: usize = 256 * 1024;
 /// What a connection accepted before the drain gets to send its first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
@@ -279,6 +281,10 @@ async fn tls(
         worker.metrics.count(Counter::TlsResumed);
     }
     facts.tls = Some(tls_facts(session, asked));
+    let mut stream = stream;
+    if worker.memory.bodies() == Bodies::Plenty {
+        stream.get_mut().1.set_buffer_limit(Some(TLS_BUFFER));
+    }
     Some(stream)
 }
 
