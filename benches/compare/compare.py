@@ -41,11 +41,13 @@ def arguments():
     parser.add_argument("--seconds", type=int, default=2, help="length of a round")
     parser.add_argument("--only", action="append", choices=list(load.SCENARIOS), help="this scenario (may be repeated)")
     parser.add_argument("--peer", action="append", help="this proxy (may be repeated)")
+    parser.add_argument("--patience", type=float, default=2, help="seconds that a proxy gets to end before it is killed")
     parser.add_argument("--lock", help="file to hold locked during each measured round, so that builds can wait")
     parser.add_argument("--instructions", action="store_true", help="count user instructions with valgrind as well")
     parser.add_argument("--only-idle", action="store_true", help="measure idle connections and nothing else")
     parser.add_argument("--only-instructions", action="store_true", help="count user instructions and nothing else")
     options = parser.parse_args()
+    peers.PATIENCE = options.patience
     if options.short:
         options.rounds, options.seconds = 2, 1
     return options

@@ -14,6 +14,8 @@ import machine
 
 HERE = Path(__file__).resolve().parent
 HOST = "bench.example.test"
+# Seconds that a proxy gets to end before it is killed.
+PATIENCE = 2
 MODULES = ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/local/nginx/modules"]
 TUNED = "proxy_buffers 16 64k; proxy_buffer_size 64k; proxy_busy_buffers_size 128k;"
 
@@ -69,7 +71,8 @@ class Peer:
     def pids(self):
         return machine.tree(self.process.pid)
 
-    def stop(self, patience=2):
+    def stop(self, patience=None):
+        patience = patience or PATIENCE
         if self.process and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGTERM)
             try:

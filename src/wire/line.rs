@@ -8,40 +8,24 @@ const HIGHS: u64 = 0x8080_8080_8080_8080;
 
 /// Index of the first byte that may not stand inside a line: a control byte other than HTAB, or DEL.
 ///
-/// Sixteen bytes at a time, as two words: in `v - 0x20` a byte below 0x20 borrows into its high bit; a borrow may spill upwards
+/// Eight bytes at a time: in `v - 0x20` a byte below 0x20 borrows into its high bit; a borrow may spill upwards
 /// only, so the lowest hit is real.
 pub(super) fn find_control(bytes: &[u8]) -> Option<usize> {
-    let (pairs, rest) = bytes.as_chunks::<16>();
+    let mut chunks = bytes.chunks_exact(8);
     let mut offset = 0;
-    for pair in pairs {
-        let words = u128::from_le_bytes(*pair);
-        // The halves of a pair.
-        let suspects = suspects(words as u64) | suspects((words >> 64) as u64);
-        if suspects != 0
-            && let Some(at) = pair.iter().position(|byte| is_control(*byte))
-        {
-            return Some(offset + at);
-        }
-        offset += 16;
-    }
-    let (words, rest) = rest.as_chunks::<8>();
-    for word in words {
-        if suspects(u64::from_le_bytes(*word)) != 0
-            && let Some(at) = word.iter().position(|byte| is_control(*byte))
+    for chunk in &mut chunks {
+        let word = chunk.try_into().map_or(0, u64::from_le_bytes);
+        let low = word.wrapping_sub(ONES * 0x20) & !word;
+        let del = word ^ (ONES * 0x7f);
+        let del = del.wrapping_sub(ONES) & !del;
+        if (low | del) & HIGHS != 0
+            && let Some(at) = chunk.iter().position(|byte| is_control(*byte))
         {
             return Some(offset + at);
         }
         offset += 8;
     }
-    rest.iter().position(|byte| is_control(*byte)).map(|at| offset + at)
-}
-
-/// The high bits of bytes that may be control bytes; none when none is, HTAB aside.
-const fn suspects(word: u64) -> u64 {
-    let low = word.wrapping_sub(ONES * 0x20) & !word;
-    let del = word ^ (ONES * 0x7f);
-    let del = del.wrapping_sub(ONES) & !del;
-    (low | del) & HIGHS
+    chunks.remainder().iter().position(|byte| is_control(*byte)).map(|at| offset + at)
 }
 
 const fn is_control(byte: u8) -> bool {
@@ -59,43 +43,11 @@ pub(super) fn split_field(line: &[u8]) -> Result<(&str, &[u8]), Reject> {
             _ => Reject::bad("H1-06", "a field line is not a name, a colon and a value"),
         });
     };
-    let name = text_of(name);
+    let name = std::str::from_utf8(name).unwrap_or("");
     if name.is_empty() {
         return Err(Reject::bad("H1-06", "a field line has no name"));
     }
     Ok((name, trim(value)))
-}
-
-/// Names as usual clients and servers write them, by length.
-const USUAL: [&[&str]; 18] = [
-    &[],
-    &[],
-    &[],
-    &["Age", "Via"],
-    &["Host", "Date", "ETag", "Vary"],
-    &[],
-    &["Accept", "Server", "Cookie", "Origin"],
-    &["Referer", "Upgrade"],
-    &["Location"],
-    &[],
-    &["User-Agent", "Connection", "Set-Cookie", "Keep-Alive"],
-    &[],
-    &["Content-Type"],
-    &["Last-Modified", "Accept-Ranges", "Cache-Control", "Authorization", "If-None-Match"],
-    &["Content-Length"],
-    &["Accept-Encoding", "Accept-Language"],
-    &["Content-Encoding"],
-    &["Transfer-Encoding", "If-Modified-Since"],
-];
-
-/// A token as text; empty for what is none. Comparing with names that nearly every message has costs a fraction of
-/// looking at the encoding of each byte.
-pub(super) fn text_of(token: &[u8]) -> &str {
-    let usual = USUAL.get(token.len()).copied().unwrap_or(&[]);
-    match usual.iter().find(|name| name.as_bytes() == token) {
-        Some(name) => name,
-        None => std::str::from_utf8(token).unwrap_or(""),
-    }
 }
 
 /// `bytes` without SP and HTAB at both ends.
@@ -114,21 +66,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_itself_as_text_whether_it_is_usual_or_not() {
-        for name in USUAL.iter().copied().flatten().chain(&["host", "Hosf", "X-A", "", "a-name-that-is-longer-than-any"]) {
-            assert_eq!(text_of(name.as_bytes()), *name);
-        }
-        for (length, names) in USUAL.iter().enumerate() {
-            assert!(names.iter().all(|name| name.len() == length), "{names:?} stand in the wrong place");
-        }
-        assert_eq!(text_of(b"\xff"), "");
-    }
-
-    #[test]
     fn every_control_byte_is_found_at_every_offset() {
         for byte in 0..=255u8 {
-            for offset in 0..36 {
-                let mut line = vec![b'a'; 37];
+            for offset in 0..20 {
+                let mut line = vec![b'a'; 21];
                 line[3] = b'\t';
                 line[offset] = byte;
                 let expect = ((byte < 0x20 && byte != b'\t') || byte == 0x7f).then_some(offset);

@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 use super::evidence::Evidence;
 use super::fields::{Fields, is_tchar};
 use super::head::{Framing, ResponseHead, Version};
-use super::line::{find_control, text_of, trim};
+use super::line::{find_control, trim};
 use super::verdict::{Parse, Reject};
 
 /// How large a response head may be.
@@ -182,7 +182,7 @@ impl ResponseParser {
             ));
         };
         let value = trim(value);
-        let name = text_of(name);
+        let name = std::str::from_utf8(name).unwrap_or("");
         if name.is_empty() {
             return Err(Reject::gateway("R-2", "a field name is no token"));
         }
