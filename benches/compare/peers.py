@@ -90,7 +90,8 @@ def render(template, values):
 
 
 def wait_for(port, process, name, folder):
-    for _ in range(200):
+    # A minute: valgrind starts slowly on a busy machine.
+    for _ in range(1200):
         if process.poll() is not None:
             break
         try:

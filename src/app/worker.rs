@@ -1,6 +1,6 @@
 //! Worker threads: one current-thread runtime each, with its own sockets, pools and metric cells.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -167,6 +167,7 @@ fn worker(index: usize, shared: &Shared, drain: DrainWatcher) -> Worker {
         handshakes: Handshakes::default(),
         connections: Cell::new(0),
         requests: Cell::new(0),
+        http1: RefCell::default(),
         l4: crate::proxy::l4::State::new(shared.passthrough_proxy_protocol, shared.workers),
     }
 }
