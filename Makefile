@@ -7,7 +7,7 @@ ARGS ?=
 CLUSTER_CACHE = $${NARTHEX_CLUSTER_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/narthex-cluster}
 
 .DEFAULT_GOAL := help
-.PHONY: metrics differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare clean fuzz-proxy promises
+.PHONY: metrics differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare clean fuzz-proxy promises bench-scale bench-guard pgo
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,9 +34,20 @@ lint: setup ## Check format and lints as CI does
 bench: setup ## Run the benches (benches/README.md)
 	$(CARGO) bench --locked $(ARGS)
 
-bench-compare: setup ## Measure nginx, nginx with Lua, haproxy and Narthex side by side (docs/performance.md)
+bench-compare: setup ## Measure nginx, nginx with Lua, haproxy and Narthex side by side; SHORT=1: minutes less (docs/performance.md)
 	$(CARGO) build --locked --profile dist --bin narthex
-	python3 benches/compare/compare.py --bin "$$(.ci/binary dist)" $(ARGS)
+	python3 benches/compare/compare.py --bin "$$(.ci/binary dist)" $(if $(SHORT),--short) $(ARGS)
+
+bench-scale: setup ## Hosts by the thousand, changes and compiling under load, tail, overload; SHORT=1: smaller (docs/performance.md)
+	$(CARGO) build --locked --profile dist --bin narthex
+	python3 benches/compare/scale.py --bin "$$(.ci/binary dist)" $(if $(SHORT),--short) $(ARGS)
+
+pgo: setup ## Build with the profile of the benchmarks' load; optional (docs/performance.md)
+	CARGO="$(CARGO)" benches/compare/pgo
+
+bench-guard: setup ## Fail when a small request costs clearly more instructions or system calls than stored (valgrind, strace, nginx)
+	$(CARGO) build --locked --profile dist --bin narthex
+	python3 benches/compare/guard.py --bin "$$(.ci/binary dist)" $(ARGS)
 
 conformance: routing malformed annotations ## Judge the built binary from outside, by clients in another language
 

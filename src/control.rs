@@ -13,6 +13,7 @@ use thiserror::Error;
 use crate::compile::Options;
 use crate::config::{Config, Selector, Source};
 use crate::diagnostic::Diagnostic;
+use crate::limit::priority::step_back;
 use crate::model::{Kind, ObjectRef, World};
 use crate::snapshot::{Reader, Snapshot};
 use crate::standalone::{Directory, Notice, Reading, ScanError, Watch, WatchHealth};
@@ -149,7 +150,10 @@ pub fn start(
     let follower = Loop { directory, watch, output, unreadable: false, guard };
     let thread = thread::Builder::new()
         .name("control".into())
-        .spawn(move || follower.run(&woken))
+        .spawn(move || {
+            step_back();
+            follower.run(&woken);
+        })
         .map_err(StartError::Thread)?;
     Ok((Control { wakes, thread: Some(thread) }, reader))
 }
