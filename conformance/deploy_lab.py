@@ -40,6 +40,8 @@ VALUES = {
     "one namespace": {"rbac": {"scope": True}, "controller": {"scope": {"enabled": True, "namespace": "team"}}},
     "selected namespaces": {"controller": {"scope": {"namespaceSelector": "a=b"}}},
     "secrets of two namespaces, beside another": {"controller": {"secretNamespaces": ["edge", "team"], "coexist": True}},
+    "secrets by reference": {"controller": {"secretsByReference": True}},
+    "tcp services elsewhere": {"rbac": {"scope": True}, "controller": {"scope": {"enabled": True, "namespace": "team"}}, "tcp": {"5432": "default/postgres:5432"}},
     "cert-manager": {"controller": {"admissionWebhooks": {"certManager": {"enabled": True}}}},
 }
 
