@@ -82,7 +82,7 @@ class Client:
     def send(self, method, url, body=None):
         path = url.split(f":{DIRECTORY}", 1)[-1]
         connection = http.client.HTTPSConnection("127.0.0.1", DIRECTORY, timeout=10, context=ssl._create_unverified_context())
-        connection.request(method, path, body, {"content-type": "application/jose+json"})
+        connection.request(method, path, body, {"content-type": "application/jose+json", "user-agent": "narthex-conformance"})
         answer = connection.getresponse()
         data = answer.read()
         assert answer.status < 400, (url, answer.status, data, self.authority.log())

@@ -21,7 +21,7 @@ KUBECTL = [os.environ["LAB_KUBEBOX"], "kubectl"]
 UP = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "up")
 
 
-PATIENCE = 60  # seconds; only a failing scenario waits so long
+PATIENCE = int(os.environ.get("LAB_PATIENCE", "60"))  # seconds; only a failing scenario waits so long
 
 
 def kubectl(*args, stdin=None):
