@@ -7,7 +7,7 @@ ARGS ?=
 CLUSTER_CACHE = $${NARTHEX_CLUSTER_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/narthex-cluster}
 
 .DEFAULT_GOAL := help
-.PHONY: metrics differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare clean fuzz-proxy promises bench-scale bench-guard pgo
+.PHONY: metrics differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare clean fuzz-proxy promises bench-scale bench-guard pgo cluster-bench gateway-conformance
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -59,6 +59,13 @@ cluster-test: build ## Try the controller against a real API server (first run b
 
 ingress-conformance: build ## Run the official ingress-controller-conformance suite (ARGS='[CHECKOUT] [kubernetes|nginx]'; Go and root needed)
 	conformance/ingress "$$(.ci/binary)" "$(CLUSTER_CACHE)" $(ARGS)
+
+gateway-conformance: build ## Run the official Gateway API conformance suite (ARGS='[TEST]...'; Go and root needed)
+	conformance/gateway "$$(.ci/binary)" "$(CLUSTER_CACHE)" $(ARGS)
+
+cluster-bench: ## Measure how fast changes of a real API server are in effect (docs/performance.md; Go and root needed)
+	$(CARGO) build --locked --profile dist --bin narthex
+	conformance/cluster/bench "$$(.ci/binary dist)" "$(CLUSTER_CACHE)" $(ARGS)
 
 deploy-test: build ## Judge the chart: real Helm, a real API server, the rights one by one (Go and root needed)
 	conformance/deploy "$$(.ci/binary)" "$(CLUSTER_CACHE)" $(ARGS)

@@ -1,6 +1,7 @@
 //! The one loop that owns the world: collects changes of a directory or of an API server, holds off, compiles, publishes,
 //! reports. One thread of its own; a request never waits for it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,11 +11,11 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
 
-use crate::compile::Options;
+use crate::compile::{Options, named};
 use crate::config::{Config, Selector, Source};
 use crate::diagnostic::Diagnostic;
 use crate::limit::priority::step_back;
-use crate::model::{Kind, ObjectRef, World};
+use crate::model::{Kind, ObjectKey, ObjectRef, World};
 use crate::snapshot::{Reader, Snapshot};
 use crate::standalone::{Directory, Notice, Reading, ScanError, Watch, WatchHealth};
 
@@ -90,6 +91,28 @@ impl Settings {
                 name.name == key.namespace && selector.selects(&namespace.meta.labels)
             })
         });
+    }
+}
+
+/// Objects that a world names and that may have to be followed by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Named {
+    /// Secrets.
+    pub secrets: BTreeSet<ObjectKey>,
+    /// Services of TCP and UDP services.
+    pub stream_services: BTreeSet<ObjectKey>,
+}
+
+impl Settings {
+    /// What a world names; of Secrets, Services and EndpointSlices it needs to know nothing.
+    pub fn named(&self, mut world: World) -> Named {
+        let without_class = self.without_class.unwrap_or(false);
+        let options = Options { without_class, ..self.options.clone() };
+        self.restrict(&mut world);
+        Named {
+            secrets: named::secrets(&world, &options),
+            stream_services: named::stream_services(&world, &options),
+        }
     }
 }
 
