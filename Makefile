@@ -7,7 +7,7 @@ ARGS ?=
 CLUSTER_CACHE = $${NARTHEX_CLUSTER_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/narthex-cluster}
 
 .DEFAULT_GOAL := help
-.PHONY: differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke fuzz-proxy promises h2spec php soak sbom build bench-compare clean
+.PHONY: metrics differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare clean fuzz-proxy promises bench-scale bench-guard pgo cluster-bench gateway-conformance
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,9 +34,20 @@ lint: setup ## Check format and lints as CI does
 bench: setup ## Run the benches (benches/README.md)
 	$(CARGO) bench --locked $(ARGS)
 
-bench-compare: setup ## Measure nginx, nginx with Lua, haproxy and Narthex side by side (docs/performance.md)
+bench-compare: setup ## Measure nginx, nginx with Lua, haproxy and Narthex side by side; SHORT=1: minutes less (docs/performance.md)
 	$(CARGO) build --locked --profile dist --bin narthex
-	python3 benches/compare/compare.py --bin "$$(.ci/binary dist)" $(ARGS)
+	python3 benches/compare/compare.py --bin "$$(.ci/binary dist)" $(if $(SHORT),--short) $(ARGS)
+
+bench-scale: setup ## Hosts by the thousand, changes and compiling under load, tail, overload; SHORT=1: smaller (docs/performance.md)
+	$(CARGO) build --locked --profile dist --bin narthex
+	python3 benches/compare/scale.py --bin "$$(.ci/binary dist)" $(if $(SHORT),--short) $(ARGS)
+
+pgo: setup ## Build with the profile of the benchmarks' load; optional (docs/performance.md)
+	CARGO="$(CARGO)" benches/compare/pgo
+
+bench-guard: setup ## Fail when a small request costs clearly more instructions or system calls than stored (valgrind, strace, nginx)
+	$(CARGO) build --locked --profile dist --bin narthex
+	python3 benches/compare/guard.py --bin "$$(.ci/binary dist)" $(ARGS)
 
 conformance: routing malformed annotations ## Judge the built binary from outside, by clients in another language
 
@@ -48,6 +59,13 @@ cluster-test: build ## Try the controller against a real API server (first run b
 
 ingress-conformance: build ## Run the official ingress-controller-conformance suite (ARGS='[CHECKOUT] [kubernetes|nginx]'; Go and root needed)
 	conformance/ingress "$$(.ci/binary)" "$(CLUSTER_CACHE)" $(ARGS)
+
+gateway-conformance: build ## Run the official Gateway API conformance suite (ARGS='[TEST]...'; Go and root needed)
+	conformance/gateway "$$(.ci/binary)" "$(CLUSTER_CACHE)" $(ARGS)
+
+cluster-bench: ## Measure how fast changes of a real API server are in effect (docs/performance.md; Go and root needed)
+	$(CARGO) build --locked --profile dist --bin narthex
+	conformance/cluster/bench "$$(.ci/binary dist)" "$(CLUSTER_CACHE)" $(ARGS)
 
 deploy-test: build ## Judge the chart: real Helm, a real API server, the rights one by one (Go and root needed)
 	conformance/deploy "$$(.ci/binary)" "$(CLUSTER_CACHE)" $(ARGS)
@@ -63,6 +81,9 @@ malformed: build
 
 annotations: build
 	.ci/python conformance/annotations_blackbox.py --bin "$$(.ci/binary)" $(ARGS)
+
+metrics: build ## Ask a real Prometheus what people ask of the metrics (ARGS='--dashboards DIR')
+	python3 conformance/metrics.py --bin "$$(.ci/binary)" $(ARGS)
 
 snippets: build ## Compare snippets with a real nginx (needs nginx and its headers-more module)
 	python3 conformance/nginx/snippets.py --bin "$$(.ci/binary)" $(ARGS)

@@ -20,6 +20,7 @@ pub mod basic_auth;
 pub mod body;
 pub mod buffering;
 pub mod canary;
+pub mod cipher_list;
 pub mod client_certificate;
 pub mod compression;
 pub mod connection_header;
@@ -51,6 +52,7 @@ pub mod retry;
 pub mod rewrite;
 pub mod satisfy;
 pub mod server_alias;
+pub mod server_tls;
 pub mod service_upstream;
 pub mod session_cookie;
 pub mod snippet;
@@ -138,6 +140,21 @@ pub struct RoutePolicies {
 }
 
 impl RoutePolicies {
+    /// For the path of an ACME challenge within an Ingress that has policies (cert-manager's edit-in-place): the solver is
+    /// to be asked by the Host that is validated (RFC 8555 section 8.3), as often as the authority likes, and alone. Guards
+    /// and redirects are skipped where they are met (`Location::is_acme`).
+    #[must_use]
+    pub fn for_challenge(&self) -> Self {
+        Self {
+            upstream_vhost: None,
+            mirror: None,
+            limits: None,
+            global_rate_limit: None,
+            response_rate: None,
+            ..self.clone()
+        }
+    }
+
     /// What a location without annotations does: the ConfigMap's values.
     pub fn defaults(globals: &global::Globals) -> Self {
         let mut route = Self {
@@ -216,6 +233,10 @@ pub struct ServerPolicies {
     pub client_certificates: Option<client_certificate::ClientCertificates>,
     /// `server-snippet`.
     pub snippet: Option<Arc<snippet::Script>>,
+    /// `stream-snippet`.
+    pub streams: Arc<[snippet::StreamRule]>,
+    /// `ssl-ciphers`, `ssl-prefer-server-ciphers`.
+    pub tls: server_tls::ServerTls,
     /// `ssl-passthrough`.
     pub ssl_passthrough: bool,
 }

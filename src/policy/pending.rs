@@ -31,8 +31,6 @@ const fn dead(
     Spec::new(name, scope, risk).fidelity(Fidelity::AcceptedNoEffect(why)).values("none", example).doc(why)
 }
 
-const SERVER_TLS: &str = "the TLS library offers a fixed set of sound ciphers";
-
 /// Comforts, and details of protections whose switch stands above.
 pub const WITHOUT_EFFECT: &[Spec] = &[
     dead("enable-owasp-core-rules", LOCATION, Risk::Low, "true", "there is no web application firewall"),
@@ -44,8 +42,6 @@ pub const WITHOUT_EFFECT: &[Spec] = &[
         "there is no web application firewall",
     ),
     dead("http2-push-preload", LOCATION, Risk::Low, "true", "browsers and servers gave up HTTP/2 push"),
-    dead("ssl-ciphers", Scope::Server, Risk::Low, "HIGH", SERVER_TLS),
-    dead("ssl-prefer-server-ciphers", Scope::Server, Risk::Low, "true", SERVER_TLS),
 ];
 
 /// Reports every annotation of this file that is set, and shuts the routes for protections.

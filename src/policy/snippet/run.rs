@@ -383,6 +383,7 @@ impl<'r> Run<'r> {
             tls.server_name = settings.ssl_server_name.unwrap_or(tls.server_name);
             tls.verify = settings.ssl_verify.unwrap_or(tls.verify);
             (tls.tls12, tls.tls13) = settings.ssl_protocols.unwrap_or((tls.tls12, tls.tls13));
+            tls.ciphers = settings.ssl_ciphers.clone().or_else(|| tls.ciphers.take());
             match &settings.ssl_name {
                 Some(SslName::Fixed(name)) => tls.name = Some(Arc::clone(name)),
                 // A pattern of hosts has no name to give.
@@ -401,6 +402,7 @@ impl<'r> Run<'r> {
                 || settings.ssl_name.is_some()
                 || settings.ssl_verify.is_some()
                 || settings.ssl_protocols.is_some()
+                || settings.ssl_ciphers.is_some()
         })
     }
 
