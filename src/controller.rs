@@ -16,13 +16,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::cert::Serving;
-<<<<<<< HEAD
-use crate::config::{self, Config, WebhookCertificate};
-use crate::control::{self, Changes, Control, FeedId, Hook, Settings, Suspect, Suspicion};
-=======
 use crate::config::{self, AddressSource, Config, WebhookCertificate};
-use crate::control::{self, Changes, Control, Hook, Settings};
->>>>>>> s3-cluster
+use crate::control::{self, Changes, Control, FeedId, Hook, Settings, Suspect, Suspicion};
 use crate::snapshot::Reader;
 use crate::telemetry::Metrics;
 
@@ -184,18 +179,13 @@ fn follow(runtime: Runtime, mut parts: Parts, changes: Changes) -> io::Result<Fo
     let run = move || {
         runtime.block_on(async move {
             let mut tasks = JoinSet::new();
-<<<<<<< HEAD
-            let sink: Sink = Arc::new(move |change| changes.send(change));
-            let archive = parts.archive.clone();
-=======
             let plain: Sink = Arc::new(move |change| changes.send(change));
             let (referenced, onward) = (parts.referenced.clone(), Arc::clone(&plain));
             let sink: Sink = Arc::new(move |change| {
                 referenced.see(&change);
                 onward(change);
             });
-            let archive = Archive::new(parts.cluster.snapshot_dir.as_deref());
->>>>>>> s3-cluster
+            let archive = parts.archive.clone();
             let (feeds, link) = (parts.feeds.clone(), parts.link.clone());
             tasks.spawn(archive.clone().stand_in(feeds, link, Arc::clone(&sink)));
             tasks.spawn(archive.clone().run(parts.link.clone()));

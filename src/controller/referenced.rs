@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kube::Client;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::sleep;
 
@@ -113,8 +113,10 @@ impl Referenced {
                 let own = (Arc::clone(&shared), feed.clone(), Arc::clone(&sink));
                 let taker: Sink = Arc::new(move |change| own.0.take(&own.1, change, &own.2));
                 // Its number is that of nothing: changes are renamed on their way.
-                let watcher =
-                    Watcher::new(client.clone(), feed.clone(), 0, taker, aside.clone(), reports.clone());
+                let (client, aside, reports) = (client.clone(), aside.clone(), reports.clone());
+                // Nobody asks one object for a second list.
+                let (_, again) = watch::channel(0);
+                let watcher = Watcher::new(client, feed.clone(), 0, taker, aside, reports, again);
                 running.insert(feed.clone(), tasks.spawn(watcher.run()));
             }
             shared.open(&wanted, &link, &sink);

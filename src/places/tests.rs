@@ -3,6 +3,7 @@
 use super::template::Places as _;
 use super::*;
 
+#[allow(unreachable_pub, reason = "shared with the tests of the data plane")]
 #[path = "../../tests/support/mmdb.rs"]
 mod mmdb;
 

@@ -78,7 +78,9 @@ impl Groups {
         let group = server.client_certificates.as_ref().and_then(ClientCertificates::group);
         let made = group.and_then(|group| Some((&group.bundle, self.made(&group.bundle)?)));
         match made {
-            Some((_, made)) if server.handshakes.is_default() => Some((made.configs.of(&table.globals), true)),
+            Some((_, made)) if server.handshakes.is_default() => {
+                Some((made.configs.of(&table.globals), true))
+            }
             None if server.handshakes.is_default() => None,
             made => {
                 let asks = made.is_some();
@@ -101,7 +103,8 @@ impl Groups {
         let scope = asks.as_ref().map(|(bundle, _)| scope(bundle));
         let scope = scope.as_ref().map_or(&b""[..], |scope| scope);
         let reader = self.0.reader.clone();
-        let configs = sni::Configs::with_verifier(reader, &self.0.globals, verifier, own.clone(), scope).ok()?;
+        let configs =
+            sni::Configs::with_verifier(reader, &self.0.globals, verifier, own.clone(), scope).ok()?;
         if all.len() >= GROUPS {
             all.clear();
         }

@@ -26,7 +26,11 @@ impl Writing {
                     self.open.entry(path.clone()).or_insert(now);
                 }
             }
-            Stir::Settle => notice.paths.iter().for_each(|path| drop(self.open.remove(path))),
+            Stir::Settle => {
+                for path in &notice.paths {
+                    self.open.remove(path);
+                }
+            }
             Stir::Other => {}
             Stir::Lost => self.open.clear(),
         }

@@ -138,9 +138,11 @@ impl Globals {
             "gzip-types" => put(&mut self.compression.gzip.types, compression::types(text)),
             "hide-headers" => put(&mut self.hide_headers, field_names(text)),
             // Read together, once the switch is known.
-            "global-auth-snippet" | "http-snippet" | "location-snippet" | "server-snippet" | "stream-snippet" => {
-                Ok(())
-            }
+            "global-auth-snippet"
+            | "http-snippet"
+            | "location-snippet"
+            | "server-snippet"
+            | "stream-snippet" => Ok(()),
             "http-redirect-code" => put(&mut self.http_redirect_code, redirect_code(text)),
             "http2-max-concurrent-streams" => put(&mut self.http2_max_concurrent_streams, positive(text)),
             "ignore-invalid-headers" => put(&mut self.ignore_invalid_headers, parse_bool(text)),

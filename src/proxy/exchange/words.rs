@@ -36,7 +36,8 @@ pub(super) fn reason(reply: &LocalReply) -> LocalReason {
     LocalReason { kind, rule }
 }
 
-const fn cause_word(cause: RedirectCause) -> &'static str {
+/// The word for a redirect.
+pub(super) const fn cause_word(cause: RedirectCause) -> &'static str {
     match cause {
         RedirectCause::AppRoot => "app_root",
         RedirectCause::CertificateError => "certificate_error",
