@@ -26,7 +26,7 @@ impl Writing {
                     self.open.entry(path.clone()).or_insert(now);
                 }
             }
-            Stir::Settle => notice.paths.iter().for_each(|path| drop(self.open.remove(path))),
+            Stir::Settle => self.open.retain(|path, _| !notice.paths.contains(path)),
             Stir::Other => {}
             Stir::Lost => self.open.clear(),
         }
