@@ -37,7 +37,7 @@ fn parse_request(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn parse_response(bencher: Bencher<'_, '_>) {
     let limits = ResponseLimits::default();
-    bencher.bench_local(|| parse_response_head(black_box(ANSWER), ResponseContext::default(), &limits));
+    bencher.bench_local(|| parse_response_head(black_box(ANSWER), ResponseContext::of(&http::Method::GET), &limits));
 }
 
 #[divan::bench(args = ["/", "/api/v1/items/4711", "/a/./b/../c//d%41", "/%E2%82%AC/%2e%2e/x"])]
@@ -155,6 +155,8 @@ fn record(tries: &[UpstreamTry]) -> Record<'_> {
         upstream_name: "default-shop-80",
         alternative_upstream_name: "",
         tries,
+        place: None,
+        trace: None,
         route: RouteLabels {
             identity: 1,
             host: HostLabel::Configured("shop.example.test"),

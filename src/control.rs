@@ -1,6 +1,7 @@
 //! The one loop that owns the world: collects changes of a directory or of an API server, holds off, compiles, publishes,
 //! reports. One thread of its own; a request never waits for it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,13 +11,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
 
-use crate::compile::Options;
+use crate::compile::{Options, named};
 use crate::config::{Config, Selector, Source};
+use crate::diagnostic::Diagnostic;
 use crate::limit::priority::step_back;
-use crate::model::World;
+use crate::model::{Kind, ObjectKey, ObjectRef, World};
 use crate::snapshot::{Reader, Snapshot};
-use crate::standalone::{Directory, Reading, ScanError, Watch, WatchHealth};
+use crate::standalone::{Directory, Notice, Reading, ScanError, Watch, WatchHealth};
 
+mod guard;
 mod objects;
 mod output;
 mod pace;
@@ -24,13 +27,16 @@ mod quarantine;
 mod rebuild;
 mod stream;
 
+pub use guard::HELD;
 pub use objects::{Change, Effect, FeedId, Objects};
 pub use pace::{LONGEST, Pace, QUIET};
 pub use quarantine::Compile;
 pub use rebuild::{CompilerFailed, Outcome, Rebuild, Report, Sources};
-pub use stream::{Changes, start_stream};
+pub use stream::{Changes, Suspect, Suspicion, start_stream};
 
+use guard::Toll;
 use output::Output;
+use stream::SECOND_LOOK;
 
 /// How long to wait before a directory that could not be read is tried again.
 const RETRY: Duration = Duration::from_millis(100);
@@ -48,6 +54,8 @@ pub struct Settings {
     pub namespace_selector: Option<Selector>,
     /// Whether objects are filled in that a cluster would have.
     pub completion: Completion,
+    /// `--mass-removal-guard`: whether the loss of most hosts at once waits for a second look.
+    pub mass_removal_guard: bool,
 }
 
 /// Whether the objects that are given are all that there are.
@@ -70,6 +78,7 @@ impl Settings {
                 Source::Demo(_) | Source::Directory(_) => Completion::Assume,
                 Source::Cluster(_) => Completion::AsGiven,
             },
+            mass_removal_guard: config.mass_removal_guard,
         }
     }
 
@@ -82,6 +91,28 @@ impl Settings {
                 name.name == key.namespace && selector.selects(&namespace.meta.labels)
             })
         });
+    }
+}
+
+/// Objects that a world names and that may have to be followed by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Named {
+    /// Secrets.
+    pub secrets: BTreeSet<ObjectKey>,
+    /// Services of TCP and UDP services.
+    pub stream_services: BTreeSet<ObjectKey>,
+}
+
+impl Settings {
+    /// What a world names; of Secrets, Services and EndpointSlices it needs to know nothing.
+    pub fn named(&self, mut world: World) -> Named {
+        let without_class = self.without_class.unwrap_or(false);
+        let options = Options { without_class, ..self.options.clone() };
+        self.restrict(&mut world);
+        Named {
+            secrets: named::secrets(&world, &options),
+            stream_services: named::stream_services(&world, &options),
+        }
     }
 }
 
@@ -114,7 +145,7 @@ pub struct Control {
 
 #[derive(Debug)]
 enum Wake {
-    Files(Vec<PathBuf>),
+    Files(Notice),
     Change(Instant, Change),
     Reread,
     Stop,
@@ -135,9 +166,11 @@ pub fn start(
     let began = Instant::now();
     let reading = read(&mut directory, &mut watch)?;
     let Reading { world, diagnostics, .. } = reading;
+    let (guarded, published) = (settings.mass_removal_guard, world.clone());
     let name = directory.root().to_string_lossy().into_owned();
     let (output, reader) = Output::start(settings, world, diagnostics, hooks, began, &name)?;
-    let follower = Loop { directory, watch, output, unreadable: false };
+    let guard = guarded.then_some(Held { last: published, until: None });
+    let follower = Loop { directory, watch, output, unreadable: false, guard };
     let thread = thread::Builder::new()
         .name("control".into())
         .spawn(move || {
@@ -177,6 +210,13 @@ struct Loop {
     output: Output,
     /// The directory could not be read the last time; said once.
     unreadable: bool,
+    guard: Option<Held>,
+}
+
+/// For `--mass-removal-guard`: what was published last, and until when a reading that lacks most of it waits.
+struct Held {
+    last: World,
+    until: Option<Instant>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -194,13 +234,17 @@ impl Loop {
         loop {
             let look = looked + if self.unreadable { RETRY } else { self.watch.interval() };
             let review = self.output.review_at().map(|at| Instant::now() + seconds_until(at));
-            let deadline = [pace.due(), review].into_iter().flatten().fold(look, Instant::min);
+            let second_look = self.guard.as_ref().and_then(|guard| guard.until);
+            let overdue = self.directory.overdue(Instant::now());
+            let deadline =
+                [pace.due(), overdue, review, second_look].into_iter().flatten().fold(look, Instant::min);
             match wakes.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(Wake::Files(paths)) => {
-                    if self.directory.concerned_by(&paths) {
-                        self.watch.doubt(&paths);
-                        pace.note(Instant::now());
+                Ok(Wake::Files(notice)) => {
+                    let arrived = Instant::now();
+                    if self.directory.notice(&notice, arrived) {
+                        self.watch.doubt(&notice.paths);
+                        pace.note(arrived);
                     }
                 }
                 Ok(Wake::Reread) => {
@@ -214,10 +258,12 @@ impl Loop {
             if let Some(first) = pace.take(present) {
                 self.follow(first, Need::IfChanged);
                 looked = Instant::now();
-            } else if present >= look {
+            } else if present >= look || overdue.is_some_and(|due| present >= due) {
                 self.follow(present, Need::IfChanged);
                 looked = Instant::now();
-            } else if self.output.review_at().is_some_and(|at| at <= now()) {
+            } else if self.output.review_at().is_some_and(|at| at <= now())
+                || second_look.is_some_and(|at| at <= present)
+            {
                 self.follow(present, Need::Always);
             }
         }
@@ -241,19 +287,49 @@ impl Loop {
         if need == Need::IfChanged && reading.parsed == 0 && reading.gone == 0 {
             return;
         }
-        self.output.world(reading.world, reading.diagnostics, since);
+        let Reading { mut world, mut diagnostics, .. } = reading;
+        if let Some(finding) = self.guard.as_mut().and_then(|guard| guard.judge(&world, Instant::now())) {
+            diagnostics.push(finding);
+            world = self.guard.as_ref().map(|guard| guard.last.clone()).unwrap_or(world);
+        }
+        self.output.world(world, diagnostics, since);
+    }
+}
+
+// === impl Held ===
+
+impl Held {
+    /// The finding, when a world lacks most hosts of the last one and was not seen so for long enough; else it is the last
+    /// one from now on.
+    fn judge(&mut self, world: &World, present: Instant) -> Option<Diagnostic> {
+        let toll = Toll::between(&self.last, world);
+        let waits = match self.until {
+            Some(until) => present < until,
+            None => true,
+        };
+        if !toll.is_mass() || !waits {
+            (self.last, self.until) = (world.clone(), None);
+            return None;
+        }
+        if self.until.is_none() {
+            tracing::warn!("most hosts are gone from the manifests at once; they stay for a second look");
+            self.until = Some(present + SECOND_LOOK);
+        }
+        let missing = self.last.ingresses.keys().find(|key| !world.ingresses.contains_key(*key));
+        let key = missing.or_else(|| self.last.ingresses.keys().next())?;
+        Some(toll.finding(ObjectRef { kind: Kind::Ingress, key: key.clone() }))
     }
 }
 
 /// Reads a directory and puts all its places under watch; again while that brings new ones.
 fn read(directory: &mut Directory, watch: &mut Watch) -> Result<Reading, ScanError> {
     let before = watch.health().clone();
-    let mut reading = directory.read()?;
+    let mut reading = directory.read(Instant::now())?;
     for _ in 0..FOLLOWS {
         if !watch.follow(directory.listing()) {
             break;
         }
-        let again = directory.read()?;
+        let again = directory.read(Instant::now())?;
         reading = Reading { parsed: reading.parsed + again.parsed, gone: reading.gone + again.gone, ..again };
     }
     if let (WatchHealth::Polling(reason), true) = (watch.health(), *watch.health() != before) {

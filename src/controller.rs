@@ -3,8 +3,9 @@
 //!
 //! One thread with a runtime of its own. When the API server is lost, the last table stays.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -15,8 +16,8 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::cert::Serving;
-use crate::config::{self, Config, WebhookCertificate};
-use crate::control::{self, Changes, Control, Hook, Settings};
+use crate::config::{self, AddressSource, Config, WebhookCertificate};
+use crate::control::{self, Changes, Control, FeedId, Hook, Settings, Suspect, Suspicion};
 use crate::snapshot::Reader;
 use crate::telemetry::Metrics;
 
@@ -32,17 +33,19 @@ mod feed;
 mod link;
 mod observed;
 mod query;
+mod referenced;
 mod status;
 mod watcher;
 mod webhook;
 mod writer;
 
 pub use access::AccessError;
-pub use feed::{Feed, plan};
+pub use feed::{Feed, Reach, plan};
 
 use archive::Archive;
 use events::Reporter;
 use link::Link;
+use referenced::Referenced;
 use status::Board;
 use watcher::{Reports, Sink, Watcher};
 use webhook::CertificateKeeper;
@@ -91,12 +94,22 @@ pub fn start(
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
     let client = runtime.block_on(access::client(&cluster.access))?;
     let feeds = plan(config);
+    let settings = Settings::of(config);
     let count = feeds.len();
+    let archive = Archive::new(cluster.snapshot_dir.as_deref());
+    let again: Arc<[watch::Sender<u64>]> = feeds.iter().map(|_| watch::Sender::new(0)).collect();
+    let suspect = suspect(archive.clone(), Arc::clone(&again));
     let parts = Parts {
+        archive,
+        again,
         client: client.clone(),
         link: Link::new(count),
-        board: Board::default(),
+        board: Board::beside(cluster.status.as_ref().and_then(|status| match &status.source {
+            AddressSource::Service(service) => Some(service.clone()),
+            AddressSource::Given(_) | AddressSource::Nodes { .. } => None,
+        })),
         reporter: Reporter::new(client.clone(), cluster.sync_events),
+        referenced: Referenced::new(&feeds, settings.clone()),
         metrics: metrics.clone(),
         cluster: cluster.clone(),
         feeds,
@@ -107,9 +120,8 @@ pub fn start(
         board.serve(&report.served);
         reporter.tell(&snapshot.diagnostics, &report.served);
     }));
-    let settings = Settings::of(config);
     let begin = |changes| follow(runtime, parts, changes).map_err(control::StartError::Thread);
-    let (control, reader, following) = control::start_stream(settings, hooks, count, begin)?;
+    let (control, reader, following) = control::start_stream(settings, hooks, count, suspect, begin)?;
     Ok((control, reader, following))
 }
 
@@ -119,10 +131,32 @@ struct Parts {
     link: Link,
     board: Board,
     reporter: Reporter,
+    referenced: Referenced,
     metrics: Metrics,
     cluster: config::Cluster,
     feeds: Vec<Feed>,
     keeper: Option<CertificateKeeper>,
+    archive: Archive,
+    /// Makes each feed list anew.
+    again: Arc<[watch::Sender<u64>]>,
+}
+
+/// What a suspicious list comes to: the archive rests while one is in doubt, and the feed is listed a second time.
+fn suspect(archive: Archive, again: Arc<[watch::Sender<u64>]>) -> Suspect {
+    let held: Mutex<BTreeSet<FeedId>> = Mutex::default();
+    Box::new(move |suspicion| {
+        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        match suspicion {
+            Suspicion::Held(feed) => drop(held.insert(feed)),
+            Suspicion::Settled(feed) => drop(held.remove(&feed)),
+            Suspicion::Ask(feed) => {
+                if let Some(again) = again.get(feed) {
+                    again.send_modify(|count| *count += 1);
+                }
+            }
+        }
+        archive.hold(!held.is_empty());
+    })
 }
 
 /// Where this controller is to make the certificate of its webhook.
@@ -145,16 +179,27 @@ fn follow(runtime: Runtime, mut parts: Parts, changes: Changes) -> io::Result<Fo
     let run = move || {
         runtime.block_on(async move {
             let mut tasks = JoinSet::new();
-            let sink: Sink = Arc::new(move |change| changes.send(change));
-            let archive = Archive::new(parts.cluster.snapshot_dir.as_deref());
+            let plain: Sink = Arc::new(move |change| changes.send(change));
+            let (referenced, onward) = (parts.referenced.clone(), Arc::clone(&plain));
+            let sink: Sink = Arc::new(move |change| {
+                referenced.see(&change);
+                onward(change);
+            });
+            let archive = parts.archive.clone();
             let (feeds, link) = (parts.feeds.clone(), parts.link.clone());
             tasks.spawn(archive.clone().stand_in(feeds, link, Arc::clone(&sink)));
             tasks.spawn(archive.clone().run(parts.link.clone()));
-            for (id, feed) in parts.feeds.iter().cloned().enumerate() {
-                let (board, reporter) = (parts.board.clone(), parts.reporter.clone());
-                let reports = Reports { board, reporter, archive: archive.clone() };
+            let reports =
+                |archive| Reports { board: parts.board.clone(), reporter: parts.reporter.clone(), archive };
+            let (client, link) = (parts.client.clone(), parts.link.clone());
+            // Secrets are not kept, and the others lie outside what is.
+            tasks.spawn(parts.referenced.clone().run(client, link, reports(Archive::default()), plain));
+            let followed = parts.feeds.iter().cloned().enumerate();
+            for (id, feed) in followed.filter(|(_, feed)| feed.reach != Reach::Referenced) {
+                let reports = reports(archive.clone());
                 let (sink, link) = (Arc::clone(&sink), parts.link.clone());
-                tasks.spawn(Watcher::new(parts.client.clone(), feed, id, sink, link, reports).run());
+                let Some(again) = parts.again.get(id).map(watch::Sender::subscribe) else { continue };
+                tasks.spawn(Watcher::new(parts.client.clone(), feed, id, sink, link, reports, again).run());
             }
             if let Some(keeper) = parts.keeper.take() {
                 tasks.spawn(keeper.run());

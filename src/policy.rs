@@ -20,6 +20,7 @@ pub mod basic_auth;
 pub mod body;
 pub mod buffering;
 pub mod canary;
+pub mod cipher_list;
 pub mod client_certificate;
 pub mod compression;
 pub mod connection_header;
@@ -51,6 +52,7 @@ pub mod retry;
 pub mod rewrite;
 pub mod satisfy;
 pub mod server_alias;
+pub mod server_tls;
 pub mod service_upstream;
 pub mod session_cookie;
 pub mod snippet;
@@ -58,6 +60,7 @@ pub mod ssl_passthrough;
 pub mod ssl_redirect;
 pub mod template;
 pub mod timeout;
+pub mod tracing;
 pub mod upstream_vhost;
 
 /// Location scope: belongs to the Ingress that owns the path; nothing is merged between Ingresses.
@@ -125,6 +128,8 @@ pub struct RoutePolicies {
     pub access_log: bool,
     /// `enable-rewrite-log`.
     pub rewrite_log: bool,
+    /// `enable-opentelemetry`, `opentelemetry-*`; `None` where nothing is traced.
+    pub tracing: Option<Arc<tracing::Tracing>>,
     /// `configuration-snippet`.
     pub snippet: Option<Arc<snippet::Script>>,
     /// `auth-snippet`: fields of the request to the authentication service (`snippet::heads::to_service`).
@@ -135,6 +140,21 @@ pub struct RoutePolicies {
 }
 
 impl RoutePolicies {
+    /// For the path of an ACME challenge within an Ingress that has policies (cert-manager's edit-in-place): the solver is
+    /// to be asked by the Host that is validated (RFC 8555 section 8.3), as often as the authority likes, and alone. Guards
+    /// and redirects are skipped where they are met (`Location::is_acme`).
+    #[must_use]
+    pub fn for_challenge(&self) -> Self {
+        Self {
+            upstream_vhost: None,
+            mirror: None,
+            limits: None,
+            global_rate_limit: None,
+            response_rate: None,
+            ..self.clone()
+        }
+    }
+
     /// What a location without annotations does: the ConfigMap's values.
     pub fn defaults(globals: &global::Globals) -> Self {
         let mut route = Self {
@@ -188,6 +208,7 @@ impl RoutePolicies {
             http_version: globals.proxy_http_version,
             access_log: true,
             rewrite_log: false,
+            tracing: tracing::Tracing::global(globals),
             snippet: None,
             auth_snippet: None,
             denied: globals.snippets.refused,
@@ -212,6 +233,10 @@ pub struct ServerPolicies {
     pub client_certificates: Option<client_certificate::ClientCertificates>,
     /// `server-snippet`.
     pub snippet: Option<Arc<snippet::Script>>,
+    /// `stream-snippet`.
+    pub streams: Arc<[snippet::StreamRule]>,
+    /// `ssl-ciphers`, `ssl-prefer-server-ciphers`.
+    pub tls: server_tls::ServerTls,
     /// `ssl-passthrough`.
     pub ssl_passthrough: bool,
 }

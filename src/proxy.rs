@@ -4,6 +4,7 @@
 //! ([`crate::message`]), `service` is the handler, `forward` the way to a backend, `exchange` the account of it all.
 //! Knows nothing of manifests.
 
+mod ahead;
 pub mod body;
 pub mod client_certificate;
 mod compress;
@@ -22,8 +23,10 @@ pub mod presence;
 pub mod respond;
 pub mod service;
 pub mod sni;
+pub mod span;
 pub mod spool;
 pub mod substitute;
 mod throttle;
+mod tickets;
 pub mod tunnel;
 pub mod worker;

@@ -84,6 +84,10 @@ fixed! {
     "location_path", LocationPath, Route, "path of the rule";
     "msec", Msec, Request, "the time, in seconds with milliseconds";
     "namespace", Namespace, Route, "namespace of the Ingress";
+    "opentelemetry_context_traceparent", TraceParent, Route, "the trace as the backend is told of it; empty where nothing is traced";
+    "opentelemetry_context_tracestate", TraceState, Route, "what else travels with the trace";
+    "opentelemetry_span_id", SpanId, Route, "id of the span of the request, 16 digits";
+    "opentelemetry_trace_id", TraceId, Route, "id of the trace, 32 digits";
     "pass_access_scheme", PassAccessScheme, Request, "scheme to report: of the connection, or as a trusted peer told";
     "pass_port", PassPort, Request, "port to report";
     "pid", Pid, End, "number of this process";
@@ -172,11 +176,13 @@ impl Variable {
             Self::Fixed(fixed) => {
                 FIXED.iter().find(|row| row.fixed == *fixed).map_or(Known::Never, |row| row.known)
             }
-            Self::Argument(_) | Self::Cookie(_) | Self::RequestField(_) | Self::Group(_) | Self::Own(_) => {
-                Known::Request
-            }
+            Self::Argument(_)
+            | Self::Cookie(_)
+            | Self::RequestField(_)
+            | Self::Place(_)
+            | Self::Group(_)
+            | Self::Own(_) => Known::Request,
             Self::ResponseField(_) | Self::UpstreamField(_) => Known::Answer,
-            Self::Place(_) => Known::Never,
         }
     }
 

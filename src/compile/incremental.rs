@@ -17,11 +17,13 @@ use super::names::{self, Named, Overlay};
 use super::object::{self, BackendId, BackendRole, CATCH_ALL, Contribution};
 use super::options::{Options, PathSemantics};
 use super::server::{self, Workshop};
-use super::stream;
+use super::stream::{self, Owner};
 use super::tls;
 use super::{Compiled, Inputs};
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::model::{CertCatalog, CertInfo, ConfigMap, Ingress, IngressClass, Meta, ObjectKey};
+use crate::model::{
+    CertCatalog, CertInfo, ConfigMap, Ingress, IngressClass, Kind, Meta, ObjectKey, ObjectRef, Origin,
+};
 use crate::policy::RoutePolicies;
 use crate::policy::annotation::Objects;
 use crate::policy::global::Globals;
@@ -57,6 +59,8 @@ pub struct Compiler {
     hosts: BTreeMap<Arc<str>, Host>,
     attachments: BTreeMap<BackendSlot, Attachment>,
     canary_findings: Vec<Diagnostic>,
+    /// Ingresses with a `stream-snippet` that counts, oldest first.
+    streamers: Vec<Arc<Entry>>,
     /// Hosts that have aliases or a twin.
     named_hosts: BTreeSet<Arc<str>>,
     overlay: Overlay,
@@ -230,6 +234,8 @@ impl Compiler {
         }
         if entry.contribution.is_canary() {
             insert_by_age(&mut self.canaries, &entry);
+        } else if !entry.contribution.policies.server.streams.is_empty() {
+            insert_by_age(&mut self.streamers, &entry);
         }
     }
 
@@ -247,6 +253,7 @@ impl Compiler {
             work.backends.insert(*slot);
         }
         remove(&mut self.canaries, entry);
+        remove(&mut self.streamers, entry);
     }
 
     fn follow_certificates(&mut self, inputs: &Inputs<'_>, work: &mut Work) {
@@ -505,16 +512,39 @@ impl Compiler {
     /// The stream services that lead somewhere: one without endpoints keeps its port, one whose Service is not there
     /// or may not be used has none (`security.md` G-1).
     fn streams(&self, settings: &Settings) -> StreamTable {
-        StreamTable::new(settings.streams.iter().filter_map(|(entry, slot)| {
+        let services = settings.streams.iter().filter_map(|(entry, slot)| {
             // Only what the Service itself decides: endpoints come and go without a new table.
             let fault = self.endpoints.problems.get(slot).map(|problem| problem.code);
             if matches!(fault, Some("ServiceNotFound" | "PortNotFound" | "ExternalNameRefused")) {
                 return None;
             }
             let backend = Arc::clone(self.slots.backend(*slot)?);
-            let service = StreamService { backend, accept: entry.accept, send: entry.send };
+            let service = StreamService { backend, snippet: None, accept: entry.accept, send: entry.send };
             Some(((entry.transport, entry.port), Arc::new(service)))
-        }))
+        });
+        StreamTable::new(services.chain(self.stream_snippets(settings).0))
+    }
+
+    /// The ports that snippets open, the ConfigMap's first, then those of Ingresses from the oldest on.
+    fn stream_snippets(&self, settings: &Settings) -> (stream::Ports, Vec<Diagnostic>) {
+        let globals = &settings.globals.snippets.streams;
+        if globals.is_empty() && self.streamers.is_empty() {
+            return (Vec::new(), Vec::new());
+        }
+        let of_all = settings.config_map.as_ref().map(|(key, origin)| Owner {
+            object: ObjectRef { kind: Kind::ConfigMap, key: key.clone() },
+            field: "data[stream-snippet]".into(),
+            origin,
+            rules: globals,
+        });
+        let of_ingresses = self.streamers.iter().map(|entry| Owner {
+            object: ObjectRef { kind: Kind::Ingress, key: entry.contribution.key.clone() },
+            field: format!("metadata.annotations[{}/stream-snippet]", settings.options.annotations_prefix),
+            origin: &entry.contribution.origin,
+            rules: &entry.contribution.policies.server.streams,
+        });
+        let taken = settings.streams.iter().map(|(entry, _)| (entry.transport, entry.port));
+        stream::snippets(of_all.into_iter().chain(of_ingresses), taken, &settings.options)
     }
 
     fn table(&mut self, work: &Work) -> Arc<Table> {
@@ -549,6 +579,10 @@ impl Compiler {
                 client_certificates: self.hosts.values().any(|host| {
                     host.server.as_ref().is_some_and(|server| server.client_certificates.is_some())
                 }),
+                own_handshakes: self
+                    .hosts
+                    .values()
+                    .any(|host| host.server.as_ref().is_some_and(|server| !server.handshakes.is_default())),
                 passthrough: self.hosts.values().any(Host::passes_through),
                 streams: Arc::new(streams),
             }),

@@ -87,6 +87,7 @@ impl Overlay {
             locations: Vec::new(),
             index: PathIndex::default(),
             passthrough: None,
+            handshakes: host.server.handshakes.clone(),
         };
         self.exact.insert(twin, Arc::new(server));
     }

@@ -14,9 +14,10 @@ use crate::diagnostic::{Diagnostic, Severity};
 use crate::pattern::{Anchor, Pattern};
 use crate::policy::RoutePolicies;
 use crate::policy::client_certificate::ClientCertificates;
+use crate::policy::server_tls::ServerTls;
 use crate::route::path::PathIndex;
 use crate::route::precedence::Tier;
-use crate::route::{Backend, Location, LocationKind, LocationTarget, Server};
+use crate::route::{Backend, Location, LocationKind, LocationTarget, Server, is_acme_path};
 
 mod expand;
 mod passthrough;
@@ -79,6 +80,8 @@ pub(super) fn build(plan: &HostPlan, workshop: &mut Workshop<'_>) -> Built {
         index: PathIndex::new(&locations, regex_mode, slash_redirects),
         locations,
         passthrough,
+        handshakes: owners()
+            .fold(ServerTls::default(), |found, owner| found.or(&owner.contribution.policies.server.tls)),
     };
     let from_to_www = owners().any(|owner| owner.contribution.policies.server.from_to_www);
     Built { server: Arc::new(server), from_to_www, diagnostics }
@@ -156,7 +159,13 @@ fn location(draft: &Draft<'_>, workshop: &mut Workshop<'_>, diagnostics: &mut Ve
         tier: rule.tier,
         pattern,
         target,
-        policies: shut.map_or_else(|| Arc::clone(&rule.policies), |code| denied(&rule.policies, code)),
+        policies: match shut {
+            Some(code) => denied(&rule.policies, code),
+            None if rule.owner.is_some() && is_acme_path(&rule.path) => {
+                Arc::new(rule.policies.for_challenge())
+            }
+            None => Arc::clone(&rule.policies),
+        },
         default_backend: rule.fallback.and_then(|slot| workshop.slots.backend(slot)).cloned(),
         rewrite_pattern,
         sets_cookie: rule.sets_cookie,

@@ -3,20 +3,21 @@
 //! Adding a family is one file, one line in [`FAMILIES`], one field and one line in [`read`]; documentation and the
 //! tests over all specs follow by themselves.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::annotation::{Fidelity, Objects, OnInvalid, Reader, Risk, Scope, Spec};
-use super::global::Globals;
+use super::global::{GlobalAuth, Globals};
 use super::{
     BackendPolicies, IngressPolicies, RoutePolicies, ServerPolicies, affinity, app_root, backend_protocol,
     backend_tls, basic_auth, body, buffering, canary, client_certificate, connection_header, cors,
     custom_errors, custom_headers, default_backend, external_auth, fastcgi, forwarded_prefix, from_to_www,
     global_rate_limit, ip_access, load_balance, log, mirror, pending, redirect, request_limit, response_rate,
-    response_rewrite, retry, rewrite, satisfy, server_alias, service_upstream, session_cookie, snippet,
-    ssl_passthrough, ssl_redirect, timeout, upstream_vhost,
+    response_rewrite, retry, rewrite, satisfy, server_alias, server_tls, service_upstream, session_cookie,
+    snippet, ssl_passthrough, ssl_redirect, timeout, tracing, upstream_vhost,
 };
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::model::Ingress;
+use crate::model::{Ingress, ObjectKey};
 
 mod gate;
 pub mod gone;
@@ -56,18 +57,28 @@ pub const FAMILIES: &[&[Spec]] = &[
     rewrite::SPECS,
     satisfy::SPECS,
     server_alias::SPECS,
+    server_tls::SPECS,
     service_upstream::SPECS,
     session_cookie::SPECS,
     snippet::SPECS,
     ssl_passthrough::SPECS,
     ssl_redirect::SPECS,
     timeout::SPECS,
+    tracing::SPECS,
     upstream_vhost::SPECS,
 ];
 
 /// All annotations.
 pub fn specs() -> impl Iterator<Item = &'static Spec> {
     FAMILIES.iter().flat_map(|family| family.iter())
+}
+
+/// Secrets that the annotations of an Ingress name and that it may use, whether or not they exist. Nothing is judged here:
+/// who follows Secrets one by one has to know which before an Ingress can be read.
+pub fn named_secrets(ingress: &Ingress, prefix: &str, cross_namespace: bool) -> BTreeSet<ObjectKey> {
+    let mut reader = Reader::new(ingress, prefix, false).with_cross_namespace(cross_namespace);
+    let specs = [&basic_auth::SECRET, &client_certificate::SECRET, &backend_tls::SECRET];
+    specs.into_iter().filter_map(|spec| reader.reference(spec).ok()).collect()
 }
 
 /// Reads the annotations of an Ingress. `prefix` is `--annotations-prefix`, `validate`
@@ -96,6 +107,8 @@ pub fn read(
         from_to_www: from_to_www::read(r),
         client_certificates: client_certificate::ClientCertificates::read(r),
         snippet: snippets.server,
+        streams: snippets.streams,
+        tls: server_tls::ServerTls::read(r),
         ssl_passthrough: ssl_passthrough::read(r),
     };
     let backend = BackendPolicies {
@@ -140,10 +153,16 @@ pub fn read(
         http_version: backend_protocol::HttpVersion::read(r, globals.proxy_http_version),
         access_log: log::read(r),
         rewrite_log: log::read_rewrites(r),
+        tracing: tracing::Tracing::read(r, globals),
         snippet: snippets.location,
         auth_snippet: snippets.auth,
         denied: None,
     };
+    if let (GlobalAuth::On(global), Some(own)) = (&globals.global_auth, &route.external_auth)
+        && Arc::ptr_eq(global, own)
+    {
+        route.auth_snippet.clone_from(&globals.snippets.auth);
+    }
     if backend.affinity.is_some() && route.use_regex {
         backend.cookie.warn_without_path(r);
     }

@@ -1,8 +1,9 @@
-//! Snippets: `configuration-snippet`, `server-snippet`, `auth-snippet`, and the ConfigMap's `http-snippet`,
-//! `server-snippet`, `location-snippet`. Text in nginx's language, read once into typed policy by a strict interpreter
+//! Snippets: `configuration-snippet`, `server-snippet`, `auth-snippet`, `stream-snippet`, and the ConfigMap's
+//! `http-snippet`, `server-snippet`, `location-snippet`, `stream-snippet`. Text in nginx's language, read once into typed policy by a strict interpreter
 //! for a closed list of directives (`directive`). No text of a snippet reaches anything that would run it.
 //!
-//! `lex` reads the language, `build` gives it meaning, `run` takes one request through it, `heads` edits fields.
+//! `lex` reads the language, `build` gives it meaning (`stream` for streams), `run` takes one request through it,
+//! `heads` edits fields.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,10 +22,12 @@ mod names;
 pub mod run;
 pub mod script;
 pub mod settings;
+pub mod stream;
 
 pub use run::{Outcome, Run, Seen, Stage, Substitutions};
 pub use script::Script;
 pub use settings::Settings;
+pub use stream::StreamRule;
 
 use build::Builder;
 use directive::Context;
@@ -48,9 +51,11 @@ const AUTH: Spec = Spec::new("auth-snippet", Scope::Location, Risk::Critical)
     .values("none", "proxy_set_header X-Team blue;")
     .doc("Directives of nginx for the request to the authentication service: `proxy_set_header`.");
 const STREAM: Spec = Spec::new("stream-snippet", Scope::Server, Risk::Critical)
-    .fidelity(Fidelity::AcceptedNoEffect("ports are opened by tcp-services and udp-services only"))
-    .values("none", "# nothing")
-    .doc("Configuration text of nginx for streams.");
+    .fidelity(Fidelity::Equivalent(
+        "an interpreter for `server` and `upstream` blocks (docs/snippets.md); targets are held to the rules for backends; same gates as there",
+    ))
+    .values("none", "server { listen 5432; proxy_pass db.prod.svc:5432; }")
+    .doc("Directives of nginx for streams: TCP and UDP ports.");
 
 /// Annotations of this family.
 pub const SPECS: &[Spec] = &[CONFIGURATION, SERVER, AUTH, STREAM];
@@ -69,6 +74,8 @@ pub struct Snippets {
     pub server: Option<Arc<Script>>,
     /// `auth-snippet`.
     pub auth: Option<Arc<Settings>>,
+    /// `stream-snippet`.
+    pub streams: Arc<[StreamRule]>,
 }
 
 /// The snippets of the ConfigMap.
@@ -82,6 +89,10 @@ pub struct GlobalSnippets {
     pub server: Option<Arc<Script>>,
     /// `location-snippet`.
     pub location: Option<Arc<Script>>,
+    /// `stream-snippet`.
+    pub streams: Arc<[StreamRule]>,
+    /// `global-auth-snippet`.
+    pub auth: Option<Arc<Settings>>,
     /// Names that they define.
     names: Names,
     /// Set when one that protects cannot be honoured: every route is shut.
@@ -100,11 +111,7 @@ pub struct GlobalNote {
 
 /// Reads the snippets of an Ingress, as far as the ConfigMap lets them count.
 pub fn read(reader: &mut Reader<'_>, globals: &Globals) -> Snippets {
-    if reader.raw(&STREAM).is_some_and(|(_, text)| !text.trim().is_empty()) {
-        let reason = "has no effect: the proxy opens no port for an Ingress";
-        let hint = "use the ConfigMaps of --tcp-services-configmap and --udp-services-configmap";
-        reader.report(STREAM.name, Severity::Warning, "NoEffect", reason, hint);
-    }
+    let streams = streams(reader, globals);
     let trees = [CONFIGURATION, SERVER, AUTH].map(|spec| admitted(reader, &spec, globals));
     let mut names = globals.snippets.names.clone();
     for tree in trees.iter().flatten() {
@@ -116,7 +123,7 @@ pub fn read(reader: &mut Reader<'_>, globals: &Globals) -> Snippets {
         let mut builder = Builder::new(&names, build::MAX_DIRECTIVES);
         match builder.script(&tree, context) {
             Ok(script) => {
-                note(reader, spec, &builder);
+                note(reader, spec, &builder.notes);
                 Some(Arc::new(script)).filter(|script| !script.is_empty())
             }
             Err(fault) => {
@@ -129,6 +136,7 @@ pub fn read(reader: &mut Reader<'_>, globals: &Globals) -> Snippets {
         location: make(&CONFIGURATION, location, Context::Location),
         server: make(&SERVER, server, Context::Server),
         auth: make(&AUTH, auth, Context::Auth).map(|script| Arc::clone(&script.settings)),
+        streams,
     }
 }
 
@@ -186,8 +194,23 @@ fn refuse(reader: &mut Reader<'_>, spec: &Spec, fault: &Fault, guards: bool) {
     reader.report(spec.name, Severity::Warning, "SnippetRefused", reason, hint);
 }
 
-fn note(reader: &mut Reader<'_>, spec: &Spec, builder: &Builder<'_>) {
-    for (at, what) in &builder.notes {
+/// The ports of a `stream-snippet`. One that is left out opens none, so it never leaves anything open.
+fn streams(reader: &mut Reader<'_>, globals: &Globals) -> Arc<[StreamRule]> {
+    let Some(tree) = admitted(reader, &STREAM, globals) else { return Arc::default() };
+    match stream::read(&tree) {
+        Ok((rules, notes)) => {
+            note(reader, &STREAM, &notes);
+            rules
+        }
+        Err(fault) => {
+            refuse(reader, &STREAM, &fault, false);
+            Arc::default()
+        }
+    }
+}
+
+fn note(reader: &mut Reader<'_>, spec: &Spec, notes: &[(lex::At, String)]) {
+    for (at, what) in notes {
         let reason = format!("holds a directive without effect here: {at}: {what}");
         reader.report(spec.name, Severity::Info, "NoEffect", reason, "");
     }
@@ -215,7 +238,8 @@ impl GlobalSnippets {
     pub fn read(data: &BTreeMap<String, String>) -> (Self, Vec<GlobalNote>) {
         let mut found = Self::default();
         let mut notes = Vec::new();
-        let keys = ["http-snippet", "location-snippet", "server-snippet"];
+        found.read_streams(data, &mut notes);
+        let keys = ["global-auth-snippet", "http-snippet", "location-snippet", "server-snippet"];
         let mut trees = BTreeMap::new();
         for key in keys {
             let Some(text) = data.get(key).filter(|text| !text.trim().is_empty()) else { continue };
@@ -242,6 +266,22 @@ impl GlobalSnippets {
         (found, notes)
     }
 
+    fn read_streams(&mut self, data: &BTreeMap<String, String>, notes: &mut Vec<GlobalNote>) {
+        let key = STREAM.name;
+        let Some(text) = data.get(key).filter(|text| !text.trim().is_empty()) else { return };
+        match lex::parse(text, MAX_GLOBAL_TEXT).and_then(|tree| stream::read(&tree)) {
+            Ok((rules, idle)) => {
+                self.streams = rules;
+                notes.extend(idle.iter().map(|(at, what)| GlobalNote {
+                    key,
+                    refused: false,
+                    reason: format!("holds a directive without effect here: {at}: {what}"),
+                }));
+            }
+            Err(fault) => self.refuse(key, &fault, false, notes),
+        }
+    }
+
     fn build(&mut self, key: &str, tree: &[Statement], builder: &mut Builder<'_>) -> Result<(), Fault> {
         let full = |script: Script| Some(Arc::new(script)).filter(|script| !script.is_empty());
         match key {
@@ -255,6 +295,10 @@ impl GlobalSnippets {
                 let settings = builder.script(&rest, Context::Http)?.settings;
                 self.http = Some(settings).filter(|settings| **settings != Settings::default());
                 self.maps = maps;
+            }
+            "global-auth-snippet" => {
+                let settings = builder.script(tree, Context::Auth)?.settings;
+                self.auth = Some(settings).filter(|settings| **settings != Settings::default());
             }
             "server-snippet" => self.server = full(builder.script(tree, Context::Server)?),
             _ => self.location = full(builder.script(tree, Context::Location)?),

@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::basic_auth::credentials;
+use super::tracing::context::TraceContext;
 use crate::request::RequestView;
 use crate::variable::{Fixed, Known, Variable};
 
@@ -77,8 +78,18 @@ pub struct RouteFacts<'r> {
     pub upstream_name: &'r str,
     /// Name of the virtual host.
     pub server_name: &'r str,
+    /// Where addresses are, where that is known.
+    pub places: Option<&'r dyn Places>,
+    /// Its span, where requests are traced.
+    pub trace: Option<&'r TraceContext>,
     /// Since 1970; zero where nobody asks.
     pub now: Duration,
+}
+
+/// Where addresses are (`$geoip2_*`).
+pub trait Places: std::fmt::Debug {
+    /// Value of the variable `$geoip2_<name>` for a client; `None` where nothing is known.
+    fn value(&self, name: &str, client: std::net::IpAddr) -> Option<String>;
 }
 
 /// A request and the route it took: what a template is expanded with.
@@ -238,11 +249,11 @@ fn write(variable: &Variable, facts: &Facts<'_>, out: &mut Vec<u8>) {
             None => {}
         },
         // Parsers refuse them where nothing stands before the request.
-        Variable::ResponseField(_)
-        | Variable::UpstreamField(_)
-        | Variable::Place(_)
-        | Variable::Group(_)
-        | Variable::Own(_) => {}
+        Variable::ResponseField(_) | Variable::UpstreamField(_) | Variable::Group(_) | Variable::Own(_) => {}
+        Variable::Place(name) => {
+            let place = facts.route.places.and_then(|places| places.value(name, view.forwarded.client));
+            out.extend_from_slice(place.unwrap_or_default().as_bytes());
+        }
     }
 }
 
@@ -290,6 +301,10 @@ fn write_fixed(fixed: Fixed, facts: &Facts<'_>, out: &mut Vec<u8>) {
         Fixed::ServerProtocol => text(view.version.as_str()),
         Fixed::ServiceName => text(route.service),
         Fixed::ServicePort => text(route.service_port),
+        Fixed::SpanId => text(route.trace.map_or("", TraceContext::span_id_text)),
+        Fixed::TraceId => text(route.trace.map_or("", TraceContext::trace_id_text)),
+        Fixed::TraceParent => text(route.trace.map_or("", TraceContext::traceparent)),
+        Fixed::TraceState => out.extend_from_slice(route.trace.map_or(&[], |trace| &trace.state)),
         Fixed::Uri => out.extend_from_slice(view.path.as_bytes()),
         // Known later than any request under way: parsers refuse them, or something stands before the request.
         _ => {}
@@ -388,7 +403,6 @@ mod tests {
         assert_eq!(error("$http_"), TemplateError::Unknown("http_".into()));
         assert_eq!(error("$1"), TemplateError::Unknown("1".into()));
         assert_eq!(error("$status"), TemplateError::TooEarly("status".into()));
-        assert_eq!(error("$geoip2_city"), TemplateError::TooEarly("geoip2_city".into()));
         assert_eq!(error(&"x".repeat(5000)), TemplateError::TooLong);
     }
 }

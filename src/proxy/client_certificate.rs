@@ -1,5 +1,5 @@
-//! Client certificates on the data plane: which handshakes ask for one, and what each request may do with what its
-//! connection showed (`security.md` E-4, E-5).
+//! Client certificates on the data plane: which handshakes ask for one (and which have ciphers of their own), and what
+//! each request may do with what its connection showed (`security.md` E-4, E-5).
 //!
 //! A handshake never fails over a certificate whose holder has its key; requests are judged per host, with the policy
 //! of their own snapshot. What is wanted is `policy::client_certificate`'s, verifying is `cert::client`'s.
@@ -12,9 +12,11 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::NoClientAuth;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
+use sha2::{Digest, Sha256};
 
 use super::connection::TlsFacts;
 use super::exchange::Exchange;
@@ -22,10 +24,11 @@ use super::sni;
 use crate::cert::client::{Authority, escaped_pem, facts};
 use crate::policy::client_certificate::{Bundle, ClientAuth, ClientCertificates, Shown};
 use crate::policy::global::Globals;
+use crate::policy::server_tls::ServerTls;
 use crate::policy::template::{Facts, RouteFacts};
 use crate::reply::LocalReply;
 use crate::request::{RequestView, Scheme};
-use crate::route::Table;
+use crate::route::{Server, Table};
 use crate::snapshot::Reader;
 
 /// Groups kept; more are made again when they are needed.
@@ -41,10 +44,15 @@ struct Inner {
     reader: Reader,
     globals: Arc<Globals>,
     made: Mutex<HashMap<Bundle, Arc<Made>, RandomState>>,
+    /// For hosts with ciphers of their own, by those and by whom they ask.
+    own: Mutex<HashMap<OwnKey, Arc<sni::Configs>, RandomState>>,
 }
 
+/// Whom a host with ciphers of its own asks for certificates, and the ciphers.
+type OwnKey = (Option<Bundle>, ServerTls);
+
 struct Made {
-    config: Arc<ServerConfig>,
+    configs: sni::Configs,
     authority: Authority,
 }
 
@@ -57,16 +65,52 @@ impl fmt::Debug for Groups {
 impl Groups {
     /// None yet. `globals` are those in force at start, as for all handshakes.
     pub fn new(reader: Reader, globals: Arc<Globals>) -> Self {
-        Self(Arc::new(Inner { reader, globals, made: Mutex::default() }))
+        Self(Arc::new(Inner { reader, globals, made: Mutex::default(), own: Mutex::default() }))
     }
 
-    /// The configuration for a handshake with this server name; `None` for hosts that ask nobody.
-    pub fn config(&self, table: &Table, name: Option<&str>) -> Option<Arc<ServerConfig>> {
-        if !table.client_certificates {
+    /// The configuration for a handshake with this server name, and whether it asks for a certificate; `None` for
+    /// hosts that ask nobody and have the ciphers of all.
+    pub fn config(&self, table: &Table, name: Option<&str>) -> Option<(Arc<ServerConfig>, bool)> {
+        if !table.client_certificates && !table.own_handshakes {
             return None;
         }
-        let group = asked(table, name).and_then(ClientCertificates::group)?;
-        Some(Arc::clone(&self.made(&group.bundle)?.config))
+        let server = named(table, name);
+        let group = server.client_certificates.as_ref().and_then(ClientCertificates::group);
+        let made = group.and_then(|group| Some((&group.bundle, self.made(&group.bundle)?)));
+        match made {
+            Some((_, made)) if server.handshakes.is_default() => {
+                Some((made.configs.of(&table.globals), true))
+            }
+            None if server.handshakes.is_default() => None,
+            made => {
+                let asks = made.is_some();
+                Some((self.own_configs(made, &server.handshakes)?.of(&table.globals), asks))
+            }
+        }
+    }
+
+    /// For the hosts that have these ciphers of their own; `None` where the library refuses them.
+    fn own_configs(&self, asks: Option<(&Bundle, Arc<Made>)>, own: &ServerTls) -> Option<Arc<sni::Configs>> {
+        let key = (asks.as_ref().map(|(bundle, _)| Bundle::clone(bundle)), own.clone());
+        let mut all = self.0.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(configs) = all.get(&key) {
+            return Some(Arc::clone(configs));
+        }
+        let verifier: Arc<dyn ClientCertVerifier> = match &asks {
+            Some((_, made)) => Arc::new(AnyHolder::of(&made.authority)),
+            None => Arc::new(NoClientAuth),
+        };
+        let scope = asks.as_ref().map(|(bundle, _)| scope(bundle));
+        let scope = scope.as_ref().map_or(&b""[..], |scope| scope);
+        let reader = self.0.reader.clone();
+        let configs =
+            sni::Configs::with_verifier(reader, &self.0.globals, verifier, own.clone(), scope).ok()?;
+        if all.len() >= GROUPS {
+            all.clear();
+        }
+        let configs = Arc::new(configs);
+        all.insert(key, Arc::clone(&configs));
+        Some(configs)
     }
 
     /// `None` where the bundle cannot be used.
@@ -76,15 +120,14 @@ impl Groups {
             return Some(Arc::clone(made));
         }
         let authority = Authority::read(&bundle.authorities, &bundle.revocations)?;
-        let verifier = Arc::new(AnyHolder {
-            subjects: authority.subjects.clone(),
-            provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
-        });
-        let config = sni::config_with(self.0.reader.clone(), &self.0.globals, verifier).ok()?;
+        let verifier = Arc::new(AnyHolder::of(&authority));
+        let (same, scope) = (ServerTls::default(), scope(bundle));
+        let reader = self.0.reader.clone();
+        let configs = sni::Configs::with_verifier(reader, &self.0.globals, verifier, same, &scope).ok()?;
         if all.len() >= GROUPS {
             all.clear();
         }
-        let made = Arc::new(Made { config, authority });
+        let made = Arc::new(Made { configs, authority });
         all.insert(bundle.clone(), Arc::clone(&made));
         Some(made)
     }
@@ -113,6 +156,19 @@ impl Groups {
             Err(fault) => Shown::Faulty { reason: fault.reason, unknown_authority: fault.unknown_authority },
         })
     }
+}
+
+/// The same for the same authorities and revocation lists, on every replica.
+fn scope(bundle: &Bundle) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for list in [&bundle.authorities, &bundle.revocations] {
+        hash.update((list.len() as u64).to_be_bytes());
+        for part in list.iter() {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+    }
+    hash.finalize().into()
 }
 
 /// What a chain is worth to a policy, so that a connection with many requests is not verified for each.
@@ -198,17 +254,28 @@ fn same_group(
 
 /// What the host of a handshake wants.
 fn asked<'t>(table: &'t Table, name: Option<&str>) -> Option<&'t ClientCertificates> {
-    let server = match name {
+    named(table, name).client_certificates.as_ref()
+}
+
+/// The host of a handshake.
+fn named<'t>(table: &'t Table, name: Option<&str>) -> &'t Server {
+    match name {
         Some(name) => table.server(&name.trim_end_matches('.').to_ascii_lowercase()),
         None => &table.catch_all,
-    };
-    server.client_certificates.as_ref()
+    }
 }
 
 /// Takes every certificate whose holder proves to have its key.
 struct AnyHolder {
     subjects: Vec<DistinguishedName>,
     provider: Arc<CryptoProvider>,
+}
+
+impl AnyHolder {
+    fn of(authority: &Authority) -> Self {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        Self { subjects: authority.subjects.clone(), provider }
+    }
 }
 
 impl fmt::Debug for AnyHolder {

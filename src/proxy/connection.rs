@@ -6,7 +6,6 @@ use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
@@ -314,12 +313,13 @@ async fn accept<IO: AsyncRead + AsyncWrite + Unpin>(
     stream: IO,
 ) -> io::Result<(tokio_rustls::server::TlsStream<IO>, bool)> {
     let start = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
-    let asking = {
+    let (config, asked) = {
         let snapshot = worker.reader.load();
-        worker.client_groups.config(&snapshot.table, start.client_hello().server_name())
+        match worker.client_groups.config(&snapshot.table, start.client_hello().server_name()) {
+            Some(own) => own,
+            None => (worker.tls.of(&snapshot.table.globals), false),
+        }
     };
-    let asked = asking.is_some();
-    let config = asking.unwrap_or_else(|| Arc::clone(&worker.tls));
     Ok((start.into_stream(config).await?, asked))
 }
 

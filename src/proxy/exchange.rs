@@ -15,17 +15,30 @@ use super::client_certificate::Standing;
 use super::connection::ConnectionFacts;
 use super::filter::Granted;
 use super::filter::limit::Running;
+use super::span::{self, Traced};
 use super::worker::Worker;
 use crate::limit::Held;
 use crate::message::Meter;
-use crate::policy::template::RouteFacts;
+use crate::places::Databases;
+use crate::policy::template::{Places, RouteFacts};
+use crate::policy::tracing::context::TraceContext;
 use crate::reply::{LocalReply, RedirectCause};
+use crate::request::RequestView;
 use crate::route::{Backend, Location, LocationTarget, Server};
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::{Counter, Gauge, GaugeGuard};
-use crate::telemetry::{FieldLookup, HostLabel, LocalReason, Record, RequestLine, RouteLabels, UpstreamTry};
+use crate::telemetry::{
+    HostLabel, LocalReason, PlaceLookup, Record, RequestLine, RouteLabels, TraceText, UpstreamTry,
+};
 use crate::upstream::UpstreamTimes;
 use crate::wire::{Fields, RequestHead};
+
+mod attempt;
+mod lookup;
+mod words;
+
+pub use attempt::Try;
+use lookup::{Lookup, Placed};
 
 /// One request, its way and its answer.
 pub struct Exchange {
@@ -50,14 +63,17 @@ pub struct Exchange {
     location: OnceCell<Arc<Location>>,
     backend: RefCell<Option<Arc<Backend>>>,
     canary: RefCell<Option<Arc<Backend>>>,
+    page: OnceCell<Page>,
     standing: OnceCell<Standing>,
     granted: OnceCell<Granted>,
     running: OnceCell<Running>,
+    traced: OnceCell<Box<Traced>>,
     tries: RefCell<SmallVec<[Try; 1]>>,
     local: Cell<Option<LocalReason>>,
     status: Cell<u16>,
     answer: RefCell<Fields>,
     buffered: RefCell<Option<Held>>,
+    places: Option<Arc<Databases>>,
     _active: GaugeGuard,
 }
 
@@ -67,16 +83,12 @@ struct Names {
     best: String,
 }
 
-/// One try at an endpoint.
-pub struct Try {
-    /// Endpoint.
-    pub address: Option<SocketAddr>,
-    /// Status it answered, or the one its failure means.
-    pub status: Option<u16>,
-    /// Its times and bytes, still running while the body flows.
-    pub times: Rc<UpstreamTimes>,
-    /// It is the first after an internal redirect (error page).
-    pub starts_group: bool,
+/// What stands in for an answer (`custom-http-errors`).
+struct Page {
+    /// Who gives it; `None` is the built-in page.
+    by: Option<Arc<Backend>>,
+    /// Tries that came before.
+    after: usize,
 }
 
 impl Exchange {
@@ -90,6 +102,7 @@ impl Exchange {
         meter: Rc<Meter>,
     ) -> Self {
         let client = connection.client();
+        let places = if snapshot.table.globals.geoip { worker.places.current() } else { None };
         let active = worker.metrics.hold(Gauge::Requests);
         worker.requests.set(worker.requests.get() + 1);
         let number = connection.next_request();
@@ -110,14 +123,17 @@ impl Exchange {
             location: OnceCell::new(),
             backend: RefCell::new(None),
             canary: RefCell::new(None),
+            page: OnceCell::new(),
             standing: OnceCell::new(),
             granted: OnceCell::new(),
             running: OnceCell::new(),
+            traced: OnceCell::new(),
             tries: RefCell::default(),
             local: Cell::new(None),
             status: Cell::new(0),
             answer: RefCell::default(),
             buffered: RefCell::default(),
+            places,
             _active: active,
         }
     }
@@ -136,6 +152,23 @@ impl Exchange {
         if let Some(location) = location {
             let _first_counts = self.location.set(Arc::clone(location));
         }
+    }
+
+    /// Begins its span, where the location that took it is traced.
+    pub fn traces(&self, view: &RequestView<'_>) {
+        if let Some(traced) = span::begin(self, view) {
+            let _first_counts = self.traced.set(traced);
+        }
+    }
+
+    /// Where addresses are, where that is known.
+    pub fn places(&self) -> Option<&dyn Places> {
+        self.places.as_deref().map(|places| places as &dyn Places)
+    }
+
+    /// Its span as others are told of it.
+    pub fn trace(&self) -> Option<&TraceContext> {
+        self.traced.get().map(|traced| &traced.context)
     }
 
     /// What the client's certificate is worth here.
@@ -187,6 +220,8 @@ impl Exchange {
             location_path: location.map_or("", |location| &location.rule_path),
             upstream_name: backend.map_or("", |backend| &backend.name),
             server_name: host,
+            places: self.places(),
+            trace: self.trace(),
             now,
         }
     }
@@ -202,9 +237,16 @@ impl Exchange {
         *self.canary.borrow_mut() = canary.map(Arc::clone);
     }
 
+    /// From here on `by` is asked for a page instead of the answer; `None` is the built-in default backend.
+    pub fn turns_to_page(&self, by: Option<&Arc<Backend>>) {
+        let _first_counts = self.page.set(Page { by: by.map(Arc::clone), after: self.tries() });
+    }
+
     /// A try begins `now`.
-    pub fn tried(&self, address: Option<SocketAddr>, starts_group: bool, now: Instant) -> Rc<UpstreamTimes> {
+    pub fn tried(&self, address: Option<SocketAddr>, now: Instant) -> Rc<UpstreamTimes> {
         let times = Rc::new(UpstreamTimes::starting(now));
+        let before = self.tries();
+        let starts_group = before > 0 && self.page.get().is_some_and(|page| page.after == before);
         self.tries.borrow_mut().push(Try { address, status: None, times: Rc::clone(&times), starts_group });
         times
     }
@@ -228,7 +270,7 @@ impl Exchange {
 
     /// The answer is ours, and why.
     pub fn local(&self, reply: &LocalReply) {
-        self.local.set(Some(reason(reply)));
+        self.local.set(Some(words::reason(reply)));
     }
 
     /// The answer's head as it goes out.
@@ -252,15 +294,74 @@ impl Exchange {
             }
             status => status,
         };
-        let (names, uri, answer) = (self.host.borrow(), self.uri.borrow(), self.answer.borrow());
-        let (backend, canary) = (self.backend.borrow(), self.canary.borrow());
         let request_time = self.start.elapsed();
         let end = self.start + request_time;
         let tries: SmallVec<[UpstreamTry; 1]> =
             self.tries.borrow().iter().map(|one| one.record(end)).collect();
+        self.connection.presence.end(end);
+        self.with_record(status, request_time, &tries, |record| self.finish(record));
+    }
+
+    /// Tells everybody who wants to know of the finished exchange.
+    fn finish(&self, record: &Record<'_>) {
+        let (backend, canary) = (self.backend.borrow(), self.canary.borrow());
+        if let Some(traced) = self.traced.get() {
+            span::finish(self, traced, record);
+        }
+        let (page, used) = (self.page.get(), canary.as_ref().or(backend.as_ref()));
+        let end = self.start + record.request_time;
+        for (at, one) in self.tries.borrow().iter().enumerate() {
+            let asked = page.filter(|page| at >= page.after).map_or(used, |page| page.by.as_ref());
+            if let (Some(asked), Some(address)) = (asked, one.address) {
+                self.worker.upstreams.observe(&asked.key, address, &one.times, end);
+            }
+        }
+        for one in self.tries.borrow().iter() {
+            self.worker.metrics.count(match one.times.connect() {
+                None => Counter::UpstreamConnectErrors,
+                Some(took) if took.is_zero() => Counter::UpstreamReuses,
+                Some(_) => Counter::UpstreamConnects,
+            });
+        }
+        self.worker.metrics.observe(record);
+        if self.is_logged() {
+            self.worker.log.write(record);
+        }
+    }
+
+    /// Writes a question to an authentication service to the access log (`enable-auth-access-log`): the line of the request
+    /// that is asked about, with the service's status and address.
+    pub fn log_question(&self, status: Option<u16>, address: Option<SocketAddr>, took: Duration) {
+        let globals = &self.snapshot.table.globals;
+        if !globals.auth_access_log || globals.disable_access_log {
+            return;
+        }
+        let one = UpstreamTry {
+            address,
+            status,
+            connect_time: None,
+            header_time: status.map(|_| took),
+            response_time: Some(took),
+            response_length: 0,
+            starts_group: false,
+        };
+        self.with_record(status.unwrap_or(502), self.start.elapsed(), &[one], |record| {
+            self.worker.log.write(record);
+        });
+    }
+
+    fn with_record(
+        &self,
+        status: u16,
+        request_time: Duration,
+        tries: &[UpstreamTry],
+        tell: impl FnOnce(&Record<'_>),
+    ) {
+        let (names, uri, answer) = (self.host.borrow(), self.uri.borrow(), self.answer.borrow());
+        let (backend, canary) = (self.backend.borrow(), self.canary.borrow());
         let path = self.head.target.iter().position(|byte| *byte == b'?');
         let tls = self.connection.tls.as_ref();
-        self.connection.presence.end(end);
+        let place = self.places.as_deref().map(|places| Placed { places, client: self.client.get() });
         let record = Record {
             time: SystemTime::now(),
             client: self.client.get(),
@@ -293,28 +394,18 @@ impl Exchange {
             tls_server_name: tls.and_then(|tls| tls.server_name.as_deref()),
             upstream_name: self.upstream_name(backend.as_ref()),
             alternative_upstream_name: canary.as_ref().map_or("", |canary| &canary.name),
-            tries: &tries,
+            tries,
             route: self.labels(&names.host),
+            place: place.as_ref().map(|place| place as &dyn PlaceLookup),
+            trace: self.trace().map(|trace| TraceText {
+                trace_id: trace.trace_id_text(),
+                span_id: trace.span_id_text(),
+                parent: trace.traceparent(),
+                state: &trace.state,
+            }),
             local: self.local.get(),
         };
-        if let Some(used) = canary.as_ref().or(backend.as_ref()) {
-            for one in self.tries.borrow().iter() {
-                if let Some(address) = one.address {
-                    self.worker.upstreams.observe(&used.key, address, &one.times, self.start + request_time);
-                }
-            }
-        }
-        for one in self.tries.borrow().iter() {
-            self.worker.metrics.count(match one.times.connect() {
-                None => Counter::UpstreamConnectErrors,
-                Some(took) if took.is_zero() => Counter::UpstreamReuses,
-                Some(_) => Counter::UpstreamConnects,
-            });
-        }
-        self.worker.metrics.observe(&record);
-        if self.is_logged(&record) {
-            self.worker.log.write(&record);
-        }
+        tell(&record);
     }
 
     fn labels<'a>(&'a self, host: &'a str) -> RouteLabels<'a> {
@@ -326,7 +417,8 @@ impl Exchange {
         } else {
             HostLabel::Configured(&server.name)
         };
-        let Some(location) = self.location.get() else { return RouteLabels { host, ..RouteLabels::NONE } };
+        let location = self.location.get().filter(|_| !self.lacked_slash());
+        let Some(location) = location else { return RouteLabels { host, ..RouteLabels::NONE } };
         let backend = location.backend();
         RouteLabels {
             identity: Arc::as_ptr(location).addr(),
@@ -339,103 +431,49 @@ impl Exchange {
         }
     }
 
-    /// nginx names the location's upstream also for answers of its own.
+    /// nginx names the location's upstream also for answers of its own, and the error backend once it asks that one. What
+    /// it answers while it looks for the location (the slash that a path lacks) has none yet.
     fn upstream_name<'a>(&'a self, chosen: Option<&'a Arc<Backend>>) -> &'a str {
+        if let Some(page) = self.page.get() {
+            return page.by.as_ref().map_or(DEFAULT_BACKEND, |by| &by.name);
+        }
+        if self.lacked_slash() {
+            return "";
+        }
         match (chosen, self.location.get().map(|location| &location.target)) {
             (Some(backend), _) | (None, Some(LocationTarget::Backend(backend))) => &backend.name,
-            (None, Some(LocationTarget::Default(_))) => "upstream-default-backend",
+            (None, Some(LocationTarget::Default(_))) => DEFAULT_BACKEND,
             (None, Some(LocationTarget::Healthz | LocationTarget::StubStatus)) => "internal",
             (None, None) => "",
         }
     }
 
-    /// nginx logs neither the default backend (unless asked to) nor locations with `enable-access-log: false` nor what
-    /// `skip-access-log-urls` names.
-    fn is_logged(&self, record: &Record<'_>) -> bool {
+    fn lacked_slash(&self) -> bool {
+        self.local.get().is_some_and(|local| local.rule == words::cause_word(RedirectCause::TrailingSlash))
+    }
+
+    /// nginx logs neither requests of no Ingress's (unless asked to) nor locations with `enable-access-log: false` nor
+    /// what `skip-access-log-urls` names.
+    fn is_logged(&self) -> bool {
         let globals = &self.snapshot.table.globals;
-        if globals.disable_access_log
-            || self.location.get().is_some_and(|location| !location.policies.access_log)
-        {
+        let location = self.location.get();
+        if globals.disable_access_log || location.is_some_and(|location| !location.policies.access_log) {
             return false;
         }
-        let hidden =
-            record.upstream_name == "upstream-default-backend" && !globals.access_log_for_default_backend;
+        let nobodys = |location: &Arc<Location>| {
+            location.owner.is_none() && matches!(location.target, LocationTarget::Default(_))
+        };
+        let hidden = location.is_some_and(nobodys) && !globals.access_log_for_default_backend;
         let health = matches!(self.local.get(), Some(LocalReason { kind: "healthz" | "stub_status", .. }));
         !hidden && !health && !globals.skip_access_log_urls.iter().any(|test| test.matches(&self.head.target))
     }
 }
 
-impl Try {
-    /// `end` is when the exchange ended: a try still under way then took until then, as nginx has it.
-    fn record(&self, end: Instant) -> UpstreamTry {
-        UpstreamTry {
-            address: self.address,
-            status: self.status,
-            connect_time: self.times.connect(),
-            header_time: self.times.header(),
-            response_time: self.times.response().or_else(|| end.checked_duration_since(self.times.start())),
-            response_length: self.times.body(),
-            starts_group: self.starts_group,
-        }
-    }
-}
+/// What nginx calls the default backend of the process, built-in or not.
+const DEFAULT_BACKEND: &str = "upstream-default-backend";
 
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.account();
-    }
-}
-
-struct Lookup<'f>(&'f Fields);
-
-impl FieldLookup for Lookup<'_> {
-    fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
-        self.0.get_all(name).for_each(visit);
-    }
-}
-
-/// The words of a local reply in logs and metrics.
-fn reason(reply: &LocalReply) -> LocalReason {
-    let (kind, rule) = match reply {
-        LocalReply::BadRequest { rule, .. } => ("bad_request", *rule),
-        LocalReply::Redirect { cause, .. } => ("redirect", cause_word(*cause)),
-        LocalReply::Preflight => ("preflight", ""),
-        LocalReply::Healthz => ("healthz", ""),
-        LocalReply::StubStatus => ("stub_status", ""),
-        LocalReply::NoRoute => ("no_route", ""),
-        LocalReply::NoEndpoints => ("no_endpoints", ""),
-        LocalReply::Denied { code } => ("denied", *code),
-        LocalReply::Unauthorized { .. } => ("unauthorized", ""),
-        LocalReply::AuthForbidden => ("auth_forbidden", ""),
-        LocalReply::AuthFailed { reason } => ("auth_failed", *reason),
-        LocalReply::CertificateMissing => ("certificate_missing", ""),
-        LocalReply::CertificateInvalid => ("certificate_invalid", ""),
-        LocalReply::CertificateUnauthorized => ("certificate_unauthorized", ""),
-        LocalReply::Forbidden { .. } => ("forbidden", ""),
-        LocalReply::Limited { limit, .. } => ("limited", *limit),
-        LocalReply::RewriteFailed { .. } => ("rewrite_failed", ""),
-        LocalReply::BodyTooLarge => ("body_too_large", ""),
-        LocalReply::BadBody { .. } => ("bad_body", ""),
-        LocalReply::BadGateway { reason } => ("bad_gateway", *reason),
-        LocalReply::GatewayTimeout { phase } => ("gateway_timeout", *phase),
-        LocalReply::Overloaded { what } => ("overloaded", *what),
-        LocalReply::Scripted { .. } => ("snippet", ""),
-        LocalReply::Misdirected => ("misdirected", ""),
-        LocalReply::ClientGone => ("client_gone", ""),
-        LocalReply::Internal => ("internal", ""),
-    };
-    LocalReason { kind, rule }
-}
-
-const fn cause_word(cause: RedirectCause) -> &'static str {
-    match cause {
-        RedirectCause::AppRoot => "app_root",
-        RedirectCause::CertificateError => "certificate_error",
-        RedirectCause::FromToWww => "from_to_www",
-        RedirectCause::Permanent => "permanent",
-        RedirectCause::SignIn => "sign_in",
-        RedirectCause::Ssl => "ssl",
-        RedirectCause::Temporal => "temporal",
-        RedirectCause::TrailingSlash => "trailing_slash",
     }
 }

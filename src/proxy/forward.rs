@@ -9,9 +9,10 @@ use http::{Method, StatusCode};
 use http_body::Body;
 use smallvec::SmallVec;
 
+use super::ahead;
 use super::body;
 use super::exchange::Exchange;
-use crate::message::{BodyError, RequestBody, Response};
+use crate::message::{BodyError, RequestBody, Response, ResponseBody};
 use crate::policy::backend_protocol::BackendProtocol;
 use crate::policy::global::Globals;
 use crate::policy::request_headers::{Hop, Outgoing, Purpose};
@@ -28,7 +29,7 @@ use crate::telemetry::metrics::Counter;
 use crate::upstream::{
     Answer, Content, ErrorKind, Failed, Peer, PickFacts, Protocol, Reuse, UpstreamError, UpstreamRequest,
 };
-use crate::wire::{Fields, Framing};
+use crate::wire::{Fields, Framing, Version};
 
 mod error_page;
 mod fastcgi;
@@ -68,8 +69,8 @@ struct Trip<'t> {
     target: &'t [u8],
     fields: &'t Fields,
     protocol: BackendProtocol,
-    /// The first try of an error page is written after ` : ` in the log.
-    group: bool,
+    /// It asks for an error page, which is no tunnel.
+    page: bool,
     sticky_key: Option<&'t str>,
     hash_key: Option<String>,
 }
@@ -92,6 +93,8 @@ impl<'w> Way<'w> {
             None => RouteFacts {
                 request_id: &self.exchange.request_id,
                 server_name: &self.view.host.name,
+                places: self.exchange.places(),
+                trace: self.exchange.trace(),
                 ..RouteFacts::default()
             },
         }
@@ -108,6 +111,8 @@ impl<'w> Way<'w> {
             location_path: &self.location.rule_path,
             upstream_name: &backend.name,
             server_name: &self.view.host.name,
+            places: self.exchange.places(),
+            trace: self.exchange.trace(),
             now: self.run.now,
         }
     }
@@ -173,7 +178,7 @@ pub async fn to_backend(
         target: &forward.target,
         fields: &fields,
         protocol,
-        group: false,
+        page: false,
         sticky_key: own_key,
         hash_key: backend.policies.hash_by.as_ref().map(|hash| hash.template.expand(&facts)),
     };
@@ -293,7 +298,7 @@ impl Trip<'_> {
         let way = self.way;
         let exchange = way.exchange;
         let policies = &way.location.policies;
-        let times = exchange.tried(Some(address), self.group && exchange.tries() > 0, now);
+        let times = exchange.tried(Some(address), now);
         if let (BackendProtocol::Fcgi, Some(policy)) = (self.protocol, &policies.fastcgi) {
             // Boxed, as all that is rare on this way.
             let outcome = Box::pin(self.by_fastcgi(policy, address, body, &times)).await;
@@ -322,7 +327,8 @@ impl Trip<'_> {
             fields: self.fields,
             framing: framing(&body, way.framed),
             version: policies.http_version,
-            upgrade: way.hop.upgrade.is_some() && !self.group,
+            upgrade: way.hop.upgrade.is_some() && !self.page,
+            trailers: way.hop.trailers && exchange.head.version != Version::Http2,
             head_bytes: policies.buffering.header_bytes,
         };
         let upstreams = &exchange.worker.upstreams;
@@ -383,7 +389,6 @@ const fn word(failure: Failure) -> &'static str {
     }
 }
 
-/// GET, HEAD and whatever nginx sends twice: all but POST, LOCK, PATCH.
 /// Status that a try shows in the log: what the backend answered, or what its failure means. What the client spoiled is
 /// no answer of the backend's.
 fn told(outcome: &Result<Answer, Failed>) -> Option<u16> {
@@ -396,6 +401,7 @@ fn told(outcome: &Result<Answer, Failed>) -> Option<u16> {
     }
 }
 
+/// GET, HEAD and whatever nginx sends twice: all but POST, LOCK, PATCH.
 fn is_idempotent(method: &Method) -> bool {
     !matches!(method.as_str(), "POST" | "LOCK" | "PATCH")
 }
@@ -437,11 +443,12 @@ pub(super) fn body_reply(error: BodyError) -> LocalReply {
 
 /// A backend's answer as the client gets it.
 async fn answer(way: &Way<'_>, backend: &Arc<Backend>, got: Got) -> Result<Response, LocalReply> {
-    let Got { answer: Answer { mut head, content, .. }, set_cookie_key } = got;
+    let Got { answer: Answer { mut head, content, trailers, .. }, set_cookie_key } = got;
     let (globals, scheme) = (way.globals(), way.view.scheme);
     match content {
         Content::Tunnel(tunnel) => switch::switch(way, head, tunnel),
         Content::Body(body) => {
+            let body = ahead(way, &head.fields, body);
             let keeps_length = way.view.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
             let length = if keeps_length { Length::Keep } else { Length::Drop };
             let passed = passed(way, &head.fields);
@@ -454,9 +461,19 @@ async fn answer(way: &Way<'_>, backend: &Arc<Backend>, got: Got) -> Result<Respo
             if let Some(key) = set_cookie_key.filter(|_| way.location.sets_cookie) {
                 set_cookie(way, backend, &key, &mut head.fields);
             }
-            Ok(Response { head, body, close: false, upgrade: None, guard: None })
+            Ok(Response { head, body, trailers, close: false, upgrade: None, guard: None })
         }
     }
+}
+
+/// `proxy-buffering`. As with nginx the backend has the last word (`X-Accel-Buffering`); gRPC is never held.
+fn ahead(way: &Way<'_>, fields: &Fields, body: ResponseBody) -> ResponseBody {
+    let policies = &way.location.policies;
+    let Some(most) = policies.buffering.ahead.filter(|_| !policies.protocol.is_grpc()) else { return body };
+    if fields.get("x-accel-buffering").is_some_and(|value| value.eq_ignore_ascii_case(b"no")) {
+        return body;
+    }
+    ahead::read(body, most, &way.exchange.worker.memory)
 }
 
 fn set_cookie(way: &Way<'_>, backend: &Backend, key: &str, fields: &mut Fields) {

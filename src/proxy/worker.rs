@@ -18,14 +18,17 @@ use super::handshakes::Handshakes;
 use super::http1::{self, Rejection};
 use super::http2::Http2Options;
 use super::presence::Presences;
+use super::sni;
 use super::spool::Spool;
 use crate::drain::DrainWatcher;
 use crate::limit::{Bodies, Clients, ConnectionLimit, Memory, Pressure};
 use crate::message::ResponseBody;
+use crate::places::Places;
 use crate::policy::global::{Globals, limits as client_cost};
 use crate::reply::LocalReply;
 use crate::snapshot::Reader;
 use crate::telemetry::metrics::{Counter, Gauge};
+use crate::telemetry::spans::Spans;
 use crate::telemetry::{LocalReason, LogLane, NoFields, Record, RequestLine, RouteLabels, WorkerMetrics};
 use crate::upstream::{Rng, Upstreams};
 use crate::wire::FrameLimits;
@@ -55,10 +58,14 @@ pub struct Worker {
     pub metrics: WorkerMetrics,
     /// Access log.
     pub log: LogLane,
+    /// Where addresses are.
+    pub places: Places,
+    /// Finished spans of all workers.
+    pub spans: Spans,
     /// Phase of the process.
     pub drain: DrainWatcher,
     /// TLS configuration of the https listeners.
-    pub tls: Arc<rustls::ServerConfig>,
+    pub tls: Arc<sni::Configs>,
     /// Those of hosts that ask for client certificates.
     pub client_groups: Groups,
     /// Source of chance: request ids, canary rolls.
@@ -254,6 +261,8 @@ impl Worker {
             alternative_upstream_name: "",
             tries: &[],
             route: RouteLabels::NONE,
+            place: None,
+            trace: None,
             local: Some(LocalReason { kind: "bad_request", rule: rejection.rule }),
         };
         tracing::debug!(peer = %connection.peer, rule = rejection.rule, reason = rejection.reason, "request refused");
@@ -326,6 +335,7 @@ impl Worker {
                     seen = snapshot.generation;
                     self.memory.set_budget(snapshot.table.globals.limits.body_memory.of(self.memory.limit()));
                     let keepalive = snapshot.table.globals.upstream_keepalive;
+                    self.upstreams.use_ipv4_names_only(snapshot.table.globals.disable_ipv6_dns);
                     self.upstreams.publish(
                         snapshot.table.backends.iter().map(Arc::as_ref),
                         &snapshot.endpoints,

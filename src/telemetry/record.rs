@@ -12,6 +12,12 @@ pub trait FieldLookup {
     fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8]));
 }
 
+/// Where the client is, for `$geoip2_*`.
+pub trait PlaceLookup {
+    /// Value of `$geoip2_<name>`.
+    fn place(&self, name: &str) -> Option<String>;
+}
+
 /// A message without fields.
 #[derive(Debug, Clone, Copy)]
 pub struct NoFields;
@@ -109,6 +115,19 @@ pub struct LocalReason {
     pub rule: &'static str,
 }
 
+/// A span as texts: `$opentelemetry_*`.
+#[derive(Debug, Clone, Copy)]
+pub struct TraceText<'a> {
+    /// `$opentelemetry_trace_id`.
+    pub trace_id: &'a str,
+    /// `$opentelemetry_span_id`.
+    pub span_id: &'a str,
+    /// `$opentelemetry_context_traceparent`.
+    pub parent: &'a str,
+    /// `$opentelemetry_context_tracestate`.
+    pub state: &'a [u8],
+}
+
 /// One finished request.
 #[derive(Clone, Copy)]
 pub struct Record<'a> {
@@ -171,6 +190,10 @@ pub struct Record<'a> {
     pub tries: &'a [UpstreamTry],
     /// Where it was routed.
     pub route: RouteLabels<'a>,
+    /// Where the client is, where that is known.
+    pub place: Option<&'a dyn PlaceLookup>,
+    /// Its span, where requests are traced.
+    pub trace: Option<TraceText<'a>>,
     /// Set when the answer was ours.
     pub local: Option<LocalReason>,
 }

@@ -1,5 +1,6 @@
 //! What one worker has towards backends, as one value.
 
+use std::cell::Cell;
 use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -19,6 +20,7 @@ use super::rng::Rng;
 use super::stream::Tunnel;
 use super::tls::{ClientTls, TlsCache, TlsError, TlsMaterial};
 use super::{Answer, Failed, Protocol, Reuse, UpstreamError, UpstreamRequest, UpstreamTimes};
+use crate::limit::Memory;
 use crate::message::RequestBody;
 use crate::policy::backend_tls::BackendTls;
 use crate::policy::global::UpstreamKeepalive;
@@ -44,6 +46,8 @@ pub struct Settings {
     pub workers: u32,
     /// Source of chance for balancing.
     pub rng: Rng,
+    /// Where what answers take up is counted.
+    pub memory: Memory,
 }
 
 /// Where and how a request goes.
@@ -67,6 +71,8 @@ pub struct Upstreams {
     tls: TlsCache,
     resolver: Resolver,
     address_rule: AddressRule,
+    /// Names stand for their IPv4 addresses only.
+    ipv4_names: Cell<bool>,
     endpoint_connections: u32,
 }
 
@@ -89,7 +95,7 @@ impl Upstreams {
     /// As [`Upstreams::new`], with a resolver of the caller's.
     pub fn with_resolver(settings: Settings, resolver: Resolver) -> Self {
         Self {
-            pool: Rc::new(Pool::new(settings.keepalive)),
+            pool: Rc::new(Pool::new(settings.keepalive, settings.memory)),
             sessions: Rc::default(),
             open: OpenCounts::default(),
             balancer: Balancer::new(settings.rng).shared_by(settings.workers),
@@ -97,8 +103,14 @@ impl Upstreams {
             tls: TlsCache::new(),
             resolver,
             address_rule: settings.address_rule,
+            ipv4_names: Cell::new(false),
             endpoint_connections: settings.endpoint_connections,
         }
+    }
+
+    /// Follows `disable-ipv6-dns`: names stand for their IPv4 addresses only.
+    pub fn use_ipv4_names_only(&self, only: bool) {
+        self.ipv4_names.set(only);
     }
 
     /// The set with every name replaced by its allowed addresses. Waits only for a name that was never resolved;
@@ -120,7 +132,10 @@ impl Upstreams {
                 EndpointAddress::Name(name, port) => {
                     let addresses = self.resolver.addresses(name).await;
                     let sockets = addresses.iter().map(|address| SocketAddr::new(*address, *port));
-                    let allowed = sockets.filter(|socket| (self.address_rule)(*socket));
+                    let ipv4_only = self.ipv4_names.get();
+                    let allowed = sockets
+                        .filter(|socket| !(ipv4_only && socket.is_ipv6()))
+                        .filter(|socket| (self.address_rule)(*socket));
                     ready.extend(allowed.map(EndpointAddress::Socket));
                 }
             }
@@ -213,7 +228,7 @@ impl Upstreams {
         let connection = match pooled {
             Some(connection) => connection,
             None => match Box::pin(self.connect(peer, timeouts)).await {
-                Ok((stream, open)) => Box::new(Connection::new(stream, open)),
+                Ok((stream, open)) => Box::new(Connection::new(stream, open, self.pool.memory())),
                 Err(kind) => {
                     return Err(Failed { error: UpstreamError::unsent(kind), body: Some(body) });
                 }
@@ -313,9 +328,18 @@ impl Upstreams {
     /// # Errors
     /// Why there is none.
     pub async fn dial(&self, address: SocketAddr, limit: Duration) -> Result<Tunnel, ErrorKind> {
-        if !(self.address_rule)(address) {
-            return Err(ErrorKind::Denied);
+        if (self.address_rule)(address) {
+            self.dial_judged(address, limit).await
+        } else {
+            Err(ErrorKind::Denied)
         }
+    }
+
+    /// As [`Upstreams::dial`] for an address that was judged when the table was compiled.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn dial_judged(&self, address: SocketAddr, limit: Duration) -> Result<Tunnel, ErrorKind> {
         let open = self.open.open(address, self.endpoint_connections).ok_or(ErrorKind::Busy)?;
         let stream = connect(address, None, limit).await?;
         Ok(Tunnel::new(bytes::BytesMut::new(), stream, open))

@@ -10,11 +10,11 @@ use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection};
 
-use super::tls::AnyCertificate;
 use crate::support::TestProxy;
 use crate::support::backend::Backend;
 use crate::support::client::get;
 use crate::support::manifests::{ingress, service, tls_secret, with_tls};
+use crate::support::tls::AnyCertificate;
 
 struct Ca {
     issuer: Issuer<'static, KeyPair>,

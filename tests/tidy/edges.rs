@@ -26,6 +26,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("report", &["diagnostic", "route"]),
     // seam
     ("cert", &["model", "diagnostic"]),
+    ("places", &["policy"]),
     ("snapshot", &["route", "cert", "diagnostic"]),
     // used by both planes, know neither
     ("telemetry", &["variable"]),
@@ -34,7 +35,7 @@ const EDGES: &[(&str, &[&str])] = &[
     // data plane
     ("message", &["wire"]),
     ("listener", &[]),
-    ("upstream", &["message", "cert", "route", "policy", "wire"]),
+    ("upstream", &["message", "cert", "route", "policy", "wire", "limit"]),
     (
         "proxy",
         &[
@@ -50,6 +51,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "listener",
             "drain",
             "limit",
+            "places",
             "telemetry",
         ],
     ),
@@ -94,6 +96,8 @@ const EDGES: &[(&str, &[&str])] = &[
             "diagnostic",
         ],
     ),
+    ("collector", &["telemetry"]),
+    ("stapler", &["cert", "route", "snapshot"]),
     ("demo", &["config", "model"]),
     // wiring
     ("app", ANY),

@@ -31,6 +31,7 @@ impl Compiler {
             }
         }
         all.extend(self.stream_problems());
+        all.extend(self.settings.iter().flat_map(|settings| self.stream_snippets(settings).1));
         all.sort_by(|a, b| {
             (&a.object, &a.field, a.code, &a.value, &a.reason)
                 .cmp(&(&b.object, &b.field, b.code, &b.value, &b.reason))

@@ -7,8 +7,8 @@ pub enum Effect {
     Applied,
     /// It only means something to nginx; accepted.
     NoMeaning,
-    /// It is known and not built yet; setting it is a warning.
-    NotYet,
+    /// It is known and not honoured, for this reason; setting it is a warning.
+    Refused(&'static str),
 }
 
 /// One key.
@@ -32,9 +32,11 @@ const fn no(name: &'static str, default: &'static str) -> Key {
     Key { name, default, effect: Effect::NoMeaning, doc: "Only nginx needs this." }
 }
 
-const fn later(name: &'static str, default: &'static str, doc: &'static str) -> Key {
-    Key { name, default, effect: Effect::NotYet, doc }
+const fn refused(name: &'static str, default: &'static str, why: &'static str, doc: &'static str) -> Key {
+    Key { name, default, effect: Effect::Refused(why), doc }
 }
+
+const NO_FIREWALL: &str = "there is no web application firewall";
 
 /// All keys in alphabetical order.
 pub const KEYS: &[Key] = &[
@@ -75,22 +77,35 @@ pub const KEYS: &[Key] = &[
     on("disable-access-log", "false", "Write no access log."),
     on("disable-http-access-log", "false", "Write no access log of HTTP."),
     on("disable-ipv6", "false", "Do not listen on IPv6."),
-    later("disable-ipv6-dns", "false", "Do not ask for IPv6 addresses of backends."),
+    on("disable-ipv6-dns", "false", "Connect to IPv4 addresses of names (ExternalName, auth-url) only."),
     on("disable-proxy-intercept-errors", "false", "Leave the answers of backends alone."),
     on("disable-stream-access-log", "false", "Write no log of TCP and UDP services."),
     on("enable-access-log-for-default-backend", "false", "Log requests of the default backend."),
     no("enable-aio-write", "true"),
-    later("enable-auth-access-log", "false", "Log authentication requests."),
+    on(
+        "enable-auth-access-log",
+        "false",
+        "Write questions to authentication services to the access log, too.",
+    ),
     on("enable-brotli", "false", "Compress responses with Brotli."),
-    later("enable-modsecurity", "false", "Web application firewall."),
+    refused("enable-modsecurity", "false", NO_FIREWALL, "Web application firewall."),
     no("enable-multi-accept", "true"),
-    later("enable-ocsp", "false", "OCSP stapling."),
-    later("enable-opentelemetry", "false", "Tracing."),
-    later("enable-owasp-modsecurity-crs", "false", "Web application firewall rules."),
+    on(
+        "enable-ocsp",
+        "false",
+        "Staple answers of the OCSP responders that certificates name (tls.crt must hold the issuer, too).",
+    ),
+    on("enable-opentelemetry", "false", "Make a span of each request (docs/tracing.md)."),
+    refused("enable-owasp-modsecurity-crs", "false", NO_FIREWALL, "Web application firewall rules."),
     on("enable-real-ip", "false", "Take only the client address from forwarded-for-header."),
     no("enable-serial-reloads", "false"),
-    later("enable-syslog", "false", "Send logs to syslog."),
+    on(
+        "enable-syslog",
+        "false",
+        "Send access and error logs to syslog-host (UDP, RFC 3164) instead of their files.",
+    ),
     on("enable-underscores-in-headers", "false", "Keep fields with underscores in their names."),
+    on("enable-zstd", "false", "Compress responses with Zstandard (ours: ingress-nginx has none)."),
     on("error-log-level", "notice", "Least important level of the error log."),
     on("error-log-path", "/var/log/nginx/error.log", "Where the error log goes."),
     on("force-ssl-redirect", "false", "Send all http requests to https."),
@@ -98,7 +113,11 @@ pub const KEYS: &[Key] = &[
     no("forwarded-for-proxy-protocol-header", "X-Forwarded-For-Proxy-Protocol"),
     on("forwarded-host-header", "X-Forwarded-Host", "Field passed on as X-Original-Forwarded-Host."),
     on("generate-request-id", "true", "Make an X-Request-ID where the client sent none."),
-    later("geoip2-autoreload-in-minutes", "0", "Variables by client address."),
+    on(
+        "geoip2-autoreload-in-minutes",
+        "0",
+        "How often the databases of use-geoip2 are looked at again; 0 for never.",
+    ),
     on("global-allowed-response-headers", "", "Names that custom-headers may set."),
     on("global-auth-always-set-cookie", "false", "As auth-always-set-cookie, for global-auth-url."),
     on("global-auth-cache-duration", "", "As auth-cache-duration, for global-auth-url."),
@@ -108,7 +127,7 @@ pub const KEYS: &[Key] = &[
     on("global-auth-response-headers", "", "As auth-response-headers, for global-auth-url."),
     on("global-auth-signin", "", "As auth-signin, for global-auth-url."),
     on("global-auth-signin-redirect-param", "rd", "As auth-signin-redirect-param, for global-auth-url."),
-    later("global-auth-snippet", "", "External authentication for all hosts."),
+    on("global-auth-snippet", "", "As auth-snippet, for global-auth-url."),
     on(
         "global-auth-url",
         "",
@@ -189,12 +208,12 @@ pub const KEYS: &[Key] = &[
     ),
     on(
         "max-ssl-handshakes",
-        "512",
+        "64",
         "TLS handshakes at once on one worker; a newcomer waits up to a second, then the oldest that has lasted longer makes room.",
     ),
     on("max-worker-connections", "16384", "Connections per worker."),
     no("max-worker-open-files", "0"),
-    later("modsecurity-snippet", "", "Web application firewall rules."),
+    refused("modsecurity-snippet", "", NO_FIREWALL, "Web application firewall rules."),
     on("nginx-status-ipv4-whitelist", "127.0.0.1", "Clients that may read /nginx_status."),
     on("nginx-status-ipv6-whitelist", "::1", "Clients that may read /nginx_status."),
     on("no-auth-locations", "/.well-known/acme-challenge", "Path prefixes free of authentication."),
@@ -203,24 +222,40 @@ pub const KEYS: &[Key] = &[
         "/.well-known/acme-challenge",
         "Path prefixes that are not redirected to https.",
     ),
-    later("opentelemetry-config", "/etc/ingress-controller/telemetry/opentelemetry.toml", "Tracing."),
-    later("opentelemetry-operation-name", "", "Tracing."),
-    later("opentelemetry-trust-incoming-span", "true", "Tracing."),
-    later("otel-max-export-batch-size", "512", "Tracing."),
-    later("otel-max-queuesize", "2048", "Tracing."),
-    later("otel-sampler", "AlwaysOn", "Tracing."),
-    later("otel-sampler-parent-based", "true", "Tracing."),
-    later("otel-sampler-ratio", "0.01", "Tracing."),
-    later("otel-schedule-delay-millis", "5000", "Tracing."),
-    later("otel-service-name", "nginx", "Tracing."),
-    later("otlp-collector-host", "", "Tracing."),
-    later("otlp-collector-port", "4317", "Tracing."),
+    no("opentelemetry-config", "/etc/ingress-controller/telemetry/opentelemetry.toml"),
+    on(
+        "opentelemetry-operation-name",
+        "",
+        "Name of spans, with variables; the path of the rule where not set.",
+    ),
+    on("opentelemetry-trust-incoming-span", "true", "Go on with the trace that the client names."),
+    on("otel-max-export-batch-size", "512", "Spans sent at once."),
+    on("otel-max-queuesize", "2048", "Spans that may wait; more are dropped and counted."),
+    on(
+        "otel-sampler",
+        "AlwaysOn",
+        "`AlwaysOn`, `AlwaysOff` or `TraceIdRatioBased`: which new traces are recorded.",
+    ),
+    on(
+        "otel-sampler-parent-based",
+        "true",
+        "Record what the client's trace says is recorded, whatever the sampler.",
+    ),
+    on("otel-sampler-ratio", "0.01", "Share of traces that TraceIdRatioBased records."),
+    on("otel-schedule-delay-millis", "5000", "Milliseconds between two exports."),
+    on("otel-service-name", "nginx", "`service.name` of the spans."),
+    on("otlp-collector-host", "", "Host of the collector (OTLP over gRPC); without one nothing is sent."),
+    on("otlp-collector-port", "4317", "Port of the collector."),
     on("preserve-trailing-slash", "false", "Keep the trailing slash in redirects to https."),
     on("proxy-add-original-uri-header", "false", "Send X-Original-URI to backends."),
     on("proxy-body-size", "1m", "Largest request body (413 above); 0 for no limit."),
     on("proxy-buffer-size", "", "Largest response head; heads up to 64 KiB pass when unset."),
-    no("proxy-buffering", "off"),
-    no("proxy-buffers-number", "4"),
+    on(
+        "proxy-buffering",
+        "off",
+        "Read answers ahead of slow clients, at most 1 MiB each and within max-body-memory.",
+    ),
+    on("proxy-buffers-number", "4", "Buffers of proxy-buffer-size (4k) that proxy-buffering may fill."),
     no("proxy-busy-buffers-size", ""),
     on("proxy-connect-timeout", "5", "Seconds until a backend connection stands."),
     on("proxy-cookie-domain", "off", "Rewrite `Domain` of `Set-Cookie`."),
@@ -228,7 +263,11 @@ pub const KEYS: &[Key] = &[
     no("proxy-headers-hash-bucket-size", "64"),
     no("proxy-headers-hash-max-size", "512"),
     on("proxy-http-version", "1.1", "HTTP version towards backends."),
-    no("proxy-max-temp-file-size", "1024m"),
+    on(
+        "proxy-max-temp-file-size",
+        "1024m",
+        "What proxy-buffering may hold beyond its buffers; it stays in memory, at most 1 MiB.",
+    ),
     on("proxy-next-upstream", "error timeout", "Failures after which another endpoint is asked."),
     on(
         "proxy-next-upstream-timeout",
@@ -265,9 +304,22 @@ pub const KEYS: &[Key] = &[
     on("service-upstream", "false", "Use cluster addresses instead of endpoints."),
     on("skip-access-log-urls", "", "Request targets (text or `~expression`) that are not logged."),
     no("ssl-buffer-size", "4k"),
-    later("ssl-ciphers", "", "TLS 1.2 ciphers."),
+    on(
+        "ssl-ciphers",
+        concat!(
+            "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:",
+            "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:",
+            "DHE-RSA-AES256-GCM-SHA384:DHE-RSA-AES128-GCM-SHA256",
+        ),
+        "TLS 1.2 ciphers, as a list of OpenSSL; the six suites of ECDHE with AES-GCM or CHACHA20 are spoken.",
+    ),
     no("ssl-dh-param", ""),
-    later("ssl-early-data", "false", "TLS 1.3 early data."),
+    refused(
+        "ssl-early-data",
+        "false",
+        "early data can be replayed by anybody who sees it; handshakes stay at one round trip",
+        "TLS 1.3 early data.",
+    ),
     no("ssl-ecdh-curve", "auto"),
     on("ssl-handshake-timeout", "10", "Seconds for a TLS handshake."),
     on("ssl-protocols", "TLSv1.2 TLSv1.3", "TLS versions."),
@@ -275,7 +327,11 @@ pub const KEYS: &[Key] = &[
     on("ssl-reject-handshake", "false", "Refuse handshakes for unknown server names."),
     on("ssl-session-cache", "true", "Let TLS sessions resume."),
     no("ssl-session-cache-size", "10m"),
-    later("ssl-session-ticket-key", "", "Key of session tickets."),
+    on(
+        "ssl-session-ticket-key",
+        "",
+        "Keys of session tickets: base64 of 48 or 80 bytes each, the first seals; replicas with the same keys open each other's tickets, and former keys open theirs.",
+    ),
     on("ssl-session-tickets", "false", "Let TLS sessions resume by tickets."),
     on("ssl-session-timeout", "10m", "How long TLS sessions can resume."),
     on(
@@ -283,18 +339,18 @@ pub const KEYS: &[Key] = &[
         "",
         "Where the log of TCP and UDP services goes; the access log where not set.",
     ),
-    later(
+    on(
         "stream-snippet",
         "",
-        "Configuration text of nginx for streams: ports are opened by tcp-services and udp-services.",
+        "Directives of nginx for streams: `server` and `upstream` blocks open TCP and UDP ports (docs/snippets.md).",
     ),
     on(
         "strict-validate-path-type",
         "true",
         "Exact and Prefix paths hold only letters, digits and ._-/ (checked at admission).",
     ),
-    later("syslog-host", "", "Where syslog is."),
-    later("syslog-port", "514", "Where syslog is."),
+    on("syslog-host", "", "Name or address of the syslog server."),
+    on("syslog-port", "514", "Its UDP port."),
     no("upstream-hash-by", ""),
     no("upstream-hash-by-subset", ""),
     no("upstream-hash-by-subset-size", ""),
@@ -307,7 +363,7 @@ pub const KEYS: &[Key] = &[
         "false",
         "Believe X-Forwarded-For, -Host, -Proto and -Port of peers in proxy-real-ip-cidr.",
     ),
-    later("use-geoip2", "false", "Variables by client address."),
+    on("use-geoip2", "false", "Fill `$geoip2_*` from the databases (*.mmdb) in --geoip-dir."),
     on("use-gzip", "false", "Compress responses."),
     on("use-http2", "true", "Offer HTTP/2."),
     on("use-port-in-redirects", "false", "Write the listen port into redirects."),
@@ -322,6 +378,9 @@ pub const KEYS: &[Key] = &[
     no("worker-cpu-affinity", ""),
     on("worker-processes", "auto", "Workers; read at start only."),
     on("worker-shutdown-timeout", "240s", "How long requests may go on when the process stops."),
+    on("zstd-level", "3", "Compression level, 1 to 9."),
+    on("zstd-min-length", "256", "Smallest response compressed."),
+    on("zstd-types", "", "Types compressed."),
 ];
 
 /// `docs/configmap.md`.
@@ -331,11 +390,17 @@ pub fn markdown() -> String {
          A key that is not listed here, a value that cannot be read and a key without effect each give a diagnostic; \
          a bad value affects its key only.\n\n| key | default | effect | meaning |\n|---|---|---|---|\n",
     );
+    let mut refused_because = String::new();
     for key in KEYS {
         let effect = match key.effect {
             Effect::Applied => "applied",
             Effect::NoMeaning => "accepted, no meaning here",
-            Effect::NotYet => "not yet",
+            Effect::Refused(why) => {
+                refused_because.clear();
+                refused_because.push_str("refused: ");
+                refused_because.push_str(why);
+                &refused_because
+            }
         };
         let default = if key.default.is_empty() { "none".to_owned() } else { format!("`{}`", key.default) };
         out.push_str(&format!(

@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use super::parse::{positive, put};
+use super::parse::put;
+use super::values::positive;
 use crate::policy::annotation::{parse_count, parse_size};
 use crate::policy::timeout;
 
@@ -63,7 +64,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             handshake_timeout: Duration::from_secs(10),
-            handshakes: 512,
+            handshakes: 64,
             send_timeout: Duration::from_secs(60),
             connection_age: Duration::from_secs(3600),
             fields: 200,

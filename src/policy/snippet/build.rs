@@ -13,9 +13,9 @@ use super::script::{Branch, Condition, Matcher, Nested, Return, Rewrite, Script,
 use super::settings::{AddHeader, Expires, Rule, Settings, SslName};
 use crate::pattern::{Anchor, Case, Pattern};
 use crate::policy::annotation::{parse_cidrs, parse_duration, parse_on_off, parse_size};
-use crate::policy::backend_tls;
 use crate::policy::satisfy::Satisfy;
 use crate::policy::template::{Scope, Template};
+use crate::policy::{backend_tls, cipher_list};
 use crate::variable::Known;
 
 /// Directives of one snippet of an annotation (`B-17`).
@@ -159,6 +159,9 @@ impl<'n> Builder<'n> {
             }
             "proxy_ssl_name" | "grpc_ssl_name" => settings.ssl_name = Some(ssl_name(first)?),
             "proxy_ssl_verify" | "grpc_ssl_verify" => settings.ssl_verify = Some(word(first, parse_on_off)?),
+            "proxy_ssl_ciphers" | "grpc_ssl_ciphers" => {
+                settings.ssl_ciphers = Some(word(first, cipher_list::parse)?.suites);
+            }
             "proxy_ssl_protocols" => {
                 let all: Vec<&str> = arguments.iter().map(|word| word.text.as_str()).collect();
                 let versions = backend_tls::protocols(&all.join(" "));
@@ -419,7 +422,7 @@ fn second(statement: &Statement) -> Result<&Word, Fault> {
     statement.arguments().get(1).ok_or_else(|| Fault::new(statement.at, "an argument is missing"))
 }
 
-fn word<T>(word: &Word, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Fault> {
+pub(super) fn word<T>(word: &Word, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Fault> {
     parse(&word.text).map_err(|reason| Fault::new(word.at, format!("{} {reason}", word.text)))
 }
 
@@ -437,7 +440,7 @@ fn status(word: &Word, range: std::ops::RangeInclusive<u16>) -> Result<StatusCod
     })
 }
 
-fn rule(allow: bool, word: &Word) -> Result<Rule, Fault> {
+pub(super) fn rule(allow: bool, word: &Word) -> Result<Rule, Fault> {
     if word.text == "all" {
         return Ok(Rule { allow, net: None });
     }

@@ -18,7 +18,7 @@ use crate::policy::ip_access::IpAccess;
 use crate::policy::redirect::RedirectStyle;
 use crate::policy::rewrite::encode;
 use crate::policy::satisfy::Verdict;
-use crate::policy::template::{Facts, Template};
+use crate::policy::template::{Facts, Places, Template};
 use crate::reply::LocalReply;
 use crate::request::{NormPath, RequestView};
 use crate::wire::Fields;
@@ -68,6 +68,8 @@ pub struct Run<'r> {
     pub request_id: &'r str,
     /// Since 1970.
     pub now: Duration,
+    /// Where addresses are, where that is known.
+    pub places: Option<&'r dyn Places>,
     own: Vec<(Box<str>, Vec<u8>)>,
     /// Those of `auth_request_set`: they come when the rest stands already.
     authenticated: RefCell<Vec<(Box<str>, Vec<u8>)>>,
@@ -381,6 +383,7 @@ impl<'r> Run<'r> {
             tls.server_name = settings.ssl_server_name.unwrap_or(tls.server_name);
             tls.verify = settings.ssl_verify.unwrap_or(tls.verify);
             (tls.tls12, tls.tls13) = settings.ssl_protocols.unwrap_or((tls.tls12, tls.tls13));
+            tls.ciphers = settings.ssl_ciphers.clone().or_else(|| tls.ciphers.take());
             match &settings.ssl_name {
                 Some(SslName::Fixed(name)) => tls.name = Some(Arc::clone(name)),
                 // A pattern of hosts has no name to give.
@@ -399,6 +402,7 @@ impl<'r> Run<'r> {
                 || settings.ssl_name.is_some()
                 || settings.ssl_verify.is_some()
                 || settings.ssl_protocols.is_some()
+                || settings.ssl_ciphers.is_some()
         })
     }
 

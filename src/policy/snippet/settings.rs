@@ -8,6 +8,7 @@ use http::{Method, StatusCode};
 use ipnet::IpNet;
 
 use crate::policy::RoutePolicies;
+use crate::policy::cipher_list::Suite;
 use crate::policy::satisfy::Satisfy;
 use crate::policy::template::Template;
 
@@ -52,6 +53,8 @@ pub struct Settings {
     pub ssl_verify: Option<bool>,
     /// `proxy_ssl_protocols`: TLS 1.2, TLS 1.3.
     pub ssl_protocols: Option<(bool, bool)>,
+    /// `proxy_ssl_ciphers`.
+    pub ssl_ciphers: Option<Arc<[Suite]>>,
     /// Values of the location that directives of a location replace.
     pub replaced: Replaced,
 }

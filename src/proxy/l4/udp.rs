@@ -17,7 +17,8 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::Instant;
 
-use super::{Removed, Session, endpoints};
+use super::{Removed, Session, Way, endpoints};
+use crate::limit::{self, Bodies};
 use crate::proxy::worker::Worker;
 use crate::route::stream::Transport;
 use crate::snapshot::Snapshot;
@@ -38,7 +39,7 @@ struct Port {
     socket: UdpSocket,
     listener: SocketAddr,
     /// Queues by client.
-    sessions: RefCell<HashMap<SocketAddr, mpsc::Sender<Bytes>, RandomState>>,
+    sessions: RefCell<HashMap<SocketAddr, mpsc::Sender<Queued>, RandomState>>,
     /// Sessions by source address.
     sources: RefCell<HashMap<IpAddr, u32, RandomState>>,
     removed: Removed,
@@ -99,11 +100,23 @@ pub async fn serve(
     }
 }
 
+/// A datagram that waits for its session, counted with the bodies while it does.
+struct Queued {
+    data: Bytes,
+    _room: limit::Held,
+}
+
 /// Gives a datagram to the session of its client; false when there is none.
 fn offer(port: &Port, client: SocketAddr, datagram: &[u8]) -> bool {
     let sessions = port.sessions.borrow();
     let Some(queue) = sessions.get(&client) else { return false };
-    match queue.try_send(Bytes::copy_from_slice(datagram)) {
+    let memory = &port.worker.memory;
+    if memory.bodies() == Bodies::Spent {
+        port.worker.metrics.count(Counter::DatagramsDropped);
+        return true;
+    }
+    let room = memory.hold(datagram.len() as u64);
+    match queue.try_send(Queued { data: Bytes::copy_from_slice(datagram), _room: room }) {
         Ok(()) => true,
         Err(TrySendError::Full(_)) => {
             port.worker.metrics.count(Counter::DatagramsDropped);
@@ -142,7 +155,7 @@ struct Held {
 }
 
 impl Held {
-    fn new(port: &Rc<Port>, client: SocketAddr, queue: mpsc::Sender<Bytes>) -> Self {
+    fn new(port: &Rc<Port>, client: SocketAddr, queue: mpsc::Sender<Queued>) -> Self {
         let count = &port.worker.l4.udp_sessions;
         count.set(count.get() + 1);
         *port.sources.borrow_mut().entry(client.ip()).or_default() += 1;
@@ -178,15 +191,23 @@ struct Upstream {
     generation: u64,
 }
 
-async fn run(port: &Rc<Port>, client: SocketAddr, mut queued: mpsc::Receiver<Bytes>) {
+async fn run(port: &Rc<Port>, client: SocketAddr, mut queued: mpsc::Receiver<Queued>) {
     let worker = &port.worker;
     let snapshot = worker.reader.load();
     let globals = Arc::clone(&snapshot.table.globals);
     let mut session = Session::begin(worker, Transport::Udp, client, port.listener, &globals);
     session.status = 502;
     let mut upstream: Option<Upstream> = None;
+    let service = snapshot.table.streams.service(Transport::Udp, port.listener.port()).cloned();
+    let patience = service.as_ref().map_or(globals.stream_timeout, |one| one.timeout(globals.stream_timeout));
+    let own = service.as_ref().and_then(|service| service.snippet.as_ref()?.responses);
+    let responses = u64::from(own.unwrap_or(globals.stream_responses));
     drop(snapshot);
-    let idle = tokio::time::sleep(globals.stream_timeout);
+    if service.is_some_and(|service| service.refuses(client.ip())) {
+        session.status = 403;
+        return;
+    }
+    let idle = tokio::time::sleep(patience);
     let mut removed = port.removed.clone();
     let end = async {
         tokio::select! {
@@ -208,7 +229,7 @@ async fn run(port: &Rc<Port>, client: SocketAddr, mut queued: mpsc::Receiver<Byt
             () = &mut end => return worker.metrics.cut(),
             () = &mut idle => return,
             datagram = queued.recv() => {
-                let Some(datagram) = datagram else { return };
+                let Some(Queued { data: datagram, _room }) = datagram else { return };
                 upstream = still_there(port, upstream, &mut session).await;
                 let Some(to) = &upstream else { return };
                 if to.socket.send(&datagram).await.is_err() {
@@ -240,9 +261,9 @@ async fn run(port: &Rc<Port>, client: SocketAddr, mut queued: mpsc::Receiver<Byt
                 }
             }
         }
-        idle.as_mut().reset(Instant::now() + globals.stream_timeout);
+        idle.as_mut().reset(Instant::now() + patience);
         // nginx's rule: as many replies as are expected of the datagrams so far.
-        if answered >= u64::from(globals.stream_responses).saturating_mul(asked) && queued.is_empty() {
+        if answered >= responses.saturating_mul(asked) && queued.is_empty() {
             return;
         }
     }
@@ -277,10 +298,10 @@ async fn still_there(port: &Port, upstream: Option<Upstream>, session: &mut Sess
     }
     let service = snapshot.table.streams.service(Transport::Udp, port.listener.port())?;
     session.backend = Arc::clone(&service.backend.name);
-    let addresses = endpoints(worker, &snapshot, &service.backend).await;
+    let addresses = endpoints(worker, &snapshot, Way::of(service)).await;
     for address in addresses {
         session.upstream = Some(address);
-        if !worker.upstreams.may_reach(address) {
+        if !Way::of(service).names(address) && !worker.upstreams.may_reach(address) {
             continue;
         }
         match dial(address).await {
@@ -296,7 +317,7 @@ async fn is_endpoint(port: &Port, snapshot: &Snapshot, address: SocketAddr) -> b
         // The port was closed; its sessions go on for a while.
         return true;
     };
-    let Some(set) = snapshot.endpoints.shared(service.backend.slot) else { return false };
+    let Some(set) = Way::of(service).set(snapshot) else { return false };
     let set = port.worker.upstreams.endpoints(set).await;
     set.ready.contains(&crate::route::EndpointAddress::Socket(address))
 }

@@ -81,6 +81,8 @@ fn record<'a>() -> Record<'a> {
             service_port: "80",
             path: "/foo",
         },
+        place: None,
+        trace: None,
         local: None,
     }
 }

@@ -26,8 +26,12 @@ pub(super) fn write(variable: &Variable, record: &Record<'_>, clock: &mut Clock,
         Variable::ResponseField(name) => write_field(record.response_fields, name, out),
         Variable::Cookie(name) => write_cookie(record.request_fields, name, out),
         Variable::Argument(name) => write_argument(record.args, name, out),
-        // No GeoIP data, and nothing is kept of a backend's own head or of a configuration's variables.
-        Variable::UpstreamField(_) | Variable::Place(_) | Variable::Group(_) | Variable::Own(_) => false,
+        Variable::Place(name) => {
+            let place = record.place.and_then(|lookup| lookup.place(name));
+            optional(place.as_deref().map(str::as_bytes), out)
+        }
+        // Nothing is kept of a backend's own head or of a configuration's variables.
+        Variable::UpstreamField(_) | Variable::Group(_) | Variable::Own(_) => false,
     }
 }
 
@@ -90,6 +94,12 @@ fn write_fixed(fixed: Fixed, record: &Record<'_>, clock: &mut Clock, out: &mut O
         Fixed::ServiceName => out.text(record.route.service.as_bytes()),
         Fixed::ServicePort => out.text(record.route.service_port.as_bytes()),
         Fixed::LocationPath => out.text(record.route.path.as_bytes()),
+        Fixed::TraceId => return optional(record.trace.map(|trace| trace.trace_id.as_bytes()), out),
+        Fixed::SpanId => return optional(record.trace.map(|trace| trace.span_id.as_bytes()), out),
+        Fixed::TraceParent => return optional(record.trace.map(|trace| trace.parent.as_bytes()), out),
+        Fixed::TraceState => {
+            return optional(record.trace.map(|trace| trace.state).filter(|state| !state.is_empty()), out);
+        }
         Fixed::ProxyProtocolAddr => match record.proxy_protocol {
             Some(address) => out.ip(address.ip()),
             None => return false,
