@@ -37,7 +37,9 @@ fn parse_request(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn parse_response(bencher: Bencher<'_, '_>) {
     let limits = ResponseLimits::default();
-    bencher.bench_local(|| parse_response_head(black_box(ANSWER), ResponseContext::of(&http::Method::GET), &limits));
+    bencher.bench_local(|| {
+        parse_response_head(black_box(ANSWER), ResponseContext::of(&http::Method::GET), &limits)
+    });
 }
 
 #[divan::bench(args = ["/", "/api/v1/items/4711", "/a/./b/../c//d%41", "/%E2%82%AC/%2e%2e/x"])]

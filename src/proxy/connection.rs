@@ -481,7 +481,7 @@ mod tests {
         let idle = future_of(|worker, stream: Prefixed<TcpStream>, facts| {
             serve_http1(worker, stream, BytesMut::new(), facts)
         });
-        assert!(request <= 7040, "a request takes {request} bytes");
-        assert!(connection + idle <= 3328, "an idle connection takes {connection} + {idle} bytes");
+        assert!(request <= 6016, "a request takes {request} bytes");
+        assert!(connection + idle <= 2816, "an idle connection takes {connection} + {idle} bytes");
     }
 }
