@@ -7,12 +7,14 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use crate::collector::{self, Collector};
 use crate::config::{Config, PassiveHealth, Source};
 use crate::control::{self, Control};
 use crate::controller::{self, Following};
 use crate::drain::{DrainPlan, DrainTrigger, Phase};
 use crate::limit::{self, Clients, ConnectionLimit, Descriptors};
 use crate::listener::{self, BindError};
+use crate::places::Places;
 use crate::policy::global::Globals;
 use crate::proxy::client_certificate::Groups;
 use crate::proxy::filter::digest::Nonces;
@@ -23,6 +25,8 @@ use crate::proxy::sni;
 use crate::proxy::spool::Spool;
 use crate::route::reach::Reach;
 use crate::snapshot::Reader;
+use crate::stapler;
+use crate::telemetry::spans::Spans;
 use crate::telemetry::writer::{Destination, OpenError};
 use crate::telemetry::{AccessLog, Metrics};
 
@@ -88,6 +92,7 @@ pub struct Running {
     drain: DrainTrigger,
     plan: DrainPlan,
     log: AccessLog,
+    collector: Option<Collector>,
     metrics: Metrics,
     workers: Vec<JoinHandle<()>>,
     admin_server: admin::Server,
@@ -127,8 +132,20 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let settings = control::Settings::of(&config);
     let log_formats = observe::LogFormats::new(config.logging.format);
     let (ports_hook, published) = streams::hook();
-    let mut hooks =
-        vec![observe::metrics_hook(metrics.clone()), log_formats.hook(), findings::hook(), ports_hook];
+    let bell = stapler::Bell::default();
+    let places = Places::new(config.geoip_dir.clone());
+    let spans = Spans::default();
+    metrics.add_spans(&spans);
+    let environment = collector::Environment::of_process();
+    let mut hooks = vec![
+        observe::metrics_hook(metrics.clone()),
+        log_formats.hook(),
+        observe::spans_hook(spans.clone(), environment.collector()),
+        findings::hook(),
+        ports_hook,
+        observe::ocsp_hook(bell.clone()),
+        observe::places_hook(places.clone()),
+    ];
     hooks.extend(webhook.as_ref().map(admission::Port::hook));
     let serving = webhook.as_ref().map(admission::Port::serving);
     let (control, reader, following) = match &config.source {
@@ -151,13 +168,14 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let globals = &first.table.globals;
 
     let count = worker_count(&config, globals);
-    let log = AccessLog::open(&Destination::from_path(&globals.access_log_path), count)?;
+    let log = AccessLog::open(&observe::destination(globals, &globals.access_log_path), count)?;
     metrics.add_log("access", log.writer());
     log_formats.begin(log.clone(), &first);
 
     let per_worker = usize::try_from(globals.max_worker_connections).unwrap_or(limit::CONNECTIONS_PER_WORKER);
     let connections = ConnectionLimit::new(limit::connection_cap(per_worker, count, descriptors.soft));
     let memory = bounds::memory(&config, globals, &connections, &metrics)?;
+    let reach = Arc::new(Reach { allow: config.options.allow_upstream.clone(), own: addresses.clone() });
     let shared = worker::Shared {
         reader: reader.clone(),
         tls: sni::server_config(reader.clone(), globals)?,
@@ -168,9 +186,11 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         drain: drain.clone(),
         metrics: metrics.clone(),
         log: log.clone(),
+        spans: spans.clone(),
+        places: places.clone(),
         dns: config.dns.clone(),
         passive_health: config.passive_health == PassiveHealth::On,
-        reach: Arc::new(Reach { allow: config.options.allow_upstream.clone(), own: addresses.clone() }),
+        reach: Arc::clone(&reach),
         workers: count,
         passthrough_proxy_protocol: config.passthrough_proxy_protocol,
         passwords: Threads::new(count),
@@ -191,6 +211,10 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     }
     streams::start(config.http.ip(), reader.clone(), stream_ports, published, drain.clone())?;
     let webhook = webhook.map(|port| port.start(control::Settings::of(&config), &metrics)).transpose()?;
+    stapler::start(reader.clone(), reach, bell)
+        .map_err(|source| StartError::Thread { what: "the OCSP thread", source })?;
+    let collector = Collector::start(spans, environment)
+        .map_err(|source| StartError::Thread { what: "the export of spans", source })?;
     admin_server.ready(reader.clone());
     Ok(Running {
         http: http_address,
@@ -202,6 +226,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         following,
         drain,
         log,
+        collector: Some(collector),
         metrics,
         workers,
         admin_server,
@@ -243,9 +268,11 @@ impl Running {
         self.reader.load().generation
     }
 
-    /// `error-log-path` of the ConfigMap.
-    pub(crate) fn error_log_path(&self) -> Arc<str> {
-        Arc::clone(&self.reader.load().table.globals.error_log_path)
+    /// Where the ConfigMap has the error log go.
+    pub(crate) fn error_log(&self) -> Destination {
+        let snapshot = self.reader.load();
+        let globals = &snapshot.table.globals;
+        observe::destination(globals, &globals.error_log_path)
     }
 
     /// Reads every manifest again at once (SIGHUP).
@@ -293,6 +320,9 @@ impl Running {
             let _reported = worker.join();
         }
         self.log.close(Duration::from_secs(1));
+        if let Some(collector) = self.collector.take() {
+            collector.close(Duration::from_secs(1));
+        }
         self.admin_server.stop();
         true
     }

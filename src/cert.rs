@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwapOption;
 use rustls::sign::CertifiedKey;
 
 use crate::model::{CertInfo, ObjectKey, Secret, SecretBytes};
@@ -15,6 +16,7 @@ use crate::model::{CertInfo, ObjectKey, Secret, SecretBytes};
 pub mod client;
 mod fallback;
 mod keeper;
+pub mod ocsp;
 mod pair;
 pub mod serving;
 
@@ -29,6 +31,37 @@ pub struct Pair {
     pub key: Arc<CertifiedKey>,
     /// Facts.
     pub info: Arc<CertInfo>,
+    /// The same with an OCSP answer.
+    stapled: ArcSwapOption<Stapled>,
+}
+
+/// A key with an OCSP answer.
+struct Stapled {
+    key: Arc<CertifiedKey>,
+    /// Seconds since 1970.
+    until: i64,
+}
+
+impl Pair {
+    /// A pair without an OCSP answer.
+    pub(crate) fn new(key: CertifiedKey, info: CertInfo) -> Self {
+        Self { key: Arc::new(key), info: Arc::new(info), stapled: ArcSwapOption::empty() }
+    }
+
+    /// Shows an OCSP answer beside the certificate until this time, seconds since 1970.
+    pub fn staple(&self, answer: Vec<u8>, until: i64) {
+        let mut key = CertifiedKey::clone(&self.key);
+        key.ocsp = Some(answer);
+        self.stapled.store(Some(Arc::new(Stapled { key: Arc::new(key), until })));
+    }
+
+    /// What a handshake shows at this time, with the OCSP answer where there is one.
+    pub fn with_staple(&self, now: i64) -> Arc<CertifiedKey> {
+        match &*self.stapled.load() {
+            Some(stapled) if now < stapled.until => Arc::clone(&stapled.key),
+            _ => Arc::clone(&self.key),
+        }
+    }
 }
 
 impl fmt::Debug for Pair {

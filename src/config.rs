@@ -69,6 +69,8 @@ pub struct Config {
     pub memory_limit: Option<u64>,
     /// `--dns-resolver`; empty for the system's.
     pub dns: Vec<SocketAddr>,
+    /// `--geoip-dir`.
+    pub geoip_dir: PathBuf,
     /// What is logged, and how.
     pub logging: Logging,
     /// What is counted.
@@ -81,6 +83,8 @@ pub struct Config {
     pub debug_endpoints: bool,
     /// `--passive-health`.
     pub passive_health: PassiveHealth,
+    /// `--mass-removal-guard`; by itself on for a cluster. A file that vanished was deleted by somebody.
+    pub mass_removal_guard: bool,
     /// To be logged once logging works.
     pub notices: Vec<Notice>,
 }
@@ -162,6 +166,15 @@ pub enum TrustForwarded {
     /// Only those of peers in `proxy-real-ip-cidr` count (`spec HF-5`).
     #[default]
     Trusted,
+}
+
+/// `--mass-removal-guard`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum MassRemovalGuard {
+    /// What is gone is gone at once.
+    Off,
+    /// The loss of more than half of the hosts, and of more than 20, waits for a second look (`spec F-6`).
+    On,
 }
 
 /// `--passive-health`.
@@ -324,6 +337,10 @@ impl Config {
                 .chain(webhook.as_ref().map(|hook| hook.address))
                 .collect(),
         };
+        let mass_removal_guard = match operation.mass_removal_guard {
+            Some(given) => given == MassRemovalGuard::On,
+            None => matches!(source, Source::Cluster(_)),
+        };
         Ok(Self {
             source,
             http,
@@ -340,12 +357,14 @@ impl Config {
             workers: operation.workers.and_then(|workers| NonZeroUsize::new(usize::from(workers))),
             memory_limit: operation.memory_limit,
             dns: operation.dns_resolver.unwrap_or_default(),
+            geoip_dir: operation.geoip_dir,
             logging: Logging { format: operation.log_format, verbosity: operation.verbosity },
             metrics: metrics(flags.metrics, environment)?,
             shutdown_grace: operation.shutdown_grace_period,
             post_shutdown_grace: operation.post_shutdown_grace_period.unwrap_or_default(),
             debug_endpoints: operation.enable_debug_endpoints,
             passive_health: operation.passive_health,
+            mass_removal_guard,
             notices,
         })
     }

@@ -12,10 +12,12 @@ use thiserror::Error;
 
 use crate::compile::Options;
 use crate::config::{Config, Selector, Source};
-use crate::model::World;
+use crate::diagnostic::Diagnostic;
+use crate::model::{Kind, ObjectRef, World};
 use crate::snapshot::{Reader, Snapshot};
 use crate::standalone::{Directory, Reading, ScanError, Watch, WatchHealth};
 
+mod guard;
 mod objects;
 mod output;
 mod pace;
@@ -23,13 +25,16 @@ mod quarantine;
 mod rebuild;
 mod stream;
 
+pub use guard::HELD;
 pub use objects::{Change, Effect, FeedId, Objects};
 pub use pace::{LONGEST, Pace, QUIET};
 pub use quarantine::Compile;
 pub use rebuild::{CompilerFailed, Outcome, Rebuild, Report, Sources};
-pub use stream::{Changes, start_stream};
+pub use stream::{Changes, Suspect, Suspicion, start_stream};
 
+use guard::Toll;
 use output::Output;
+use stream::SECOND_LOOK;
 
 /// How long to wait before a directory that could not be read is tried again.
 const RETRY: Duration = Duration::from_millis(100);
@@ -47,6 +52,8 @@ pub struct Settings {
     pub namespace_selector: Option<Selector>,
     /// Whether objects are filled in that a cluster would have.
     pub completion: Completion,
+    /// `--mass-removal-guard`: whether the loss of most hosts at once waits for a second look.
+    pub mass_removal_guard: bool,
 }
 
 /// Whether the objects that are given are all that there are.
@@ -69,6 +76,7 @@ impl Settings {
                 Source::Demo(_) | Source::Directory(_) => Completion::Assume,
                 Source::Cluster(_) => Completion::AsGiven,
             },
+            mass_removal_guard: config.mass_removal_guard,
         }
     }
 
@@ -134,9 +142,11 @@ pub fn start(
     let began = Instant::now();
     let reading = read(&mut directory, &mut watch)?;
     let Reading { world, diagnostics, .. } = reading;
+    let (guarded, published) = (settings.mass_removal_guard, world.clone());
     let name = directory.root().to_string_lossy().into_owned();
     let (output, reader) = Output::start(settings, world, diagnostics, hooks, began, &name)?;
-    let follower = Loop { directory, watch, output, unreadable: false };
+    let guard = guarded.then_some(Held { last: published, until: None });
+    let follower = Loop { directory, watch, output, unreadable: false, guard };
     let thread = thread::Builder::new()
         .name("control".into())
         .spawn(move || follower.run(&woken))
@@ -173,6 +183,13 @@ struct Loop {
     output: Output,
     /// The directory could not be read the last time; said once.
     unreadable: bool,
+    guard: Option<Held>,
+}
+
+/// For `--mass-removal-guard`: what was published last, and until when a reading that lacks most of it waits.
+struct Held {
+    last: World,
+    until: Option<Instant>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -190,7 +207,8 @@ impl Loop {
         loop {
             let look = looked + if self.unreadable { RETRY } else { self.watch.interval() };
             let review = self.output.review_at().map(|at| Instant::now() + seconds_until(at));
-            let deadline = [pace.due(), review].into_iter().flatten().fold(look, Instant::min);
+            let second_look = self.guard.as_ref().and_then(|guard| guard.until);
+            let deadline = [pace.due(), review, second_look].into_iter().flatten().fold(look, Instant::min);
             match wakes.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(Wake::Files(paths)) => {
@@ -213,7 +231,9 @@ impl Loop {
             } else if present >= look {
                 self.follow(present, Need::IfChanged);
                 looked = Instant::now();
-            } else if self.output.review_at().is_some_and(|at| at <= now()) {
+            } else if self.output.review_at().is_some_and(|at| at <= now())
+                || second_look.is_some_and(|at| at <= present)
+            {
                 self.follow(present, Need::Always);
             }
         }
@@ -237,7 +257,37 @@ impl Loop {
         if need == Need::IfChanged && reading.parsed == 0 && reading.gone == 0 {
             return;
         }
-        self.output.world(reading.world, reading.diagnostics, since);
+        let Reading { mut world, mut diagnostics, .. } = reading;
+        if let Some(finding) = self.guard.as_mut().and_then(|guard| guard.judge(&world, Instant::now())) {
+            diagnostics.push(finding);
+            world = self.guard.as_ref().map(|guard| guard.last.clone()).unwrap_or(world);
+        }
+        self.output.world(world, diagnostics, since);
+    }
+}
+
+// === impl Held ===
+
+impl Held {
+    /// The finding, when a world lacks most hosts of the last one and was not seen so for long enough; else it is the last
+    /// one from now on.
+    fn judge(&mut self, world: &World, present: Instant) -> Option<Diagnostic> {
+        let toll = Toll::between(&self.last, world);
+        let waits = match self.until {
+            Some(until) => present < until,
+            None => true,
+        };
+        if !toll.is_mass() || !waits {
+            (self.last, self.until) = (world.clone(), None);
+            return None;
+        }
+        if self.until.is_none() {
+            tracing::warn!("most hosts are gone from the manifests at once; they stay for a second look");
+            self.until = Some(present + SECOND_LOOK);
+        }
+        let missing = self.last.ingresses.keys().find(|key| !world.ingresses.contains_key(*key));
+        let key = missing.or_else(|| self.last.ingresses.keys().next())?;
+        Some(toll.finding(ObjectRef { kind: Kind::Ingress, key: key.clone() }))
     }
 }
 

@@ -3,8 +3,9 @@
 //!
 //! One thread with a runtime of its own. When the API server is lost, the last table stays.
 
+use std::collections::BTreeSet;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -16,7 +17,7 @@ use tokio::task::JoinSet;
 
 use crate::cert::Serving;
 use crate::config::{self, Config, WebhookCertificate};
-use crate::control::{self, Changes, Control, Hook, Settings};
+use crate::control::{self, Changes, Control, FeedId, Hook, Settings, Suspect, Suspicion};
 use crate::snapshot::Reader;
 use crate::telemetry::Metrics;
 
@@ -92,7 +93,12 @@ pub fn start(
     let client = runtime.block_on(access::client(&cluster.access))?;
     let feeds = plan(config);
     let count = feeds.len();
+    let archive = Archive::new(cluster.snapshot_dir.as_deref());
+    let again: Arc<[watch::Sender<u64>]> = feeds.iter().map(|_| watch::Sender::new(0)).collect();
+    let suspect = suspect(archive.clone(), Arc::clone(&again));
     let parts = Parts {
+        archive,
+        again,
         client: client.clone(),
         link: Link::new(count),
         board: Board::default(),
@@ -109,7 +115,7 @@ pub fn start(
     }));
     let settings = Settings::of(config);
     let begin = |changes| follow(runtime, parts, changes).map_err(control::StartError::Thread);
-    let (control, reader, following) = control::start_stream(settings, hooks, count, begin)?;
+    let (control, reader, following) = control::start_stream(settings, hooks, count, suspect, begin)?;
     Ok((control, reader, following))
 }
 
@@ -123,6 +129,27 @@ struct Parts {
     cluster: config::Cluster,
     feeds: Vec<Feed>,
     keeper: Option<CertificateKeeper>,
+    archive: Archive,
+    /// Makes each feed list anew.
+    again: Arc<[watch::Sender<u64>]>,
+}
+
+/// What a suspicious list comes to: the archive rests while one is in doubt, and the feed is listed a second time.
+fn suspect(archive: Archive, again: Arc<[watch::Sender<u64>]>) -> Suspect {
+    let held: Mutex<BTreeSet<FeedId>> = Mutex::default();
+    Box::new(move |suspicion| {
+        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        match suspicion {
+            Suspicion::Held(feed) => drop(held.insert(feed)),
+            Suspicion::Settled(feed) => drop(held.remove(&feed)),
+            Suspicion::Ask(feed) => {
+                if let Some(again) = again.get(feed) {
+                    again.send_modify(|count| *count += 1);
+                }
+            }
+        }
+        archive.hold(!held.is_empty());
+    })
 }
 
 /// Where this controller is to make the certificate of its webhook.
@@ -146,7 +173,7 @@ fn follow(runtime: Runtime, mut parts: Parts, changes: Changes) -> io::Result<Fo
         runtime.block_on(async move {
             let mut tasks = JoinSet::new();
             let sink: Sink = Arc::new(move |change| changes.send(change));
-            let archive = Archive::new(parts.cluster.snapshot_dir.as_deref());
+            let archive = parts.archive.clone();
             let (feeds, link) = (parts.feeds.clone(), parts.link.clone());
             tasks.spawn(archive.clone().stand_in(feeds, link, Arc::clone(&sink)));
             tasks.spawn(archive.clone().run(parts.link.clone()));
@@ -154,7 +181,8 @@ fn follow(runtime: Runtime, mut parts: Parts, changes: Changes) -> io::Result<Fo
                 let (board, reporter) = (parts.board.clone(), parts.reporter.clone());
                 let reports = Reports { board, reporter, archive: archive.clone() };
                 let (sink, link) = (Arc::clone(&sink), parts.link.clone());
-                tasks.spawn(Watcher::new(parts.client.clone(), feed, id, sink, link, reports).run());
+                let Some(again) = parts.again.get(id).map(watch::Sender::subscribe) else { continue };
+                tasks.spawn(Watcher::new(parts.client.clone(), feed, id, sink, link, reports, again).run());
             }
             if let Some(keeper) = parts.keeper.take() {
                 tasks.spawn(keeper.run());

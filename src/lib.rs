@@ -26,6 +26,8 @@ pub mod report;
 #[cfg(feature = "seam")]
 pub mod cert;
 #[cfg(feature = "seam")]
+pub mod places;
+#[cfg(feature = "seam")]
 pub mod snapshot;
 
 // used by both planes, knows neither
@@ -56,6 +58,8 @@ pub mod admission;
 #[cfg(feature = "controller")]
 pub mod cli;
 #[cfg(feature = "controller")]
+pub mod collector;
+#[cfg(feature = "controller")]
 pub mod config;
 #[cfg(feature = "controller")]
 pub mod control;
@@ -63,6 +67,8 @@ pub mod control;
 pub mod controller;
 #[cfg(feature = "controller")]
 pub mod standalone;
+#[cfg(feature = "controller")]
+pub mod stapler;
 
 // everything
 #[cfg(all(feature = "controller", feature = "proxy"))]

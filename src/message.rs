@@ -4,7 +4,7 @@
 //! Everything here lives on one worker thread: `Rc`, not `Arc`; no `Send`.
 
 use std::any::Any;
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -114,6 +114,9 @@ pub struct Response {
     pub head: ResponseHead,
     /// Body.
     pub body: ResponseBody,
+    /// Where a backend's trailer section stands as it was written, once `body` has given its frame (whose names are in
+    /// lower case); `None` where nobody asked for it.
+    pub trailers: Option<Section>,
     /// Close the downstream connection after this answer (HTTP/1) or send GOAWAY (HTTP/2).
     pub close: bool,
     /// For 101 and for 2xx to extended CONNECT: what takes the byte stream over once the head is written.
@@ -122,6 +125,9 @@ pub struct Response {
     /// written), then dropped: what must happen once per answer, such as the access log line, lives in its `Drop`.
     pub guard: Option<Box<dyn Any>>,
 }
+
+/// A trailer section with the names in their sender's case, filled when it has come.
+pub type Section = Rc<OnceCell<Fields>>;
 
 /// Takes over a connection after a 101: gets the bytes that the client already sent and both directions of the
 /// downstream as one stream; resolves when the tunnel ends.
@@ -194,4 +200,13 @@ pub fn trailers_of(fields: &Fields) -> http::HeaderMap {
         }
     }
     map
+}
+
+/// [`trailers_of`] the other way; a line that would not read back is left out.
+pub fn fields_of(map: &http::HeaderMap) -> Fields {
+    let mut fields = Fields::new();
+    for (name, value) in map {
+        let _unsendable = fields.append(name.as_str(), value.as_bytes());
+    }
+    fields
 }

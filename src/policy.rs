@@ -60,6 +60,7 @@ pub mod ssl_passthrough;
 pub mod ssl_redirect;
 pub mod template;
 pub mod timeout;
+pub mod tracing;
 pub mod upstream_vhost;
 
 /// Location scope: belongs to the Ingress that owns the path; nothing is merged between Ingresses.
@@ -127,6 +128,8 @@ pub struct RoutePolicies {
     pub access_log: bool,
     /// `enable-rewrite-log`.
     pub rewrite_log: bool,
+    /// `enable-opentelemetry`, `opentelemetry-*`; `None` where nothing is traced.
+    pub tracing: Option<Arc<tracing::Tracing>>,
     /// `configuration-snippet`.
     pub snippet: Option<Arc<snippet::Script>>,
     /// `auth-snippet`: fields of the request to the authentication service (`snippet::heads::to_service`).
@@ -190,6 +193,7 @@ impl RoutePolicies {
             http_version: globals.proxy_http_version,
             access_log: true,
             rewrite_log: false,
+            tracing: tracing::Tracing::global(globals),
             snippet: None,
             auth_snippet: None,
             denied: globals.snippets.refused,

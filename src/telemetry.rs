@@ -8,11 +8,13 @@ pub mod access_log;
 pub mod logging;
 pub mod metrics;
 pub mod record;
+pub mod spans;
 pub mod writer;
 
 pub use access_log::StreamRecord;
 pub use access_log::{AccessLog, Format, LogLane};
 pub use metrics::{Metrics, WorkerMetrics};
 pub use record::{
-    FieldLookup, HostLabel, LocalReason, NoFields, Record, RequestLine, RouteLabels, UpstreamTry,
+    FieldLookup, HostLabel, LocalReason, NoFields, PlaceLookup, Record, RequestLine, RouteLabels, TraceText,
+    UpstreamTry,
 };

@@ -7,7 +7,7 @@
 
 use http::Method;
 
-use crate::message::{RequestBody, ResponseBody};
+use crate::message::{RequestBody, ResponseBody, Section};
 use crate::policy::backend_protocol::HttpVersion;
 use crate::wire::{Fields, Framing, ResponseHead};
 
@@ -64,6 +64,8 @@ pub struct UpstreamRequest<'r> {
     pub version: HttpVersion,
     /// The fields ask for an upgrade, so 101 is an answer.
     pub upgrade: bool,
+    /// The trailer section is wanted as it was written ([`Answer::trailers`]).
+    pub trailers: bool,
     /// Bytes of the longest head of an answer over HTTP/1, at most 1 MiB; `None` for 64 KiB.
     pub head_bytes: Option<u32>,
 }
@@ -84,6 +86,8 @@ pub struct Answer {
     pub head: ResponseHead,
     /// What follows the head.
     pub content: Content,
+    /// Trailers of an answer in chunks over HTTP/1 as they were written, where they were asked for.
+    pub trailers: Option<Section>,
     /// It came over a connection that had been used before.
     pub reused: bool,
 }

@@ -50,5 +50,7 @@ mod swap;
 mod tenants;
 #[path = "dataplane/tls.rs"]
 mod tls;
+#[path = "dataplane/tracing.rs"]
+mod tracing;
 #[path = "dataplane/upgrade.rs"]
 mod upgrade;

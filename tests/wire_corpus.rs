@@ -283,6 +283,7 @@ async fn echo(request: Request, seen: Rc<Cell<usize>>) -> Response {
         body: ResponseBody::Full("ok".into()),
         close: error.is_some(),
         upgrade: None,
+        trailers: None,
         guard: None,
     }
 }

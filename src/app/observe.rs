@@ -6,17 +6,20 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
 
 use crate::config::{self, Config};
-use crate::control::{Hook, Report};
+use crate::control::{HELD, Hook, Report};
 use crate::diagnostic::Severity;
 use crate::model::{CertInfo, ObjectKey};
+use crate::places::Places;
 use crate::policy::global::{Globals, LogEscape};
 use crate::route::{CertificateChoice, LocationTarget, Server, Table};
 use crate::snapshot::Snapshot;
+use crate::stapler::Bell;
 use crate::telemetry::access_log::{Escape, Format, StreamFormat};
 use crate::telemetry::metrics::{
     CertificateFacts, LiveObjects, MetricsConfig, Orphan, OrphanKind, TableSize,
 };
-use crate::telemetry::writer::{Destination, OpenError};
+use crate::telemetry::spans::{self, Spans};
+use crate::telemetry::writer::{Destination, OpenError, syslog};
 use crate::telemetry::{AccessLog, Metrics};
 
 /// The metrics flags as telemetry takes them.
@@ -40,6 +43,7 @@ pub(super) fn metrics_config(config: &Config) -> MetricsConfig {
 /// Tells the metrics of each publication.
 pub(super) fn metrics_hook(metrics: Metrics) -> Hook {
     metrics.control().set_build(crate::cli::VERSION, "", "");
+    let mut held_before = 0;
     Box::new(move |snapshot: &Arc<Snapshot>, report: &Report| {
         let control = metrics.control();
         let table = &snapshot.table;
@@ -51,6 +55,8 @@ pub(super) fn metrics_hook(metrics: Metrics) -> Hook {
         }
         let count = |severity| snapshot.diagnostics.iter().filter(|found| found.severity == severity).count();
         control.set_diagnostics(count(Severity::Info), count(Severity::Warning), count(Severity::Error));
+        let held = snapshot.diagnostics.iter().filter(|found| found.code == HELD).count();
+        control.removals_held(held.saturating_sub(std::mem::replace(&mut held_before, held)));
         control.set_certificates(&certificates(snapshot));
         control.set_orphans(&orphans(snapshot));
         metrics.set_live(live(table), Instant::now());
@@ -158,6 +164,37 @@ fn orphans(snapshot: &Snapshot) -> Vec<Orphan> {
     found.into_iter().map(|(namespace, ingress, kind)| Orphan { namespace, ingress, kind }).collect()
 }
 
+/// Keeps the way of spans that of the ConfigMap. `instead` is the collector that the environment names.
+pub(super) fn spans_hook(spans: Spans, instead: Option<(Arc<str>, u16)>) -> Hook {
+    Box::new(move |snapshot: &Arc<Snapshot>, _: &Report| {
+        let tracing = &snapshot.table.globals.tracing;
+        let named = || (!tracing.host.is_empty()).then(|| (Arc::clone(&tracing.host), tracing.port));
+        let settings = spans::Settings {
+            collector: instead.clone().or_else(named),
+            service: Arc::clone(&tracing.service),
+            queue: usize::try_from(tracing.queue).unwrap_or(usize::MAX),
+            delay: tracing.delay,
+            batch: usize::try_from(tracing.batch).unwrap_or(usize::MAX),
+        };
+        if spans.settings().as_deref() != Some(&settings) {
+            spans.configure(settings);
+        }
+    })
+}
+
+/// Reads the databases of `use-geoip2`, once they are asked for.
+pub(super) fn places_hook(places: Places) -> Hook {
+    Box::new(move |snapshot: &Arc<Snapshot>, _: &Report| {
+        let globals = &snapshot.table.globals;
+        places.configure(globals.geoip, globals.geoip_reload);
+    })
+}
+
+/// Wakes who asks OCSP responders: there may be new certificates.
+pub(super) fn ocsp_hook(bell: Bell) -> Hook {
+    Box::new(move |_: &Arc<Snapshot>, _: &Report| bell.ring())
+}
+
 /// Keeps the access log's format and file those of the ConfigMap.
 #[derive(Clone)]
 pub(super) struct LogFormats {
@@ -192,8 +229,8 @@ impl LogFormats {
                 && before != now
             {
                 this.apply(log, snapshot);
-                if before.path != now.path
-                    && let Err(error) = log.reopen(&Destination::from_path(&now.path))
+                if before.place != now.place
+                    && let Err(error) = log.reopen(&now.place)
                 {
                     tracing::error!(%error, "the access log stays where it was");
                 }
@@ -238,17 +275,23 @@ impl LogFormats {
 /// Opens the files of the access log again, after something moved them away (SIGUSR1).
 pub(super) fn reopen(log: &AccessLog, snapshot: &Snapshot) {
     let settings = LogSettings::of(&snapshot.table.globals);
-    let again =
-        log.reopen(&Destination::from_path(&settings.path)).and_then(|()| place_streams(log, &settings));
+    let again = log.reopen(&settings.place).and_then(|()| place_streams(log, &settings));
     if let Err(error) = again {
         tracing::error!(%error, "the access log stays where it was");
     }
 }
 
 fn place_streams(log: &AccessLog, settings: &LogSettings) -> Result<(), OpenError> {
-    let (requests, streams) =
-        (Destination::from_path(&settings.path), Destination::from_path(&settings.stream_path));
-    log.place_streams((requests != streams).then_some(&streams))
+    let (requests, streams) = (&settings.place, &settings.stream_place);
+    log.place_streams((requests != streams).then_some(streams))
+}
+
+/// Where a log of this path goes.
+pub(super) fn destination(globals: &Globals, path: &str) -> Destination {
+    match globals.syslog.server() {
+        Some((host, port)) => Destination::Syslog(syslog::Server { host: host.into(), port }),
+        None => Destination::from_path(path),
+    }
 }
 
 /// What the ConfigMap says about the access log.
@@ -257,8 +300,8 @@ struct LogSettings {
     format: Arc<str>,
     stream_format: Arc<str>,
     escape: LogEscape,
-    path: Arc<str>,
-    stream_path: Arc<str>,
+    place: Destination,
+    stream_place: Destination,
 }
 
 impl LogSettings {
@@ -267,8 +310,8 @@ impl LogSettings {
             format: Arc::clone(&globals.log_format_upstream),
             stream_format: Arc::clone(&globals.log_format_stream),
             escape: globals.log_escape,
-            path: Arc::clone(&globals.access_log_path),
-            stream_path: Arc::clone(&globals.stream_access_log_path),
+            place: destination(globals, &globals.access_log_path),
+            stream_place: destination(globals, &globals.stream_access_log_path),
         }
     }
 }

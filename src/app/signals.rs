@@ -72,9 +72,9 @@ pub fn run(mut config: Config) -> u8 {
         Err(error) => return failed(&error),
     };
     running.count_panics();
-    let path = running.error_log_path();
-    if let Destination::File(_) = Destination::from_path(&path)
-        && let Err(error) = logging.writer().reopen(&Destination::from_path(&path))
+    let error_log = running.error_log();
+    if let Destination::File(_) | Destination::Syslog(_) = error_log
+        && let Err(error) = logging.writer().reopen(&error_log)
     {
         tracing::error!(%error, "error-log-path cannot be opened; this log stays on stderr");
     }
@@ -85,8 +85,8 @@ pub fn run(mut config: Config) -> u8 {
     // As nginx does: files that were moved away are opened again.
     let reopen = |running: &Running| {
         running.reopen_logs();
-        let error_log = Destination::from_path(&running.error_log_path());
-        if let Destination::File(_) = error_log
+        let error_log = running.error_log();
+        if let Destination::File(_) | Destination::Syslog(_) = error_log
             && let Err(error) = logging.writer().reopen(&error_log)
         {
             tracing::error!(%error, "error-log-path cannot be opened; this log stays where it was");

@@ -13,6 +13,7 @@ use super::{StartError, streams};
 use crate::drain::{DrainToken, DrainTrigger, DrainWatcher, Work};
 use crate::limit::{Clients, ConnectionLimit, Memory};
 use crate::listener;
+use crate::places::Places;
 use crate::proxy::client_certificate::Groups;
 use crate::proxy::connection;
 use crate::proxy::filter::digest::Nonces;
@@ -26,6 +27,7 @@ use crate::request::Scheme;
 use crate::route::reach::Reach;
 use crate::snapshot::Reader;
 use crate::telemetry::metrics::{Counter, Gauge};
+use crate::telemetry::spans::Spans;
 use crate::telemetry::{AccessLog, Metrics};
 use crate::upstream::resolve::NameServers;
 use crate::upstream::{Rng, Settings, Upstreams};
@@ -45,6 +47,8 @@ pub(super) struct Shared {
     pub(super) drain: DrainTrigger,
     pub(super) metrics: Metrics,
     pub(super) log: AccessLog,
+    pub(super) spans: Spans,
+    pub(super) places: Places,
     pub(super) dns: Vec<SocketAddr>,
     pub(super) passive_health: bool,
     /// Which addresses may be backends (B-18); asked again for each connection.
@@ -130,6 +134,7 @@ fn worker(index: usize, shared: &Shared, drain: DrainWatcher) -> Worker {
         workers: u32::try_from(shared.workers).unwrap_or(u32::MAX),
         endpoint_connections: u32::try_from(share).unwrap_or(u32::MAX),
         rng: Rng::from_system(),
+        memory: shared.memory.clone(),
     };
     Worker {
         reader: shared.reader.clone(),
@@ -142,6 +147,8 @@ fn worker(index: usize, shared: &Shared, drain: DrainWatcher) -> Worker {
         mirrors: Cell::new(0),
         metrics: shared.metrics.worker(),
         log: shared.log.lane(),
+        spans: shared.spans.clone(),
+        places: shared.places.clone(),
         drain,
         tls: Arc::clone(&shared.tls),
         client_groups: shared.client_groups.clone(),

@@ -150,7 +150,10 @@ impl Keeper {
             if secrets.contains_key(key) {
                 return true;
             }
-            let ends = good.gone_since.get_or_insert(now).saturating_add(GAP_SECONDS);
+            let since = good.gone_since.get_or_insert(now);
+            // The clock was set back: the gap begins anew and does not last as long as the step.
+            *since = now.min(*since);
+            let ends = since.saturating_add(GAP_SECONDS);
             let keep = now < ends;
             if keep {
                 judged.catalog.insert(key.clone(), Ok(Arc::clone(&good.pair.info)));

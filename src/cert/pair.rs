@@ -1,7 +1,5 @@
 //! One PEM pair to a usable [`Pair`], or the reason why not. Pure: no clock, so expiry is not judged here.
 
-use std::sync::Arc;
-
 use rustls::crypto::aws_lc_rs;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::{self, PemObject};
@@ -85,7 +83,7 @@ pub(super) fn read(chain_pem: &[u8], key_pem: &[u8], id: [u8; 32]) -> Result<Pai
             _ => "does not belong to the certificate".into(),
         }));
     }
-    Ok(Pair { key: Arc::new(certified), info: Arc::new(info) })
+    Ok(Pair::new(certified, info))
 }
 
 fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Refusal> {

@@ -221,6 +221,30 @@ fn a_secret_that_is_deleted_and_made_again_is_served_through_the_gap() {
 }
 
 #[test]
+fn a_clock_that_steps_loses_no_pair_and_judges_validity_anew() {
+    const DAY: i64 = 86_400;
+    let pair = secret_of(&pem("kept", &["a.example"]));
+    let mut keeper = keeper();
+    keeper.judge(&world(&[("s", &pair)]), None, NOW);
+    // Back by a day within a gap: the gap is as long as ever, counted from there.
+    keeper.judge(&world(&[]), None, NOW + 1);
+    let judged = keeper.judge(&world(&[]), None, NOW - DAY);
+    assert_eq!((judged.store.pairs.len(), judged.review_at), (1, Some(NOW - DAY + GAP_SECONDS)));
+    let judged = keeper.judge(&world(&[]), None, NOW - DAY + GAP_SECONDS);
+    assert_eq!(judged.store.pairs.len(), 0);
+    // Years forward and back: the pair stays, and what is said about it follows the clock.
+    let codes = |keeper: &mut Keeper, now| -> Vec<&'static str> {
+        let judged = keeper.judge(&world(&[("s", &pair)]), None, now);
+        assert_eq!(judged.store.pairs.len(), 1);
+        judged.diagnostics.iter().map(|found| found.code).collect()
+    };
+    assert_eq!(codes(&mut keeper, NOW), Vec::<&str>::new());
+    assert_eq!(codes(&mut keeper, NOW + 40_000 * DAY), ["CertificateExpired"]);
+    assert_eq!(codes(&mut keeper, NOW - 40_000 * DAY), ["CertificateNotYetValid"]);
+    assert_eq!(codes(&mut keeper, NOW), Vec::<&str>::new());
+}
+
+#[test]
 fn certificates_outside_their_time_are_served_with_a_warning() {
     for (from, to, code) in [(2020, 2021, "CertificateExpired"), (2030, 2031, "CertificateNotYetValid")] {
         let secret = secret_of(&pem_valid("x", &["a.example"], from, to));

@@ -11,7 +11,7 @@ use clap::Args;
 use ipnet::IpNet;
 
 use super::selector::Selector;
-use super::{LogFormat, PassiveHealth, TrustForwarded};
+use super::{LogFormat, MassRemovalGuard, PassiveHealth, TrustForwarded};
 use crate::compile::PathSemantics;
 use crate::model::ObjectKey;
 
@@ -185,6 +185,9 @@ pub(super) struct OperationFlags {
     /// DNS servers for names of backends [default: those of the system]
     #[arg(long, value_name = "ADDR:PORT[,ADDR:PORT]", value_delimiter = ',', value_parser = resolver)]
     pub(super) dns_resolver: Option<Vec<SocketAddr>>,
+    /// Directory of GeoIP databases (*.mmdb), for `use-geoip2`
+    #[arg(long, value_name = "DIR", default_value = "/etc/ingress-controller/geoip")]
+    pub(super) geoip_dir: PathBuf,
     /// Form of what is logged to stderr
     #[arg(long, value_name = "text|json", default_value = "text", value_enum)]
     pub(super) log_format: LogFormat,
@@ -206,6 +209,9 @@ pub(super) struct OperationFlags {
     /// Skip endpoints for a moment after they failed
     #[arg(long, value_name = "on|off", default_value = "on", value_enum)]
     pub(super) passive_health: PassiveHealth,
+    /// Keep hosts for a second look when most are gone at once [default: on with controller, off with a directory]
+    #[arg(long, value_name = "on|off", value_enum)]
+    pub(super) mass_removal_guard: Option<MassRemovalGuard>,
 }
 
 /// A key, or the empty text that means none (the chart renders `--tcp-services-configmap=` without a value).

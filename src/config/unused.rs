@@ -22,6 +22,7 @@ enum Form {
 
 const NO_API_SERVER: &str = "there is no API server here";
 const NO_NGINX: &str = "it is about the inside of nginx";
+const NO_DOWNLOAD: &str = "nothing is downloaded: put the databases into --geoip-dir";
 const NOT_HERE: &str = "this version has no such function";
 const KLOG: &str = "logs go to stderr; use --v and --log-format";
 const AT_ONCE: &str = "changes are published at once";
@@ -49,11 +50,11 @@ const UNUSED: &[Unused] = &[
     value("log_file_max_size", KLOG),
     value("logtostderr", KLOG).switch(),
     value("max-buckets", NOT_HERE),
-    value("maxmind-edition-ids", NOT_HERE),
-    value("maxmind-license-key", NOT_HERE),
-    value("maxmind-mirror", NOT_HERE),
-    value("maxmind-retries-count", NOT_HERE),
-    value("maxmind-retries-timeout", NOT_HERE),
+    value("maxmind-edition-ids", NO_DOWNLOAD),
+    value("maxmind-license-key", NO_DOWNLOAD),
+    value("maxmind-mirror", NO_DOWNLOAD),
+    value("maxmind-retries-count", NO_DOWNLOAD),
+    value("maxmind-retries-timeout", NO_DOWNLOAD),
     value("monitor-max-batch-size", NO_NGINX),
     value("one_output", KLOG).switch(),
     value("profiler-address", "there is no Go profiler here"),

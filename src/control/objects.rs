@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 
+use super::guard::Toll;
 use super::quarantine::{find, remove};
 use crate::diagnostic::Diagnostic;
 use crate::manifest::{Decoded, Object};
@@ -58,12 +59,25 @@ pub struct Objects {
     world: World,
     feeds: Vec<Feed>,
     findings: BTreeMap<ObjectRef, Vec<Diagnostic>>,
+    /// Whether a list that lacks most of what was there waits for a second one.
+    guarded: bool,
 }
 
 #[derive(Debug, Clone, Default)]
 struct Feed {
     listed: bool,
+    /// Those in doubt included.
     members: BTreeSet<ObjectRef>,
+    doubt: Option<Doubt>,
+}
+
+/// Members that the last list lacked, so many that a second one is waited for.
+#[derive(Debug, Clone)]
+struct Doubt {
+    missing: BTreeSet<ObjectRef>,
+    toll: Toll,
+    /// The second list was asked for: the next one counts.
+    asked: bool,
 }
 
 // === impl Objects ===
@@ -71,7 +85,31 @@ struct Feed {
 impl Objects {
     /// No objects yet, of this many feeds.
     pub fn new(feeds: usize) -> Self {
-        Self { world: World::default(), feeds: vec![Feed::default(); feeds], findings: BTreeMap::new() }
+        Self {
+            world: World::default(),
+            feeds: vec![Feed::default(); feeds],
+            findings: BTreeMap::new(),
+            guarded: false,
+        }
+    }
+
+    /// With a guard or without: see [`Objects::doubts`].
+    #[must_use]
+    pub fn guarded(self, guarded: bool) -> Self {
+        Self { guarded, ..self }
+    }
+
+    /// Feeds whose last list lacked most of what was there. What it lacked stays until [`Objects::ask`] was called and
+    /// another list came, or until it is deleted by name.
+    pub fn doubts(&self) -> impl Iterator<Item = FeedId> {
+        self.feeds.iter().enumerate().filter_map(|(id, feed)| feed.doubt.is_some().then_some(id))
+    }
+
+    /// The next list of this feed is believed, whatever it lacks.
+    pub fn ask(&mut self, feed: FeedId) {
+        if let Some(doubt) = self.feeds.get_mut(feed).and_then(|feed| feed.doubt.as_mut()) {
+            doubt.asked = true;
+        }
     }
 
     /// True once every feed was listed: only then is an object that is not here known not to exist.
@@ -86,7 +124,11 @@ impl Objects {
 
     /// Findings about objects as they were given.
     pub fn diagnostics(&self) -> Vec<Diagnostic> {
-        self.findings.values().flatten().cloned().collect()
+        let held = self.feeds.iter().filter_map(|feed| {
+            let doubt = feed.doubt.as_ref()?;
+            Some(doubt.toll.finding(doubt.missing.first()?.clone()))
+        });
+        self.findings.values().flatten().cloned().chain(held).collect()
     }
 
     /// Takes a change in. An object that is the same keeps its address.
@@ -96,12 +138,14 @@ impl Objects {
             Change::Applied { feed, reference, decoded } => {
                 let Some(state) = self.feeds.get_mut(feed) else { return Effect::Nothing };
                 state.members.insert(reference.clone());
-                self.apply(reference, decoded)
+                let cleared = state.clear(&reference);
+                self.apply(reference, decoded).max(cleared)
             }
             Change::Deleted { feed, reference } => {
                 let Some(state) = self.feeds.get_mut(feed) else { return Effect::Nothing };
                 state.members.remove(&reference);
-                self.forget(&reference)
+                let cleared = state.clear(&reference);
+                self.forget(&reference).max(cleared)
             }
         }
     }
@@ -111,10 +155,18 @@ impl Objects {
         state.listed = true;
         let members = objects.iter().map(|(reference, _)| reference.clone()).collect();
         let before = mem::replace(&mut state.members, members);
-        let gone: Vec<ObjectRef> = before.difference(&state.members).cloned().collect();
-        let mut effect = Effect::Nothing;
-        for reference in &gone {
-            effect = effect.max(self.forget(reference));
+        let gone: BTreeSet<ObjectRef> = before.difference(&state.members).cloned().collect();
+        let doubted = state.doubt.take();
+        let mut effect = if doubted.is_some() { Effect::Everything } else { Effect::Nothing };
+        let toll = Toll::of(&self.world, &gone, before.len());
+        if self.guarded && toll.is_mass() && !doubted.is_some_and(|doubt| doubt.asked) {
+            state.members.extend(gone.iter().cloned());
+            state.doubt = Some(Doubt { missing: gone, toll, asked: false });
+            effect = Effect::Everything;
+        } else {
+            for reference in &gone {
+                effect = effect.max(self.forget(reference));
+            }
         }
         for (reference, decoded) in objects {
             effect = effect.max(self.apply(reference, decoded));
@@ -156,6 +208,20 @@ impl Objects {
             Some(object) => reach(&object),
             None => Effect::Nothing,
         }
+    }
+}
+
+// === impl Feed ===
+
+impl Feed {
+    /// An object was told of by name: there is no doubt about it any more.
+    fn clear(&mut self, reference: &ObjectRef) -> Effect {
+        let Some(doubt) = &mut self.doubt else { return Effect::Nothing };
+        if !doubt.missing.remove(reference) || !doubt.missing.is_empty() {
+            return Effect::Nothing;
+        }
+        self.doubt = None;
+        Effect::Everything
     }
 }
 
@@ -218,6 +284,76 @@ mod tests {
 
     fn pairs(expect: &[(&str, &str)]) -> Vec<(String, String)> {
         expect.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn many(from: usize, to: usize) -> Vec<(ObjectRef, Decoded)> {
+        (from..to).map(|number| map(&format!("m{number:03}"), "1")).collect()
+    }
+
+    /// A guarded world of forty, and its next list.
+    fn listed_again(next: Vec<(ObjectRef, Decoded)>) -> Objects {
+        let mut objects = Objects::new(1).guarded(true);
+        objects.take(Change::Listed { feed: 0, objects: many(0, 40) });
+        objects.take(Change::Listed { feed: 0, objects: next });
+        objects
+    }
+
+    #[test]
+    fn a_list_that_lacks_most_takes_nothing_away_before_a_second_one_agrees() {
+        let mut objects = listed_again(vec![map("m000", "2"), map("new", "1")]);
+        assert_eq!(objects.doubts().collect::<Vec<_>>(), [0]);
+        assert_eq!(values(&objects).len(), 41, "what is new is there, what is missing stays");
+        assert!(values(&objects).contains(&("m000".into(), "2".into())));
+        let found = objects.diagnostics();
+        assert_eq!((found.len(), found[0].code, &*found[0].object.key.name), (1, "RemovalHeld", "m001"));
+        assert!(found[0].reason.contains("39 of 40"), "{}", found[0].reason);
+        // A list that nobody asked for proves nothing.
+        objects.take(Change::Listed { feed: 0, objects: Vec::new() });
+        assert_eq!((values(&objects).len(), objects.doubts().count()), (41, 1));
+        objects.ask(0);
+        assert_eq!(objects.take(Change::Listed { feed: 0, objects: many(0, 2) }), Effect::Everything);
+        assert_eq!(
+            (values(&objects).len(), objects.doubts().count(), objects.diagnostics().len()),
+            (2, 0, 0)
+        );
+    }
+
+    #[test]
+    fn a_second_list_that_has_them_again_ends_the_doubt() {
+        let mut objects = listed_again(Vec::new());
+        assert_eq!(objects.take(Change::Listed { feed: 0, objects: many(0, 40) }), Effect::Everything);
+        assert_eq!(
+            (values(&objects).len(), objects.doubts().count(), objects.diagnostics().len()),
+            (40, 0, 0)
+        );
+    }
+
+    #[test]
+    fn what_is_deleted_or_told_by_name_is_in_no_doubt() {
+        let mut objects = listed_again(Vec::new());
+        for number in 0..39 {
+            let reference = map(&format!("m{number:03}"), "").0;
+            assert_eq!(objects.take(Change::Deleted { feed: 0, reference }), Effect::Everything);
+        }
+        assert_eq!((values(&objects).len(), objects.doubts().count()), (1, 1));
+        assert_eq!(objects.take(applied(0, map("m039", "1"))), Effect::Everything, "the finding is gone");
+        assert_eq!((values(&objects).len(), objects.doubts().count()), (1, 0));
+    }
+
+    #[test]
+    fn half_of_them_a_few_and_an_unguarded_world_go_at_once() {
+        let check = |had: usize, left: usize, guarded: bool, held: bool| {
+            let mut objects = Objects::new(1).guarded(guarded);
+            objects.take(Change::Listed { feed: 0, objects: many(0, had) });
+            objects.take(Change::Listed { feed: 0, objects: many(0, left) });
+            assert_eq!(objects.doubts().count() == 1, held, "{left} of {had}, guarded: {guarded}");
+            assert_eq!(values(&objects).len(), if held { had } else { left });
+        };
+        check(20, 0, true, false);
+        check(21, 0, true, true);
+        check(60, 30, true, false);
+        check(60, 29, true, true);
+        check(60, 0, false, false);
     }
 
     #[test]

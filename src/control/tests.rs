@@ -18,6 +18,7 @@ fn settings() -> Settings {
         without_class: None,
         namespace_selector: None,
         completion: Completion::Assume,
+        mass_removal_guard: false,
     }
 }
 
@@ -123,4 +124,23 @@ fn a_missing_directory_does_not_start() {
     let root = TempDir::new().unwrap();
     let error = start(root.path().join("none"), settings(), Vec::new()).unwrap_err();
     assert!(matches!(error, StartError::Directory(ScanError::Missing(_))), "{error}");
+}
+
+#[test]
+fn a_directory_that_loses_most_hosts_at_once_keeps_them_for_a_second_look_where_a_flag_asks_for_it() {
+    let root = TempDir::new().unwrap();
+    let many: Vec<String> = (0..30)
+        .map(|number| {
+            ingress(&format!("h{number}.example")).replace("name: i}", &format!("name: i{number}}}"))
+        })
+        .collect();
+    write(root.path(), &many.join("---\n"));
+    let guarded = Settings { mass_removal_guard: true, ..settings() };
+    let (_control, reader) = start(root.path().to_owned(), guarded, Vec::new()).unwrap();
+    write(root.path(), &many[..2].join("---\n"));
+    eventually("the finding", || reader.load().diagnostics.iter().any(|found| found.code == HELD));
+    assert!(serves(&reader, "h29.example"));
+    eventually("the second look", || !serves(&reader, "h29.example"));
+    assert!(serves(&reader, "h1.example"));
+    assert!(reader.load().diagnostics.iter().all(|found| found.code != HELD));
 }

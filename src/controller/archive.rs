@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -41,6 +42,8 @@ struct Shared {
     /// By the name of their feed.
     feeds: Mutex<BTreeMap<String, BTreeMap<ObjectRef, Json>>>,
     changed: Notify,
+    /// A list is in doubt: what is on disk is likelier right.
+    held: AtomicBool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -58,8 +61,17 @@ impl Archive {
     pub(super) fn new(folder: Option<&Path>) -> Self {
         Self(folder.map(|folder| {
             let (feeds, changed) = (Mutex::default(), Notify::new());
-            Arc::new(Shared { folder: folder.to_owned(), feeds, changed })
+            Arc::new(Shared { folder: folder.to_owned(), feeds, changed, held: AtomicBool::new(false) })
         }))
+    }
+
+    /// While held, nothing is written.
+    pub(super) fn hold(&self, held: bool) {
+        let Some(shared) = &self.0 else { return };
+        shared.held.store(held, Ordering::Relaxed);
+        if !held {
+            shared.changed.notify_one();
+        }
     }
 
     /// True when objects are wanted.
@@ -96,6 +108,7 @@ impl Archive {
             sleep(GATHER).await;
             // After a loss each feed that follows again brings a change.
             if link.is_whole()
+                && !shared.held.load(Ordering::Relaxed)
                 && let Err(error) = shared.write()
             {
                 tracing::warn!(folder = %shared.folder.display(), %error, "the snapshot cannot be written");

@@ -68,6 +68,8 @@ pub(super) struct Watcher {
     streaming: bool,
     /// The feed was listed, or declared empty.
     listed: bool,
+    /// Grows when the feed is to be listed anew, whatever is known of it.
+    again: watch::Receiver<u64>,
 }
 
 /// Why a round ended before its time.
@@ -140,8 +142,9 @@ impl Watcher {
         sink: Sink,
         link: Link,
         reports: Reports,
+        again: watch::Receiver<u64>,
     ) -> Self {
-        Self { client, feed, id, sink, link, reports, streaming: true, listed: false }
+        Self { client, feed, id, sink, link, reports, streaming: true, listed: false, again }
     }
 
     /// Follows the feed until dropped.
@@ -157,6 +160,10 @@ impl Watcher {
         loop {
             let began = Instant::now();
             returns.mark_unchanged();
+            if self.again.has_changed().unwrap_or(false) {
+                self.again.mark_unchanged();
+                place = None;
+            }
             let wait = match self.round(&mut place).await {
                 Ok(Round::Listed) => continue,
                 Ok(Round::Heard) => {
@@ -178,6 +185,7 @@ impl Watcher {
             };
             tokio::select! {
                 () = sleep(wait) => {}
+                Ok(()) = self.again.changed() => place = None,
                 // The server is there again: no reason to wait, now or after its first refusals.
                 _ = returns.changed() => backoff.succeed(),
             }
@@ -255,8 +263,11 @@ impl Watcher {
         returns: &mut watch::Receiver<u64>,
     ) -> Result<Round, Failure> {
         let mut round = Round::Silent;
+        let mut again = self.again.clone();
         loop {
             let next = tokio::select! {
+                // The loop around sees it too, and lists.
+                Ok(()) = again.changed() => return Ok(Round::Heard),
                 next = next(lines, self.feed.kind) => next?,
                 // The server was away: this connection may never tell. Resuming costs nothing.
                 _ = returns.changed() => None,

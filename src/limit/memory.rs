@@ -1,7 +1,7 @@
 //! Memory of the whole process: what is granted, what bodies hold of it, how full it is (`security.md` D.3).
 //!
-//! Two guards. Buffered bodies are counted as they come and go ([`Memory::hold`]); when they reach their budget, new
-//! requests with a body are refused (D-4). And the resident size is compared with the limit ([`watch`]): the fuller,
+//! Two guards. Buffered bodies, of requests and of answers, are counted as they come and go ([`Memory::hold`]); when they
+//! reach their budget, new requests with a body are refused and answers are read in small pieces (D-4). And the resident size is compared with the limit ([`watch`]): the fuller,
 //! the more is refused (D-5). Both count what is there and never fail; refusing is the business of `proxy`.
 
 use std::fs;
@@ -221,13 +221,18 @@ const CONNECTION_BYTES: u64 = (64 + 32) << 10;
 const REQUEST_BYTES: u64 = (64 + 2 * 16) << 10;
 /// Full rings of the logs.
 const LOG_BYTES: u64 = 32 << 20;
+/// Full tables of what is remembered of clients: answers of authentication services (64 MiB), TLS sessions (10 MiB), what
+/// clients asked for lately (1,048,576 keys), passwords and nonces (16 MiB).
+const CACHE_BYTES: u64 = (64 + 10 + 128 + 16) << 20;
 
 impl Bound {
     /// Bytes.
     pub fn bytes(&self) -> u64 {
         let connections = self.connections.saturating_mul(CONNECTION_BYTES);
         let requests = self.requests.saturating_mul(self.head.saturating_add(REQUEST_BYTES));
-        [connections, requests, self.bodies, LOG_BYTES].into_iter().fold(self.base, u64::saturating_add)
+        [connections, requests, self.bodies, LOG_BYTES, CACHE_BYTES]
+            .into_iter()
+            .fold(self.base, u64::saturating_add)
     }
 
     /// As now: `base` is what the process takes up at this moment.
@@ -293,7 +298,7 @@ mod tests {
     #[test]
     fn the_bound_is_the_sum_of_its_parts_and_does_not_overflow() {
         let bound = Bound { base: 1 << 20, connections: 2, requests: 3, head: 32 << 10, bodies: 1 << 20 };
-        assert_eq!(bound.bytes(), (2 << 20) + 2 * (96 << 10) + 3 * (128 << 10) + LOG_BYTES);
+        assert_eq!(bound.bytes(), (2 << 20) + 2 * (96 << 10) + 3 * (128 << 10) + LOG_BYTES + CACHE_BYTES);
         assert_eq!(Bound { connections: u64::MAX, ..bound }.bytes(), u64::MAX);
         assert!(Bound::measured(1, 1, 1, 1).base > 0);
     }

@@ -1,4 +1,4 @@
-//! `use-gzip`, `gzip-*`, `enable-brotli`, `brotli-*` of the ConfigMap: which answers are compressed, and how. The
+//! `use-gzip`, `gzip-*`, `enable-brotli`, `brotli-*`, `enable-zstd`, `zstd-*` of the ConfigMap: which answers are compressed, and how. The
 //! conditions are those of nginx's gzip module as ingress-nginx sets it up (`gzip_proxied any`, `gzip_vary on`,
 //! `gzip_http_version 1.1`). Compressing is `proxy::compress`'s.
 
@@ -43,12 +43,16 @@ pub struct Compression {
     pub brotli_on: bool,
     /// `brotli-level`, `brotli-min-length`, `brotli-types`.
     pub brotli: Coder,
+    /// `enable-zstd`.
+    pub zstd_on: bool,
+    /// `zstd-level`, `zstd-min-length`, `zstd-types`.
+    pub zstd: Coder,
 }
 
 /// Settings of one coding.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Coder {
-    /// gzip: 1 to 9; Brotli: 0 to 11.
+    /// gzip: 1 to 9; Brotli: 0 to 11; Zstandard: 1 to 9.
     pub level: u32,
     /// Bytes below which an answer of known length stays as it is.
     pub min_length: u64,
@@ -72,6 +76,8 @@ pub enum Coding {
     Gzip(u32),
     /// RFC 7932, of this level.
     Brotli(u32),
+    /// RFC 8878, of this level.
+    Zstd(u32),
 }
 
 /// What becomes of an answer.
@@ -105,6 +111,8 @@ impl Default for Compression {
             gzip_on: false,
             gzip: Coder { level: 1, min_length: 256, types: Arc::clone(&types) },
             gzip_disable: None,
+            zstd_on: false,
+            zstd: Coder { level: 3, min_length: 256, types: Arc::clone(&types) },
             brotli_on: false,
             brotli: Coder {
                 level: 4,
@@ -116,13 +124,25 @@ impl Default for Compression {
 }
 
 impl Compression {
-    /// Decides about an answer. Brotli is preferred where the client takes both.
+    /// True when some answers are compressed.
+    pub const fn is_on(&self) -> bool {
+        self.gzip_on || self.brotli_on || self.zstd_on
+    }
+
+    /// Decides about an answer. Where the client takes several, Zstandard is preferred, then Brotli.
     pub fn choose(&self, answer: &Answered<'_>) -> Choice {
         let mut choice = Choice::default();
         let plain = matches!(answer.status.as_u16(), 200 | 403 | 404)
             && answer.fields.get("content-encoding").is_none_or(<[u8]>::is_empty);
-        if !(self.gzip_on || self.brotli_on) || !plain {
+        if !self.is_on() || !plain {
             return choice;
+        }
+        if self.zstd_on && self.zstd.takes(answer) {
+            choice.vary = true;
+            if accepts(answer.asked, "zstd") {
+                choice.coding = Some(Coding::Zstd(self.zstd.level));
+                return choice;
+            }
         }
         if self.brotli_on && self.brotli.takes(answer) {
             choice.vary = true;
@@ -169,6 +189,7 @@ impl Coding {
         match self {
             Self::Gzip(_) => "gzip",
             Self::Brotli(_) => "br",
+            Self::Zstd(_) => "zstd",
         }
     }
 
@@ -271,6 +292,30 @@ mod tests {
 
     fn coding(accept: &str) -> Option<Coding> {
         choose(&[("Accept-Encoding", accept)], &CSS, None).coding
+    }
+
+    #[test]
+    fn zstandard_goes_first_where_it_is_on_and_taken() {
+        let compression =
+            Compression { zstd_on: true, brotli_on: true, gzip_on: true, ..Compression::default() };
+        let fields_of = |asked| fields(&[("Accept-Encoding", asked)]);
+        let answer = fields(&[("Content-Type", "text/html")]);
+        for (asked, expect) in [
+            ("gzip, deflate, br, zstd", Some(Coding::Zstd(3))),
+            ("gzip, br, zstd;q=0", Some(Coding::Brotli(4))),
+            ("gzip", Some(Coding::Gzip(1))),
+            ("identity", None),
+        ] {
+            let asked = fields_of(asked);
+            let choice = compression.choose(&Answered {
+                version: Version::Http11,
+                asked: &asked,
+                status: StatusCode::OK,
+                fields: &answer,
+                length: Some(1000),
+            });
+            assert_eq!((choice.coding, choice.vary), (expect, true));
+        }
     }
 
     #[test]

@@ -182,6 +182,10 @@ pub struct Globals {
     pub ssl_session_timeout: Duration,
     /// `ssl-session-tickets`.
     pub ssl_session_tickets: bool,
+    /// `enable-ocsp`.
+    pub enable_ocsp: bool,
+    /// `ssl-session-ticket-key`: the first seals tickets, all open them.
+    pub ssl_session_ticket_keys: Arc<[TicketKey]>,
     /// `ssl-reject-handshake`.
     pub ssl_reject_handshake: bool,
     /// `hsts*`: complete value of the field; `None` with `hsts: false`.
@@ -220,8 +224,18 @@ pub struct Globals {
     pub access_log_path: Arc<str>,
     /// `error-log-path`.
     pub error_log_path: Arc<str>,
+    /// `enable-syslog`, `syslog-host`, `syslog-port`: where all logs go instead of their files.
+    pub syslog: Syslog,
     /// `error-log-level`.
     pub error_log_level: Arc<str>,
+
+    /// `use-geoip2`.
+    pub geoip: bool,
+    /// `geoip2-autoreload-in-minutes`; `None` for never.
+    pub geoip_reload: Option<Duration>,
+
+    /// `enable-opentelemetry` and what goes with it.
+    pub tracing: TracingDefaults,
 
     // Pools, process.
     /// `upstream-keepalive-*`.
@@ -264,6 +278,30 @@ pub struct UpstreamKeepalive {
     pub requests: u32,
 }
 
+/// A syslog server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Syslog {
+    /// `enable-syslog`.
+    pub on: bool,
+    /// `syslog-host`: a name or an address.
+    pub host: Arc<str>,
+    /// `syslog-port`.
+    pub port: u16,
+}
+
+impl Default for Syslog {
+    fn default() -> Self {
+        Self { on: false, host: Arc::from(""), port: 514 }
+    }
+}
+
+impl Syslog {
+    /// The server that logs go to; `None` where they go to files.
+    pub fn server(&self) -> Option<(&str, u16)> {
+        (self.on && !self.host.is_empty()).then_some((&self.host, self.port))
+    }
+}
+
 /// Escaping of the access log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum LogEscape {
@@ -293,10 +331,14 @@ mod hsts_keys;
 mod keys;
 pub mod limits;
 mod parse;
+mod tls;
+mod tracing;
 
 pub use auth::GlobalAuth;
 pub use keys::{Effect, KEYS, Key, markdown};
 pub use limits::{Limits, Share};
+pub use tls::TicketKey;
+pub use tracing::{Sampler, TracingDefaults};
 
 impl Default for Globals {
     #[expect(clippy::too_many_lines, reason = "a list of defaults, one line a key")]
@@ -382,6 +424,8 @@ impl Default for Globals {
             ssl_session_cache: true,
             ssl_session_timeout: seconds(600),
             ssl_session_tickets: false,
+            enable_ocsp: false,
+            ssl_session_ticket_keys: Arc::from([]),
             ssl_reject_handshake: false,
             hsts: Some(Arc::from(super::hsts::value(31_536_000, true, false))),
             allow_snippet_annotations: false,
@@ -399,7 +443,11 @@ impl Default for Globals {
             skip_access_log_urls: Arc::from([]),
             access_log_path: Arc::from("/var/log/nginx/access.log"),
             error_log_path: Arc::from("/var/log/nginx/error.log"),
+            syslog: Syslog::default(),
             error_log_level: Arc::from("notice"),
+            geoip: false,
+            geoip_reload: None,
+            tracing: TracingDefaults::default(),
             upstream_keepalive: UpstreamKeepalive {
                 connections: 320,
                 time: seconds(3600),

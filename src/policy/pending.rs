@@ -1,10 +1,9 @@
-//! Annotations that are known and not built yet, or mean nothing here. Those that protect something shut the routes;
+//! Annotations that are known and not honoured, or mean nothing here. Those that protect something shut the routes;
 //! the others give a warning, so that nobody believes in them.
 
 use super::annotation::{Fidelity, Reader, Risk, Scope, Spec, parse_bool};
 use crate::diagnostic::Severity;
 
-const NO_EFFECT_YET: Fidelity = Fidelity::AcceptedNoEffect("not built yet");
 const NO_FIREWALL: Fidelity = Fidelity::Refused("there is no web application firewall");
 const LOCATION: Scope = Scope::Location;
 
@@ -22,16 +21,6 @@ pub const REFUSED: &[Spec] = &[
         .doc("Rules of a web application firewall."),
 ];
 
-const fn later(
-    name: &'static str,
-    scope: Scope,
-    risk: Risk,
-    example: &'static str,
-    doc: &'static str,
-) -> Spec {
-    Spec::new(name, scope, risk).fidelity(NO_EFFECT_YET).values("none", example).doc(doc)
-}
-
 const fn dead(
     name: &'static str,
     scope: Scope,
@@ -42,13 +31,8 @@ const fn dead(
     Spec::new(name, scope, risk).fidelity(Fidelity::AcceptedNoEffect(why)).values("none", example).doc(why)
 }
 
-const TRACING: &str = "Tracing.";
-
 /// Comforts, and details of protections whose switch stands above.
 pub const WITHOUT_EFFECT: &[Spec] = &[
-    later("enable-opentelemetry", LOCATION, Risk::Low, "true", TRACING),
-    later("opentelemetry-trust-incoming-span", LOCATION, Risk::Low, "true", TRACING),
-    later("opentelemetry-operation-name", LOCATION, Risk::Medium, "checkout", TRACING),
     dead("enable-owasp-core-rules", LOCATION, Risk::Low, "true", "there is no web application firewall"),
     dead(
         "modsecurity-transaction-id",
@@ -78,10 +62,8 @@ pub fn read(reader: &mut Reader<'_>) {
             continue;
         }
         let reason = match spec.fidelity {
-            Fidelity::AcceptedNoEffect(why) if spec.fidelity != NO_EFFECT_YET => {
-                format!("has no effect: {why}")
-            }
-            _ => "has no effect in this version".into(),
+            Fidelity::AcceptedNoEffect(why) => format!("has no effect: {why}"),
+            _ => "has no effect".into(),
         };
         reader.report(name, Severity::Warning, "NoEffect", reason, "");
     }
@@ -115,7 +97,7 @@ mod tests {
     #[test]
     fn comforts_are_reported_when_set() {
         let codes = |name, value| diagnostics(&[(name, value)], read);
-        assert_eq!(codes("enable-opentelemetry", "true"), ["NoEffect"]);
-        assert!(codes("enable-opentelemetry", "false").is_empty());
+        assert_eq!(codes("http2-push-preload", "true"), ["NoEffect"]);
+        assert!(codes("http2-push-preload", "false").is_empty());
     }
 }

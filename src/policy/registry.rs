@@ -13,7 +13,7 @@ use super::{
     custom_errors, custom_headers, default_backend, external_auth, fastcgi, forwarded_prefix, from_to_www,
     global_rate_limit, ip_access, load_balance, log, mirror, pending, redirect, request_limit, response_rate,
     response_rewrite, retry, rewrite, satisfy, server_alias, server_tls, service_upstream, session_cookie,
-    snippet, ssl_passthrough, ssl_redirect, timeout, upstream_vhost,
+    snippet, ssl_passthrough, ssl_redirect, timeout, tracing, upstream_vhost,
 };
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::Ingress;
@@ -63,6 +63,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     ssl_passthrough::SPECS,
     ssl_redirect::SPECS,
     timeout::SPECS,
+    tracing::SPECS,
     upstream_vhost::SPECS,
 ];
 
@@ -143,6 +144,7 @@ pub fn read(
         http_version: backend_protocol::HttpVersion::read(r, globals.proxy_http_version),
         access_log: log::read(r),
         rewrite_log: log::read_rewrites(r),
+        tracing: tracing::Tracing::read(r, globals),
         snippet: snippets.location,
         auth_snippet: snippets.auth,
         denied: None,

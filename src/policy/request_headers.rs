@@ -241,6 +241,10 @@ fn standard(outgoing: &Outgoing<'_>, head: &mut Builder) {
     if let Some(prefix) = outgoing.forwarded_prefix {
         head.own("X-Forwarded-Prefix", prefix.as_bytes());
     }
+    if let Some(trace) = outgoing.route.trace {
+        head.own("traceparent", trace.traceparent().as_bytes());
+        head.own("tracestate", &trace.state);
+    }
 }
 
 /// The values of all lines called `name` as one list.

@@ -16,6 +16,7 @@ use rustls::server::NoClientAuth;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
+use sha2::{Digest, Sha256};
 
 use super::connection::TlsFacts;
 use super::exchange::Exchange;
@@ -93,11 +94,13 @@ impl Groups {
         if let Some(config) = all.get(&key) {
             return Some(Arc::clone(config));
         }
+        let scope = asks.as_ref().map_or([0; 32], |(bundle, _)| scope(bundle));
+        let scope = if asks.is_some() { &scope[..] } else { b"" };
         let verifier: Arc<dyn ClientCertVerifier> = match &asks {
             Some((_, made)) => Arc::new(AnyHolder::of(&made.authority)),
             None => Arc::new(NoClientAuth),
         };
-        let config = sni::config_with(self.0.reader.clone(), &self.0.globals, verifier, own).ok()?;
+        let config = sni::config_with(self.0.reader.clone(), &self.0.globals, verifier, own, scope).ok()?;
         if all.len() >= GROUPS {
             all.clear();
         }
@@ -113,8 +116,9 @@ impl Groups {
         }
         let authority = Authority::read(&bundle.authorities, &bundle.revocations)?;
         let verifier = Arc::new(AnyHolder::of(&authority));
-        let same = ServerTls::default();
-        let config = sni::config_with(self.0.reader.clone(), &self.0.globals, verifier, &same).ok()?;
+        let (same, scope) = (ServerTls::default(), scope(bundle));
+        let config =
+            sni::config_with(self.0.reader.clone(), &self.0.globals, verifier, &same, &scope).ok()?;
         if all.len() >= GROUPS {
             all.clear();
         }
@@ -149,6 +153,19 @@ impl Groups {
     }
 }
 
+/// The same for the same authorities and revocation lists, on every replica.
+fn scope(bundle: &Bundle) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for list in [&bundle.authorities, &bundle.revocations] {
+        hash.update((list.len() as u64).to_be_bytes());
+        for part in list.iter() {
+            hash.update((part.len() as u64).to_be_bytes());
+            hash.update(part);
+        }
+    }
+    hash.finalize().into()
+}
+
 /// What a chain is worth to a policy, so that a connection with many requests is not verified for each.
 #[derive(Debug, Clone)]
 pub struct Judged {
@@ -166,6 +183,14 @@ pub struct Standing {
     pub fields: Vec<(Box<str>, Option<Vec<u8>>)>,
     /// In clear text: the answer once the request would be forwarded. Redirects to https come first.
     pub refusal: Option<LocalReply>,
+}
+
+impl Standing {
+    /// `$ssl_client_verify`.
+    pub fn verified(&self) -> Option<&[u8]> {
+        let field = self.fields.iter().find(|(name, _)| **name == *"ssl-client-verify");
+        field.and_then(|(_, value)| value.as_deref())
+    }
 }
 
 /// Judges a request by the certificates of its connection; `None` where its host asks nobody.

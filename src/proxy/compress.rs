@@ -12,6 +12,7 @@ use http::Method;
 use http_body::{Body, Frame};
 
 use super::exchange::Exchange;
+use crate::limit::{Bodies, Held};
 use crate::message::{BodyError, Response, ResponseBody};
 use crate::policy::compression::{Answered, Coding};
 
@@ -21,11 +22,21 @@ const PARTS: usize = 16;
 const BROTLI_LEVEL: u32 = 6;
 /// Brotli's window: 256 KiB (`D.2`).
 const BROTLI_WINDOW: u32 = 18;
+/// Zstandard's window: 256 KiB, below the 8 MiB that clients take (RFC 9659 section 3).
+const ZSTD_WINDOW: u32 = 18;
+
+/// What an encoder takes up while an answer lasts, bytes; counted with the bodies (`D-4`).
+const fn encoder_bytes(coding: Coding) -> u64 {
+    match coding {
+        Coding::Gzip(_) => 320 << 10,
+        Coding::Brotli(_) | Coding::Zstd(_) => 2 << 20,
+    }
+}
 
 /// Compresses an answer where client and ConfigMap want it.
 pub(super) fn apply(exchange: &Exchange, response: &mut Response) {
     let compression = &exchange.snapshot.table.globals.compression;
-    let is_on = compression.gzip_on || compression.brotli_on;
+    let is_on = compression.is_on();
     // The head that answers HEAD is that of GET, as in nginx.
     let is_head = exchange.head.method == Method::HEAD;
     let is_empty = matches!(response.body, ResponseBody::Empty) && !is_head;
@@ -44,6 +55,11 @@ pub(super) fn apply(exchange: &Exchange, response: &mut Response) {
         let _full = response.head.fields.append("Vary", b"Accept-Encoding");
     }
     let Some(coding) = choice.coding else { return };
+    // A comfort that costs memory: done without when bodies have taken up all of theirs.
+    let memory = &exchange.worker.memory;
+    if memory.bodies() == Bodies::Spent {
+        return;
+    }
     coding.mark(&mut response.head.fields);
     response.body = match std::mem::replace(&mut response.body, ResponseBody::Empty) {
         ResponseBody::Empty => ResponseBody::Empty,
@@ -57,6 +73,7 @@ pub(super) fn apply(exchange: &Exchange, response: &mut Response) {
             encoder: Some(Encoder::new(coding)),
             unflushed: false,
             last: None,
+            _room: memory.hold(encoder_bytes(coding)),
         })),
     };
 }
@@ -64,8 +81,11 @@ pub(super) fn apply(exchange: &Exchange, response: &mut Response) {
 enum Encoder {
     Gzip(Box<GzEncoder<Vec<u8>>>),
     Brotli(Box<brotli::CompressorWriter<Vec<u8>>>),
+    Zstd(Box<zstd::stream::write::Encoder<'static, Vec<u8>>>),
 }
 
+/// The library refuses parameters out of bounds only.
+const SOUND: &str = "level and window are within bounds";
 /// Writing to memory does not fail.
 const INFALLIBLE: &str = "a vector takes every byte";
 
@@ -81,6 +101,12 @@ impl Encoder {
                 level.min(BROTLI_LEVEL),
                 BROTLI_WINDOW,
             ))),
+            Coding::Zstd(level) => {
+                let level = i32::try_from(level).unwrap_or(3);
+                let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), level).expect(SOUND);
+                encoder.window_log(ZSTD_WINDOW).expect(SOUND);
+                Self::Zstd(Box::new(encoder))
+            }
         }
     }
 
@@ -88,6 +114,7 @@ impl Encoder {
         match self {
             Self::Gzip(encoder) => encoder.write_all(data),
             Self::Brotli(encoder) => encoder.write_all(data),
+            Self::Zstd(encoder) => encoder.write_all(data),
         }
         .expect(INFALLIBLE);
     }
@@ -96,6 +123,7 @@ impl Encoder {
         match self {
             Self::Gzip(encoder) => encoder.flush(),
             Self::Brotli(encoder) => encoder.flush(),
+            Self::Zstd(encoder) => encoder.flush(),
         }
         .expect(INFALLIBLE);
     }
@@ -105,6 +133,7 @@ impl Encoder {
         match self {
             Self::Gzip(encoder) => std::mem::take(encoder.get_mut()),
             Self::Brotli(encoder) => std::mem::take(encoder.get_mut()),
+            Self::Zstd(encoder) => std::mem::take(encoder.get_mut()),
         }
         .into()
     }
@@ -113,6 +142,7 @@ impl Encoder {
         match self {
             Self::Gzip(encoder) => encoder.finish().expect(INFALLIBLE),
             Self::Brotli(encoder) => encoder.into_inner(),
+            Self::Zstd(encoder) => encoder.finish().expect(INFALLIBLE),
         }
         .into()
     }
@@ -125,6 +155,7 @@ struct Compressed {
     unflushed: bool,
     /// Trailers that come after the last data.
     last: Option<Frame<Bytes>>,
+    _room: Held,
 }
 
 impl Body for Compressed {
@@ -210,7 +241,8 @@ mod tests {
     fn parts(coding: Coding, script: &[Option<&'static str>]) -> Vec<Bytes> {
         let body = ResponseBody::Stream(Box::pin(Script(script.iter().copied().collect())));
         let encoder = Some(Encoder::new(coding));
-        let mut body = Box::pin(Compressed { body, encoder, unflushed: false, last: None });
+        let room = crate::limit::Memory::new(None).hold(0);
+        let mut body = Box::pin(Compressed { body, encoder, unflushed: false, last: None, _room: room });
         let mut parts = Vec::new();
         let mut cx = Context::from_waker(std::task::Waker::noop());
         loop {
@@ -227,13 +259,14 @@ mod tests {
         let _cut = match coding {
             Coding::Gzip(_) => flate2::read::GzDecoder::new(bytes).read_to_string(&mut text),
             Coding::Brotli(_) => brotli::Decompressor::new(bytes, 4096).read_to_string(&mut text),
+            Coding::Zstd(_) => zstd::Decoder::new(bytes).unwrap().read_to_string(&mut text),
         };
         text
     }
 
     #[test]
     fn a_pause_of_the_backend_lets_everything_so_far_out() {
-        for coding in [Coding::Gzip(1), Coding::Brotli(4)] {
+        for coding in [Coding::Gzip(1), Coding::Brotli(4), Coding::Zstd(3)] {
             let parts =
                 parts(coding, &[Some("data: one\n\n"), None, Some("data: two\n\n"), None, Some("end")]);
             let first = parts.iter().take_while(|part| !part.is_empty()).next().unwrap();
@@ -251,7 +284,7 @@ mod tests {
 
     #[test]
     fn an_empty_body_is_a_sound_empty_stream() {
-        for coding in [Coding::Gzip(9), Coding::Brotli(11)] {
+        for coding in [Coding::Gzip(9), Coding::Brotli(11), Coding::Zstd(9)] {
             let all = parts(coding, &[]).concat();
             assert!(!all.is_empty());
             assert_eq!(decoded(coding, &all), "");

@@ -3,7 +3,9 @@
 //! `service` fills it in as it goes. When it is dropped, whatever the reason (answered, cut, client gone, panic), one
 //! record goes to the access log and the metrics.
 
+use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
+use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -15,16 +17,25 @@ use super::client_certificate::Standing;
 use super::connection::ConnectionFacts;
 use super::filter::Granted;
 use super::filter::limit::Running;
+use super::span::{self, Traced};
 use super::worker::Worker;
 use crate::limit::Held;
 use crate::message::Meter;
-use crate::policy::template::RouteFacts;
+use crate::places::Databases;
+use crate::policy::basic_auth::credentials;
+use crate::policy::template::{Places, RouteFacts};
+use crate::policy::tracing::context::TraceContext;
 use crate::reply::{LocalReply, RedirectCause};
+use crate::request::RequestView;
 use crate::route::{Backend, Location, LocationTarget, Server};
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::{Counter, Gauge, GaugeGuard};
-use crate::telemetry::{FieldLookup, HostLabel, LocalReason, Record, RequestLine, RouteLabels, UpstreamTry};
+use crate::telemetry::{
+    FieldLookup, HostLabel, LocalReason, PlaceLookup, Record, RequestLine, RouteLabels, TraceText,
+    UpstreamTry,
+};
 use crate::upstream::UpstreamTimes;
+use crate::variable::Handshake;
 use crate::wire::{Fields, RequestHead};
 
 /// One request, its way and its answer.
@@ -50,14 +61,19 @@ pub struct Exchange {
     location: OnceCell<Arc<Location>>,
     backend: RefCell<Option<Arc<Backend>>>,
     canary: RefCell<Option<Arc<Backend>>>,
+    page: OnceCell<Page>,
     standing: OnceCell<Standing>,
     granted: OnceCell<Granted>,
     running: OnceCell<Running>,
+    traced: OnceCell<Box<Traced>>,
     tries: RefCell<SmallVec<[Try; 1]>>,
     local: Cell<Option<LocalReason>>,
     status: Cell<u16>,
     answer: RefCell<Fields>,
+    /// The last backend's own fields, where the log shows one.
+    raw_answer: RefCell<Option<Box<Fields>>>,
     buffered: RefCell<Option<Held>>,
+    places: Option<Arc<Databases>>,
     _active: GaugeGuard,
 }
 
@@ -65,6 +81,20 @@ pub struct Exchange {
 struct Names {
     host: String,
     best: String,
+}
+
+/// What stands in for an answer (`custom-http-errors`).
+struct Page {
+    /// Who gives it; `None` is the built-in page.
+    by: Option<Arc<Backend>>,
+    /// Tries that came before.
+    after: usize,
+}
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Exchange({})", self.request_id)
+    }
 }
 
 /// One try at an endpoint.
@@ -90,6 +120,7 @@ impl Exchange {
         meter: Rc<Meter>,
     ) -> Self {
         let client = connection.client();
+        let places = if snapshot.table.globals.geoip { worker.places.current() } else { None };
         let active = worker.metrics.hold(Gauge::Requests);
         worker.requests.set(worker.requests.get() + 1);
         let number = connection.next_request();
@@ -110,14 +141,18 @@ impl Exchange {
             location: OnceCell::new(),
             backend: RefCell::new(None),
             canary: RefCell::new(None),
+            page: OnceCell::new(),
             standing: OnceCell::new(),
             granted: OnceCell::new(),
             running: OnceCell::new(),
+            traced: OnceCell::new(),
             tries: RefCell::default(),
             local: Cell::new(None),
             status: Cell::new(0),
             answer: RefCell::default(),
+            raw_answer: RefCell::default(),
             buffered: RefCell::default(),
+            places,
             _active: active,
         }
     }
@@ -136,6 +171,23 @@ impl Exchange {
         if let Some(location) = location {
             let _first_counts = self.location.set(Arc::clone(location));
         }
+    }
+
+    /// Begins its span, where the location that took it is traced.
+    pub fn traces(&self, view: &RequestView<'_>) {
+        if let Some(traced) = span::begin(self, view) {
+            let _first_counts = self.traced.set(traced);
+        }
+    }
+
+    /// Where addresses are, where that is known.
+    pub fn places(&self) -> Option<&dyn Places> {
+        self.places.as_deref().map(|places| places as &dyn Places)
+    }
+
+    /// Its span as others are told of it.
+    pub fn trace(&self) -> Option<&TraceContext> {
+        self.traced.get().map(|traced| &traced.context)
     }
 
     /// What the client's certificate is worth here.
@@ -187,6 +239,8 @@ impl Exchange {
             location_path: location.map_or("", |location| &location.rule_path),
             upstream_name: backend.map_or("", |backend| &backend.name),
             server_name: host,
+            places: self.places(),
+            trace: self.trace(),
             now,
         }
     }
@@ -202,9 +256,16 @@ impl Exchange {
         *self.canary.borrow_mut() = canary.map(Arc::clone);
     }
 
+    /// From here on `by` is asked for a page instead of the answer; `None` is the built-in default backend.
+    pub fn turns_to_page(&self, by: Option<&Arc<Backend>>) {
+        let _first_counts = self.page.set(Page { by: by.map(Arc::clone), after: self.tries() });
+    }
+
     /// A try begins `now`.
-    pub fn tried(&self, address: Option<SocketAddr>, starts_group: bool, now: Instant) -> Rc<UpstreamTimes> {
+    pub fn tried(&self, address: Option<SocketAddr>, now: Instant) -> Rc<UpstreamTimes> {
         let times = Rc::new(UpstreamTimes::starting(now));
+        let before = self.tries();
+        let starts_group = before > 0 && self.page.get().is_some_and(|page| page.after == before);
         self.tries.borrow_mut().push(Try { address, status: None, times: Rc::clone(&times), starts_group });
         times
     }
@@ -213,6 +274,13 @@ impl Exchange {
     pub fn try_status(&self, status: u16) {
         if let Some(last) = self.tries.borrow_mut().last_mut() {
             last.status = Some(status);
+        }
+    }
+
+    /// The last try has an answer with these fields.
+    pub fn try_fields(&self, fields: &Fields) {
+        if self.worker.log.wants_upstream_fields() {
+            *self.raw_answer.borrow_mut() = Some(Box::new(fields.clone()));
         }
     }
 
@@ -261,13 +329,20 @@ impl Exchange {
         let path = self.head.target.iter().position(|byte| *byte == b'?');
         let tls = self.connection.tls.as_ref();
         self.connection.presence.end(end);
+        let raw = self.raw_answer.borrow();
+        // As nginx has it, from the credentials, whoever asked for them.
+        let granted = self.granted().and_then(|granted| granted.user.as_deref()).map(Cow::Borrowed);
+        let claimed =
+            || credentials(self.head.fields.get("authorization")?).map(|found| Cow::Owned(found.user));
+        let user: Option<Cow<'_, [u8]>> = granted.or_else(claimed).filter(|user| !user.is_empty());
+        let place = self.places.as_deref().map(|places| Placed { places, client: self.client.get() });
         let record = Record {
             time: SystemTime::now(),
             client: self.client.get(),
             peer: self.connection.peer,
             listener: self.connection.local,
             proxy_protocol: self.connection.proxied.map(|(source, _)| source),
-            remote_user: self.granted().and_then(|granted| granted.user.as_deref()),
+            remote_user: user.as_deref(),
             line: RequestLine::Parsed {
                 method: self.head.method.as_str(),
                 target: &self.head.target,
@@ -280,6 +355,9 @@ impl Exchange {
             args: path.and_then(|at| self.head.target.get(at + 1..)),
             request_fields: &Lookup(&self.head.fields),
             response_fields: &Lookup(&answer),
+            upstream_fields: &OptionalLookup(raw.as_deref()),
+            handshake: tls.is_some().then_some(self as &dyn Handshake),
+            completed: self.meter.finished.get(),
             request_id: &self.request_id,
             connection: self.connection.number,
             connection_requests: self.number,
@@ -295,13 +373,23 @@ impl Exchange {
             alternative_upstream_name: canary.as_ref().map_or("", |canary| &canary.name),
             tries: &tries,
             route: self.labels(&names.host),
+            place: place.as_ref().map(|place| place as &dyn PlaceLookup),
+            trace: self.trace().map(|trace| TraceText {
+                trace_id: trace.trace_id_text(),
+                span_id: trace.span_id_text(),
+                parent: trace.traceparent(),
+                state: &trace.state,
+            }),
             local: self.local.get(),
         };
-        if let Some(used) = canary.as_ref().or(backend.as_ref()) {
-            for one in self.tries.borrow().iter() {
-                if let Some(address) = one.address {
-                    self.worker.upstreams.observe(&used.key, address, &one.times, self.start + request_time);
-                }
+        if let Some(traced) = self.traced.get() {
+            span::finish(self, traced, &record);
+        }
+        let (page, used) = (self.page.get(), canary.as_ref().or(backend.as_ref()));
+        for (at, one) in self.tries.borrow().iter().enumerate() {
+            let asked = page.filter(|page| at >= page.after).map_or(used, |page| page.by.as_ref());
+            if let (Some(asked), Some(address)) = (asked, one.address) {
+                self.worker.upstreams.observe(&asked.key, address, &one.times, end);
             }
         }
         for one in self.tries.borrow().iter() {
@@ -312,7 +400,7 @@ impl Exchange {
             });
         }
         self.worker.metrics.observe(&record);
-        if self.is_logged(&record) {
+        if self.is_logged() {
             self.worker.log.write(&record);
         }
     }
@@ -326,7 +414,8 @@ impl Exchange {
         } else {
             HostLabel::Configured(&server.name)
         };
-        let Some(location) = self.location.get() else { return RouteLabels { host, ..RouteLabels::NONE } };
+        let location = self.location.get().filter(|_| !self.lacked_slash());
+        let Some(location) = location else { return RouteLabels { host, ..RouteLabels::NONE } };
         let backend = location.backend();
         RouteLabels {
             identity: Arc::as_ptr(location).addr(),
@@ -339,31 +428,46 @@ impl Exchange {
         }
     }
 
-    /// nginx names the location's upstream also for answers of its own.
+    /// nginx names the location's upstream also for answers of its own, and the error backend once it asks that one. What
+    /// it answers while it looks for the location (the slash that a path lacks) has none yet.
     fn upstream_name<'a>(&'a self, chosen: Option<&'a Arc<Backend>>) -> &'a str {
+        if let Some(page) = self.page.get() {
+            return page.by.as_ref().map_or(DEFAULT_BACKEND, |by| &by.name);
+        }
+        if self.lacked_slash() {
+            return "";
+        }
         match (chosen, self.location.get().map(|location| &location.target)) {
             (Some(backend), _) | (None, Some(LocationTarget::Backend(backend))) => &backend.name,
-            (None, Some(LocationTarget::Default(_))) => "upstream-default-backend",
+            (None, Some(LocationTarget::Default(_))) => DEFAULT_BACKEND,
             (None, Some(LocationTarget::Healthz | LocationTarget::StubStatus)) => "internal",
             (None, None) => "",
         }
     }
 
-    /// nginx logs neither the default backend (unless asked to) nor locations with `enable-access-log: false` nor what
-    /// `skip-access-log-urls` names.
-    fn is_logged(&self, record: &Record<'_>) -> bool {
+    fn lacked_slash(&self) -> bool {
+        self.local.get().is_some_and(|local| local.rule == cause_word(RedirectCause::TrailingSlash))
+    }
+
+    /// nginx logs neither requests of no Ingress's (unless asked to) nor locations with `enable-access-log: false` nor
+    /// what `skip-access-log-urls` names.
+    fn is_logged(&self) -> bool {
         let globals = &self.snapshot.table.globals;
-        if globals.disable_access_log
-            || self.location.get().is_some_and(|location| !location.policies.access_log)
-        {
+        let location = self.location.get();
+        if globals.disable_access_log || location.is_some_and(|location| !location.policies.access_log) {
             return false;
         }
-        let hidden =
-            record.upstream_name == "upstream-default-backend" && !globals.access_log_for_default_backend;
+        let nobodys = |location: &Arc<Location>| {
+            location.owner.is_none() && matches!(location.target, LocationTarget::Default(_))
+        };
+        let hidden = location.is_some_and(nobodys) && !globals.access_log_for_default_backend;
         let health = matches!(self.local.get(), Some(LocalReason { kind: "healthz" | "stub_status", .. }));
         !hidden && !health && !globals.skip_access_log_urls.iter().any(|test| test.matches(&self.head.target))
     }
 }
+
+/// What nginx calls the default backend of the process, built-in or not.
+const DEFAULT_BACKEND: &str = "upstream-default-backend";
 
 impl Try {
     /// `end` is when the exchange ended: a try still under way then took until then, as nginx has it.
@@ -383,6 +487,26 @@ impl Try {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.account();
+    }
+}
+
+/// The client and who knows where it is.
+struct Placed<'p> {
+    places: &'p Databases,
+    client: IpAddr,
+}
+
+impl PlaceLookup for Placed<'_> {
+    fn place(&self, name: &str) -> Option<String> {
+        self.places.value(name, self.client)
+    }
+}
+
+struct OptionalLookup<'f>(Option<&'f Fields>);
+
+impl FieldLookup for OptionalLookup<'_> {
+    fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        self.0.into_iter().flat_map(|fields| fields.get_all(name)).for_each(visit);
     }
 }
 

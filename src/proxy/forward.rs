@@ -28,7 +28,7 @@ use crate::telemetry::metrics::Counter;
 use crate::upstream::{
     Answer, Content, ErrorKind, Failed, Peer, PickFacts, Protocol, Reuse, UpstreamError, UpstreamRequest,
 };
-use crate::wire::{Fields, Framing};
+use crate::wire::{Fields, Framing, Version};
 
 mod error_page;
 mod fastcgi;
@@ -68,8 +68,8 @@ struct Trip<'t> {
     target: &'t [u8],
     fields: &'t Fields,
     protocol: BackendProtocol,
-    /// The first try of an error page is written after ` : ` in the log.
-    group: bool,
+    /// It asks for an error page, which is no tunnel.
+    page: bool,
     sticky_key: Option<&'t str>,
     hash_key: Option<String>,
 }
@@ -92,6 +92,8 @@ impl<'w> Way<'w> {
             None => RouteFacts {
                 request_id: &self.exchange.request_id,
                 server_name: &self.view.host.name,
+                places: self.exchange.places(),
+                trace: self.exchange.trace(),
                 ..RouteFacts::default()
             },
         }
@@ -108,6 +110,8 @@ impl<'w> Way<'w> {
             location_path: &self.location.rule_path,
             upstream_name: &backend.name,
             server_name: &self.view.host.name,
+            places: self.exchange.places(),
+            trace: self.exchange.trace(),
             now: self.run.now,
         }
     }
@@ -173,7 +177,7 @@ pub async fn to_backend(
         target: &forward.target,
         fields: &fields,
         protocol,
-        group: false,
+        page: false,
         sticky_key: own_key,
         hash_key: backend.policies.hash_by.as_ref().map(|hash| hash.template.expand(&facts)),
     };
@@ -293,7 +297,7 @@ impl Trip<'_> {
         let way = self.way;
         let exchange = way.exchange;
         let policies = &way.location.policies;
-        let times = exchange.tried(Some(address), self.group && exchange.tries() > 0, now);
+        let times = exchange.tried(Some(address), now);
         if let (BackendProtocol::Fcgi, Some(policy)) = (self.protocol, &policies.fastcgi) {
             // Boxed, as all that is rare on this way.
             let outcome = Box::pin(self.by_fastcgi(policy, address, body, &times)).await;
@@ -322,7 +326,8 @@ impl Trip<'_> {
             fields: self.fields,
             framing: framing(&body, way.framed),
             version: policies.http_version,
-            upgrade: way.hop.upgrade.is_some() && !self.group,
+            upgrade: way.hop.upgrade.is_some() && !self.page,
+            trailers: way.hop.trailers && exchange.head.version != Version::Http2,
             head_bytes: policies.buffering.header_bytes,
         };
         let upstreams = &exchange.worker.upstreams;
@@ -339,6 +344,9 @@ impl Trip<'_> {
                 upstreams.exchange(&peer, &request, body, &policies.timeout, Reuse::Fresh, &times).await;
         }
         told(&outcome).into_iter().for_each(|status| exchange.try_status(status));
+        if let Ok(answer) = &outcome {
+            exchange.try_fields(&answer.head.fields);
+        }
         outcome
     }
 
@@ -383,7 +391,6 @@ const fn word(failure: Failure) -> &'static str {
     }
 }
 
-/// GET, HEAD and whatever nginx sends twice: all but POST, LOCK, PATCH.
 /// Status that a try shows in the log: what the backend answered, or what its failure means. What the client spoiled is
 /// no answer of the backend's.
 fn told(outcome: &Result<Answer, Failed>) -> Option<u16> {
@@ -396,6 +403,7 @@ fn told(outcome: &Result<Answer, Failed>) -> Option<u16> {
     }
 }
 
+/// GET, HEAD and whatever nginx sends twice: all but POST, LOCK, PATCH.
 fn is_idempotent(method: &Method) -> bool {
     !matches!(method.as_str(), "POST" | "LOCK" | "PATCH")
 }
@@ -437,7 +445,7 @@ pub(super) fn body_reply(error: BodyError) -> LocalReply {
 
 /// A backend's answer as the client gets it.
 async fn answer(way: &Way<'_>, backend: &Arc<Backend>, got: Got) -> Result<Response, LocalReply> {
-    let Got { answer: Answer { mut head, content, .. }, set_cookie_key } = got;
+    let Got { answer: Answer { mut head, content, trailers, .. }, set_cookie_key } = got;
     let (globals, scheme) = (way.globals(), way.view.scheme);
     match content {
         Content::Tunnel(tunnel) => switch::switch(way, head, tunnel),
@@ -454,7 +462,7 @@ async fn answer(way: &Way<'_>, backend: &Arc<Backend>, got: Got) -> Result<Respo
             if let Some(key) = set_cookie_key.filter(|_| way.location.sets_cookie) {
                 set_cookie(way, backend, &key, &mut head.fields);
             }
-            Ok(Response { head, body, close: false, upgrade: None, guard: None })
+            Ok(Response { head, body, trailers, close: false, upgrade: None, guard: None })
         }
     }
 }

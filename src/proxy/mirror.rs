@@ -115,6 +115,7 @@ impl Copy {
             framing: self.framing,
             version: HttpVersion::Http11,
             upgrade: false,
+            trailers: false,
             head_bytes: None,
         };
         let times = Rc::new(UpstreamTimes::starting(Instant::now()));

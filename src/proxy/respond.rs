@@ -80,6 +80,7 @@ pub fn answer(status: StatusCode, content_type: &str, body: Bytes) -> Response {
         body: if body.is_empty() { ResponseBody::Empty } else { ResponseBody::Full(body) },
         close: false,
         upgrade: None,
+        trailers: None,
         guard: None,
     }
 }

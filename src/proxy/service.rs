@@ -103,7 +103,11 @@ async fn serve(
     let globals = &table.globals;
     let intake = Intake::of(&exchange.head)?;
     let came = exchange.connection.forwarded();
-    let view = intake.view(&came, globals, exchange.worker.roll());
+    let mut view = intake.view(&came, globals, exchange.worker.roll());
+    if exchange.connection.tls.is_some() {
+        view.handshake = Some(&**exchange);
+    }
+    let view = view;
     exchange.identified(view.forwarded.client, &view.host.name, &view.forwarded.host, view.path.as_bytes());
     match client_certificate::judge(exchange, &view) {
         Ok(Some(standing)) => exchange.stands(standing),
@@ -117,6 +121,7 @@ async fn serve(
         }
     }
     let mut run = Run::new(&exchange.request_id, exchange.worker.since_epoch());
+    run.places = exchange.places();
     let asked = Asked { view: &view, hop, framed, trusted: came.is_trusted(globals) };
     let mut response = routed(exchange, asked, &mut run, body).await;
     dress(exchange, &mut response);
@@ -166,12 +171,14 @@ async fn routed(exchange: &Rc<Exchange>, asked: Asked<'_>, run: &mut Run<'_>, bo
             let Some(location) = location else {
                 return local(exchange, &reply, !before_location(&reply));
             };
+            exchange.traces(view);
             let way = Way { exchange, view, location, hop, framed, trusted, run };
             return Box::pin(ours(&way, reply, body)).await;
         }
     };
     let location = forward.location;
     exchange.routed(forward.server, Some(location));
+    exchange.traces(view);
     if location.policies.rewrite_log {
         tell_rewrite(exchange, view, &forward);
     }
@@ -294,7 +301,9 @@ async fn ours(way: &Way<'_>, reply: LocalReply, body: RequestBody) -> Response {
 /// An answer of the error backend instead of one with `status`. Without one the built-in default backend answers, as in
 /// ingress-nginx: 404 (vector `custom-http-errors-no-default-backend`).
 async fn error_page(way: &Way<'_>, status: http::StatusCode, body: RequestBody) -> Response {
-    let Some(backend) = forward::error_backend(way) else {
+    let backend = forward::error_backend(way);
+    way.exchange.turns_to_page(backend);
+    let Some(backend) = backend else {
         return local_page(way.exchange, http::StatusCode::NOT_FOUND);
     };
     match forward::error_page(way, backend, status, body).await {

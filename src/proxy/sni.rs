@@ -4,6 +4,7 @@
 //! Secret is live with the next snapshot and no connection is touched.
 
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
@@ -13,6 +14,8 @@ use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
+use super::tickets::Tickets;
+use crate::cert::Pair;
 use crate::policy::global::Globals;
 use crate::policy::server_tls::ServerTls;
 use crate::snapshot::{Reader, Snapshot};
@@ -26,22 +29,25 @@ const SESSIONS: usize = 20_480;
 /// # Errors
 /// When the cryptographic provider cannot do the versions asked for.
 pub fn server_config(reader: Reader, globals: &Globals) -> Result<Arc<ServerConfig>, rustls::Error> {
-    config_with(reader, globals, Arc::new(NoClientAuth), &ServerTls::default())
+    config_with(reader, globals, Arc::new(NoClientAuth), &ServerTls::default(), b"")
 }
 
 /// As [`server_config`] for hosts that ask for client certificates or have ciphers of their own. Sessions of one are
-/// unknown to the others, so a handshake that asked for none never resumes as one that did.
+/// unknown to the others, so a handshake that asked for none never resumes as one that did: tickets are sealed for
+/// `scope`.
 pub(super) fn config_with(
     reader: Reader,
     globals: &Globals,
     verifier: Arc<dyn ClientCertVerifier>,
     own: &ServerTls,
+    scope: &[u8],
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
     let versions: Vec<&'static SupportedProtocolVersion> = [(&TLS13, globals.tls13), (&TLS12, globals.tls12)]
         .into_iter()
         .filter_map(|(version, wanted)| wanted.then_some(version))
         .collect();
     let suites = own.ciphers.as_deref().unwrap_or(&globals.ssl_ciphers);
+    let tickets = Tickets::new(reader.clone(), scope);
     let mut config = ServerConfig::builder_with_provider(Arc::new(suites::provider(suites)))
         .with_protocol_versions(&versions)?
         .with_client_cert_verifier(verifier)
@@ -53,6 +59,7 @@ pub(super) fn config_with(
     } else {
         vec![b"http/1.1".to_vec()]
     };
+    config.ticketer = tickets;
     // Stateful resumption, as ingress-nginx has it by default (tickets off).
     if globals.ssl_session_cache {
         config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
@@ -81,14 +88,23 @@ pub fn key_for(snapshot: &Snapshot, name: Option<&str>) -> Option<Arc<CertifiedK
     match choice {
         Some(crate::route::CertificateChoice::Secret(key)) => {
             let pair = snapshot.certs.pairs.get(key).unwrap_or(&snapshot.certs.default);
-            Some(Arc::clone(&pair.key))
+            Some(shown(snapshot, pair))
         }
-        Some(crate::route::CertificateChoice::Default) => Some(Arc::clone(&snapshot.certs.default.key)),
+        Some(crate::route::CertificateChoice::Default) => Some(shown(snapshot, &snapshot.certs.default)),
         None if snapshot.table.globals.ssl_reject_handshake && !names_a_route(snapshot, name.as_deref()) => {
             None
         }
-        None => Some(Arc::clone(&snapshot.certs.default.key)),
+        None => Some(shown(snapshot, &snapshot.certs.default)),
     }
+}
+
+/// The pair as it is shown, with its OCSP answer where `enable-ocsp` asks for one and it is there.
+fn shown(snapshot: &Snapshot, pair: &Pair) -> Arc<CertifiedKey> {
+    if !snapshot.table.globals.enable_ocsp {
+        return Arc::clone(&pair.key);
+    }
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    pair.with_staple(i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
 }
 
 fn names_a_route(snapshot: &Snapshot, name: Option<&str>) -> bool {

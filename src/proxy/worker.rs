@@ -22,11 +22,15 @@ use super::spool::Spool;
 use crate::drain::DrainWatcher;
 use crate::limit::{Bodies, Clients, ConnectionLimit, Memory, Pressure};
 use crate::message::ResponseBody;
+use crate::places::Places;
 use crate::policy::global::limits as client_cost;
 use crate::reply::LocalReply;
 use crate::snapshot::Reader;
 use crate::telemetry::metrics::{Counter, Gauge};
-use crate::telemetry::{LocalReason, LogLane, NoFields, Record, RequestLine, RouteLabels, WorkerMetrics};
+use crate::telemetry::spans::Spans;
+use crate::telemetry::{
+    FieldLookup, LocalReason, LogLane, NoFields, Record, RequestLine, RouteLabels, WorkerMetrics,
+};
 use crate::upstream::{Rng, Upstreams};
 use crate::wire::FrameLimits;
 
@@ -55,6 +59,10 @@ pub struct Worker {
     pub metrics: WorkerMetrics,
     /// Access log.
     pub log: LogLane,
+    /// Where addresses are.
+    pub places: Places,
+    /// Finished spans of all workers.
+    pub spans: Spans,
     /// Phase of the process.
     pub drain: DrainWatcher,
     /// TLS configuration of the https listeners.
@@ -225,7 +233,10 @@ impl Worker {
             uri: b"",
             args: None,
             request_fields: &NoFields,
-            response_fields: &NoFields,
+            response_fields: if rejection.bytes_sent > 0 { &Page } else { &NoFields },
+            upstream_fields: &NoFields,
+            handshake: None,
+            completed: rejection.bytes_sent > 0,
             request_id: &request_id,
             connection: connection.number,
             connection_requests: connection.next_request(),
@@ -241,6 +252,8 @@ impl Worker {
             alternative_upstream_name: "",
             tries: &[],
             route: RouteLabels::NONE,
+            place: None,
+            trace: None,
             local: Some(LocalReason { kind: "bad_request", rule: rejection.rule }),
         };
         tracing::debug!(peer = %connection.peer, rule = rejection.rule, reason = rejection.reason, "request refused");
@@ -322,5 +335,16 @@ impl Worker {
             }
         };
         tokio::join!(follow, self.upstreams.maintain());
+    }
+}
+
+/// What is known of the fields of the page that a refused head gets.
+struct Page;
+
+impl FieldLookup for Page {
+    fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        if name == "content-type" {
+            visit(b"text/html");
+        }
     }
 }

@@ -6,9 +6,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Instant;
 
+use super::spans::Spans;
 use super::writer::LineWriter;
 
 pub mod config;
@@ -40,6 +41,7 @@ struct Shared {
     made: AtomicUsize,
     words: Mutex<BTreeMap<worker::WordedKey, Arc<AtomicU64>>>,
     logs: Mutex<Vec<(&'static str, LineWriter)>>,
+    spans: OnceLock<Spans>,
 }
 
 // === impl Metrics ===
@@ -54,6 +56,7 @@ impl Metrics {
             made: AtomicUsize::new(0),
             words: Mutex::default(),
             logs: Mutex::default(),
+            spans: OnceLock::new(),
             config,
         }))
     }
@@ -77,6 +80,11 @@ impl Metrics {
     /// Shows the counters of a log under this name, such as `access` or `diagnostic`.
     pub fn add_log(&self, name: &'static str, writer: &LineWriter) {
         lock(&self.0.logs).push((name, writer.clone()));
+    }
+
+    /// Shows what became of spans.
+    pub fn add_spans(&self, spans: &Spans) {
+        let _first_counts = self.0.spans.set(spans.clone());
     }
 
     /// Prometheus text, version 0.0.4.

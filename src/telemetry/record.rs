@@ -6,10 +6,18 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
+use crate::variable::Handshake;
+
 /// Finds field lines of a message for `$http_*` and `$sent_http_*`.
 pub trait FieldLookup {
     /// Calls `visit` with the value of every line called `name` (lower case, `-` between words), in order.
     fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8]));
+}
+
+/// Where the client is, for `$geoip2_*`.
+pub trait PlaceLookup {
+    /// Value of `$geoip2_<name>`.
+    fn place(&self, name: &str) -> Option<String>;
 }
 
 /// A message without fields.
@@ -109,6 +117,19 @@ pub struct LocalReason {
     pub rule: &'static str,
 }
 
+/// A span as texts: `$opentelemetry_*`.
+#[derive(Debug, Clone, Copy)]
+pub struct TraceText<'a> {
+    /// `$opentelemetry_trace_id`.
+    pub trace_id: &'a str,
+    /// `$opentelemetry_span_id`.
+    pub span_id: &'a str,
+    /// `$opentelemetry_context_traceparent`.
+    pub parent: &'a str,
+    /// `$opentelemetry_context_tracestate`.
+    pub state: &'a [u8],
+}
+
 /// One finished request.
 #[derive(Clone, Copy)]
 pub struct Record<'a> {
@@ -140,6 +161,12 @@ pub struct Record<'a> {
     pub request_fields: &'a dyn FieldLookup,
     /// Response fields as sent.
     pub response_fields: &'a dyn FieldLookup,
+    /// Response fields as the last backend gave them; kept only where the format shows one.
+    pub upstream_fields: &'a dyn FieldLookup,
+    /// TLS of the connection, for variables.
+    pub handshake: Option<&'a dyn Handshake>,
+    /// `$request_completion`: the whole answer was handed to the kernel.
+    pub completed: bool,
     /// `$req_id`, 32 hexadecimal digits.
     pub request_id: &'a str,
     /// Number of the connection (`$connection`).
@@ -171,6 +198,10 @@ pub struct Record<'a> {
     pub tries: &'a [UpstreamTry],
     /// Where it was routed.
     pub route: RouteLabels<'a>,
+    /// Where the client is, where that is known.
+    pub place: Option<&'a dyn PlaceLookup>,
+    /// Its span, where requests are traced.
+    pub trace: Option<TraceText<'a>>,
     /// Set when the answer was ours.
     pub local: Option<LocalReason>,
 }

@@ -13,6 +13,11 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
+pub mod syslog;
+
+use syslog::Sender;
+pub use syslog::Server;
+
 /// Lines that may wait over all lanes (`F-20`).
 pub const MAX_LINES: usize = 64 * 1024;
 /// Bytes that may wait over all lanes, the batch being written included (`F-20`).
@@ -31,6 +36,8 @@ pub enum Destination {
     Stderr,
     /// Appended to this file, which is created when it does not exist.
     File(PathBuf),
+    /// Sent to a syslog server, one datagram for each line.
+    Syslog(Server),
 }
 
 impl Destination {
@@ -42,17 +49,20 @@ impl Destination {
                 Self::Stdout
             }
             "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" | "/var/log/nginx/error.log" => Self::Stderr,
+            "off" => Self::File(PathBuf::from("/dev/null")),
             path => Self::File(PathBuf::from(path)),
         }
     }
 
-    fn open(&self) -> Result<File, OpenError> {
+    fn open(&self) -> Result<Sink, OpenError> {
         let opened = match self {
             Self::Stdout => io::stdout().as_fd().try_clone_to_owned().map(File::from),
             Self::Stderr => io::stderr().as_fd().try_clone_to_owned().map(File::from),
             Self::File(path) => OpenOptions::new().append(true).create(true).open(path),
+            // Its name is resolved by the thread that sends: that may take a while.
+            Self::Syslog(server) => return Ok(Sink::Syslog(Box::new(Sender::new(server)))),
         };
-        opened.map_err(|source| OpenError { path: self.path().to_owned(), source })
+        opened.map(Sink::File).map_err(|source| OpenError { path: self.path().to_owned(), source })
     }
 
     fn path(&self) -> &Path {
@@ -60,8 +70,16 @@ impl Destination {
             Self::Stdout => Path::new("/dev/stdout"),
             Self::Stderr => Path::new("/dev/stderr"),
             Self::File(path) => path,
+            Self::Syslog(_) => Path::new("syslog"),
         }
     }
+}
+
+/// An open destination.
+#[derive(Debug)]
+enum Sink {
+    File(File),
+    Syslog(Box<Sender>),
 }
 
 /// A log that cannot be opened.
@@ -123,7 +141,7 @@ struct Waiting {
 
 #[derive(Debug, Default)]
 struct Orders {
-    reopen: Option<File>,
+    reopen: Option<Sink>,
     stop: bool,
     ended: bool,
     asked: u64,
@@ -255,17 +273,17 @@ impl Shared {
         }
     }
 
-    fn run(&self, mut file: File) {
+    fn run(&self, mut sink: Sink) {
         let mut batch = Waiting::default();
         loop {
             let (ticket, stop) = {
                 let mut orders = lock(&self.orders);
                 if let Some(other) = orders.reopen.take() {
-                    file = other;
+                    sink = other;
                 }
                 (orders.asked, orders.stop)
             };
-            let busy = self.drain_lanes(&mut batch, &mut file);
+            let busy = self.drain_lanes(&mut batch, &mut sink);
             {
                 let mut orders = lock(&self.orders);
                 orders.flushed = ticket;
@@ -288,7 +306,7 @@ impl Shared {
     }
 
     /// Writes what every lane holds; true when there was something.
-    fn drain_lanes(&self, batch: &mut Waiting, file: &mut File) -> bool {
+    fn drain_lanes(&self, batch: &mut Waiting, sink: &mut Sink) -> bool {
         let lanes = {
             let mut lanes = lock(&self.lanes);
             // A lane whose producer is gone leaves once it is empty.
@@ -301,13 +319,16 @@ impl Shared {
             if batch.lines > 0 {
                 busy = true;
                 let lines = batch.lines as u64;
-                match self.write(file, &batch.text) {
-                    Ok(()) => self.written.fetch_add(lines, Ordering::Relaxed),
-                    Err(_) => {
-                        self.errors.fetch_add(1, Ordering::Relaxed);
-                        self.dropped.fetch_add(lines, Ordering::Relaxed)
-                    }
+                let (written, failures) = match sink {
+                    Sink::File(file) => match self.write(file, &batch.text) {
+                        Ok(()) => (lines, 0),
+                        Err(_) => (0, 1),
+                    },
+                    Sink::Syslog(sender) => sender.send(&batch.text),
                 };
+                self.written.fetch_add(written, Ordering::Relaxed);
+                self.dropped.fetch_add(lines.saturating_sub(written), Ordering::Relaxed);
+                self.errors.fetch_add(failures, Ordering::Relaxed);
             }
             batch.lines = 0;
             batch.text.clear();

@@ -82,7 +82,7 @@ pub(super) async fn exchange(
                 let ahead = Bytes::from(head.rest);
                 ResponseBody::Stream(Box::pin(Streaming { exchange: Some(exchange), ahead, left }))
             };
-            Ok(Answer { head: head.head, content: Content::Body(content), reused: false })
+            Ok(Answer { head: head.head, content: Content::Body(content), trailers: None, reused: false })
         }
         Err(kind) => {
             exchange.times.ended();

@@ -19,7 +19,8 @@ use super::pool::{BUFFER, Open, Pool, PoolKey};
 use super::stream::{Stream, Tunnel};
 use super::times::UpstreamTimes;
 use super::{Answer, Content, Failed, UpstreamError, UpstreamRequest};
-use crate::message::{RequestBody, ResponseBody};
+use crate::limit::{Bodies, Held, Memory};
+use crate::message::{RequestBody, ResponseBody, Section};
 use crate::policy::backend_protocol::HttpVersion;
 use crate::policy::timeout::Timeouts;
 use crate::wire::response::{MAX_INTERIM, MAX_INTERIM_BYTES};
@@ -36,6 +37,8 @@ use streaming::Streaming;
 
 /// A read buffer grows to this for bulk, bytes.
 const BULK: usize = 256 * 1024;
+/// It does not grow beyond this while bodies take up most of what they may (`security.md` D-4), bytes.
+const SMALL: usize = 16 * 1024;
 /// TLS hands over one record per read; records up to this are gathered before the client gets them, bytes.
 const GATHER: usize = 64 * 1024;
 /// Bytes of a head, whatever `proxy-buffer-size` says.
@@ -51,6 +54,8 @@ pub struct Connection {
     created: Instant,
     exchanges: u32,
     open: Open,
+    /// What the last reads of a long answer take up.
+    held: Held,
 }
 
 /// Where a connection goes after a clean end.
@@ -62,8 +67,9 @@ pub(super) struct Home {
 
 impl Connection {
     /// Takes a connected stream.
-    pub(super) fn new(stream: Stream, open: Open) -> Self {
-        Self { stream, deadline: Deadline::new(), created: Instant::now(), exchanges: 0, open }
+    pub(super) fn new(stream: Stream, open: Open, memory: &Memory) -> Self {
+        let held = memory.hold(0);
+        Self { stream, deadline: Deadline::new(), created: Instant::now(), exchanges: 0, open, held }
     }
 
     /// When it was made.
@@ -117,7 +123,9 @@ pub(super) async fn exchange(
         Ok(parsed) => {
             exchange.times.head_complete();
             let reusable = parsed.keep_alive && request.version == HttpVersion::Http11;
-            Ok(exchange.answer(parsed, reusable, reused))
+            let trailers = request.trailers && parsed.framing == Framing::Chunked;
+            let trailers = trailers.then(Section::default);
+            Ok(exchange.answer(parsed, reusable, reused, trailers))
         }
         Err(kind) => {
             exchange.times.ended();
@@ -250,8 +258,13 @@ impl Exchange {
             }
             break;
         }
+        // A piece that was handed on lives about as long as it takes to read the next one.
+        if self.want > BUFFER {
+            self.connection.held.set(self.buffer.len().max(total) as u64);
+        }
         if total >= room || (gathers && total >= self.want) {
-            self.want = self.want.saturating_mul(4).min(BULK);
+            let most = if self.home.pool.memory().bodies() == Bodies::Plenty { BULK } else { SMALL };
+            self.want = self.want.saturating_mul(4).min(most);
         } else if total < self.want / 8 {
             self.want = (self.want / 2).max(BUFFER);
         }
@@ -261,13 +274,19 @@ impl Exchange {
     }
 
     /// Turns a parsed head into the answer: what is complete already is handed over whole.
-    fn answer(mut self, parsed: ParsedResponse, reusable: bool, reused: bool) -> Answer {
+    fn answer(
+        mut self,
+        parsed: ParsedResponse,
+        reusable: bool,
+        reused: bool,
+        trailers: Option<Section>,
+    ) -> Answer {
         let ParsedResponse { head, framing, .. } = parsed;
         if head.status == http::StatusCode::SWITCHING_PROTOCOLS {
             let Self { connection, buffer, .. } = self;
             let Connection { stream, open, .. } = *connection;
             let content = Content::Tunnel(Tunnel::new(buffer, stream, open));
-            return Answer { head, content, reused };
+            return Answer { head, content, trailers, reused };
         }
         let content = match self.complete_length(framing) {
             Some(0) => {
@@ -282,10 +301,10 @@ impl Exchange {
             }
             None => {
                 let decoder = BodyDecoder::new(framing, Leniency::Backend, ChunkLimits::default());
-                ResponseBody::Stream(Box::pin(Streaming::new(self, decoder, reusable)))
+                ResponseBody::Stream(Box::pin(Streaming::new(self, decoder, reusable, trailers.clone())))
             }
         };
-        Answer { head, content: Content::Body(content), reused }
+        Answer { head, content: Content::Body(content), trailers, reused }
     }
 
     /// Length of the body when all of it is in the buffer.
@@ -316,6 +335,7 @@ impl Exchange {
         let now = self.times.ended();
         let Self { mut connection, home, buffer, .. } = self;
         connection.deadline.rest();
+        connection.held.set(0);
         if reusable && sent && buffer.is_empty() {
             home.pool.recycle(buffer);
             home.pool.checkin(home.key, connection, now);

@@ -284,7 +284,7 @@ impl Call {
             let length = head.fields.get_str("content-length").and_then(|length| length.parse().ok());
             ResponseBody::Stream(Box::pin(Streaming::new(self, incoming, length, lease)))
         };
-        Answer { head, content: Content::Body(body), reused }
+        Answer { head, content: Content::Body(body), trailers: None, reused }
     }
 }
 

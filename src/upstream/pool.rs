@@ -14,6 +14,7 @@ use foldhash::fast::RandomState;
 
 use super::Protocol;
 use super::http1::Connection;
+use crate::limit::Memory;
 use crate::policy::global::UpstreamKeepalive;
 
 /// Capacity of a fresh read buffer, bytes.
@@ -39,6 +40,7 @@ pub struct Pool {
     idle: RefCell<HashMap<PoolKey, VecDeque<Idle>, RandomState>>,
     count: Cell<usize>,
     buffers: RefCell<Vec<BytesMut>>,
+    memory: Memory,
 }
 
 #[derive(Debug)]
@@ -48,14 +50,20 @@ struct Idle {
 }
 
 impl Pool {
-    /// An empty pool.
-    pub fn new(limits: UpstreamKeepalive) -> Self {
+    /// An empty pool. `memory` counts what answers take up.
+    pub fn new(limits: UpstreamKeepalive, memory: Memory) -> Self {
         Self {
             limits: Cell::new(limits),
             idle: RefCell::new(HashMap::default()),
             count: Cell::new(0),
             buffers: RefCell::new(Vec::new()),
+            memory,
         }
+    }
+
+    /// Where what answers take up is counted.
+    pub(super) const fn memory(&self) -> &Memory {
+        &self.memory
     }
 
     /// Changes the limits; connections above them leave with the next sweep.

@@ -19,6 +19,7 @@ use super::rng::Rng;
 use super::stream::Tunnel;
 use super::tls::{ClientTls, TlsCache, TlsError, TlsMaterial};
 use super::{Answer, Failed, Protocol, Reuse, UpstreamError, UpstreamRequest, UpstreamTimes};
+use crate::limit::Memory;
 use crate::message::RequestBody;
 use crate::policy::backend_tls::BackendTls;
 use crate::policy::global::UpstreamKeepalive;
@@ -44,6 +45,8 @@ pub struct Settings {
     pub workers: u32,
     /// Source of chance for balancing.
     pub rng: Rng,
+    /// Where what answers take up is counted.
+    pub memory: Memory,
 }
 
 /// Where and how a request goes.
@@ -89,7 +92,7 @@ impl Upstreams {
     /// As [`Upstreams::new`], with a resolver of the caller's.
     pub fn with_resolver(settings: Settings, resolver: Resolver) -> Self {
         Self {
-            pool: Rc::new(Pool::new(settings.keepalive)),
+            pool: Rc::new(Pool::new(settings.keepalive, settings.memory)),
             sessions: Rc::default(),
             open: OpenCounts::default(),
             balancer: Balancer::new(settings.rng).shared_by(settings.workers),
@@ -213,7 +216,7 @@ impl Upstreams {
         let connection = match pooled {
             Some(connection) => connection,
             None => match Box::pin(self.connect(peer, timeouts)).await {
-                Ok((stream, open)) => Box::new(Connection::new(stream, open)),
+                Ok((stream, open)) => Box::new(Connection::new(stream, open, self.pool.memory())),
                 Err(kind) => {
                     return Err(Failed { error: UpstreamError::unsent(kind), body: Some(body) });
                 }

@@ -127,6 +127,7 @@ pub(super) fn settings() -> Settings {
         workers: 1,
         endpoint_connections: 1024,
         rng: Rng::new(1),
+        memory: crate::limit::Memory::new(None),
     }
 }
 
@@ -188,6 +189,7 @@ impl<'a> Ask<'a> {
             framing: self.framing,
             version: self.version,
             upgrade: self.upgrade,
+            trailers: false,
             head_bytes: None,
         };
         upstreams.exchange(self.peer, &request, self.body, &self.timeouts, self.reuse, &self.times).await

@@ -7,6 +7,8 @@ use http::header::{
     SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, WWW_AUTHENTICATE,
 };
 
+use crate::wire::Fields;
+
 /// Fields for framing, routing, identity and payload processing have no place in a trailer section
 /// (RFC 9110 section 6.5.1) and would be taken for head fields by receivers that merge the two.
 const REFUSED: [HeaderName; 20] = [
@@ -39,6 +41,12 @@ pub(super) fn cleaned(mut trailers: HeaderMap) -> Option<HeaderMap> {
         trailers.remove(name);
     }
     (!trailers.is_empty()).then_some(trailers)
+}
+
+/// [`cleaned`] for a section as it was written.
+pub(super) fn kept(mut trailers: Fields) -> Fields {
+    trailers.retain(|name, _| HeaderName::from_bytes(name.as_bytes()).is_ok_and(|name| !is_refused(&name)));
+    trailers
 }
 
 fn is_refused(name: &HeaderName) -> bool {

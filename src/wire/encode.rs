@@ -4,7 +4,7 @@
 //! status codes are types, and what comes in as bytes is checked before a byte is written.
 
 use bytes::BufMut;
-use http::{HeaderMap, Method, StatusCode};
+use http::{Method, StatusCode};
 
 use super::fields::{FieldError, Fields, is_field_value, is_token};
 
@@ -126,14 +126,10 @@ pub fn chunk(out: &mut impl BufMut, data: &[u8]) {
     out.put_slice(b"\r\n");
 }
 
-/// Writes the last chunk with trailers. A trailer that would not read back is left out.
-pub fn last_chunk(out: &mut impl BufMut, trailers: &HeaderMap) {
+/// Writes the last chunk with trailers.
+pub fn last_chunk(out: &mut impl BufMut, trailers: &Fields) {
     out.put_slice(b"0\r\n");
-    for (name, value) in trailers {
-        if is_field_value(value.as_bytes()) {
-            raw_field(out, name.as_str(), value.as_bytes());
-        }
-    }
+    fields(out, trailers);
     out.put_slice(b"\r\n");
 }
 

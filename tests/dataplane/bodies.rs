@@ -257,3 +257,61 @@ fn without_request_buffering_a_backend_sees_the_first_bytes_at_once() {
     raw.send("POST / HTTP/1.1\r\nHost: h.test\r\nContent-Length: 100000\r\n\r\nfirst");
     assert_eq!(raw.answer().text(), "early");
 }
+
+/// How a backend that did not read the whole body goes away after its answer.
+#[derive(Debug, Clone, Copy)]
+enum Leaving {
+    /// With bytes unread, so that the kernel sends RST.
+    Unread,
+    /// With RST at once, whatever is unread (`SO_LINGER` 0).
+    Reset,
+    /// Not at all, but it never reads again.
+    Deaf,
+}
+
+#[test]
+fn an_early_answer_wins_over_the_reset_that_follows_it() {
+    const SIZE: usize = 3 << 20;
+    let body = vec![b'u'; SIZE];
+    for leaving in [Leaving::Unread, Leaving::Reset, Leaving::Deaf] {
+        let kept = std::sync::Mutex::new(Vec::new());
+        let backend = Backend::script(move |mut stream, _| {
+            let mut part = [0; 1024];
+            let _head = stream.read(&mut part);
+            let _ = stream
+                .write_all(b"HTTP/1.1 413 Too Large\r\nConnection: close\r\nContent-Length: 3\r\n\r\nbig");
+            match leaving {
+                Leaving::Unread => {}
+                Leaving::Reset => {
+                    socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+                }
+                Leaving::Deaf => kept.lock().unwrap().push(stream),
+            }
+        });
+        for buffering in ["on", "off"] {
+            let annotations = [("proxy-request-buffering", buffering), ("proxy-body-size", "8m")];
+            let proxy = TestProxy::start(&annotated(backend.address(), &annotations), &[]);
+            for framing in ["Content-Length: 3145728\r\n", "Transfer-Encoding: chunked\r\n"] {
+                for round in 0..10 {
+                    let mut raw = Raw::connect(proxy.http());
+                    raw.send(format!("POST / HTTP/1.1\r\nHost: h.test\r\n{framing}\r\n"));
+                    // The proxy may close once it has answered.
+                    if framing.starts_with('T') {
+                        let _ = raw.stream.write_all(format!("{SIZE:x}\r\n").as_bytes());
+                    }
+                    let _ = raw.stream.write_all(&body);
+                    if framing.starts_with('T') {
+                        let _ = raw.stream.write_all(b"\r\n0\r\n\r\n");
+                    }
+                    let answer = raw.answer_to("POST");
+                    let told = answer.map(|answer| (answer.status, answer.text()));
+                    assert_eq!(
+                        told,
+                        Some((413, "big".to_owned())),
+                        "{leaving:?}, buffering {buffering}, {framing:?}, round {round}"
+                    );
+                }
+            }
+        }
+    }
+}

@@ -96,11 +96,11 @@ fn another_namespace_cannot_open_a_host_that_is_not_its_own() {
             + &service("p", &[theirs.address()]);
         dated(manifests, year).replace("namespace: default", "namespace: other")
     };
-    let proxy = TestProxy::start(&(mine.clone() + &asks(2024, "/zz")), &[FLAG]);
+    let proxy = TestProxy::start(&(mine + &asks(2024, "/zz")), &[FLAG]);
     let seen = crate::tls::ask(&config(ANY_VERSION), proxy.https(), "pass.test", "pass.test").unwrap();
     assert!(seen.text.starts_with("HTTP/1.1 200"), "{}", seen.text);
-    let told = get(proxy.admin(), "localhost", "/api/v1/diagnostics").text().to_owned();
-    assert!(told.contains("older Ingress of another namespace"), "{told}");
+    let told = get(proxy.admin(), "localhost", "/api/v1/diagnostics");
+    assert!(told.text().contains("older Ingress of another namespace"), "{}", told.text());
 }
 
 #[test]

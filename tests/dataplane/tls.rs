@@ -4,62 +4,17 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, ClientConnection};
 
 use crate::support::backend::Backend;
 use crate::support::client::{Raw, get};
 use crate::support::manifests::{config_map, ingress, service, simple, tls_secret, with_tls};
-use crate::support::{TestProxy, eventually};
+use crate::support::{self, TestProxy, eventually};
 
-#[derive(Debug)]
-pub(crate) struct AnyCertificate;
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
-    }
-}
-
+/// A client without a certificate of its own, which takes any.
 pub(crate) fn config(versions: &[&'static rustls::SupportedProtocolVersion]) -> Arc<ClientConfig> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(versions)
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate))
-        .with_no_client_auth();
-    Arc::new(config)
+    Arc::new(support::tls::config(versions))
 }
 
 /// Both versions.
@@ -205,7 +160,7 @@ fn ciphers_and_their_order_are_the_hosts_own() {
         .with_protocol_versions(&[&rustls::version::TLS12])
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate))
+        .with_custom_certificate_verifier(Arc::new(support::tls::AnyCertificate))
         .with_no_client_auth();
     let turned = Arc::new(turned);
     let cipher = |config: &Arc<ClientConfig>, host: &str| {
@@ -309,7 +264,7 @@ fn https_backends_are_asked_over_tls_and_verified_only_when_asked_to() {
     let world = |annotations: &[(&str, &str)]| {
         let mut all = vec![("backend-protocol", "HTTPS")];
         all.extend_from_slice(annotations);
-        crate::support::manifests::annotated(address, &all)
+        support::manifests::annotated(address, &all)
     };
     let proxy = TestProxy::start(&world(&[]), &[]);
     let answer = get(proxy.http(), "h.test", "/x");
@@ -324,7 +279,7 @@ fn https_backends_are_asked_over_tls_and_verified_only_when_asked_to() {
     // A clear-text backend behind HTTPS is a 502, never clear text.
     let clear = Backend::echo("clear");
     let proxy = TestProxy::start(
-        &crate::support::manifests::annotated(clear.address(), &[("backend-protocol", "HTTPS")]),
+        &support::manifests::annotated(clear.address(), &[("backend-protocol", "HTTPS")]),
         &[],
     );
     assert_eq!(get(proxy.http(), "h.test", "/x").status, 502);

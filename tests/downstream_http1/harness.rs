@@ -67,7 +67,7 @@ where
 pub(crate) fn response(status: u16, body: ResponseBody) -> Response {
     let status = StatusCode::from_u16(status).unwrap();
     let head = ResponseHead { status, reason: None, version: Version::Http11, fields: Fields::new() };
-    Response { head, body, close: false, upgrade: None, guard: None }
+    Response { head, body, trailers: None, close: false, upgrade: None, guard: None }
 }
 
 pub(crate) fn full(text: impl Into<Bytes>) -> Response {

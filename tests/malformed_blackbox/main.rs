@@ -14,6 +14,9 @@ mod client;
 mod frames;
 mod judge;
 mod process;
+#[allow(dead_code, unreachable_pub, reason = "shared with the tests of the data plane")]
+#[path = "../support/tls.rs"]
+mod tls;
 
 use std::sync::Mutex;
 use std::time::Duration;

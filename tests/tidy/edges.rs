@@ -14,9 +14,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("diagnostic", &["model"]),
     ("wire", &[]),
     ("pattern", &[]),
-    ("request", &["wire"]),
-    ("reply", &[]),
     ("variable", &[]),
+    ("request", &["variable", "wire"]),
+    ("reply", &[]),
     ("policy", &["request", "reply", "diagnostic", "pattern", "variable", "wire", "model"]),
     ("route", &["policy", "request", "reply", "pattern", "wire", "model"]),
     ("compile", &["route", "policy", "diagnostic", "pattern", "model"]),
@@ -26,6 +26,7 @@ const EDGES: &[(&str, &[&str])] = &[
     ("report", &["diagnostic", "route"]),
     // seam
     ("cert", &["model", "diagnostic"]),
+    ("places", &["policy"]),
     ("snapshot", &["route", "cert", "diagnostic"]),
     // used by both planes, know neither
     ("telemetry", &["variable"]),
@@ -34,7 +35,7 @@ const EDGES: &[(&str, &[&str])] = &[
     // data plane
     ("message", &["wire"]),
     ("listener", &[]),
-    ("upstream", &["message", "cert", "route", "policy", "wire"]),
+    ("upstream", &["message", "cert", "route", "policy", "wire", "limit"]),
     (
         "proxy",
         &[
@@ -50,7 +51,9 @@ const EDGES: &[(&str, &[&str])] = &[
             "listener",
             "drain",
             "limit",
+            "places",
             "telemetry",
+            "variable",
         ],
     ),
     // control plane
@@ -83,6 +86,8 @@ const EDGES: &[(&str, &[&str])] = &[
             "diagnostic",
         ],
     ),
+    ("collector", &["telemetry"]),
+    ("stapler", &["cert", "route", "snapshot"]),
     ("demo", &["config", "model"]),
     // wiring
     ("app", ANY),

@@ -8,6 +8,9 @@ mod client;
 mod echo;
 mod judge;
 mod process;
+#[allow(dead_code, unreachable_pub, reason = "shared with the tests of the data plane")]
+#[path = "../support/tls.rs"]
+mod tls;
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;

@@ -47,6 +47,7 @@ fn judge(sources: &Sources) -> Judge {
         without_class: None,
         namespace_selector: None,
         completion: Completion::AsGiven,
+        mass_removal_guard: true,
     })
 }
 

@@ -34,6 +34,7 @@ fn scene() -> Scene {
         without_class: Some(true),
         namespace_selector: None,
         completion: Completion::AsGiven,
+        mass_removal_guard: true,
     };
     let intake = Intake::new();
     let sources = Sources { world: World::default(), certificates: CertCatalog::new(), options };

@@ -17,6 +17,7 @@ fn settings() -> Settings {
         without_class: None,
         namespace_selector: None,
         completion: Completion::Assume,
+        mass_removal_guard: false,
     }
 }
 

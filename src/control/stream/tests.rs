@@ -21,6 +21,7 @@ fn settings() -> Settings {
         without_class: None,
         namespace_selector: None,
         completion: Completion::AsGiven,
+        mass_removal_guard: true,
     }
 }
 
@@ -63,6 +64,7 @@ fn applied((reference, decoded): (ObjectRef, manifest::Decoded)) -> Change {
 struct Scene {
     changes: Changes,
     reports: Reports<(Arc<Snapshot>, Report)>,
+    suspicions: Reports<Suspicion>,
     _control: Control,
 }
 
@@ -76,8 +78,12 @@ impl Scene {
             changes.send(Change::Listed { feed: 0, objects });
             Ok(changes)
         };
-        let (control, _, changes) = start_stream(settings(), vec![hook], 1, list).unwrap();
-        let scene = Self { changes, reports, _control: control };
+        let (suspect, suspicions) = mpsc::channel();
+        let suspect: Suspect = Box::new(move |suspicion| {
+            let _nobody_listens = suspect.send(suspicion);
+        });
+        let (control, _, changes) = start_stream(settings(), vec![hook], 1, suspect, list).unwrap();
+        let scene = Self { changes, reports, suspicions, _control: control };
         assert_eq!(scene.next().1.generation, 1);
         scene
     }
@@ -86,6 +92,20 @@ impl Scene {
     fn next(&self) -> (Arc<Snapshot>, Report) {
         self.reports.recv_timeout(PATIENCE).expect("a publication")
     }
+
+    #[track_caller]
+    fn suspects(&self, expect: Suspicion) {
+        assert_eq!(self.suspicions.recv_timeout(PATIENCE), Ok(expect));
+    }
+}
+
+/// A class and Ingresses of this many hosts.
+fn cluster(hosts: usize) -> Vec<(ObjectRef, manifest::Decoded)> {
+    (0..hosts).map(|number| ingress(&format!("h{number}.example"))).chain([class()]).collect()
+}
+
+fn serves(snapshot: &Snapshot, host: &str) -> bool {
+    *snapshot.table.server(host).name == *host
 }
 
 fn endpoints(snapshot: &Snapshot) -> usize {
@@ -100,7 +120,8 @@ fn nothing_is_published_before_every_feed_was_listed() {
             sender.send(changes).unwrap();
             Ok(())
         };
-        start_stream(settings(), Vec::new(), 2, begin).map(|(control, reader, ())| (control, reader))
+        start_stream(settings(), Vec::new(), 2, Box::new(drop), begin)
+            .map(|(control, reader, ())| (control, reader))
     });
     let changes = changes.recv_timeout(PATIENCE).unwrap();
     changes.send(Change::Listed { feed: 0, objects: vec![class(), ingress("a.example")] });
@@ -156,4 +177,31 @@ fn slices_and_a_service_at_once_are_one_publication_of_the_whole() {
     let (snapshot, report) = scene.next();
     assert_eq!((endpoints(&snapshot), report.generation), (1, 2));
     assert_eq!(&*snapshot.table.server("b.example").name, "b.example");
+}
+
+#[test]
+fn a_list_that_lacks_most_hosts_takes_them_away_only_when_a_second_one_agrees() {
+    let scene = Scene::start(cluster(30));
+    let mut half_list = cluster(2);
+    half_list.push(ingress("new.example"));
+    scene.changes.send(Change::Listed { feed: 0, objects: half_list });
+    scene.suspects(Suspicion::Held(0));
+    let (held, _) = scene.next();
+    assert!(serves(&held, "h29.example") && serves(&held, "new.example"));
+    assert!(held.diagnostics.iter().any(|found| found.code == "RemovalHeld"), "{:?}", held.diagnostics);
+    scene.suspects(Suspicion::Ask(0));
+    scene.changes.send(Change::Listed { feed: 0, objects: cluster(2) });
+    scene.suspects(Suspicion::Settled(0));
+    let (believed, _) = scene.next();
+    assert!(serves(&believed, "h1.example") && !serves(&believed, "h29.example"));
+    assert!(believed.diagnostics.iter().all(|found| found.code != "RemovalHeld"));
+}
+
+#[test]
+fn a_class_that_vanishes_from_a_list_would_take_its_hosts_along_and_is_held() {
+    let scene = Scene::start(cluster(30));
+    let classless = (0..30).map(|number| ingress(&format!("h{number}.example"))).collect();
+    scene.changes.send(Change::Listed { feed: 0, objects: classless });
+    scene.suspects(Suspicion::Held(0));
+    assert!(serves(&scene.next().0, "h29.example"));
 }

@@ -12,6 +12,7 @@ struct Scene {
     api: FakeApi,
     changes: UnboundedReceiver<Change>,
     link: Link,
+    again: watch::Sender<u64>,
     task: JoinHandle<()>,
 }
 
@@ -34,8 +35,9 @@ async fn scene_after(kind: Kind, failures: u32) -> Scene {
     let feed = Feed { kind, namespace: None, fields: "a=b".into(), labels: String::new() };
     let reporter = Reporter::new(api.client.clone(), false);
     let reports = Reports { board: Board::default(), reporter, archive: Archive::default() };
-    let watcher = Watcher::new(api.client.clone(), feed, 0, sink, link.clone(), reports);
-    Scene { api, changes, link, task: tokio::spawn(watcher.run_from(Backoff::after(failures))) }
+    let (again, asked) = watch::channel(0);
+    let watcher = Watcher::new(api.client.clone(), feed, 0, sink, link.clone(), reports, asked);
+    Scene { api, changes, link, again, task: tokio::spawn(watcher.run_from(Backoff::after(failures))) }
 }
 
 fn map(name: &str, version: u32) -> Json {
@@ -234,4 +236,26 @@ async fn the_first_answer_after_an_outage_ends_its_waits_though_nobody_announced
     scene.api.call().await.refuse(410, "Expired").await;
     let again = timeout(Duration::from_secs(3), scene.api.call()).await;
     assert!(again.is_ok(), "the waits of the outage go on");
+}
+
+#[tokio::test]
+async fn a_feed_that_is_asked_again_is_listed_though_its_watch_goes_on() {
+    let mut scene = scene(Kind::ConfigMap).await;
+    let _open = scene.begin().await;
+    scene.again.send_modify(|count| *count += 1);
+    let mut stream = scene.api.expect("GET", &["sendInitialEvents=true"]).await.stream().await;
+    stream.event("BOOKMARK", mark(6, true)).await;
+    scene.says("listed ").await;
+    // Once: the next break resumes.
+    stream.end().await;
+    scene.api.expect("GET", &["resourceVersion=6"]).await;
+}
+
+#[tokio::test]
+async fn a_feed_that_is_asked_again_while_nobody_answers_is_listed_when_somebody_does() {
+    let mut scene = scene_after(Kind::ConfigMap, 12).await;
+    drop(scene.api.call().await);
+    scene.again.send_modify(|count| *count += 1);
+    let again = timeout(SOON_ENOUGH, scene.begin()).await;
+    assert!(again.is_ok(), "it waits as if nobody had asked");
 }

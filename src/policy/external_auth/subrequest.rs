@@ -70,6 +70,10 @@ impl ExternalAuth {
             Some(template) => own("X-Auth-Request-Redirect", template.expand(&facts).as_bytes()),
             None => own("X-Auth-Request-Redirect", view.target),
         }
+        if let Some(trace) = question.route.trace {
+            own("traceparent", trace.traceparent().as_bytes());
+            own("tracestate", &trace.state);
+        }
         for (name, value) in question.certificate {
             own(name, value.as_deref().unwrap_or_default());
         }
@@ -93,6 +97,7 @@ impl ExternalAuth {
         let ours = OURS.iter().any(is)
             || (self.method.is_some() && ["x-original-uri", "x-scheme"].iter().any(is))
             || question.certificate.iter().any(|(own, _)| name.eq_ignore_ascii_case(own))
+            || (question.route.trace.is_some() && ["traceparent", "tracestate"].iter().any(is))
             || (self.cache.is_some() && CONDITIONAL.iter().any(is));
         !ours && (question.trusted || !is_claim(name))
     }

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use super::auth::GlobalAuthDraft;
 use super::hsts_keys::Hsts;
 use super::{Effect, Globals, KEYS, Key, LogEscape, Referenced, TextTest};
+use super::{tls, tracing};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::{ConfigMap, Kind, Meta, ObjectKey, ObjectRef};
 use crate::policy::annotation::{
@@ -55,6 +56,10 @@ impl Globals {
         globals.snippets = Arc::new(snippets);
         report.snippets(notes, &config_map.data);
         globals.global_auth = auth.finish();
+        if globals.syslog.on && globals.syslog.server().is_none() {
+            let reason = "names no server: logs go to their files".to_owned();
+            report.add("InvalidConfigMapValue", "enable-syslog", "true", reason, "set syslog-host".into());
+        }
         let value = || Arc::from(hsts::value(hsts.max_age, hsts.include_subdomains, hsts.preload));
         globals.hsts = hsts.on.then(value);
         (globals, report.found)
@@ -113,6 +118,7 @@ impl Globals {
                 put(&mut self.access_log_for_default_backend, parse_bool(text))
             }
             "enable-brotli" => put(&mut self.compression.brotli_on, parse_bool(text)),
+            "enable-ocsp" => put(&mut self.enable_ocsp, parse_bool(text)),
             "enable-real-ip" => put(&mut self.enable_real_ip, parse_bool(text)),
             "enable-underscores-in-headers" => put(&mut self.enable_underscores_in_headers, parse_bool(text)),
             "error-log-level" => put(&mut self.error_log_level, log_level(text)),
@@ -225,9 +231,13 @@ impl Globals {
             "ssl-redirect" => put(&mut self.ssl_redirect, parse_bool(text)),
             "ssl-reject-handshake" => put(&mut self.ssl_reject_handshake, parse_bool(text)),
             "ssl-session-cache" => put(&mut self.ssl_session_cache, parse_bool(text)),
+            "ssl-session-ticket-key" => put(&mut self.ssl_session_ticket_keys, tls::ticket_keys(text)),
             "ssl-session-tickets" => put(&mut self.ssl_session_tickets, parse_bool(text)),
             "ssl-session-timeout" => put(&mut self.ssl_session_timeout, timeout::parse(text)),
             "strict-validate-path-type" => put(&mut self.strict_validate_path_type, parse_bool(text)),
+            "enable-syslog" => put(&mut self.syslog.on, parse_bool(text)),
+            "syslog-host" => put(&mut self.syslog.host, tracing::host(text)),
+            "syslog-port" => put(&mut self.syslog.port, tracing::port(text)),
             "upstream-keepalive-connections" => {
                 put(&mut self.upstream_keepalive.connections, parse_count(text))
             }
@@ -242,7 +252,13 @@ impl Globals {
             "whitelist-source-range" => put(&mut self.allowlist_source_range, cidrs(text)),
             "worker-processes" => put(&mut self.worker_processes, processes(text)),
             "worker-shutdown-timeout" => put(&mut self.worker_shutdown_timeout, timeout::parse(text)),
-            key => return self.limits.set(key, text),
+            "enable-zstd" => put(&mut self.compression.zstd_on, parse_bool(text)),
+            "zstd-level" => put(&mut self.compression.zstd.level, compression::level(text, 1, 9)),
+            "zstd-min-length" => put(&mut self.compression.zstd.min_length, parse_size(text)),
+            "zstd-types" => put(&mut self.compression.zstd.types, compression::types(text)),
+            "use-geoip2" => put(&mut self.geoip, parse_bool(text)),
+            "geoip2-autoreload-in-minutes" => put(&mut self.geoip_reload, minutes(text)),
+            key => return self.limits.set(key, text).or_else(|| self.tracing.set(key, text)),
         })
     }
 
@@ -329,6 +345,8 @@ impl Report<'_> {
         } else {
             format!("until it is mended the default counts: {}", key.default)
         };
+        // A key is shown to nobody, not even a broken one.
+        let value = if key.name == "ssl-session-ticket-key" { "" } else { value };
         self.add("InvalidConfigMapValue", key.name, value, reason, hint);
     }
 
@@ -496,4 +514,10 @@ fn large_buffers(text: &str) -> Result<(u32, u32), String> {
     let count = positive(count)?;
     let size = u32::try_from(parse_size(size.trim())?).map_err(|_| error())?;
     if size == 0 || count > 1024 || size > 16 << 20 { Err(error()) } else { Ok((count, size)) }
+}
+
+/// 0 for never.
+fn minutes(text: &str) -> Result<Option<std::time::Duration>, String> {
+    let minutes = parse_count(text)?;
+    Ok((minutes > 0).then(|| std::time::Duration::from_secs(u64::from(minutes) * 60)))
 }

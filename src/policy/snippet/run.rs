@@ -18,7 +18,7 @@ use crate::policy::ip_access::IpAccess;
 use crate::policy::redirect::RedirectStyle;
 use crate::policy::rewrite::encode;
 use crate::policy::satisfy::Verdict;
-use crate::policy::template::{Facts, Template};
+use crate::policy::template::{Facts, Places, Template};
 use crate::reply::LocalReply;
 use crate::request::{NormPath, RequestView};
 use crate::wire::Fields;
@@ -68,6 +68,8 @@ pub struct Run<'r> {
     pub request_id: &'r str,
     /// Since 1970.
     pub now: Duration,
+    /// Where addresses are, where that is known.
+    pub places: Option<&'r dyn Places>,
     own: Vec<(Box<str>, Vec<u8>)>,
     /// Those of `auth_request_set`: they come when the rest stands already.
     authenticated: RefCell<Vec<(Box<str>, Vec<u8>)>>,

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
@@ -25,6 +26,8 @@ pub struct Nonces(Arc<Inner>);
 
 struct Inner {
     key: [u8; 32],
+    /// Ages are told by the steady clock: a step of the time of day makes no nonce old, and no old one young.
+    start: Instant,
     used: Mutex<Used>,
 }
 
@@ -39,7 +42,7 @@ struct Used {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Issue {
-    /// Seconds since 1970.
+    /// As [`Nonces::now`] says.
     made: u64,
     chance: u64,
 }
@@ -62,11 +65,16 @@ impl Default for Nonces {
         let mut key = [0; 32];
         // Without chance from the system there would be no TLS either.
         let _ = rustls::crypto::aws_lc_rs::default_provider().secure_random.fill(&mut key);
-        Self(Arc::new(Inner { key, used: Mutex::default() }))
+        Self(Arc::new(Inner { key, start: Instant::now(), used: Mutex::default() }))
     }
 }
 
 impl Nonces {
+    /// Seconds since the first one could be made; never 0, which is below every nonce.
+    fn now(&self) -> u64 {
+        self.0.start.elapsed().as_secs().saturating_add(1)
+    }
+
     /// A fresh nonce.
     fn issue(&self, now: u64, chance: u64) -> String {
         let issue = Issue { made: now, chance };
@@ -159,7 +167,7 @@ pub(super) fn user(fields: &Fields) -> Option<Vec<u8>> {
 /// Asks for user name and password.
 pub(super) fn judge(way: &Way<'_>, auth: &DigestAuth) -> Verdict {
     let worker = &way.exchange.worker;
-    let now = u64::try_from(worker.unix_now()).unwrap_or(0);
+    let now = worker.nonces.now();
     let given = way.view.fields.get_only("authorization").ok().flatten().and_then(DigestResponse::parse);
     let right =
         given.as_ref().is_some_and(|given| auth.is_right(given, way.view.method.as_str(), way.view.target));
@@ -186,6 +194,14 @@ mod tests {
         for bad in ["", "x", &nonce[1..], &nonce.replace('7', "8"), &format!("{nonce}0"), &"é".repeat(40)] {
             assert!(!nonces.spend(bad, 9, 1000), "{bad}");
         }
+    }
+
+    #[test]
+    fn the_first_second_of_a_process_makes_good_nonces_and_its_clock_is_the_steady_one() {
+        let nonces = Nonces::default();
+        let now = nonces.now();
+        assert!((1..60).contains(&now), "{now}: not the time of day, which may step");
+        assert!(nonces.spend(&nonces.issue(now, 7), 1, nonces.now()));
     }
 
     #[test]

@@ -162,6 +162,7 @@ async fn once(
         framing: Framing::None,
         version: policies.http_version,
         upgrade: false,
+        trailers: false,
         head_bytes: None,
     };
     let upstreams = &way.exchange.worker.upstreams;

@@ -53,7 +53,7 @@ pub async fn error_page(
         target: &target,
         fields: &fields,
         protocol: BackendProtocol::Http,
-        group: true,
+        page: true,
         sticky_key: None,
         hash_key: None,
     };

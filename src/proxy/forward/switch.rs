@@ -72,5 +72,12 @@ pub(super) fn switch(way: &Way<'_>, mut head: ResponseHead, tunnel: Tunnel) -> R
             drop(exchange);
         })
     });
-    Ok(Response { head, body: ResponseBody::Empty, close: false, upgrade: Some(upgrade), guard: None })
+    Ok(Response {
+        head,
+        body: ResponseBody::Empty,
+        trailers: None,
+        close: false,
+        upgrade: Some(upgrade),
+        guard: None,
+    })
 }

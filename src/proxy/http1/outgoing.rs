@@ -6,11 +6,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
-use http::HeaderMap;
 use tokio::io::AsyncWrite;
 
 use crate::message::Meter;
-use crate::wire::encode;
+use crate::wire::{Fields, encode};
 
 /// Data below this size is copied beside its framing: cheaper than one more slice for the kernel.
 const COPY: usize = 4 * 1024;
@@ -67,7 +66,7 @@ impl Outgoing {
     }
 
     /// Queues the end of a body in chunks.
-    pub(super) fn last_chunk(&mut self, trailers: Option<&HeaderMap>) {
+    pub(super) fn last_chunk(&mut self, trailers: Option<&Fields>) {
         let Some(trailers) = trailers else {
             if self.data.is_empty() {
                 self.lead.extend_from_slice(encode::LAST_CHUNK);
@@ -166,13 +165,13 @@ mod tests {
             queue.last_chunk(None);
             let expect = format!("HEAD\r\n\r\n5\r\nhello\r\n1388\r\n{large}\r\n0\r\n\r\n");
             assert_eq!(drained(&mut queue, limit), expect, "{limit}");
-            let mut trailers = HeaderMap::new();
-            trailers.insert("x", "y".parse().unwrap());
+            let mut trailers = Fields::new();
+            trailers.append("X", b"y").unwrap();
             queue.chunk(Bytes::from(large.clone()));
             queue.last_chunk(Some(&trailers));
             assert_eq!(
                 drained(&mut queue, limit),
-                format!("1388\r\n{large}\r\n0\r\nx: y\r\n\r\n"),
+                format!("1388\r\n{large}\r\n0\r\nX: y\r\n\r\n"),
                 "{limit}"
             );
         }

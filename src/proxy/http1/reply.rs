@@ -10,7 +10,7 @@ use http_body::{Body, Frame};
 
 use super::date;
 use super::outgoing::Outgoing;
-use crate::message::{BodyError, Response, ResponseBody, Upgrade};
+use crate::message::{BodyError, Response, ResponseBody, Section, Upgrade, fields_of};
 use crate::wire::{Version, encode};
 
 /// What of the request decides how its answer is written.
@@ -49,6 +49,8 @@ pub(super) struct Reply {
     body: ResponseBody,
     delimiter: Delimiter,
     trailers: bool,
+    /// Trailers as the backend wrote them.
+    section: Option<Section>,
     /// The connection may serve another request after this.
     pub(super) keep_alive: bool,
     pub(super) upgrade: Option<Upgrade>,
@@ -75,6 +77,7 @@ impl Reply {
             body: if sends_body { response.body } else { ResponseBody::Empty },
             delimiter,
             trailers: asker.accepts_trailers && delimiter == Delimiter::Chunked,
+            section: response.trailers,
             keep_alive,
             upgrade: response.upgrade.filter(|_| switching),
             progress: Progress::Going,
@@ -125,8 +128,12 @@ impl Reply {
             },
             Err(frame) => {
                 if self.delimiter == Delimiter::Chunked {
-                    let trailers = frame.trailers_ref().filter(|_| self.trailers);
-                    out.last_chunk(trailers);
+                    let section = self.section.as_ref().and_then(|section| section.get());
+                    match (section, frame.trailers_ref()) {
+                        (Some(section), _) if self.trailers => out.last_chunk(Some(section)),
+                        (None, Some(map)) if self.trailers => out.last_chunk(Some(&fields_of(map))),
+                        _ => out.last_chunk(None),
+                    }
                 }
                 let short = matches!(self.delimiter, Delimiter::Length(1..));
                 self.progress = if short { Progress::Cut } else { Progress::Complete };

@@ -19,7 +19,7 @@ fn run(test: impl Future<Output = ()>) {
 fn answer(body: ResponseBody) -> Response {
     let fields = Fields::new();
     let head = ResponseHead { status: StatusCode::OK, reason: None, version: Version::Http11, fields };
-    Response { head, body, close: false, upgrade: None, guard: None }
+    Response { head, body, trailers: None, close: false, upgrade: None, guard: None }
 }
 
 /// The driver; every answer is `bytes` long and its guard counts in `open`.

@@ -18,6 +18,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::Instant;
 
 use super::{Removed, Session, Way, endpoints};
+use crate::limit::{self, Bodies};
 use crate::proxy::worker::Worker;
 use crate::route::stream::Transport;
 use crate::snapshot::Snapshot;
@@ -38,7 +39,7 @@ struct Port {
     socket: UdpSocket,
     listener: SocketAddr,
     /// Queues by client.
-    sessions: RefCell<HashMap<SocketAddr, mpsc::Sender<Bytes>, RandomState>>,
+    sessions: RefCell<HashMap<SocketAddr, mpsc::Sender<Queued>, RandomState>>,
     /// Sessions by source address.
     sources: RefCell<HashMap<IpAddr, u32, RandomState>>,
     removed: Removed,
@@ -99,11 +100,23 @@ pub async fn serve(
     }
 }
 
+/// A datagram that waits for its session, counted with the bodies while it does.
+struct Queued {
+    data: Bytes,
+    _room: limit::Held,
+}
+
 /// Gives a datagram to the session of its client; false when there is none.
 fn offer(port: &Port, client: SocketAddr, datagram: &[u8]) -> bool {
     let sessions = port.sessions.borrow();
     let Some(queue) = sessions.get(&client) else { return false };
-    match queue.try_send(Bytes::copy_from_slice(datagram)) {
+    let memory = &port.worker.memory;
+    if memory.bodies() == Bodies::Spent {
+        port.worker.metrics.count(Counter::DatagramsDropped);
+        return true;
+    }
+    let room = memory.hold(datagram.len() as u64);
+    match queue.try_send(Queued { data: Bytes::copy_from_slice(datagram), _room: room }) {
         Ok(()) => true,
         Err(TrySendError::Full(_)) => {
             port.worker.metrics.count(Counter::DatagramsDropped);
@@ -142,7 +155,7 @@ struct Held {
 }
 
 impl Held {
-    fn new(port: &Rc<Port>, client: SocketAddr, queue: mpsc::Sender<Bytes>) -> Self {
+    fn new(port: &Rc<Port>, client: SocketAddr, queue: mpsc::Sender<Queued>) -> Self {
         let count = &port.worker.l4.udp_sessions;
         count.set(count.get() + 1);
         *port.sources.borrow_mut().entry(client.ip()).or_default() += 1;
@@ -178,7 +191,7 @@ struct Upstream {
     generation: u64,
 }
 
-async fn run(port: &Rc<Port>, client: SocketAddr, mut queued: mpsc::Receiver<Bytes>) {
+async fn run(port: &Rc<Port>, client: SocketAddr, mut queued: mpsc::Receiver<Queued>) {
     let worker = &port.worker;
     let snapshot = worker.reader.load();
     let globals = Arc::clone(&snapshot.table.globals);
@@ -216,7 +229,7 @@ async fn run(port: &Rc<Port>, client: SocketAddr, mut queued: mpsc::Receiver<Byt
             () = &mut end => return worker.metrics.cut(),
             () = &mut idle => return,
             datagram = queued.recv() => {
-                let Some(datagram) = datagram else { return };
+                let Some(Queued { data: datagram, _room }) = datagram else { return };
                 upstream = still_there(port, upstream, &mut session).await;
                 let Some(to) = &upstream else { return };
                 if to.socket.send(&datagram).await.is_err() {

@@ -188,7 +188,7 @@ pub(super) fn path(run: &Run<'_>, view: &RequestView<'_>) -> String {
 }
 
 fn facts<'r>(run: &Run<'r>) -> RouteFacts<'r> {
-    RouteFacts { request_id: run.request_id, now: run.now, ..RouteFacts::default() }
+    RouteFacts { request_id: run.request_id, now: run.now, places: run.places, ..RouteFacts::default() }
 }
 
 fn stage<'s>(

@@ -16,6 +16,7 @@ pub struct Clock {
     local: String,
     iso: String,
     utc: String,
+    syslog: String,
 }
 
 impl Clock {
@@ -26,7 +27,14 @@ impl Clock {
 
     /// In a given time zone.
     pub fn in_zone(zone: TimeZone) -> Self {
-        Self { zone, second: None, local: String::new(), iso: String::new(), utc: String::new() }
+        Self {
+            zone,
+            second: None,
+            local: String::new(),
+            iso: String::new(),
+            utc: String::new(),
+            syslog: String::new(),
+        }
     }
 
     /// `$time_local`: `02/Jan/2006:15:04:05 +0000`.
@@ -47,6 +55,12 @@ impl Clock {
         &self.utc
     }
 
+    /// As RFC 3164 has it: `Jan  2 15:04:05`.
+    pub fn syslog(&mut self, time: SystemTime) -> &str {
+        self.turn_to(time);
+        &self.syslog
+    }
+
     fn turn_to(&mut self, time: SystemTime) {
         let second = i64::try_from(since_epoch(time).as_secs()).unwrap_or_default();
         if self.second == Some(second) {
@@ -64,6 +78,7 @@ impl Clock {
         let clock = format!("{:02}:{:02}:{:02}", local.hour(), local.minute(), local.second());
         self.local = format!("{day:02}/{month}/{year:04}:{clock} {sign}{hours:02}{minutes:02}");
         self.iso = format!("{year:04}-{:02}-{day:02}T{clock}{sign}{hours:02}:{minutes:02}", local.month());
+        self.syslog = format!("{month} {day:2} {clock}");
         let utc = timestamp.to_zoned(TimeZone::UTC);
         self.utc = utc.strftime("%Y-%m-%dT%H:%M:%S").to_string();
     }

@@ -49,6 +49,10 @@ pub(super) fn render(record: &Record<'_>, clock: &mut Clock, buffer: &mut Vec<u8
     object.text("upstream", present(record.upstream_name));
     object.text("alternative_upstream", present(record.alternative_upstream_name));
     object.tries(record);
+    if let Some(trace) = record.trace {
+        object.text("trace_id", present(trace.trace_id));
+        object.text("span_id", present(trace.span_id));
+    }
     object.text("reason", record.local.and_then(|local| present(local.kind)));
     object.text("rule", record.local.and_then(|local| present(local.rule)));
     object.text("tls_protocol", record.tls_protocol.map(str::as_bytes));

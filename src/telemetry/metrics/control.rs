@@ -115,6 +115,7 @@ pub struct ControlMetrics {
     table: IntGaugeVec,
     diagnostics: IntGaugeVec,
     quarantined: IntCounter,
+    removals_held: IntCounter,
     source_connected: IntGauge,
     connection_limit: IntGauge,
     memory_bound: Gauge,
@@ -235,6 +236,7 @@ impl ControlMetrics {
             table: make.gauges(&names::TABLE_OBJECTS, false, &["kind"]),
             diagnostics: make.gauges(&names::DIAGNOSTICS, false, &["severity"]),
             quarantined: make.counter(&names::QUARANTINED, false),
+            removals_held: make.counter(&names::REMOVALS_HELD, false),
             source_connected: make.int_gauge(&names::SOURCE_CONNECTED, false),
             connection_limit: make.int_gauge(&names::CONNECTION_LIMIT, false),
             memory_bound: make.gauge(&names::MEMORY_BOUND, false),
@@ -309,6 +311,11 @@ impl ControlMetrics {
     /// An object was set aside because compiling it failed.
     pub fn quarantined(&self) {
         self.quarantined.inc();
+    }
+
+    /// So many losses of most hosts or objects at once began to wait for a second look.
+    pub fn removals_held(&self, count: usize) {
+        self.removals_held.inc_by(u64::try_from(count).unwrap_or(u64::MAX));
     }
 
     /// Replaces the certificates of all hosts.

@@ -156,6 +156,8 @@ families! {
             "The number of findings about objects, by severity.";
         QUARANTINED = Counter "narthex_object_quarantined_total"
             "The number of objects set aside because compiling them failed.";
+        REMOVALS_HELD = Counter "narthex_removals_held_total"
+            "The number of times that most hosts or objects were gone at once and were kept for a second look.";
         SOURCE_CONNECTED = Gauge "narthex_apiserver_connected"
             "Whether the source of configuration can be read; the API server, or the directory of manifests.";
         CONNECTIONS = Gauge "narthex_connections"
@@ -246,6 +248,8 @@ families! {
             "The number of log lines lost because the reader was too slow or gone, by log.";
         LOG_ERRORS = Counter "narthex_log_write_errors_total"
             "The number of failed writes of log lines, by log.";
+        SPANS = Counter "narthex_spans_total"
+            "The number of recorded spans by outcome: exported, dropped (no room), failed (the collector did not take them).";
         SERIES = Gauge "narthex_metrics_series"
             "The number of request series in use, of the limit set by --metrics-series-limit.";
         SERIES_LIMIT = Gauge "narthex_metrics_series_limit"

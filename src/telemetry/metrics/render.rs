@@ -27,6 +27,7 @@ pub(super) fn render(shared: &Shared, now: Instant) -> String {
     workers(&mut text, shared, &constant);
     words(&mut text, shared);
     logs(&mut text, shared);
+    spans(&mut text, shared);
     process(&mut text, &constant);
     text.single(&names::SERIES, "", shared.registry.lines());
     text.single(&names::SERIES_LIMIT, "", shared.registry.limit());
@@ -199,6 +200,16 @@ fn logs(text: &mut Text, shared: &Shared) {
             push_label(&mut labels, "log", name);
             text.sample(family.name, "", &labels, read(writer));
         }
+    }
+}
+
+fn spans(text: &mut Text, shared: &Shared) {
+    let Some(spans) = shared.spans.get() else { return };
+    text.family(&names::SPANS);
+    for (outcome, count) in ["exported", "dropped", "failed"].into_iter().zip(spans.counts()) {
+        let mut labels = String::new();
+        push_label(&mut labels, "outcome", outcome);
+        text.sample(names::SPANS.name, "", &labels, count);
     }
 }
 

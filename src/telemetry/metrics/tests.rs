@@ -47,6 +47,9 @@ fn record<'a>(route: RouteLabels<'a>) -> Record<'a> {
         args: None,
         request_fields: &NoFields,
         response_fields: &NoFields,
+        upstream_fields: &NoFields,
+        handshake: None,
+        completed: true,
         request_id: "",
         connection: 1,
         connection_requests: 1,
@@ -62,6 +65,8 @@ fn record<'a>(route: RouteLabels<'a>) -> Record<'a> {
         alternative_upstream_name: "",
         tries: &[],
         route,
+        place: None,
+        trace: None,
         local: None,
     }
 }
@@ -240,6 +245,29 @@ fn one_identity_for_two_routes_mixes_nothing_up() {
     }
     let counts: Vec<f64> = samples(&metrics.render(Instant::now()), REQUESTS).into_values().collect();
     assert_eq!(counts, [3.0, 3.0]);
+}
+
+#[test]
+fn routes_of_tables_that_are_gone_are_forgotten() {
+    let metrics = Metrics::new(config());
+    let worker = metrics.worker();
+    // Each swap gives the same route a new identity.
+    for identity in 0..10_000 {
+        worker.observe(&record(RouteLabels { identity, ..route() }));
+        for _ in 0..7 {
+            worker.observe(&record(RouteLabels { identity: usize::MAX, ..route() }));
+        }
+        assert!(worker.remembered() <= 300, "{} after {identity} swaps", worker.remembered());
+    }
+    let counted = samples(&metrics.render(Instant::now()), REQUESTS);
+    assert_eq!(counted.values().sum::<f64>(), 80_000.0);
+    // What is in use at once is remembered whole.
+    for round in 0..3 {
+        for identity in 0..2_000 {
+            worker.observe(&record(RouteLabels { identity, ..route() }));
+        }
+        assert!(round == 0 || worker.remembered() >= 2_000);
+    }
 }
 
 #[test]

@@ -17,6 +17,8 @@ use crate::telemetry::record::{HostLabel, LocalReason, Record, RouteLabels};
 
 /// Routes that a worker remembers series for; beyond, it forgets all and begins again.
 const CACHED_ROUTES: usize = 16_384;
+/// So many are remembered before anything is forgotten.
+const FEW_ROUTES: usize = 256;
 
 macro_rules! indexed {
     ($(#[$doc:meta])* $name:ident $table:ident { $($variant:ident = $family:ident,)* }) => {
@@ -136,6 +138,10 @@ pub struct WorkerMetrics {
 struct Cache {
     epoch: u64,
     routes: HashMap<u64, CachedRoute, RandomState>,
+    /// At this many routes those that nobody asked for lately are forgotten: each swap gives routes new identities.
+    sweep_at: usize,
+    /// Requests so far.
+    clock: u64,
     words: HashMap<WordedKey, Arc<AtomicU64>, RandomState>,
 }
 
@@ -150,6 +156,8 @@ struct CachedRoute {
     path: Box<str>,
     canary: Box<str>,
     slots: Vec<(u16, u8, Slot)>,
+    /// [`Cache::clock`] when it was asked for last.
+    used_at: u64,
 }
 
 /// Raises a gauge until it is dropped, also when the work is cancelled. May be dropped on any thread.
@@ -256,14 +264,17 @@ impl WorkerMetrics {
         let status = registry.status(record.status);
         let method = method_index(record.method());
         let key = self.key(&record.route, record.alternative_upstream_name);
-        if cache.routes.len() >= CACHED_ROUTES && !cache.routes.contains_key(&key) {
-            cache.routes.clear();
+        if cache.routes.len() >= cache.sweep_at {
+            cache.sweep();
         }
+        cache.clock += 1;
+        let clock = cache.clock;
         let canary = record.alternative_upstream_name;
         let route = cache.routes.entry(key).or_insert_with(|| CachedRoute::new(&record.route, canary));
         if !route.is(&record.route, canary) {
             *route = CachedRoute::new(&record.route, canary);
         }
+        route.used_at = clock;
         let known = route.slots.iter().position(|(s, m, _)| *s == status && *m == method);
         let known = known.unwrap_or_else(|| {
             let slot = registry.slot(self.number, &record.route, canary, method, record.status);
@@ -273,6 +284,12 @@ impl WorkerMetrics {
         if let Some((_, _, slot)) = route.slots.get(known) {
             fill(&registry.layout, slot, record);
         }
+    }
+
+    /// How many routes are remembered.
+    #[cfg(test)]
+    pub(super) fn remembered(&self) -> usize {
+        self.cache.borrow().routes.len()
     }
 
     /// A likely unique number for a route: equal ones are told apart by comparing the texts.
@@ -302,6 +319,17 @@ impl Cache {
             self.routes.clear();
         }
     }
+
+    /// Forgets what none of the last requests asked for, as many as there is room: what is in use at once stays.
+    fn sweep(&mut self) {
+        let lately = self.clock.saturating_sub(self.sweep_at as u64);
+        self.routes.retain(|_, route| route.used_at > lately);
+        if self.routes.len() >= CACHED_ROUTES / 2 {
+            self.routes.clear();
+        }
+        self.sweep_at = FEW_ROUTES.max(2 * self.routes.len());
+        self.routes.shrink_to(self.sweep_at);
+    }
 }
 
 // === impl CachedRoute ===
@@ -321,6 +349,7 @@ impl CachedRoute {
             path: route.path.into(),
             canary: canary.into(),
             slots: Vec::new(),
+            used_at: 0,
         }
     }
 

@@ -307,6 +307,7 @@ mod tests {
             framing: Framing::Length(2),
             version: HttpVersion::Http11,
             upgrade: false,
+            trailers: false,
             head_bytes: None,
         };
         let body = RequestBody::Full(Bytes::from_static(b"ok"));

@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::super::deadline::Wait;
 use super::super::trailers;
 use super::{Exchange, Progress};
-use crate::message::{BodyError, trailers_of};
+use crate::message::{BodyError, Section, trailers_of};
 use crate::wire::{BodyDecoder, Step};
 
 /// A body under way. `exchange` is there until the end, clean or not.
@@ -18,6 +18,7 @@ pub(super) struct Streaming {
     exchange: Option<Exchange>,
     decoder: BodyDecoder,
     reusable: bool,
+    trailers: Option<Section>,
 }
 
 impl fmt::Debug for Streaming {
@@ -27,8 +28,13 @@ impl fmt::Debug for Streaming {
 }
 
 impl Streaming {
-    pub(super) fn new(exchange: Exchange, decoder: BodyDecoder, reusable: bool) -> Self {
-        Self { exchange: Some(exchange), decoder, reusable }
+    pub(super) fn new(
+        exchange: Exchange,
+        decoder: BodyDecoder,
+        reusable: bool,
+        trailers: Option<Section>,
+    ) -> Self {
+        Self { exchange: Some(exchange), decoder, reusable, trailers }
     }
 
     /// The connection goes back, or is closed when it cannot be used again.
@@ -68,8 +74,11 @@ impl Streaming {
                 exchange.buffer.advance(taken);
                 let fields = self.decoder.take_trailers();
                 self.finish();
-                let trailers = fields.and_then(|fields| trailers::cleaned(trailers_of(&fields)));
-                Ok(Some(trailers.map(Frame::trailers)))
+                let map = fields.as_ref().and_then(|fields| trailers::cleaned(trailers_of(fields)));
+                if let (Some(section), Some(fields), Some(_)) = (&self.trailers, fields, &map) {
+                    let _only_end = section.set(trailers::kept(fields));
+                }
+                Ok(Some(map.map(Frame::trailers)))
             }
             Err(_) => Err(BodyError::Upstream),
         }
