@@ -93,6 +93,7 @@ pub struct Running {
     plan: DrainPlan,
     log: AccessLog,
     collector: Option<Collector>,
+    bell: stapler::Bell,
     metrics: Metrics,
     workers: Vec<JoinHandle<()>>,
     admin_server: admin::Server,
@@ -178,7 +179,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let reach = Arc::new(Reach { allow: config.options.allow_upstream.clone(), own: addresses.clone() });
     let shared = worker::Shared {
         reader: reader.clone(),
-        tls: sni::server_config(reader.clone(), globals)?,
+        tls: Arc::new(sni::Configs::new(reader.clone(), globals)?),
         client_groups: Groups::new(reader.clone(), Arc::clone(globals)),
         connections,
         memory,
@@ -211,7 +212,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     }
     streams::start(config.http.ip(), reader.clone(), stream_ports, published, drain.clone())?;
     let webhook = webhook.map(|port| port.start(control::Settings::of(&config), &metrics)).transpose()?;
-    stapler::start(reader.clone(), reach, bell)
+    stapler::start(reader.clone(), reach, bell.clone())
         .map_err(|source| StartError::Thread { what: "the OCSP thread", source })?;
     let collector = Collector::start(spans, environment)
         .map_err(|source| StartError::Thread { what: "the export of spans", source })?;
@@ -227,6 +228,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         drain,
         log,
         collector: Some(collector),
+        bell,
         metrics,
         workers,
         admin_server,
@@ -320,6 +322,7 @@ impl Running {
             let _reported = worker.join();
         }
         self.log.close(Duration::from_secs(1));
+        self.bell.stop();
         if let Some(collector) = self.collector.take() {
             collector.close(Duration::from_secs(1));
         }

@@ -17,7 +17,7 @@ mod flags;
 mod selector;
 mod unused;
 
-pub use cluster::{Access, AddressSource, Cluster, ClusterFlags, Election, Status};
+pub use cluster::{Access, AddressSource, Cluster, ClusterFlags, Election, SecretScope, Status};
 pub use flags::Flags;
 pub use selector::Selector;
 

@@ -140,6 +140,21 @@ pub struct RoutePolicies {
 }
 
 impl RoutePolicies {
+    /// For the path of an ACME challenge within an Ingress that has policies (cert-manager's edit-in-place): the solver is
+    /// to be asked by the Host that is validated (RFC 8555 section 8.3), as often as the authority likes, and alone. Guards
+    /// and redirects are skipped where they are met (`Location::is_acme`).
+    #[must_use]
+    pub fn for_challenge(&self) -> Self {
+        Self {
+            upstream_vhost: None,
+            mirror: None,
+            limits: None,
+            global_rate_limit: None,
+            response_rate: None,
+            ..self.clone()
+        }
+    }
+
     /// What a location without annotations does: the ConfigMap's values.
     pub fn defaults(globals: &global::Globals) -> Self {
         let mut route = Self {

@@ -4,6 +4,7 @@
 //! ([`crate::message`]), `service` is the handler, `forward` the way to a backend, `exchange` the account of it all.
 //! Knows nothing of manifests.
 
+mod ahead;
 pub mod body;
 pub mod client_certificate;
 mod compress;

@@ -7,8 +7,10 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
+use futures_util::{StreamExt, stream};
 use tokio::sync::Notify;
 
 use crate::cert::{Pair, ocsp};
@@ -17,6 +19,8 @@ use crate::snapshot::{Reader, Snapshot};
 
 mod fetch;
 
+/// Questions under way at once.
+const AT_ONCE: usize = 8;
 /// Time for one question.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// First pause after a failure; each further one doubles it.
@@ -26,18 +30,30 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 /// An answer is asked for again after half its life, within these bounds.
 const RENEWAL: (Duration, Duration) = (Duration::from_secs(60), Duration::from_hours(24 * 3));
 
-/// Wakes the thread.
+/// Wakes the thread. Cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct Bell(Arc<Notify>);
+pub struct Bell(Arc<Call>);
+
+#[derive(Debug, Default)]
+struct Call {
+    notify: Notify,
+    over: AtomicBool,
+}
 
 impl Bell {
     /// Something was published.
     pub fn ring(&self) {
-        self.0.notify_one();
+        self.0.notify.notify_one();
+    }
+
+    /// The thread is to end.
+    pub fn stop(&self) {
+        self.0.over.store(true, Ordering::Relaxed);
+        self.ring();
     }
 }
 
-/// Starts the thread; it ends with the process.
+/// Starts the thread.
 ///
 /// # Errors
 /// When thread or runtime cannot be made.
@@ -65,12 +81,12 @@ struct Plan {
 
 impl Stapler {
     async fn run(mut self, bell: &Bell) {
-        loop {
+        while !bell.0.over.load(Ordering::Relaxed) {
             let next = self.round().await;
             let pause = next.saturating_duration_since(Instant::now());
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = bell.0.notified() => {}
+                () = bell.0.notify.notified() => {}
             }
         }
     }
@@ -85,14 +101,16 @@ impl Stapler {
         }
         let pairs = pairs(&snapshot);
         self.plans.retain(|id, _| pairs.contains_key(id));
-        for (id, pair) in &pairs {
-            let due = self.plans.get(id).is_none_or(|plan| plan.next <= Instant::now());
-            if due && let Some(question) = ocsp::question(&pair.key.cert) {
-                let plan =
-                    self.ask(pair, &question, self.plans.get(id).map_or(0, |plan| plan.failures)).await;
-                self.plans.insert(*id, plan);
-            }
-        }
+        let now = Instant::now();
+        let due = pairs.iter().filter(|(id, _)| self.plans.get(*id).is_none_or(|plan| plan.next <= now));
+        let questions = due.filter_map(|(id, pair)| Some((id, pair, ocsp::question(&pair.key.cert)?)));
+        let this = &*self;
+        let asked = questions.map(|(id, pair, question)| async move {
+            let failures = this.plans.get(id).map_or(0, |plan| plan.failures);
+            (*id, this.ask(pair, &question, failures).await)
+        });
+        let plans: Vec<([u8; 32], Plan)> = stream::iter(asked).buffer_unordered(AT_ONCE).collect().await;
+        self.plans.extend(plans);
         self.plans.values().map(|plan| plan.next).min().unwrap_or(idle).min(idle)
     }
 

@@ -18,6 +18,8 @@ mod drain;
 mod external_auth;
 #[path = "dataplane/fastcgi.rs"]
 mod fastcgi;
+#[path = "dataplane/faults.rs"]
+mod faults;
 #[path = "dataplane/floods.rs"]
 mod floods;
 #[path = "dataplane/hostile.rs"]
@@ -28,12 +30,16 @@ mod http1;
 mod http2;
 #[path = "dataplane/limits.rs"]
 mod limits;
+#[path = "dataplane/logs.rs"]
+mod logs;
 #[path = "dataplane/mirror.rs"]
 mod mirror;
 #[path = "dataplane/operators.rs"]
 mod operators;
 #[path = "dataplane/passthrough.rs"]
 mod passthrough;
+#[path = "dataplane/places.rs"]
+mod places;
 #[path = "dataplane/request_limits.rs"]
 mod request_limits;
 #[path = "dataplane/retries.rs"]
@@ -50,6 +56,8 @@ mod swap;
 mod tenants;
 #[path = "dataplane/tls.rs"]
 mod tls;
+#[path = "dataplane/tls_state.rs"]
+mod tls_state;
 #[path = "dataplane/tracing.rs"]
 mod tracing;
 #[path = "dataplane/upgrade.rs"]

@@ -17,7 +17,7 @@ use crate::policy::client_certificate::ClientCertificates;
 use crate::policy::server_tls::ServerTls;
 use crate::route::path::PathIndex;
 use crate::route::precedence::Tier;
-use crate::route::{Backend, Location, LocationKind, LocationTarget, Server};
+use crate::route::{Backend, Location, LocationKind, LocationTarget, Server, is_acme_path};
 
 mod expand;
 mod passthrough;
@@ -159,7 +159,13 @@ fn location(draft: &Draft<'_>, workshop: &mut Workshop<'_>, diagnostics: &mut Ve
         tier: rule.tier,
         pattern,
         target,
-        policies: shut.map_or_else(|| Arc::clone(&rule.policies), |code| denied(&rule.policies, code)),
+        policies: match shut {
+            Some(code) => denied(&rule.policies, code),
+            None if rule.owner.is_some() && is_acme_path(&rule.path) => {
+                Arc::new(rule.policies.for_challenge())
+            }
+            None => Arc::clone(&rule.policies),
+        },
         default_backend: rule.fallback.and_then(|slot| workshop.slots.backend(slot)).cloned(),
         rewrite_pattern,
         sets_cookie: rule.sets_cookie,

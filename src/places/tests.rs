@@ -1,77 +1,14 @@
-//! Against databases that are written here, in MaxMind's format.
+//! Against databases that are written by the tests, in MaxMind's format.
 
 use super::template::Places as _;
 use super::*;
 
-/// Values of a database.
-enum Value {
-    Text(&'static str),
-    Number(u32),
-    Truth(bool),
-    Map(Vec<(&'static str, Value)>),
-    List(Vec<Value>),
-}
+#[allow(unreachable_pub, reason = "shared with the tests of the data plane")]
+#[path = "../../tests/support/mmdb.rs"]
+mod mmdb;
 
-use Value::{List, Map, Number, Text, Truth};
-
-impl Value {
-    /// Section "Data section" of the format: a control byte of type and size, then the bytes.
-    fn write(&self, out: &mut Vec<u8>) {
-        let size = |length: usize| u8::try_from(length).expect("small values only");
-        match self {
-            Text(text) => {
-                assert!(text.len() < 29);
-                out.push(2 << 5 | size(text.len()));
-                out.extend_from_slice(text.as_bytes());
-            }
-            Number(number) => {
-                out.push(6 << 5 | 4);
-                out.extend_from_slice(&number.to_be_bytes());
-            }
-            // Extended types: the control byte names none, the next one is the type less seven.
-            Truth(truth) => out.extend_from_slice(&[u8::from(*truth), 14 - 7]),
-            List(items) => {
-                out.extend_from_slice(&[size(items.len()), 11 - 7]);
-                items.iter().for_each(|item| item.write(out));
-            }
-            Map(pairs) => {
-                out.push(7 << 5 | size(pairs.len()));
-                for (key, value) in pairs {
-                    Text(key).write(out);
-                    value.write(out);
-                }
-            }
-        }
-    }
-}
-
-/// A database of IPv4 that knows one network, 81.0.0.0/8.
-fn database(kind: &'static str, record: &Value) -> Vec<u8> {
-    const NODES: u32 = 8;
-    let mut out = Vec::new();
-    for bit in 0..NODES {
-        let (next, nothing) = (if bit + 1 == NODES { NODES + 16 } else { bit + 1 }, NODES);
-        let pair = if 81_u8 >> (7 - bit) & 1 == 0 { [next, nothing] } else { [nothing, next] };
-        // Records of 24 bits.
-        pair.iter().for_each(|record| out.extend_from_slice(&record.to_be_bytes()[1..]));
-    }
-    out.extend_from_slice(&[0; 16]);
-    record.write(&mut out);
-    out.extend_from_slice(b"\xab\xcd\xefMaxMind.com");
-    let metadata = Map(vec![
-        ("binary_format_major_version", Number(2)),
-        ("binary_format_minor_version", Number(0)),
-        ("build_epoch", Number(1_700_000_000)),
-        ("database_type", Text(kind)),
-        ("description", Map(vec![])),
-        ("ip_version", Number(4)),
-        ("languages", List(vec![])),
-        ("node_count", Number(NODES)),
-        ("record_size", Number(24)),
-    ]);
-    metadata.write(&mut out);
-    out
-}
+use mmdb::Value::{List, Map, Number, Text, Truth};
+use mmdb::database;
 
 fn city() -> Vec<u8> {
     let names = |name| Map(vec![("en", Text(name))]);
@@ -82,7 +19,7 @@ fn city() -> Vec<u8> {
         ("location", Map(vec![("metro_code", Number(42)), ("time_zone", Text("Europe/London"))])),
         ("subdivisions", List(regions)),
     ]);
-    database("GeoLite2-City", &record)
+    database("GeoLite2-City", 81, &record)
 }
 
 fn places(files: &[(&str, Vec<u8>)]) -> (tempfile::TempDir, Places) {
@@ -100,7 +37,7 @@ fn value(places: &Places, name: &str, client: &str) -> Option<String> {
 
 #[test]
 fn variables_come_from_the_databases_that_know_them() {
-    let anonymous = database("GeoIP2-Anonymous-IP", &Map(vec![("is_anonymous", Truth(true))]));
+    let anonymous = database("GeoIP2-Anonymous-IP", 81, &Map(vec![("is_anonymous", Truth(true))]));
     let (_folder, places) =
         places(&[("GeoLite2-City.mmdb", city()), ("a.mmdb", anonymous), ("x.txt", vec![1])]);
     assert_eq!(value(&places, "city", "81.2.69.142"), None, "nothing is read before it is asked for");

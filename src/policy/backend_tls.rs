@@ -10,7 +10,7 @@ use crate::model::ObjectKey;
 const WITHOUT_SECRET: Fidelity =
     Fidelity::Equivalent("counts without proxy-ssl-secret too; ingress-nginx ignores it then");
 
-const SECRET: Spec = Spec::new("proxy-ssl-secret", Scope::Location, Risk::Medium)
+pub(super) const SECRET: Spec = Spec::new("proxy-ssl-secret", Scope::Location, Risk::Medium)
     .fail_closed()
     .values("none", "default/backend-ca")
     .doc("Secret with a client pair (`tls.crt`, `tls.key`) and/or the CA of the backend (`ca.crt`).");

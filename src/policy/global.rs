@@ -35,6 +35,12 @@ pub struct Globals {
     pub proxy_read_timeout: Duration,
     /// `proxy-buffer-size`, only when set.
     pub proxy_buffer_size: Option<u32>,
+    /// `proxy-buffering`.
+    pub proxy_buffering: bool,
+    /// `proxy-buffers-number`.
+    pub proxy_buffers_number: u32,
+    /// `proxy-max-temp-file-size`.
+    pub proxy_max_temp_file_size: u64,
     /// `proxy-request-buffering`.
     pub proxy_request_buffering: bool,
     /// `proxy-next-upstream`.
@@ -182,6 +188,10 @@ pub struct Globals {
     pub ssl_session_timeout: Duration,
     /// `ssl-session-tickets`.
     pub ssl_session_tickets: bool,
+    /// `disable-ipv6-dns`.
+    pub disable_ipv6_dns: bool,
+    /// `enable-auth-access-log`.
+    pub auth_access_log: bool,
     /// `enable-ocsp`.
     pub enable_ocsp: bool,
     /// `ssl-session-ticket-key`: the first seals tickets, all open them.
@@ -327,146 +337,20 @@ pub enum TextTest {
 pub type Referenced = BTreeMap<crate::model::ObjectKey, Arc<crate::model::ConfigMap>>;
 
 mod auth;
+mod defaults;
 mod hsts_keys;
 mod keys;
 pub mod limits;
 mod parse;
 mod tls;
 mod tracing;
+mod values;
 
 pub use auth::GlobalAuth;
 pub use keys::{Effect, KEYS, Key, markdown};
 pub use limits::{Limits, Share};
 pub use tls::TicketKey;
 pub use tracing::{Sampler, TracingDefaults};
-
-impl Default for Globals {
-    #[expect(clippy::too_many_lines, reason = "a list of defaults, one line a key")]
-    fn default() -> Self {
-        let seconds = Duration::from_secs;
-        let everyone: Arc<[IpNet]> = parse::nets(&["0.0.0.0/0"]);
-        let nobody: Arc<[IpNet]> = Arc::from([]);
-        Self {
-            proxy_body_size: Some(1 << 20),
-            client_body_buffer_size: 8 << 10,
-            proxy_connect_timeout: seconds(5),
-            proxy_send_timeout: seconds(60),
-            proxy_read_timeout: seconds(60),
-            proxy_buffer_size: None,
-            proxy_request_buffering: true,
-            proxy_next_upstream: RetryOn::default(),
-            proxy_next_upstream_timeout: None,
-            proxy_next_upstream_tries: 3,
-            retry_non_idempotent: false,
-            proxy_http_version: HttpVersion::Http11,
-            ssl_redirect: true,
-            force_ssl_redirect: false,
-            http_redirect_code: StatusCode::PERMANENT_REDIRECT,
-            preserve_trailing_slash: false,
-            no_tls_redirect_locations: Arc::from(["/.well-known/acme-challenge".into()]),
-            no_auth_locations: Arc::from(["/.well-known/acme-challenge".into()]),
-            use_port_in_redirects: false,
-            relative_redirects: false,
-            custom_http_errors: Arc::from([]),
-            disable_proxy_intercept_errors: false,
-            allowlist_source_range: Arc::clone(&nobody),
-            denylist_source_range: Arc::clone(&nobody),
-            load_balance: LoadBalance::RoundRobin,
-            service_upstream: false,
-            limit_rate: 0,
-            limit_rate_after: 0,
-            limit_req_status: StatusCode::SERVICE_UNAVAILABLE,
-            limit_conn_status: StatusCode::SERVICE_UNAVAILABLE,
-            global_rate_limit_status: StatusCode::TOO_MANY_REQUESTS,
-            limit_key: None,
-            proxy_cookie_domain: None,
-            proxy_cookie_path: None,
-            proxy_redirect_from: Arc::from("off"),
-            proxy_redirect_to: Arc::from("off"),
-            allowed_response_headers: Arc::from([]),
-            compression: Compression::default(),
-            use_forwarded_headers: false,
-            compute_full_forwarded_for: false,
-            enable_real_ip: false,
-            proxy_real_ip_cidr: everyone,
-            forwarded_for_header: Arc::from("X-Forwarded-For"),
-            forwarded_host_header: Arc::from("X-Forwarded-Host"),
-            use_proxy_protocol: false,
-            proxy_protocol_header_timeout: seconds(5),
-            compat_trust_forwarded_any: false,
-            global_auth: GlobalAuth::Off,
-            proxy_add_original_uri_header: false,
-            generate_request_id: true,
-            enable_underscores_in_headers: false,
-            ignore_invalid_headers: true,
-            proxy_set_headers: Arc::from([]),
-            add_headers: Arc::from([]),
-            hide_headers: Arc::from([]),
-            server_tokens: false,
-            allow_backend_server_header: false,
-            client_header_timeout: seconds(60),
-            client_body_timeout: seconds(60),
-            large_header_count: 4,
-            large_header_bytes: 8 << 10,
-            keep_alive: Some(seconds(75)),
-            keep_alive_requests: 1000,
-            use_http2: true,
-            http2_max_concurrent_streams: 128,
-            block_cidrs: nobody,
-            block_user_agents: Arc::from([]),
-            block_referers: Arc::from([]),
-            bind_address: Arc::from([]),
-            disable_ipv6: false,
-            strict_validate_path_type: true,
-            tls12: true,
-            tls13: true,
-            ssl_ciphers: Arc::from(cipher_list::DEFAULT),
-            ssl_session_cache: true,
-            ssl_session_timeout: seconds(600),
-            ssl_session_tickets: false,
-            enable_ocsp: false,
-            ssl_session_ticket_keys: Arc::from([]),
-            ssl_reject_handshake: false,
-            hsts: Some(Arc::from(super::hsts::value(31_536_000, true, false))),
-            allow_snippet_annotations: false,
-            snippets: Arc::default(),
-            annotations_risk_level: Risk::High,
-            annotation_value_word_blocklist: Arc::from([]),
-            allow_cross_namespace_resources: false,
-            log_format_upstream: Arc::from(DEFAULT_LOG_FORMAT),
-            log_format_stream: Arc::from(DEFAULT_STREAM_LOG_FORMAT),
-            disable_stream_access_log: false,
-            stream_access_log_path: Arc::from("/var/log/nginx/access.log"),
-            log_escape: LogEscape::Default,
-            disable_access_log: false,
-            access_log_for_default_backend: false,
-            skip_access_log_urls: Arc::from([]),
-            access_log_path: Arc::from("/var/log/nginx/access.log"),
-            error_log_path: Arc::from("/var/log/nginx/error.log"),
-            syslog: Syslog::default(),
-            error_log_level: Arc::from("notice"),
-            geoip: false,
-            geoip_reload: None,
-            tracing: TracingDefaults::default(),
-            upstream_keepalive: UpstreamKeepalive {
-                connections: 320,
-                time: seconds(3600),
-                timeout: seconds(60),
-                requests: 10_000,
-            },
-            worker_shutdown_timeout: seconds(240),
-            worker_processes: None,
-            max_worker_connections: 16_384,
-            status_allow: parse::nets(&["127.0.0.1/32", "::1/128"]),
-            limits: Limits::default(),
-            stream_timeout: seconds(600),
-            stream_next_upstream: true,
-            stream_next_upstream_timeout: Some(seconds(600)),
-            stream_next_upstream_tries: 3,
-            stream_responses: 1,
-        }
-    }
-}
 
 /// `log-format-upstream` of ingress-nginx.
 pub const DEFAULT_LOG_FORMAT: &str = concat!(

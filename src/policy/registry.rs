@@ -3,10 +3,11 @@
 //! Adding a family is one file, one line in [`FAMILIES`], one field and one line in [`read`]; documentation and the
 //! tests over all specs follow by themselves.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::annotation::{Fidelity, Objects, OnInvalid, Reader, Risk, Scope, Spec};
-use super::global::Globals;
+use super::global::{GlobalAuth, Globals};
 use super::{
     BackendPolicies, IngressPolicies, RoutePolicies, ServerPolicies, affinity, app_root, backend_protocol,
     backend_tls, basic_auth, body, buffering, canary, client_certificate, connection_header, cors,
@@ -16,7 +17,7 @@ use super::{
     snippet, ssl_passthrough, ssl_redirect, timeout, tracing, upstream_vhost,
 };
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::model::Ingress;
+use crate::model::{Ingress, ObjectKey};
 
 mod gate;
 pub mod gone;
@@ -70,6 +71,14 @@ pub const FAMILIES: &[&[Spec]] = &[
 /// All annotations.
 pub fn specs() -> impl Iterator<Item = &'static Spec> {
     FAMILIES.iter().flat_map(|family| family.iter())
+}
+
+/// Secrets that the annotations of an Ingress name and that it may use, whether or not they exist. Nothing is judged here:
+/// who follows Secrets one by one has to know which before an Ingress can be read.
+pub fn named_secrets(ingress: &Ingress, prefix: &str, cross_namespace: bool) -> BTreeSet<ObjectKey> {
+    let mut reader = Reader::new(ingress, prefix, false).with_cross_namespace(cross_namespace);
+    let specs = [&basic_auth::SECRET, &client_certificate::SECRET, &backend_tls::SECRET];
+    specs.into_iter().filter_map(|spec| reader.reference(spec).ok()).collect()
 }
 
 /// Reads the annotations of an Ingress. `prefix` is `--annotations-prefix`, `validate`
@@ -149,6 +158,11 @@ pub fn read(
         auth_snippet: snippets.auth,
         denied: None,
     };
+    if let (GlobalAuth::On(global), Some(own)) = (&globals.global_auth, &route.external_auth)
+        && Arc::ptr_eq(global, own)
+    {
+        route.auth_snippet.clone_from(&globals.snippets.auth);
+    }
     if backend.affinity.is_some() && route.use_regex {
         backend.cookie.warn_without_path(r);
     }

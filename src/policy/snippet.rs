@@ -91,6 +91,8 @@ pub struct GlobalSnippets {
     pub location: Option<Arc<Script>>,
     /// `stream-snippet`.
     pub streams: Arc<[StreamRule]>,
+    /// `global-auth-snippet`.
+    pub auth: Option<Arc<Settings>>,
     /// Names that they define.
     names: Names,
     /// Set when one that protects cannot be honoured: every route is shut.
@@ -237,7 +239,7 @@ impl GlobalSnippets {
         let mut found = Self::default();
         let mut notes = Vec::new();
         found.read_streams(data, &mut notes);
-        let keys = ["http-snippet", "location-snippet", "server-snippet"];
+        let keys = ["global-auth-snippet", "http-snippet", "location-snippet", "server-snippet"];
         let mut trees = BTreeMap::new();
         for key in keys {
             let Some(text) = data.get(key).filter(|text| !text.trim().is_empty()) else { continue };
@@ -293,6 +295,10 @@ impl GlobalSnippets {
                 let settings = builder.script(&rest, Context::Http)?.settings;
                 self.http = Some(settings).filter(|settings| **settings != Settings::default());
                 self.maps = maps;
+            }
+            "global-auth-snippet" => {
+                let settings = builder.script(tree, Context::Auth)?.settings;
+                self.auth = Some(settings).filter(|settings| **settings != Settings::default());
             }
             "server-snippet" => self.server = full(builder.script(tree, Context::Server)?),
             _ => self.location = full(builder.script(tree, Context::Location)?),

@@ -45,14 +45,14 @@ struct Inner {
     globals: Arc<Globals>,
     made: Mutex<HashMap<Bundle, Arc<Made>, RandomState>>,
     /// For hosts with ciphers of their own, by those and by whom they ask.
-    own: Mutex<HashMap<OwnKey, Arc<ServerConfig>, RandomState>>,
+    own: Mutex<HashMap<OwnKey, Arc<sni::Configs>, RandomState>>,
 }
 
 /// Whom a host with ciphers of its own asks for certificates, and the ciphers.
 type OwnKey = (Option<Bundle>, ServerTls);
 
 struct Made {
-    config: Arc<ServerConfig>,
+    configs: sni::Configs,
     authority: Authority,
 }
 
@@ -78,34 +78,39 @@ impl Groups {
         let group = server.client_certificates.as_ref().and_then(ClientCertificates::group);
         let made = group.and_then(|group| Some((&group.bundle, self.made(&group.bundle)?)));
         match made {
-            Some((_, made)) if server.handshakes.is_default() => Some((Arc::clone(&made.config), true)),
+            Some((_, made)) if server.handshakes.is_default() => {
+                Some((made.configs.of(&table.globals), true))
+            }
             None if server.handshakes.is_default() => None,
             made => {
                 let asks = made.is_some();
-                Some((self.own_config(made, &server.handshakes)?, asks))
+                Some((self.own_configs(made, &server.handshakes)?.of(&table.globals), asks))
             }
         }
     }
 
-    /// The configuration of a host with ciphers of its own; `None` where the library refuses them.
-    fn own_config(&self, asks: Option<(&Bundle, Arc<Made>)>, own: &ServerTls) -> Option<Arc<ServerConfig>> {
+    /// For the hosts that have these ciphers of their own; `None` where the library refuses them.
+    fn own_configs(&self, asks: Option<(&Bundle, Arc<Made>)>, own: &ServerTls) -> Option<Arc<sni::Configs>> {
         let key = (asks.as_ref().map(|(bundle, _)| Bundle::clone(bundle)), own.clone());
         let mut all = self.0.own.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(config) = all.get(&key) {
-            return Some(Arc::clone(config));
+        if let Some(configs) = all.get(&key) {
+            return Some(Arc::clone(configs));
         }
-        let scope = asks.as_ref().map_or([0; 32], |(bundle, _)| scope(bundle));
-        let scope = if asks.is_some() { &scope[..] } else { b"" };
         let verifier: Arc<dyn ClientCertVerifier> = match &asks {
             Some((_, made)) => Arc::new(AnyHolder::of(&made.authority)),
             None => Arc::new(NoClientAuth),
         };
-        let config = sni::config_with(self.0.reader.clone(), &self.0.globals, verifier, own, scope).ok()?;
+        let scope = asks.as_ref().map(|(bundle, _)| scope(bundle));
+        let scope = scope.as_ref().map_or(&b""[..], |scope| scope);
+        let reader = self.0.reader.clone();
+        let configs =
+            sni::Configs::with_verifier(reader, &self.0.globals, verifier, own.clone(), scope).ok()?;
         if all.len() >= GROUPS {
             all.clear();
         }
-        all.insert(key, Arc::clone(&config));
-        Some(config)
+        let configs = Arc::new(configs);
+        all.insert(key, Arc::clone(&configs));
+        Some(configs)
     }
 
     /// `None` where the bundle cannot be used.
@@ -117,12 +122,12 @@ impl Groups {
         let authority = Authority::read(&bundle.authorities, &bundle.revocations)?;
         let verifier = Arc::new(AnyHolder::of(&authority));
         let (same, scope) = (ServerTls::default(), scope(bundle));
-        let config =
-            sni::config_with(self.0.reader.clone(), &self.0.globals, verifier, &same, &scope).ok()?;
+        let reader = self.0.reader.clone();
+        let configs = sni::Configs::with_verifier(reader, &self.0.globals, verifier, same, &scope).ok()?;
         if all.len() >= GROUPS {
             all.clear();
         }
-        let made = Arc::new(Made { config, authority });
+        let made = Arc::new(Made { configs, authority });
         all.insert(bundle.clone(), Arc::clone(&made));
         Some(made)
     }

@@ -31,12 +31,18 @@ use crate::route::{Backend, Location, LocationTarget, Server};
 use crate::snapshot::Snapshot;
 use crate::telemetry::metrics::{Counter, Gauge, GaugeGuard};
 use crate::telemetry::{
-    FieldLookup, HostLabel, LocalReason, PlaceLookup, Record, RequestLine, RouteLabels, TraceText,
-    UpstreamTry,
+    HostLabel, LocalReason, PlaceLookup, Record, RequestLine, RouteLabels, TraceText, UpstreamTry,
 };
 use crate::upstream::UpstreamTimes;
 use crate::variable::Handshake;
 use crate::wire::{Fields, RequestHead};
+
+mod attempt;
+mod lookup;
+mod words;
+
+pub use attempt::Try;
+use lookup::{Lookup, OptionalLookup, Placed};
 
 /// One request, its way and its answer.
 pub struct Exchange {
@@ -95,18 +101,6 @@ impl fmt::Debug for Exchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Exchange({})", self.request_id)
     }
-}
-
-/// One try at an endpoint.
-pub struct Try {
-    /// Endpoint.
-    pub address: Option<SocketAddr>,
-    /// Status it answered, or the one its failure means.
-    pub status: Option<u16>,
-    /// Its times and bytes, still running while the body flows.
-    pub times: Rc<UpstreamTimes>,
-    /// It is the first after an internal redirect (error page).
-    pub starts_group: bool,
 }
 
 impl Exchange {
@@ -296,7 +290,7 @@ impl Exchange {
 
     /// The answer is ours, and why.
     pub fn local(&self, reply: &LocalReply) {
-        self.local.set(Some(reason(reply)));
+        self.local.set(Some(words::reason(reply)));
     }
 
     /// The answer's head as it goes out.
@@ -320,15 +314,73 @@ impl Exchange {
             }
             status => status,
         };
-        let (names, uri, answer) = (self.host.borrow(), self.uri.borrow(), self.answer.borrow());
-        let (backend, canary) = (self.backend.borrow(), self.canary.borrow());
         let request_time = self.start.elapsed();
         let end = self.start + request_time;
         let tries: SmallVec<[UpstreamTry; 1]> =
             self.tries.borrow().iter().map(|one| one.record(end)).collect();
+        self.connection.presence.end(end);
+        self.with_record(status, request_time, &tries, |record| self.finish(record));
+    }
+
+    /// Tells everybody who wants to know of the finished exchange.
+    fn finish(&self, record: &Record<'_>) {
+        let (backend, canary) = (self.backend.borrow(), self.canary.borrow());
+        if let Some(traced) = self.traced.get() {
+            span::finish(self, traced, record);
+        }
+        let (page, used) = (self.page.get(), canary.as_ref().or(backend.as_ref()));
+        let end = self.start + record.request_time;
+        for (at, one) in self.tries.borrow().iter().enumerate() {
+            let asked = page.filter(|page| at >= page.after).map_or(used, |page| page.by.as_ref());
+            if let (Some(asked), Some(address)) = (asked, one.address) {
+                self.worker.upstreams.observe(&asked.key, address, &one.times, end);
+            }
+        }
+        for one in self.tries.borrow().iter() {
+            self.worker.metrics.count(match one.times.connect() {
+                None => Counter::UpstreamConnectErrors,
+                Some(took) if took.is_zero() => Counter::UpstreamReuses,
+                Some(_) => Counter::UpstreamConnects,
+            });
+        }
+        self.worker.metrics.observe(record);
+        if self.is_logged() {
+            self.worker.log.write(record);
+        }
+    }
+
+    /// Writes a question to an authentication service to the access log (`enable-auth-access-log`): the line of the request
+    /// that is asked about, with the service's status and address.
+    pub fn log_question(&self, status: Option<u16>, address: Option<SocketAddr>, took: Duration) {
+        let globals = &self.snapshot.table.globals;
+        if !globals.auth_access_log || globals.disable_access_log {
+            return;
+        }
+        let one = UpstreamTry {
+            address,
+            status,
+            connect_time: None,
+            header_time: status.map(|_| took),
+            response_time: Some(took),
+            response_length: 0,
+            starts_group: false,
+        };
+        self.with_record(status.unwrap_or(502), self.start.elapsed(), &[one], |record| {
+            self.worker.log.write(record);
+        });
+    }
+
+    fn with_record(
+        &self,
+        status: u16,
+        request_time: Duration,
+        tries: &[UpstreamTry],
+        tell: impl FnOnce(&Record<'_>),
+    ) {
+        let (names, uri, answer) = (self.host.borrow(), self.uri.borrow(), self.answer.borrow());
+        let (backend, canary) = (self.backend.borrow(), self.canary.borrow());
         let path = self.head.target.iter().position(|byte| *byte == b'?');
         let tls = self.connection.tls.as_ref();
-        self.connection.presence.end(end);
         let raw = self.raw_answer.borrow();
         // As nginx has it, from the credentials, whoever asked for them.
         let granted = self.granted().and_then(|granted| granted.user.as_deref()).map(Cow::Borrowed);
@@ -371,7 +423,7 @@ impl Exchange {
             tls_server_name: tls.and_then(|tls| tls.server_name.as_deref()),
             upstream_name: self.upstream_name(backend.as_ref()),
             alternative_upstream_name: canary.as_ref().map_or("", |canary| &canary.name),
-            tries: &tries,
+            tries,
             route: self.labels(&names.host),
             place: place.as_ref().map(|place| place as &dyn PlaceLookup),
             trace: self.trace().map(|trace| TraceText {
@@ -382,27 +434,7 @@ impl Exchange {
             }),
             local: self.local.get(),
         };
-        if let Some(traced) = self.traced.get() {
-            span::finish(self, traced, &record);
-        }
-        let (page, used) = (self.page.get(), canary.as_ref().or(backend.as_ref()));
-        for (at, one) in self.tries.borrow().iter().enumerate() {
-            let asked = page.filter(|page| at >= page.after).map_or(used, |page| page.by.as_ref());
-            if let (Some(asked), Some(address)) = (asked, one.address) {
-                self.worker.upstreams.observe(&asked.key, address, &one.times, end);
-            }
-        }
-        for one in self.tries.borrow().iter() {
-            self.worker.metrics.count(match one.times.connect() {
-                None => Counter::UpstreamConnectErrors,
-                Some(took) if took.is_zero() => Counter::UpstreamReuses,
-                Some(_) => Counter::UpstreamConnects,
-            });
-        }
-        self.worker.metrics.observe(&record);
-        if self.is_logged() {
-            self.worker.log.write(&record);
-        }
+        tell(&record);
     }
 
     fn labels<'a>(&'a self, host: &'a str) -> RouteLabels<'a> {
@@ -446,7 +478,7 @@ impl Exchange {
     }
 
     fn lacked_slash(&self) -> bool {
-        self.local.get().is_some_and(|local| local.rule == cause_word(RedirectCause::TrailingSlash))
+        self.local.get().is_some_and(|local| local.rule == words::cause_word(RedirectCause::TrailingSlash))
     }
 
     /// nginx logs neither requests of no Ingress's (unless asked to) nor locations with `enable-access-log: false` nor
@@ -469,97 +501,8 @@ impl Exchange {
 /// What nginx calls the default backend of the process, built-in or not.
 const DEFAULT_BACKEND: &str = "upstream-default-backend";
 
-impl Try {
-    /// `end` is when the exchange ended: a try still under way then took until then, as nginx has it.
-    fn record(&self, end: Instant) -> UpstreamTry {
-        UpstreamTry {
-            address: self.address,
-            status: self.status,
-            connect_time: self.times.connect(),
-            header_time: self.times.header(),
-            response_time: self.times.response().or_else(|| end.checked_duration_since(self.times.start())),
-            response_length: self.times.body(),
-            starts_group: self.starts_group,
-        }
-    }
-}
-
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.account();
-    }
-}
-
-/// The client and who knows where it is.
-struct Placed<'p> {
-    places: &'p Databases,
-    client: IpAddr,
-}
-
-impl PlaceLookup for Placed<'_> {
-    fn place(&self, name: &str) -> Option<String> {
-        self.places.value(name, self.client)
-    }
-}
-
-struct OptionalLookup<'f>(Option<&'f Fields>);
-
-impl FieldLookup for OptionalLookup<'_> {
-    fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
-        self.0.into_iter().flat_map(|fields| fields.get_all(name)).for_each(visit);
-    }
-}
-
-struct Lookup<'f>(&'f Fields);
-
-impl FieldLookup for Lookup<'_> {
-    fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
-        self.0.get_all(name).for_each(visit);
-    }
-}
-
-/// The words of a local reply in logs and metrics.
-fn reason(reply: &LocalReply) -> LocalReason {
-    let (kind, rule) = match reply {
-        LocalReply::BadRequest { rule, .. } => ("bad_request", *rule),
-        LocalReply::Redirect { cause, .. } => ("redirect", cause_word(*cause)),
-        LocalReply::Preflight => ("preflight", ""),
-        LocalReply::Healthz => ("healthz", ""),
-        LocalReply::StubStatus => ("stub_status", ""),
-        LocalReply::NoRoute => ("no_route", ""),
-        LocalReply::NoEndpoints => ("no_endpoints", ""),
-        LocalReply::Denied { code } => ("denied", *code),
-        LocalReply::Unauthorized { .. } => ("unauthorized", ""),
-        LocalReply::AuthForbidden => ("auth_forbidden", ""),
-        LocalReply::AuthFailed { reason } => ("auth_failed", *reason),
-        LocalReply::CertificateMissing => ("certificate_missing", ""),
-        LocalReply::CertificateInvalid => ("certificate_invalid", ""),
-        LocalReply::CertificateUnauthorized => ("certificate_unauthorized", ""),
-        LocalReply::Forbidden { .. } => ("forbidden", ""),
-        LocalReply::Limited { limit, .. } => ("limited", *limit),
-        LocalReply::RewriteFailed { .. } => ("rewrite_failed", ""),
-        LocalReply::BodyTooLarge => ("body_too_large", ""),
-        LocalReply::BadBody { .. } => ("bad_body", ""),
-        LocalReply::BadGateway { reason } => ("bad_gateway", *reason),
-        LocalReply::GatewayTimeout { phase } => ("gateway_timeout", *phase),
-        LocalReply::Overloaded { what } => ("overloaded", *what),
-        LocalReply::Scripted { .. } => ("snippet", ""),
-        LocalReply::Misdirected => ("misdirected", ""),
-        LocalReply::ClientGone => ("client_gone", ""),
-        LocalReply::Internal => ("internal", ""),
-    };
-    LocalReason { kind, rule }
-}
-
-const fn cause_word(cause: RedirectCause) -> &'static str {
-    match cause {
-        RedirectCause::AppRoot => "app_root",
-        RedirectCause::CertificateError => "certificate_error",
-        RedirectCause::FromToWww => "from_to_www",
-        RedirectCause::Permanent => "permanent",
-        RedirectCause::SignIn => "sign_in",
-        RedirectCause::Ssl => "ssl",
-        RedirectCause::Temporal => "temporal",
-        RedirectCause::TrailingSlash => "trailing_slash",
     }
 }

@@ -9,9 +9,10 @@ use http::{Method, StatusCode};
 use http_body::Body;
 use smallvec::SmallVec;
 
+use super::ahead;
 use super::body;
 use super::exchange::Exchange;
-use crate::message::{BodyError, RequestBody, Response};
+use crate::message::{BodyError, RequestBody, Response, ResponseBody};
 use crate::policy::backend_protocol::BackendProtocol;
 use crate::policy::global::Globals;
 use crate::policy::request_headers::{Hop, Outgoing, Purpose};
@@ -450,6 +451,7 @@ async fn answer(way: &Way<'_>, backend: &Arc<Backend>, got: Got) -> Result<Respo
     match content {
         Content::Tunnel(tunnel) => switch::switch(way, head, tunnel),
         Content::Body(body) => {
+            let body = ahead(way, &head.fields, body);
             let keeps_length = way.view.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
             let length = if keeps_length { Length::Keep } else { Length::Drop };
             let passed = passed(way, &head.fields);
@@ -465,6 +467,16 @@ async fn answer(way: &Way<'_>, backend: &Arc<Backend>, got: Got) -> Result<Respo
             Ok(Response { head, body, trailers, close: false, upgrade: None, guard: None })
         }
     }
+}
+
+/// `proxy-buffering`. As with nginx the backend has the last word (`X-Accel-Buffering`); gRPC is never held.
+fn ahead(way: &Way<'_>, fields: &Fields, body: ResponseBody) -> ResponseBody {
+    let policies = &way.location.policies;
+    let Some(most) = policies.buffering.ahead.filter(|_| !policies.protocol.is_grpc()) else { return body };
+    if fields.get("x-accel-buffering").is_some_and(|value| value.eq_ignore_ascii_case(b"no")) {
+        return body;
+    }
+    ahead::read(body, most, &way.exchange.worker.memory)
 }
 
 fn set_cookie(way: &Way<'_>, backend: &Backend, key: &str, fields: &mut Fields) {

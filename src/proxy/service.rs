@@ -266,10 +266,13 @@ async fn prepared(way: &Way<'_>, body: RequestBody) -> Result<RequestBody, Local
     if !wanted || policies.protocol.is_grpc() {
         return Ok(body);
     }
-    let memory = policies.body.memory.clamp(MEMORY.0, MEMORY.1);
+    let worker = &way.exchange.worker;
+    // A file costs several times what memory does, so while there is room bodies up to the most stay in memory; the
+    // other half of the room is for those that are held to their route's size.
+    let roomy = worker.memory.held() < worker.memory.budget() / 2;
+    let memory = if roomy { MEMORY.1 } else { policies.body.memory.clamp(MEMORY.0, MEMORY.1) };
     // What may come counts before it comes, so that many slow bodies cannot add up unseen.
     let most = length.unwrap_or(memory).min(memory);
-    let worker = &way.exchange.worker;
     let mut held = worker.memory.hold(if matches!(body, RequestBody::Stream(_)) { most } else { 0 });
     let body = body::buffered(body, memory, &worker.spool).await.map_err(forward::body_reply)?;
     if let RequestBody::Full(bytes) = &body {

@@ -1,7 +1,7 @@
 //! One worker: a thread with its own runtime, listeners, pools, balancers and metric cells. Nothing of it is shared with
 //! another worker but the published snapshot.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -18,12 +18,13 @@ use super::handshakes::Handshakes;
 use super::http1::{self, Rejection};
 use super::http2::Http2Options;
 use super::presence::Presences;
+use super::sni;
 use super::spool::Spool;
 use crate::drain::DrainWatcher;
 use crate::limit::{Bodies, Clients, ConnectionLimit, Memory, Pressure};
 use crate::message::ResponseBody;
 use crate::places::Places;
-use crate::policy::global::limits as client_cost;
+use crate::policy::global::{Globals, limits as client_cost};
 use crate::reply::LocalReply;
 use crate::snapshot::Reader;
 use crate::telemetry::metrics::{Counter, Gauge};
@@ -66,7 +67,7 @@ pub struct Worker {
     /// Phase of the process.
     pub drain: DrainWatcher,
     /// TLS configuration of the https listeners.
-    pub tls: Arc<rustls::ServerConfig>,
+    pub tls: Arc<sni::Configs>,
     /// Those of hosts that ask for client certificates.
     pub client_groups: Groups,
     /// Source of chance: request ids, canary rolls.
@@ -89,6 +90,8 @@ pub struct Worker {
     pub connections: Cell<u64>,
     /// Requests so far.
     pub requests: Cell<u64>,
+    /// Limits of HTTP/1 connections with the generation that they are of.
+    pub http1: RefCell<Option<(u64, Rc<http1::Options>)>>,
     /// Sessions below HTTP.
     pub l4: super::l4::State,
 }
@@ -153,10 +156,21 @@ impl Worker {
         i64::try_from(self.since_epoch().as_secs()).unwrap_or(i64::MAX)
     }
 
-    /// Limits of a new HTTP/1 connection, from the ConfigMap in force.
-    pub fn http1_options(&self) -> http1::Options {
+    /// Limits of a new HTTP/1 connection, from the ConfigMap in force: one for all connections of a generation.
+    pub fn http1_options(&self) -> Rc<http1::Options> {
         let snapshot = self.reader.load();
-        let globals = &snapshot.table.globals;
+        let mut kept = self.http1.borrow_mut();
+        if let Some((generation, options)) = &*kept
+            && *generation == snapshot.generation
+        {
+            return Rc::clone(options);
+        }
+        let options = Rc::new(self.http1_options_of(&snapshot.table.globals));
+        *kept = Some((snapshot.generation, Rc::clone(&options)));
+        options
+    }
+
+    fn http1_options_of(&self, globals: &Globals) -> http1::Options {
         let mut options = http1::Options {
             idle_timeout: globals.keep_alive.unwrap_or_default(),
             head_timeout: globals.client_header_timeout,
@@ -326,6 +340,7 @@ impl Worker {
                     seen = snapshot.generation;
                     self.memory.set_budget(snapshot.table.globals.limits.body_memory.of(self.memory.limit()));
                     let keepalive = snapshot.table.globals.upstream_keepalive;
+                    self.upstreams.use_ipv4_names_only(snapshot.table.globals.disable_ipv6_dns);
                     self.upstreams.publish(
                         snapshot.table.backends.iter().map(Arc::as_ref),
                         &snapshot.endpoints,

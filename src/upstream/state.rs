@@ -1,5 +1,6 @@
 //! What one worker has towards backends, as one value.
 
+use std::cell::Cell;
 use std::fmt;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -70,6 +71,8 @@ pub struct Upstreams {
     tls: TlsCache,
     resolver: Resolver,
     address_rule: AddressRule,
+    /// Names stand for their IPv4 addresses only.
+    ipv4_names: Cell<bool>,
     endpoint_connections: u32,
 }
 
@@ -100,8 +103,14 @@ impl Upstreams {
             tls: TlsCache::new(),
             resolver,
             address_rule: settings.address_rule,
+            ipv4_names: Cell::new(false),
             endpoint_connections: settings.endpoint_connections,
         }
+    }
+
+    /// Follows `disable-ipv6-dns`: names stand for their IPv4 addresses only.
+    pub fn use_ipv4_names_only(&self, only: bool) {
+        self.ipv4_names.set(only);
     }
 
     /// The set with every name replaced by its allowed addresses. Waits only for a name that was never resolved;
@@ -123,7 +132,10 @@ impl Upstreams {
                 EndpointAddress::Name(name, port) => {
                     let addresses = self.resolver.addresses(name).await;
                     let sockets = addresses.iter().map(|address| SocketAddr::new(*address, *port));
-                    let allowed = sockets.filter(|socket| (self.address_rule)(*socket));
+                    let ipv4_only = self.ipv4_names.get();
+                    let allowed = sockets
+                        .filter(|socket| !(ipv4_only && socket.is_ipv6()))
+                        .filter(|socket| (self.address_rule)(*socket));
                     ready.extend(allowed.map(EndpointAddress::Socket));
                 }
             }

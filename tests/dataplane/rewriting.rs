@@ -61,20 +61,25 @@ fn custom_headers_stand_on_answers_of_the_backend_and_on_ours() {
 #[test]
 fn answers_are_compressed_for_those_who_ask_and_come_back_whole() {
     let backend = page("ETag: \"e\"\r\n");
-    let config =
-        config_map(&[("use-gzip", "true"), ("enable-brotli", "true"), ("disable-access-log", "true")]);
+    let config = config_map(&[
+        ("use-gzip", "true"),
+        ("enable-brotli", "true"),
+        ("enable-zstd", "true"),
+        ("disable-access-log", "true"),
+    ]);
     let manifests = simple(backend.address()) + &config;
     let proxy = TestProxy::start(&manifests, &["--configmap=default/config"]);
     let plain = fetch(&proxy, "");
     assert_eq!((plain.field("content-encoding"), plain.field("vary")), (None, Some("Accept-Encoding")));
     assert_eq!(plain.field("etag"), Some("\"e\""));
-    for (asked, coding) in [("gzip", "gzip"), ("gzip, br", "br")] {
+    for (asked, coding) in [("gzip", "gzip"), ("gzip, br", "br"), ("gzip, br, zstd", "zstd")] {
         let answer = fetch(&proxy, &format!("Accept-Encoding: {asked}\r\n"));
         assert_eq!(answer.field("content-encoding"), Some(coding));
         assert_eq!(answer.field("etag"), Some("W/\"e\""));
         assert!(answer.body.len() < plain.body.len() / 4);
         let mut text = Vec::new();
         match coding {
+            "zstd" => zstd::Decoder::new(&answer.body[..]).unwrap().read_to_end(&mut text).unwrap(),
             "br" => brotli::Decompressor::new(&answer.body[..], 4096).read_to_end(&mut text).unwrap(),
             _ => flate2::read::GzDecoder::new(&answer.body[..]).read_to_end(&mut text).unwrap(),
         };
@@ -139,5 +144,17 @@ fn a_head_above_a_buffer_size_that_was_written_is_a_502() {
     {
         let proxy = TestProxy::start(&annotated(backend.address(), annotations), &[]);
         assert_eq!(fetch(&proxy, "").status, status, "{annotations:?}");
+    }
+}
+
+#[test]
+fn an_answer_that_is_read_ahead_arrives_whole_and_the_backend_may_forbid_it() {
+    for fields in ["", "X-Accel-Buffering: no\r\n"] {
+        let backend = page(fields);
+        let proxy = TestProxy::start(&annotated(backend.address(), &[("proxy-buffering", "on")]), &[]);
+        let answer = fetch(&proxy, "");
+        assert_eq!((answer.status, answer.body.len()), (200, LONG / 10 * 11));
+        assert_eq!(answer.field("content-length"), Some("5500"));
+        assert_eq!(answer.field("x-accel-buffering"), None);
     }
 }

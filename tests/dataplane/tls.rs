@@ -10,6 +10,7 @@ use rustls::{ClientConfig, ClientConnection};
 use crate::support::backend::Backend;
 use crate::support::client::{Raw, get};
 use crate::support::manifests::{config_map, ingress, service, simple, tls_secret, with_tls};
+use crate::support::tls::AnyCertificate;
 use crate::support::{self, TestProxy, eventually};
 
 /// A client without a certificate of its own, which takes any.
@@ -160,7 +161,7 @@ fn ciphers_and_their_order_are_the_hosts_own() {
         .with_protocol_versions(&[&rustls::version::TLS12])
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(support::tls::AnyCertificate))
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate))
         .with_no_client_auth();
     let turned = Arc::new(turned);
     let cipher = |config: &Arc<ClientConfig>, host: &str| {

@@ -157,7 +157,10 @@ const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
 const PARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
 fn proxy(manifests: &str, data: &[(&str, &str)]) -> TestProxy {
-    let mut all = vec![("disable-access-log", "true"), ("otel-schedule-delay-millis", "10")];
+    let mut all = vec![("otel-schedule-delay-millis", "10")];
+    if !data.iter().any(|(key, _)| *key == "access-log-path") {
+        all.push(("disable-access-log", "true"));
+    }
     all.extend_from_slice(data);
     TestProxy::start(&(manifests.to_owned() + &config_map(&all)), &["--configmap=default/config"])
 }
@@ -286,7 +289,6 @@ fn ids_stand_in_headers_and_in_the_log() {
     let log = tempfile::NamedTempFile::new().unwrap();
     let path = log.path().display().to_string();
     let data = [
-        ("disable-access-log", "false"),
         ("access-log-path", path.as_str()),
         ("enable-opentelemetry", "true"),
         ("proxy-set-headers", "default/more"),

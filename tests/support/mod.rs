@@ -7,6 +7,7 @@ pub mod backend;
 pub mod client;
 pub mod frames;
 pub mod manifests;
+pub mod mmdb;
 pub mod tls;
 
 use std::net::SocketAddr;

@@ -61,14 +61,25 @@ const EDGES: &[(&str, &[&str])] = &[
     ("standalone", &["manifest", "model", "diagnostic", "compile"]),
     (
         "control",
-        &["standalone", "config", "compile", "cert", "snapshot", "model", "diagnostic", "manifest", "route"],
+        &[
+            "standalone",
+            "config",
+            "compile",
+            "cert",
+            "snapshot",
+            "model",
+            "diagnostic",
+            "manifest",
+            "route",
+            "limit",
+        ],
     ),
     ("admission", &["control", "compile", "cert", "policy", "manifest", "model", "diagnostic", "telemetry"]),
     (
         "controller",
         &["cert", "control", "config", "manifest", "snapshot", "model", "diagnostic", "telemetry"],
     ),
-    ("admin", &["snapshot", "route", "inquiry", "report", "model", "telemetry", "drain"]),
+    ("admin", &["snapshot", "route", "inquiry", "report", "model", "telemetry", "drain", "limit"]),
     (
         "cli",
         &[

@@ -30,12 +30,12 @@ fn annotations() -> Rows {
 fn keys() -> Rows {
     KEYS.iter()
         .map(|key| {
-            let word = match key.effect {
-                Effect::Applied => "applied",
-                Effect::NoMeaning => "no meaning here",
-                Effect::NotYet => "not yet",
+            let (word, remark) = match key.effect {
+                Effect::Applied => ("applied", ""),
+                Effect::NoMeaning => ("no meaning here", ""),
+                Effect::Refused(why) => ("refused", why),
             };
-            (key.name.to_owned(), word, String::new())
+            (key.name.to_owned(), word, remark.to_owned())
         })
         .collect()
 }
@@ -79,7 +79,7 @@ fn page() -> String {
          [differences.md](differences.md) tells deliberate differences.\n",
     );
     section(&mut out, "Annotations", &annotations(), &["exact", "equivalent", "no effect", "refused"]);
-    section(&mut out, "Keys of the ConfigMap", &keys(), &["applied", "no meaning here", "not yet"]);
+    section(&mut out, "Keys of the ConfigMap", &keys(), &["applied", "no meaning here", "refused"]);
     section(&mut out, "Flags of `narthex controller`", &flags(), &["applied", "accepted, changes nothing"]);
     out
 }

@@ -7,8 +7,8 @@ pub enum Effect {
     Applied,
     /// It only means something to nginx; accepted.
     NoMeaning,
-    /// It is known and not built yet; setting it is a warning.
-    NotYet,
+    /// It is known and not honoured, for this reason; setting it is a warning.
+    Refused(&'static str),
 }
 
 /// One key.
@@ -32,9 +32,11 @@ const fn no(name: &'static str, default: &'static str) -> Key {
     Key { name, default, effect: Effect::NoMeaning, doc: "Only nginx needs this." }
 }
 
-const fn later(name: &'static str, default: &'static str, doc: &'static str) -> Key {
-    Key { name, default, effect: Effect::NotYet, doc }
+const fn refused(name: &'static str, default: &'static str, why: &'static str, doc: &'static str) -> Key {
+    Key { name, default, effect: Effect::Refused(why), doc }
 }
+
+const NO_FIREWALL: &str = "there is no web application firewall";
 
 /// All keys in alphabetical order.
 pub const KEYS: &[Key] = &[
@@ -75,14 +77,18 @@ pub const KEYS: &[Key] = &[
     on("disable-access-log", "false", "Write no access log."),
     on("disable-http-access-log", "false", "Write no access log of HTTP."),
     on("disable-ipv6", "false", "Do not listen on IPv6."),
-    later("disable-ipv6-dns", "false", "Do not ask for IPv6 addresses of backends."),
+    on("disable-ipv6-dns", "false", "Connect to IPv4 addresses of names (ExternalName, auth-url) only."),
     on("disable-proxy-intercept-errors", "false", "Leave the answers of backends alone."),
     on("disable-stream-access-log", "false", "Write no log of TCP and UDP services."),
     on("enable-access-log-for-default-backend", "false", "Log requests of the default backend."),
     no("enable-aio-write", "true"),
-    later("enable-auth-access-log", "false", "Log authentication requests."),
+    on(
+        "enable-auth-access-log",
+        "false",
+        "Write questions to authentication services to the access log, too.",
+    ),
     on("enable-brotli", "false", "Compress responses with Brotli."),
-    later("enable-modsecurity", "false", "Web application firewall."),
+    refused("enable-modsecurity", "false", NO_FIREWALL, "Web application firewall."),
     no("enable-multi-accept", "true"),
     on(
         "enable-ocsp",
@@ -90,7 +96,7 @@ pub const KEYS: &[Key] = &[
         "Staple answers of the OCSP responders that certificates name (tls.crt must hold the issuer, too).",
     ),
     on("enable-opentelemetry", "false", "Make a span of each request (docs/tracing.md)."),
-    later("enable-owasp-modsecurity-crs", "false", "Web application firewall rules."),
+    refused("enable-owasp-modsecurity-crs", "false", NO_FIREWALL, "Web application firewall rules."),
     on("enable-real-ip", "false", "Take only the client address from forwarded-for-header."),
     no("enable-serial-reloads", "false"),
     on(
@@ -121,7 +127,7 @@ pub const KEYS: &[Key] = &[
     on("global-auth-response-headers", "", "As auth-response-headers, for global-auth-url."),
     on("global-auth-signin", "", "As auth-signin, for global-auth-url."),
     on("global-auth-signin-redirect-param", "rd", "As auth-signin-redirect-param, for global-auth-url."),
-    later("global-auth-snippet", "", "External authentication for all hosts."),
+    on("global-auth-snippet", "", "As auth-snippet, for global-auth-url."),
     on(
         "global-auth-url",
         "",
@@ -207,7 +213,7 @@ pub const KEYS: &[Key] = &[
     ),
     on("max-worker-connections", "16384", "Connections per worker."),
     no("max-worker-open-files", "0"),
-    later("modsecurity-snippet", "", "Web application firewall rules."),
+    refused("modsecurity-snippet", "", NO_FIREWALL, "Web application firewall rules."),
     on("nginx-status-ipv4-whitelist", "127.0.0.1", "Clients that may read /nginx_status."),
     on("nginx-status-ipv6-whitelist", "::1", "Clients that may read /nginx_status."),
     on("no-auth-locations", "/.well-known/acme-challenge", "Path prefixes free of authentication."),
@@ -244,8 +250,12 @@ pub const KEYS: &[Key] = &[
     on("proxy-add-original-uri-header", "false", "Send X-Original-URI to backends."),
     on("proxy-body-size", "1m", "Largest request body (413 above); 0 for no limit."),
     on("proxy-buffer-size", "", "Largest response head; heads up to 64 KiB pass when unset."),
-    no("proxy-buffering", "off"),
-    no("proxy-buffers-number", "4"),
+    on(
+        "proxy-buffering",
+        "off",
+        "Read answers ahead of slow clients, at most 1 MiB each and within max-body-memory.",
+    ),
+    on("proxy-buffers-number", "4", "Buffers of proxy-buffer-size (4k) that proxy-buffering may fill."),
     no("proxy-busy-buffers-size", ""),
     on("proxy-connect-timeout", "5", "Seconds until a backend connection stands."),
     on("proxy-cookie-domain", "off", "Rewrite `Domain` of `Set-Cookie`."),
@@ -253,7 +263,11 @@ pub const KEYS: &[Key] = &[
     no("proxy-headers-hash-bucket-size", "64"),
     no("proxy-headers-hash-max-size", "512"),
     on("proxy-http-version", "1.1", "HTTP version towards backends."),
-    no("proxy-max-temp-file-size", "1024m"),
+    on(
+        "proxy-max-temp-file-size",
+        "1024m",
+        "What proxy-buffering may hold beyond its buffers; it stays in memory, at most 1 MiB.",
+    ),
     on("proxy-next-upstream", "error timeout", "Failures after which another endpoint is asked."),
     on(
         "proxy-next-upstream-timeout",
@@ -300,7 +314,12 @@ pub const KEYS: &[Key] = &[
         "TLS 1.2 ciphers, as a list of OpenSSL; the six suites of ECDHE with AES-GCM or CHACHA20 are spoken.",
     ),
     no("ssl-dh-param", ""),
-    later("ssl-early-data", "false", "TLS 1.3 early data."),
+    refused(
+        "ssl-early-data",
+        "false",
+        "early data can be replayed by anybody who sees it; handshakes stay at one round trip",
+        "TLS 1.3 early data.",
+    ),
     no("ssl-ecdh-curve", "auto"),
     on("ssl-handshake-timeout", "10", "Seconds for a TLS handshake."),
     on("ssl-protocols", "TLSv1.2 TLSv1.3", "TLS versions."),
@@ -371,11 +390,17 @@ pub fn markdown() -> String {
          A key that is not listed here, a value that cannot be read and a key without effect each give a diagnostic; \
          a bad value affects its key only.\n\n| key | default | effect | meaning |\n|---|---|---|---|\n",
     );
+    let mut refused_because = String::new();
     for key in KEYS {
         let effect = match key.effect {
             Effect::Applied => "applied",
             Effect::NoMeaning => "accepted, no meaning here",
-            Effect::NotYet => "not yet",
+            Effect::Refused(why) => {
+                refused_because.clear();
+                refused_because.push_str("refused: ");
+                refused_because.push_str(why);
+                &refused_because
+            }
         };
         let default = if key.default.is_empty() { "none".to_owned() } else { format!("`{}`", key.default) };
         out.push_str(&format!(

@@ -5,7 +5,8 @@
 
 use std::time::Duration;
 
-use super::parse::{positive, put};
+use super::parse::put;
+use super::values::positive;
 use crate::policy::annotation::{parse_count, parse_size};
 use crate::policy::timeout;
 

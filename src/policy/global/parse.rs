@@ -3,27 +3,28 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use http::StatusCode;
 use ipnet::IpNet;
 
 use super::auth::GlobalAuthDraft;
 use super::hsts_keys::Hsts;
-use super::{Effect, Globals, KEYS, Key, LogEscape, Referenced, TextTest};
+use super::values::{
+    addresses, cidrs, field_name, field_names, http_version, large_buffers, limit_key, load_balance,
+    log_level, minutes, path, positive, processes, redirect_code, refusal, risk, tests, words,
+};
+use super::{Effect, Globals, KEYS, Key, LogEscape, Referenced};
 use super::{tls, tracing};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::{ConfigMap, Kind, Meta, ObjectKey, ObjectRef};
 use crate::policy::annotation::{
-    Risk, is_protected_field, parse_bool, parse_cidrs, parse_count, parse_duration, parse_on_off, parse_size,
+    is_protected_field, parse_bool, parse_count, parse_duration, parse_on_off, parse_size,
 };
-use crate::policy::backend_protocol::HttpVersion;
-use crate::policy::load_balance::LoadBalance;
 use crate::policy::registry::{gone, nearest};
 use crate::policy::snippet::{GlobalNote, GlobalSnippets};
 use crate::policy::template::Template;
 use crate::policy::{
     backend_tls, body, cipher_list, compression, custom_errors, hsts, response_rewrite, retry, timeout,
 };
-use crate::wire::fields::{is_field_value, is_token};
+use crate::wire::fields::is_field_value;
 
 impl Globals {
     /// Reads the controller's ConfigMap. `referenced` holds the ConfigMaps that it may name (`proxy-set-headers`,
@@ -39,13 +40,13 @@ impl Globals {
                 report.unknown(key);
                 continue;
             };
-            if !report.effective(known) || text.is_empty() {
+            if text.is_empty() || !report.effective(known, text) {
                 continue;
             }
             let result = match key.as_str() {
                 "add-headers" | "proxy-set-headers" => globals.set_fields(key, text, referenced, &mut report),
                 key if key.starts_with("hsts") => hsts.set(key, text),
-                key if key.starts_with("global-auth-") => auth.set(key, text),
+                key if key.starts_with("global-auth-") && key != "global-auth-snippet" => auth.set(key, text),
                 key => globals.set(key, text).unwrap_or_else(|| Err("is not read".into())),
             };
             if let Err(reason) = result {
@@ -117,6 +118,8 @@ impl Globals {
             "enable-access-log-for-default-backend" => {
                 put(&mut self.access_log_for_default_backend, parse_bool(text))
             }
+            "disable-ipv6-dns" => put(&mut self.disable_ipv6_dns, parse_bool(text)),
+            "enable-auth-access-log" => put(&mut self.auth_access_log, parse_bool(text)),
             "enable-brotli" => put(&mut self.compression.brotli_on, parse_bool(text)),
             "enable-ocsp" => put(&mut self.enable_ocsp, parse_bool(text)),
             "enable-real-ip" => put(&mut self.enable_real_ip, parse_bool(text)),
@@ -135,7 +138,11 @@ impl Globals {
             "gzip-types" => put(&mut self.compression.gzip.types, compression::types(text)),
             "hide-headers" => put(&mut self.hide_headers, field_names(text)),
             // Read together, once the switch is known.
-            "http-snippet" | "location-snippet" | "server-snippet" | "stream-snippet" => Ok(()),
+            "global-auth-snippet"
+            | "http-snippet"
+            | "location-snippet"
+            | "server-snippet"
+            | "stream-snippet" => Ok(()),
             "http-redirect-code" => put(&mut self.http_redirect_code, redirect_code(text)),
             "http2-max-concurrent-streams" => put(&mut self.http2_max_concurrent_streams, positive(text)),
             "ignore-invalid-headers" => put(&mut self.ignore_invalid_headers, parse_bool(text)),
@@ -184,6 +191,9 @@ impl Globals {
                 let narrow = |size: u64| Some(u32::try_from(size).unwrap_or(u32::MAX));
                 put(&mut self.proxy_buffer_size, parse_size(text).map(narrow))
             }
+            "proxy-buffering" => put(&mut self.proxy_buffering, parse_on_off(text)),
+            "proxy-buffers-number" => put(&mut self.proxy_buffers_number, positive(text)),
+            "proxy-max-temp-file-size" => put(&mut self.proxy_max_temp_file_size, parse_size(text)),
             "proxy-connect-timeout" => put(&mut self.proxy_connect_timeout, timeout::parse(text)),
             "proxy-cookie-domain" => {
                 put(&mut self.proxy_cookie_domain, response_rewrite::parse_cookie_domain(text))
@@ -370,7 +380,7 @@ impl Report<'_> {
     }
 
     /// True for a key that does something; others get a finding.
-    fn effective(&mut self, key: &Key) -> bool {
+    fn effective(&mut self, key: &Key, text: &str) -> bool {
         match key.effect {
             Effect::Applied => true,
             Effect::NoMeaning => {
@@ -381,9 +391,10 @@ impl Report<'_> {
                 }
                 false
             }
-            Effect::NotYet => {
-                let reason = "has no effect in this version".into();
-                self.add("NotSupported", key.name, "", reason, String::new());
+            // What is switched off anyway is no news.
+            Effect::Refused(_) if text == key.default => false,
+            Effect::Refused(why) => {
+                self.add("NotSupported", key.name, "", format!("is not honoured: {why}"), String::new());
                 false
             }
         }
@@ -393,131 +404,4 @@ impl Report<'_> {
 pub(super) fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
     *place = value?;
     Ok(())
-}
-
-/// Networks written in this source.
-pub(super) fn nets(texts: &[&str]) -> Arc<[IpNet]> {
-    texts.iter().filter_map(|text| text.parse().ok()).collect()
-}
-
-fn cidrs(text: &str) -> Result<Arc<[IpNet]>, String> {
-    parse_cidrs(text).map(Into::into)
-}
-
-fn items(text: &str) -> impl Iterator<Item = &str> {
-    text.split([',', '\n']).map(str::trim).filter(|item| !item.is_empty())
-}
-
-fn words(text: &str) -> Arc<[Box<str>]> {
-    items(text).map(Into::into).collect()
-}
-
-fn tests(text: &str) -> Result<Arc<[TextTest]>, String> {
-    items(text).map(TextTest::parse).collect()
-}
-
-fn addresses(text: &str) -> Result<Arc<[std::net::IpAddr]>, String> {
-    let parse =
-        |item: &str| item.trim_matches(['[', ']']).parse().map_err(|_| format!("{item:?} is no address"));
-    items(text).map(parse).collect()
-}
-
-fn risk(text: &str) -> Result<Risk, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "low" => Ok(Risk::Low),
-        "medium" => Ok(Risk::Medium),
-        "high" => Ok(Risk::High),
-        "critical" => Ok(Risk::Critical),
-        _ => Err("must be Low, Medium, High or Critical".into()),
-    }
-}
-
-fn redirect_code(text: &str) -> Result<StatusCode, String> {
-    match text {
-        "301" => Ok(StatusCode::MOVED_PERMANENTLY),
-        "302" => Ok(StatusCode::FOUND),
-        "307" => Ok(StatusCode::TEMPORARY_REDIRECT),
-        "308" => Ok(StatusCode::PERMANENT_REDIRECT),
-        _ => Err("must be 301, 302, 307 or 308".into()),
-    }
-}
-
-/// A status that refuses, as nginx takes them.
-fn refusal(text: &str) -> Result<StatusCode, String> {
-    let code = text.parse().ok().filter(|code| (400..=599).contains(code));
-    code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or_else(|| "must lie between 400 and 599".into())
-}
-
-/// What request limits count by; the client's address needs no template.
-fn limit_key(text: &str) -> Result<Option<Template>, String> {
-    let template = Template::parse(text).map_err(|error| error.to_string())?;
-    Ok((!matches!(text, "$binary_remote_addr" | "$remote_addr")).then_some(template))
-}
-
-pub(super) fn positive(text: &str) -> Result<u32, String> {
-    match parse_count(text)? {
-        0 => Err("must be at least 1".into()),
-        count => Ok(count),
-    }
-}
-
-fn processes(text: &str) -> Result<Option<u32>, String> {
-    if text == "auto" { Ok(None) } else { positive(text).map(Some) }
-}
-
-fn http_version(text: &str) -> Result<HttpVersion, String> {
-    match text {
-        "1.0" => Ok(HttpVersion::Http10),
-        "1.1" => Ok(HttpVersion::Http11),
-        _ => Err("must be 1.0 or 1.1".into()),
-    }
-}
-
-fn load_balance(text: &str) -> Result<LoadBalance, String> {
-    match text {
-        "round_robin" => Ok(LoadBalance::RoundRobin),
-        "ewma" => Ok(LoadBalance::Ewma),
-        _ => Err("must be round_robin or ewma".into()),
-    }
-}
-
-fn log_level(text: &str) -> Result<Arc<str>, String> {
-    match text {
-        "debug" | "info" | "notice" | "warn" | "error" | "crit" | "alert" | "emerg" => Ok(Arc::from(text)),
-        _ => Err("must be debug, info, notice, warn, error, crit, alert or emerg".into()),
-    }
-}
-
-fn path(text: &str) -> Result<Arc<str>, String> {
-    let sound =
-        text == "off" || (text.starts_with('/') && !text.contains(['\0', '\n']) && !text.contains("/../"));
-    if sound { Ok(Arc::from(text)) } else { Err("must be an absolute path or off".into()) }
-}
-
-fn field_name(text: &str) -> Result<Arc<str>, String> {
-    if is_token(text.as_bytes()) { Ok(Arc::from(text)) } else { Err("is no field name".into()) }
-}
-
-fn field_names(text: &str) -> Result<Arc<[Box<str>]>, String> {
-    items(text)
-        .map(|name| {
-            let lower = name.to_ascii_lowercase().into_boxed_str();
-            if is_token(name.as_bytes()) { Ok(lower) } else { Err(format!("{name:?} is no field name")) }
-        })
-        .collect()
-}
-
-/// `4 8k`: number and size.
-fn large_buffers(text: &str) -> Result<(u32, u32), String> {
-    let error = || "must be a number and a size, such as 4 8k".to_owned();
-    let (count, size) = text.split_once(char::is_whitespace).ok_or_else(error)?;
-    let count = positive(count)?;
-    let size = u32::try_from(parse_size(size.trim())?).map_err(|_| error())?;
-    if size == 0 || count > 1024 || size > 16 << 20 { Err(error()) } else { Ok((count, size)) }
-}
-
-/// 0 for never.
-fn minutes(text: &str) -> Result<Option<std::time::Duration>, String> {
-    let minutes = parse_count(text)?;
-    Ok((minutes > 0).then(|| std::time::Duration::from_secs(u64::from(minutes) * 60)))
 }

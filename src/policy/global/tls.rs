@@ -1,4 +1,4 @@
-//! `ssl-session-ticket-key`: a text of nginx as what the TLS library is told.
+//! `ssl-session-ticket-key`: keys that replicas share, so that each opens the tickets of all.
 
 use std::fmt;
 use std::sync::Arc;

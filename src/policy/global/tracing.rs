@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::parse::{positive, put};
+use super::parse::put;
+use super::values::positive;
 use crate::policy::annotation::{parse_bool, parse_count};
 use crate::policy::template::Template;
 

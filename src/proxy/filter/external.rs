@@ -132,7 +132,11 @@ async fn ask(way: &Way<'_>, auth: &ExternalAuth) -> Result<(Heard, ResponseHead)
     let mut reason = "no_address";
     for address in addresses.iter().cycle().skip(first).take(TRIES.min(addresses.len())) {
         let peer = Peer { address: *address, protocol: Protocol::Http1, tls: tls.clone() };
-        match once(way, auth, &peer, &target, &fields).await {
+        let asked = Instant::now();
+        let outcome = once(way, auth, &peer, &target, &fields).await;
+        let status = outcome.as_ref().ok().map(|answer| answer.head.status.as_u16());
+        way.exchange.log_question(status, Some(*address), asked.elapsed());
+        match outcome {
             Ok(answer) => {
                 let Answer { head, content, .. } = answer;
                 discard(content);
