@@ -190,6 +190,14 @@ pub struct Standing {
     pub refusal: Option<LocalReply>,
 }
 
+impl Standing {
+    /// `$ssl_client_verify`.
+    pub fn verified(&self) -> Option<&[u8]> {
+        let field = self.fields.iter().find(|(name, _)| **name == *"ssl-client-verify");
+        field.and_then(|(_, value)| value.as_deref())
+    }
+}
+
 /// Judges a request by the certificates of its connection; `None` where its host asks nobody.
 ///
 /// # Errors

@@ -345,6 +345,9 @@ impl Trip<'_> {
                 upstreams.exchange(&peer, &request, body, &policies.timeout, Reuse::Fresh, &times).await;
         }
         told(&outcome).into_iter().for_each(|status| exchange.try_status(status));
+        if let Ok(answer) = &outcome {
+            exchange.try_fields(&answer.head.fields);
+        }
         outcome
     }
 

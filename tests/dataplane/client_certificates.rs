@@ -13,7 +13,7 @@ use rustls::{ClientConfig, ClientConnection};
 use crate::support::TestProxy;
 use crate::support::backend::Backend;
 use crate::support::client::get;
-use crate::support::manifests::{ingress, service, tls_secret, with_tls};
+use crate::support::manifests::{config_map, ingress, service, tls_secret, with_tls};
 use crate::support::tls::AnyCertificate;
 
 struct Ca {
@@ -114,6 +114,27 @@ fn world(backend: SocketAddr, ca: &Ca, annotations: &[(&str, &str)]) -> String {
         + &opaque("ca", &[("ca.crt", &ca.pem)])
         + &opaque("other", &[("ca.crt", &Ca::new("other").pem)])
         + &service("b", &[backend])
+}
+
+#[test]
+fn variables_tell_of_the_certificate_and_of_the_connection() {
+    let (backend, ca) = (Backend::echo("b"), Ca::new("clients"));
+    let text = "proxy_set_header X-Tls \"$ssl_protocol $ssl_server_name $ssl_session_reused\"; \
+                proxy_set_header X-Client \"$ssl_client_verify $ssl_client_s_dn $ssl_client_i_dn\"; \
+                proxy_set_header X-More \"$ssl_client_v_remain,$ssl_client_serial,$ssl_client_fingerprint\"; \
+                if ($ssl_client_s_dn ~ CN=eve) { return 403; }";
+    let config = config_map(&[("allow-snippet-annotations", "true"), ("annotations-risk-level", "Critical")]);
+    let world = world(backend.address(), &ca, &[("configuration-snippet", text)]) + &config;
+    let proxy = TestProxy::start(&world, &["--configmap=default/config"]);
+    assert_eq!(status(&ask(Some(&ca.client("ann")), proxy.https(), "m.test")), 200);
+    assert_eq!(status(&ask(Some(&ca.client("eve")), proxy.https(), "m.test")), 403);
+    let seen = backend.requests();
+    assert_eq!(seen[0].field("x-tls"), Some("TLSv1.3 m.test ."));
+    assert_eq!(seen[0].field("x-client"), Some("SUCCESS CN=ann CN=clients"));
+    let more: Vec<&str> = seen[0].field("x-more").unwrap().split(',').collect();
+    let [days, serial, fingerprint] = more[..] else { panic!("{more:?}") };
+    assert!(days.parse::<u32>().unwrap() > 300_000, "rcgen's certificates end late: {days}");
+    assert!(!serial.is_empty() && fingerprint.len() == 40, "{more:?}");
 }
 
 #[test]
