@@ -21,7 +21,6 @@ use crate::proxy::filter::limit::Limits;
 use crate::proxy::filter::password::Threads;
 use crate::proxy::sni;
 use crate::proxy::spool::Spool;
-use crate::route::reach::Reach;
 use crate::snapshot::Reader;
 use crate::telemetry::writer::{Destination, OpenError};
 use crate::telemetry::{AccessLog, Metrics};
@@ -116,7 +115,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let webhook = admission::Port::bind(&config)?;
     let mut addresses = vec![http.address, https.address, admin.address];
     addresses.extend(webhook.as_ref().map(admission::Port::address));
-    config.options.own_addresses = addresses.clone();
+    config.options.own_addresses = listener::own::everywhere(&addresses);
     (config.options.http_port, config.options.https_port) = (http.address.port(), https.address.port());
 
     let metrics = Metrics::new(observe::metrics_config(&config));
@@ -170,7 +169,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         log: log.clone(),
         dns: config.dns.clone(),
         passive_health: config.passive_health == PassiveHealth::On,
-        reach: Arc::new(Reach { allow: config.options.allow_upstream.clone(), own: addresses.clone() }),
+        reach: Arc::new(config.options.reach()),
         workers: count,
         passthrough_proxy_protocol: config.passthrough_proxy_protocol,
         passwords: Threads::new(count),

@@ -28,10 +28,14 @@ mod http1;
 mod http2;
 #[path = "dataplane/limits.rs"]
 mod limits;
+#[path = "dataplane/meaning.rs"]
+mod meaning;
 #[path = "dataplane/mirror.rs"]
 mod mirror;
 #[path = "dataplane/operators.rs"]
 mod operators;
+#[path = "dataplane/ownership.rs"]
+mod ownership;
 #[path = "dataplane/passthrough.rs"]
 mod passthrough;
 #[path = "dataplane/request_limits.rs"]

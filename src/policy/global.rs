@@ -10,6 +10,7 @@ use ipnet::IpNet;
 use super::annotation::Risk;
 use super::backend_protocol::HttpVersion;
 use super::compression::Compression;
+use super::host_ownership::{AllowList, HostOwnership};
 use super::ip_access::contains;
 use super::load_balance::LoadBalance;
 use super::response_rewrite;
@@ -195,6 +196,13 @@ pub struct Globals {
     pub annotation_value_word_blocklist: Arc<[Box<str>]>,
     /// `allow-cross-namespace-resources`.
     pub allow_cross_namespace_resources: bool,
+    /// `enable-modsecurity` with rules that would turn requests away (`SecRuleEngine On`): every route that does not
+    /// opt out is shut, since there is no such firewall. The code of the diagnostic.
+    pub firewall: Option<&'static str>,
+    /// `host-ownership`.
+    pub host_ownership: HostOwnership,
+    /// `host-allow-list`.
+    pub host_allow_list: AllowList,
 
     // Logs.
     /// `log-format-upstream`.
@@ -385,6 +393,9 @@ impl Default for Globals {
             annotations_risk_level: Risk::High,
             annotation_value_word_blocklist: Arc::from([]),
             allow_cross_namespace_resources: false,
+            firewall: None,
+            host_ownership: HostOwnership::Open,
+            host_allow_list: AllowList::default(),
             log_format_upstream: Arc::from(DEFAULT_LOG_FORMAT),
             log_format_stream: Arc::from(DEFAULT_STREAM_LOG_FORMAT),
             disable_stream_access_log: false,

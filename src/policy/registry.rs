@@ -96,6 +96,8 @@ pub fn read(
         from_to_www: from_to_www::read(r),
         client_certificates: client_certificate::ClientCertificates::read(r),
         snippet: snippets.server,
+        snippet_guards: snippets.server_guards,
+        shut: snippets.server_refused,
         ssl_passthrough: ssl_passthrough::read(r),
     };
     let backend = BackendPolicies {
@@ -151,8 +153,10 @@ pub fn read(
     for snippet in [&globals.snippets.location, &route.snippet.clone()].into_iter().flatten() {
         snippet.settings.replace(&mut route);
     }
+    let opts_out = pending::opts_out_of_firewall(&reader);
     let (mut diagnostics, denied) = reader.finish();
-    route.denied = denied.or(globals.snippets.refused);
+    let firewall = globals.firewall.filter(|_| !opts_out);
+    route.denied = denied.or(globals.snippets.refused).or(firewall);
     let mut policies = IngressPolicies { route: Arc::new(route), server, backend, canary, references };
     if denied.is_some_and(gate::refuses_whole) {
         // Nothing of a refused object may reach beyond its own routes.

@@ -435,6 +435,7 @@ const fn cause_word(cause: RedirectCause) -> &'static str {
         RedirectCause::Permanent => "permanent",
         RedirectCause::SignIn => "sign_in",
         RedirectCause::Ssl => "ssl",
+        RedirectCause::Rewrite => "rewrite",
         RedirectCause::Temporal => "temporal",
         RedirectCause::TrailingSlash => "trailing_slash",
     }

@@ -27,7 +27,7 @@ impl Settings {
         let (streams, found) = stream::read(inputs.world, inputs.options);
         globals_findings.extend(found);
         Self {
-            reach: Reach { allow: options.allow_upstream.clone(), own: options.own_addresses.clone() },
+            reach: options.reach(),
             options,
             config_maps: inputs.world.config_maps.clone(),
             base: Arc::new(RoutePolicies::defaults(&globals)),
