@@ -205,6 +205,13 @@ impl Standing {
 pub fn judge(exchange: &Exchange, view: &RequestView<'_>) -> Result<Option<Standing>, LocalReply> {
     let table = &exchange.snapshot.table;
     let tls = exchange.connection.tls.as_ref();
+    // Connections for such a host never end here, so this one was made for another (E-4).
+    if table.passthrough
+        && view.scheme == Scheme::Https
+        && table.server(&view.host.name).passthrough.is_some()
+    {
+        return Err(LocalReply::Misdirected);
+    }
     if !table.client_certificates {
         return Ok(None);
     }

@@ -226,7 +226,7 @@ async fn inside(way: &Way<'_>, forward: &Forward<'_>, body: RequestBody) -> Resp
         Ok(body) => body,
         Err(reply) => return Box::pin(ours(way, reply, RequestBody::Empty)).await,
     };
-    mirror::send(way, &body);
+    mirror::send(way, forward, &body);
     let spare = body::replay(&body);
     let errors = &way.location.policies.errors;
     let purpose = if forward.fallback_for.is_some() { Purpose::DefaultBackend } else { Purpose::Forward };

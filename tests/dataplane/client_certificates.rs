@@ -225,6 +225,42 @@ fn neither_server_name_nor_host_leads_around_a_certificate() {
     assert_eq!(backend.requests().len(), 1);
 }
 
+/// The statuses of requests for these hosts over one HTTP/2 connection with this SNI.
+fn over_http2(config: ClientConfig, address: SocketAddr, sni: &str, hosts: &[&str]) -> Vec<u16> {
+    let mut config = config;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from(sni.to_owned()).unwrap();
+        let tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+        let (mut client, connection) = h2::client::handshake(tls).await.unwrap();
+        tokio::spawn(connection);
+        let mut statuses = Vec::new();
+        for host in hosts {
+            client = client.ready().await.expect("the connection goes on");
+            let request = http::Request::get(format!("https://{host}/")).body(()).unwrap();
+            let (answer, _) = client.send_request(request, true).unwrap();
+            statuses.push(answer.await.unwrap().status().as_u16());
+        }
+        statuses
+    })
+}
+
+#[test]
+fn streams_of_one_connection_are_judged_each_for_its_host() {
+    let (backend, ca) = (Backend::echo("b"), Ca::new("clients"));
+    let proxy = TestProxy::start(&world(backend.address(), &ca, &[]), &[]);
+    let ann = ca.client("ann");
+    // A refused stream ends, the connection goes on.
+    let hosts = ["p.test", "m.test", "a.w.test", "o.test", "p.test"];
+    assert_eq!(over_http2(client(Some(&ann)), proxy.https(), "p.test", &hosts), [200, 421, 421, 421, 200]);
+    let hosts = ["m.test", "p.test", "o.test", "a.w.test", "m.test"];
+    assert_eq!(over_http2(client(Some(&ann)), proxy.https(), "m.test", &hosts), [200, 421, 421, 200, 200]);
+    let hosts = ["m.test", "p.test"];
+    assert_eq!(over_http2(client(None), proxy.https(), "m.test", &hosts), [400, 421]);
+}
+
 #[test]
 fn a_session_of_another_host_is_not_resumed_into_one_that_asks() {
     let (backend, ca) = (Backend::echo("b"), Ca::new("clients"));
