@@ -37,7 +37,9 @@ fn parse_request(bencher: Bencher<'_, '_>) {
 #[divan::bench]
 fn parse_response(bencher: Bencher<'_, '_>) {
     let limits = ResponseLimits::default();
-    bencher.bench_local(|| parse_response_head(black_box(ANSWER), ResponseContext::of(&http::Method::GET), &limits));
+    bencher.bench_local(|| {
+        parse_response_head(black_box(ANSWER), ResponseContext::of(&http::Method::GET), &limits)
+    });
 }
 
 #[divan::bench(args = ["/", "/api/v1/items/4711", "/a/./b/../c//d%41", "/%E2%82%AC/%2e%2e/x"])]
@@ -141,6 +143,9 @@ fn record(tries: &[UpstreamTry]) -> Record<'_> {
         args: Some(b"page=2"),
         request_fields: &NoFields,
         response_fields: &NoFields,
+        upstream_fields: &NoFields,
+        handshake: None,
+        completed: true,
         request_id: "0123456789abcdef0123456789abcdef",
         connection: 5,
         connection_requests: 3,

@@ -29,3 +29,12 @@ impl FieldLookup for Lookup<'_> {
         self.0.get_all(name).for_each(visit);
     }
 }
+
+/// Fields of a head that was kept, or none.
+pub(super) struct OptionalLookup<'f>(pub(super) Option<&'f Fields>);
+
+impl FieldLookup for OptionalLookup<'_> {
+    fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        self.0.into_iter().flat_map(|fields| fields.get_all(name)).for_each(visit);
+    }
+}
