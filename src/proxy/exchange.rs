@@ -5,7 +5,6 @@
 
 use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
-use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -22,7 +21,6 @@ use super::worker::Worker;
 use crate::limit::Held;
 use crate::message::Meter;
 use crate::places::Databases;
-use crate::policy::basic_auth::credentials;
 use crate::policy::template::{Places, RouteFacts};
 use crate::policy::tracing::context::TraceContext;
 use crate::reply::{LocalReply, RedirectCause};
@@ -95,12 +93,6 @@ struct Page {
     by: Option<Arc<Backend>>,
     /// Tries that came before.
     after: usize,
-}
-
-impl fmt::Debug for Exchange {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Exchange({})", self.request_id)
-    }
 }
 
 impl Exchange {
@@ -384,8 +376,7 @@ impl Exchange {
         let raw = self.raw_answer.borrow();
         // As nginx has it, from the credentials, whoever asked for them.
         let granted = self.granted().and_then(|granted| granted.user.as_deref()).map(Cow::Borrowed);
-        let claimed =
-            || credentials(self.head.fields.get("authorization")?).map(|found| Cow::Owned(found.user));
+        let claimed = || lookup::claimed_user(&self.head.fields).map(Cow::Owned);
         let user: Option<Cow<'_, [u8]>> = granted.or_else(claimed).filter(|user| !user.is_empty());
         let place = self.places.as_deref().map(|places| Placed { places, client: self.client.get() });
         let record = Record {

@@ -2,11 +2,18 @@
 //! when a format, a snippet or a template names one, never before.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use super::connection::TlsFacts;
 use super::exchange::Exchange;
 use crate::cert::client::{Details, details, escaped_pem, facts};
 use crate::variable::{Fixed, Handshake};
+
+impl fmt::Debug for Exchange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Exchange({})", self.request_id)
+    }
+}
 
 impl Handshake for Exchange {
     fn value(&self, variable: Fixed) -> Option<Cow<'_, [u8]>> {

@@ -404,12 +404,9 @@ impl<'r> Run<'r> {
 
     /// True when [`Run::backend_tls`] changes anything.
     pub fn has_backend_tls(&self) -> bool {
-        self.all().any(|settings| {
-            settings.ssl_server_name.is_some()
-                || settings.ssl_name.is_some()
-                || settings.ssl_verify.is_some()
-                || settings.ssl_protocols.is_some()
-                || settings.ssl_ciphers.is_some()
+        self.all().any(|one| {
+            let set = [one.ssl_server_name.is_some(), one.ssl_name.is_some(), one.ssl_verify.is_some()];
+            set.contains(&true) || one.ssl_protocols.is_some() || one.ssl_ciphers.is_some()
         })
     }
 

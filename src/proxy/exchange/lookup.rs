@@ -3,9 +3,15 @@
 use std::net::IpAddr;
 
 use crate::places::Databases;
+use crate::policy::basic_auth::credentials;
 use crate::policy::template::Places;
 use crate::telemetry::{FieldLookup, PlaceLookup};
 use crate::wire::Fields;
+
+/// The name in basic credentials, whoever asked for them.
+pub(super) fn claimed_user(fields: &Fields) -> Option<Vec<u8>> {
+    credentials(fields.get("authorization")?).map(|found| found.user)
+}
 
 /// The client and who knows where it is.
 pub(super) struct Placed<'p> {

@@ -38,6 +38,7 @@ pub(super) fn write(variable: &Variable, record: &Record<'_>, clock: &mut Clock,
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one line per variable: the list is the documentation")]
 fn write_fixed(fixed: Fixed, record: &Record<'_>, clock: &mut Clock, out: &mut Out<'_>) -> bool {
     match fixed {
         Fixed::Pid => out.number(std::process::id().into()),
