@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::ops::ControlFlow;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,11 +15,14 @@ use super::{Control, Hook, Pace, Settings, StartError, Wake, now, seconds_until}
 use crate::limit::priority::step_back;
 use crate::snapshot::Reader;
 
-/// How long after the last change of endpoints alone the whole is looked at, for findings about endpoints. They may be
+/// How long after a change of endpoints alone the whole is looked at, for findings about endpoints. They may be
 /// late; traffic is not.
 const SETTLE: Duration = Duration::from_secs(2);
 /// With nothing to do the loop still wakes up now and then.
 const IDLE: Duration = Duration::from_secs(3600);
+
+/// Most changes of one publication: even a flood of them is shown before it is over.
+const MOST_AT_ONCE: usize = 20_000;
 
 /// How long after a list that lacked most of what was there the second one is asked for (`spec F-6`).
 pub(super) const SECOND_LOOK: Duration = Duration::from_secs(5);
@@ -119,11 +123,9 @@ impl Follower {
             match wakes.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(Wake::Change(arrived, change)) => {
-                    let effect = self.objects.take(change);
-                    self.look_at_doubts();
-                    if effect > Effect::Nothing {
-                        self.pending = self.pending.max(effect);
-                        pace.note(arrived);
+                    self.take(arrived, change, &mut pace);
+                    if self.take_waiting(wakes, &mut pace).is_break() {
+                        return;
                     }
                 }
                 // An API server tells every change; there is nothing to read again.
@@ -177,10 +179,37 @@ impl Follower {
         }
     }
 
+    fn take(&mut self, arrived: Instant, change: Change, pace: &mut Pace) {
+        let effect = self.objects.take(change);
+        self.look_at_doubts();
+        if effect > Effect::Nothing {
+            self.pending = self.pending.max(effect);
+            pace.note(arrived);
+        }
+    }
+
+    /// Takes what came while something was published: it belongs to one publication. Change by change each would be as
+    /// late as the one before it, and a writer that is faster than publications would never be caught up with.
+    fn take_waiting(&mut self, wakes: &Receiver<Wake>, pace: &mut Pace) -> ControlFlow<()> {
+        for wake in wakes.try_iter().take(MOST_AT_ONCE) {
+            match wake {
+                Wake::Change(arrived, change) => self.take(arrived, change, pace),
+                Wake::Stop => return ControlFlow::Break(()),
+                Wake::Reread => {
+                    self.pending = Effect::Everything;
+                    pace.note(Instant::now());
+                }
+                Wake::Files(_) => {}
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
     fn publish(&mut self, since: Instant) {
         let cheap = std::mem::take(&mut self.pending) == Effect::Endpoints;
         if cheap && self.output.endpoints(self.objects.world(), since) {
-            self.settle_at = Some(Instant::now() + SETTLE);
+            // Counted from the first of them: endpoints of a large cluster may change without end.
+            self.settle_at.get_or_insert_with(|| Instant::now() + SETTLE);
         } else {
             self.whole(since);
         }

@@ -1,5 +1,6 @@
 //! Single requests to the API server, in JSON, each with an end.
 
+use std::error::Error;
 use std::time::Duration;
 
 use http::{Method, Request};
@@ -31,6 +32,22 @@ impl ApiError {
             _ => None,
         }
     }
+}
+
+/// An error and what caused it: clients of HTTP say by themselves no more than that there is no connection.
+pub(super) fn causes(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        // Some repeat what they were caused by.
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
 }
 
 /// Asks for an object or a list.
@@ -72,4 +89,25 @@ async fn send(
         Request::builder().method(method).uri(target).header(http::header::CONTENT_TYPE, form).body(body);
     let request = request.map_err(kube::Error::HttpError)?;
     Ok(timeout(PATIENCE, client.request(request)).await.map_err(|_| ApiError::Silence)??)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("no connection")]
+    struct Outer(#[source] io::Error);
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("service: {0}")]
+    struct Outermost(#[source] Outer);
+
+    #[test]
+    fn an_error_is_told_with_its_causes_each_once() {
+        let error = Outermost(Outer(io::Error::other("refused")));
+        assert_eq!(causes(&error), "service: no connection: refused");
+    }
 }

@@ -171,7 +171,7 @@ fn complain(lease: &str, error: &ApiError) {
         Some(403) => {
             tracing::error!(lease, %error, "not allowed to use the Lease; grant get, create and update")
         }
-        _ => tracing::warn!(lease, %error, "the Lease cannot be read or written"),
+        _ => tracing::warn!(lease, error = api::causes(error), "the Lease cannot be read or written"),
     }
 }
 

@@ -203,6 +203,11 @@ impl Board {
         }
     }
 
+    /// As if something had changed.
+    pub(super) fn look_again(&self) {
+        self.0.changed.notify_one();
+    }
+
     /// Waits until something changed since it was waited for last.
     pub(super) async fn changed(&self) {
         self.0.changed.notified().await;

@@ -18,6 +18,7 @@ use serde_json::Value as Json;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
+use super::api::causes;
 use super::archive::Archive;
 use super::backoff::{Backoff, chance};
 use super::events::Reporter;
@@ -30,10 +31,11 @@ use crate::control::{Change, FeedId};
 use crate::manifest::Decoded;
 use crate::model::{Kind, ObjectRef};
 
-/// How long the server keeps a watch open.
-const WATCH: Duration = Duration::from_secs(120);
-/// A watch is dead when nothing came for so long: bookmarks come every minute, and the server ends it after [`WATCH`].
-const SILENCE: Duration = Duration::from_secs(130);
+/// How long the server keeps a watch open. Short: a connection whose other end is gone without a word (what stands before
+/// several API servers changed its mind) says nothing for ever, and resuming costs next to nothing.
+const WATCH: Duration = Duration::from_secs(45);
+/// A watch is dead when nothing came for so long: the server ends it after [`WATCH`].
+const SILENCE: Duration = Duration::from_secs(55);
 /// How long a list may take, or one page of it.
 const LISTING: Duration = Duration::from_secs(60);
 /// Objects of one page.
@@ -250,7 +252,8 @@ impl Watcher {
                 self.go_without();
             }
             _ => {
-                tracing::warn!(kind, error = %failure, wait_ms, "following the API server failed, trying again")
+                let error = causes(failure);
+                tracing::warn!(kind, error, wait_ms, "following the API server failed, trying again");
             }
         }
     }

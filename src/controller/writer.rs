@@ -4,8 +4,10 @@
 //! By server-side apply, as the owner of that field; where RBAC rules made for ingress-nginx grant `update` and not
 //! `patch`, by replacing the status that was read.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use kube::Client;
 use serde_json::{Value as Json, json};
 use tokio::sync::watch;
@@ -19,6 +21,10 @@ use crate::model::ObjectKey;
 
 /// After a change, so that a burst of new Ingresses asks for the addresses once.
 const GATHER: Duration = Duration::from_secs(1);
+/// So many are written at a time.
+const CROWD: usize = 8;
+/// After so long it is looked again what is to be written.
+const ROUND: Duration = Duration::from_secs(2);
 /// Labels that differ between the Pods of one controller.
 const OWN_LABELS: [&str; 3] = ["pod-template-hash", "controller-revision-hash", "pod-template-generation"];
 
@@ -31,7 +37,7 @@ pub(super) struct Writer {
     pod: String,
     board: Board,
     /// Whether server-side apply is allowed, as far as is known.
-    patching: bool,
+    patching: AtomicBool,
     /// What was found last.
     addresses: Vec<Address>,
 }
@@ -46,7 +52,15 @@ impl Writer {
         pod: String,
         board: Board,
     ) -> Self {
-        Self { client, settings, namespace, pod, board, patching: true, addresses: Vec::new() }
+        Self {
+            client,
+            settings,
+            namespace,
+            pod,
+            board,
+            patching: AtomicBool::new(true),
+            addresses: Vec::new(),
+        }
     }
 
     /// Writes while `leads` says so, until told to `leave`.
@@ -81,30 +95,37 @@ impl Writer {
                 return;
             }
         }
-        for key in self.board.behind(&self.addresses) {
+        let began = Instant::now();
+        for some in self.board.behind(&self.addresses).chunks(CROWD) {
             if !*leads.borrow() {
                 return;
             }
-            let addresses = self.addresses.clone();
-            match self.write(&key, &addresses).await {
-                Ok(()) => tracing::debug!(ingress = %key, "wrote the status"),
-                // Deleted meanwhile, or changed by somebody: the next round sees it.
-                Err(error) if matches!(error.code(), Some(404 | 409)) => {}
-                Err(error) => {
-                    tracing::warn!(ingress = %key, error = %error, "the status cannot be written");
-                    // Whatever it is, the next one will hardly fare better.
-                    return;
+            // Thousands take a while, in which the addresses may become others.
+            if began.elapsed() >= ROUND {
+                return self.board.look_again();
+            }
+            let writes = some.iter().map(|key| self.write(key, &self.addresses));
+            for (key, outcome) in some.iter().zip(join_all(writes).await) {
+                match outcome {
+                    Ok(()) => tracing::debug!(ingress = %key, "wrote the status"),
+                    // Deleted meanwhile, or changed by somebody: the next round sees it.
+                    Err(error) if matches!(error.code(), Some(404 | 409)) => {}
+                    Err(error) => {
+                        tracing::warn!(ingress = %key, error = %error, "the status cannot be written");
+                        // Whatever it is, the next one will hardly fare better.
+                        return;
+                    }
                 }
             }
         }
     }
 
-    async fn write(&mut self, key: &ObjectKey, addresses: &[Address]) -> Result<(), ApiError> {
+    async fn write(&self, key: &ObjectKey, addresses: &[Address]) -> Result<(), ApiError> {
         let ObjectKey { namespace, name } = key;
         let object = format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses/{name}");
         let target = format!("{object}/status");
         let status = json!({"loadBalancer": status::load_balancer(addresses)});
-        if self.patching {
+        if self.patching.load(Relaxed) {
             let body = json!({
                 "apiVersion": "networking.k8s.io/v1", "kind": "Ingress",
                 "metadata": {"name": &**name, "namespace": &**namespace}, "status": status,
@@ -112,7 +133,7 @@ impl Writer {
             match api::apply(&self.client, &target, &body).await {
                 Err(error) if error.code() == Some(403) => {
                     tracing::info!("not allowed to patch ingresses/status, replacing it instead");
-                    self.patching = false;
+                    self.patching.store(false, Relaxed);
                 }
                 answer => return answer.map(drop),
             }

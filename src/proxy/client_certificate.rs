@@ -181,6 +181,10 @@ pub struct Judged {
 
 const SHUT: LocalReply = LocalReply::Denied { code: "ClientCertificatesUnavailable" };
 
+/// Fields that tell backends of the client's certificate.
+const TOLD: [&str; 4] =
+    ["ssl-client-verify", "ssl-client-subject-dn", "ssl-client-issuer-dn", "ssl-client-cert"];
+
 /// What a request may do.
 #[derive(Debug, Default)]
 pub struct Standing {
@@ -221,7 +225,12 @@ pub fn judge(exchange: &Exchange, view: &RequestView<'_>) -> Result<Option<Stand
     }
     let auth = match wanted {
         None => return Ok(None),
-        Some(ClientCertificates::Broken) => return Err(SHUT),
+        Some(ClientCertificates::Broken) if view.scheme == Scheme::Https => return Err(SHUT),
+        // As below: in clear text a challenge is answered, or the host would never get the certificate it lacks.
+        Some(ClientCertificates::Broken) => {
+            let fields = TOLD.map(|name| (Box::from(name), None)).into();
+            return Ok(Some(Standing { fields, refusal: Some(SHUT) }));
+        }
         Some(ClientCertificates::Ask(auth)) => auth,
     };
     let chain = tls.map_or(&[][..], |tls| &tls.client_chain);

@@ -13,7 +13,8 @@ fn a_challenge_in_a_guarded_ingress_is_answered_as_it_came_though_the_guard_is_f
     let backend = Backend::echo("b");
     let service = service("b", &[backend.address()]);
     let rules = [("h.test", CHALLENGE, "Exact", "b"), ("h.test", "/", "Prefix", "b")];
-    let guards: [&[(&str, &str)]; 6] = [
+    let guards: [&[(&str, &str)]; 7] = [
+        &[("auth-tls-secret", "default/none")],
         &[("auth-type", "basic"), ("auth-secret", "none")],
         &[("allowlist-source-range", "198.51.100.0/24")],
         &[("allowlist-source-range", "nonsense")],

@@ -9,13 +9,14 @@ import time
 
 import following
 import image
+import many
 import neighbours
 import writing
 from scene import CLASS, LAB, apply, backend, ingress, namespace, service, slices
 
 
 def scenarios():
-    for module in (following, writing, neighbours, image):
+    for module in (following, writing, neighbours, image, many):
         yield from ((name[9:], run) for name, run in vars(module).items() if name.startswith("scenario_") and run.__module__ == module.__name__)
 
 

@@ -73,7 +73,7 @@ def scenario_image(narthex):
             runs(root, user, group, kind)
     finally:
         kubectl("-n", "team", "delete", "ingress", "image.test")
-        kubectl("-n", "team", "delete", "pod", "pod-1", "--wait=false")
+        kubectl("-n", "team", "delete", "pod", "pod-1", "--force", "--grace-period=0")
         kubectl("-n", "team", "delete", "service", "ingress-nginx-controller")
 
 

@@ -276,7 +276,8 @@ def scenario_addresses(narthex):
             second.stop(signal.SIGKILL)
             kubectl("-n", "team", "delete", "lease", "ingress-controller-leader", "--ignore-not-found")
     for kind, name in (("pod", "pod-1"), ("service", "lb"), ("ingress", "addr.test")):
-        kubectl("-n", "team", "delete", kind, name, "--wait=false")
+        # Nobody stops a Pod here.
+        kubectl("-n", "team", "delete", kind, name, "--wait=false", *(["--force", "--grace-period=0"] if kind == "pod" else []))
     kubectl("delete", "node", "node-1")
 
 

@@ -135,6 +135,41 @@ fn nothing_is_published_before_every_feed_was_listed() {
 }
 
 #[test]
+fn what_came_while_something_was_published_is_one_publication() {
+    const HOSTS: usize = 300;
+    let (sender, reports) = mpsc::channel();
+    let (open, gate) = mpsc::channel::<()>();
+    let hook: Hook = Box::new(move |snapshot, report| {
+        drop(sender.send((Arc::clone(snapshot), report.generation)));
+        // The second publication takes as long as the test likes.
+        if report.generation == 2 {
+            let _opened = gate.recv();
+        }
+    });
+    let list = |changes: Changes| {
+        changes.send(Change::Listed { feed: 0, objects: vec![class()] });
+        Ok(changes)
+    };
+    let (_control, _, changes) = start_stream(settings(), vec![hook], 1, list).unwrap();
+    changes.send(applied(ingress("first.example")));
+    while reports.recv_timeout(PATIENCE).expect("a publication").1 < 2 {}
+    for number in 0..HOSTS {
+        changes.send(applied(ingress(&format!("h{number}.example"))));
+    }
+    // Older than anything may wait: each of them is due at once.
+    thread::sleep(super::super::LONGEST * 2);
+    drop(open);
+    let last = format!("h{}.example", HOSTS - 1);
+    let generation = loop {
+        let (snapshot, generation) = reports.recv_timeout(PATIENCE).expect("a publication");
+        if *snapshot.table.server(&last).name == *last {
+            break generation;
+        }
+    };
+    assert!(generation < 10, "{generation} publications for one burst");
+}
+
+#[test]
 fn a_cluster_has_no_class_that_nobody_declared() {
     let scene = Scene::start(vec![ingress("a.example")]);
     scene.changes.send(applied(class()));
