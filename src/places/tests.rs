@@ -4,6 +4,7 @@ use super::template::Places as _;
 use super::*;
 
 #[path = "../../tests/support/mmdb.rs"]
+#[allow(unreachable_pub, reason = "end-to-end tests have it, too")]
 mod mmdb;
 
 use mmdb::Value::{List, Map, Number, Text, Truth};

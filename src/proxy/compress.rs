@@ -29,7 +29,7 @@ const ZSTD_WINDOW: u32 = 18;
 const fn encoder_bytes(coding: Coding) -> u64 {
     match coding {
         Coding::Gzip(_) => 320 << 10,
-        Coding::Brotli(_) => 2 << 20,
+        Coding::Brotli(_) | Coding::Zstd(_) => 2 << 20,
     }
 }
 

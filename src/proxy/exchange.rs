@@ -22,7 +22,7 @@ use crate::message::Meter;
 use crate::places::Databases;
 use crate::policy::template::{Places, RouteFacts};
 use crate::policy::tracing::context::TraceContext;
-use crate::reply::LocalReply;
+use crate::reply::{LocalReply, RedirectCause};
 use crate::request::RequestView;
 use crate::route::{Backend, Location, LocationTarget, Server};
 use crate::snapshot::Snapshot;
@@ -449,7 +449,7 @@ impl Exchange {
     }
 
     fn lacked_slash(&self) -> bool {
-        self.local.get().is_some_and(|local| local.rule == cause_word(RedirectCause::TrailingSlash))
+        self.local.get().is_some_and(|local| local.rule == words::cause_word(RedirectCause::TrailingSlash))
     }
 
     /// nginx logs neither requests of no Ingress's (unless asked to) nor locations with `enable-access-log: false` nor

@@ -1,7 +1,7 @@
 //! Which certificate a handshake gets: SNI to key, from the current snapshot (`security.md` E-2).
 //!
-//! One `ServerConfig` serves every host and follows the ConfigMap ([`Configs`]); its resolver looks at the published table at each handshake, so a renewed
-//! Secret is live with the next snapshot and no connection is touched.
+//! One `ServerConfig` serves every host and follows the ConfigMap ([`Configs`]); its resolver looks at the published
+//! table at each handshake, so a renewed Secret is live with the next snapshot and no connection is touched.
 
 use std::fmt;
 use std::sync::Arc;

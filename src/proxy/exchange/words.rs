@@ -36,7 +36,8 @@ pub(super) fn reason(reply: &LocalReply) -> LocalReason {
     LocalReason { kind, rule }
 }
 
-const fn cause_word(cause: RedirectCause) -> &'static str {
+/// Why a redirect was made.
+pub(super) const fn cause_word(cause: RedirectCause) -> &'static str {
     match cause {
         RedirectCause::AppRoot => "app_root",
         RedirectCause::CertificateError => "certificate_error",
