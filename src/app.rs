@@ -7,14 +7,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use crate::collector::{self, Collector};
+use crate::cert::Serving;
 use crate::config::{Config, PassiveHealth, Source};
-use crate::control::{self, Control};
+use crate::control::{self, Control, Hook};
 use crate::controller::{self, Following};
 use crate::drain::{DrainPlan, DrainTrigger, Phase};
 use crate::limit::{self, Clients, ConnectionLimit, Descriptors};
 use crate::listener::{self, BindError};
-use crate::places::Places;
 use crate::policy::global::Globals;
 use crate::proxy::client_certificate::Groups;
 use crate::proxy::filter::digest::Nonces;
@@ -24,13 +23,12 @@ use crate::proxy::filter::password::Threads;
 use crate::proxy::sni;
 use crate::proxy::spool::Spool;
 use crate::snapshot::Reader;
-use crate::stapler;
-use crate::telemetry::spans::Spans;
 use crate::telemetry::writer::{Destination, OpenError};
 use crate::telemetry::{AccessLog, Metrics};
 
 mod admin;
 mod admission;
+mod beside;
 mod bounds;
 mod findings;
 mod observe;
@@ -40,6 +38,8 @@ mod streams;
 mod worker;
 
 pub use signals::run;
+
+use beside::Beside;
 
 /// Why the process cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -91,8 +91,7 @@ pub struct Running {
     drain: DrainTrigger,
     plan: DrainPlan,
     log: AccessLog,
-    collector: Option<Collector>,
-    bell: stapler::Bell,
+    beside: Beside,
     metrics: Metrics,
     workers: Vec<JoinHandle<()>>,
     admin_server: admin::Server,
@@ -132,38 +131,13 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let settings = control::Settings::of(&config);
     let log_formats = observe::LogFormats::new(config.logging.format);
     let (ports_hook, published) = streams::hook();
-    let bell = stapler::Bell::default();
-    let places = Places::new(config.geoip_dir.clone());
-    let spans = Spans::default();
-    metrics.add_spans(&spans);
-    let environment = collector::Environment::of_process();
-    let mut hooks = vec![
-        observe::metrics_hook(metrics.clone()),
-        log_formats.hook(),
-        observe::spans_hook(spans.clone(), environment.collector()),
-        findings::hook(),
-        ports_hook,
-        observe::ocsp_hook(bell.clone()),
-        observe::places_hook(places.clone()),
-    ];
+    let mut beside = Beside::new(&config, &metrics);
+    let mut hooks =
+        vec![observe::metrics_hook(metrics.clone()), log_formats.hook(), findings::hook(), ports_hook];
+    hooks.extend(beside.hooks());
     hooks.extend(webhook.as_ref().map(admission::Port::hook));
     let serving = webhook.as_ref().map(admission::Port::serving);
-    let (control, reader, following) = match &config.source {
-        Source::Directory(directory) => {
-            let (control, reader) = control::start(directory.clone(), settings, hooks)?;
-            (control, reader, None)
-        }
-        Source::Cluster(cluster) => {
-            let (control, reader, following) = controller::start(&config, cluster, &metrics, serving, hooks)?;
-            (control, reader, Some(following))
-        }
-        Source::Demo(_) => {
-            return Err(StartError::Thread {
-                what: "the demo",
-                source: std::io::ErrorKind::Unsupported.into(),
-            });
-        }
-    };
+    let (control, reader, following) = follow(&config, settings, &metrics, serving, hooks)?;
     let first = reader.load();
     let globals = &first.table.globals;
 
@@ -186,8 +160,8 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         drain: drain.clone(),
         metrics: metrics.clone(),
         log: log.clone(),
-        spans: spans.clone(),
-        places: places.clone(),
+        spans: beside.spans.clone(),
+        places: beside.places.clone(),
         dns: config.dns.clone(),
         passive_health: config.passive_health == PassiveHealth::On,
         reach: Arc::clone(&reach),
@@ -211,10 +185,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     }
     streams::start(config.http.ip(), reader.clone(), stream_ports, published, drain.clone())?;
     let webhook = webhook.map(|port| port.start(control::Settings::of(&config), &metrics)).transpose()?;
-    stapler::start(reader.clone(), reach, bell.clone())
-        .map_err(|source| StartError::Thread { what: "the OCSP thread", source })?;
-    let collector = Collector::start(spans, environment)
-        .map_err(|source| StartError::Thread { what: "the export of spans", source })?;
+    beside.start(&reader, &reach)?;
     admin_server.ready(reader.clone());
     Ok(Running {
         http: http_address,
@@ -226,13 +197,35 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         following,
         drain,
         log,
-        collector: Some(collector),
-        bell,
+        beside,
         metrics,
         workers,
         admin_server,
         _webhook: webhook,
     })
+}
+
+/// Begins to follow the objects; returns once the first table is published.
+fn follow(
+    config: &Config,
+    settings: control::Settings,
+    metrics: &Metrics,
+    serving: Option<&Serving>,
+    hooks: Vec<Hook>,
+) -> Result<(Control, Reader, Option<Following>), StartError> {
+    match &config.source {
+        Source::Directory(directory) => {
+            let (control, reader) = control::start(directory.clone(), settings, hooks)?;
+            Ok((control, reader, None))
+        }
+        Source::Cluster(cluster) => {
+            let (control, reader, following) = controller::start(config, cluster, metrics, serving, hooks)?;
+            Ok((control, reader, Some(following)))
+        }
+        Source::Demo(_) => {
+            Err(StartError::Thread { what: "the demo", source: std::io::ErrorKind::Unsupported.into() })
+        }
+    }
 }
 
 /// `--workers`, else `worker-processes`, else one for each CPU.
@@ -321,10 +314,7 @@ impl Running {
             let _reported = worker.join();
         }
         self.log.close(Duration::from_secs(1));
-        self.bell.stop();
-        if let Some(collector) = self.collector.take() {
-            collector.close(Duration::from_secs(1));
-        }
+        self.beside.close();
         self.admin_server.stop();
         true
     }

@@ -14,6 +14,7 @@ use futures_util::{StreamExt, stream};
 use tokio::sync::Notify;
 
 use crate::cert::{Pair, ocsp};
+use crate::route::CertificateChoice;
 use crate::route::reach::Reach;
 use crate::snapshot::{Reader, Snapshot};
 
@@ -150,9 +151,13 @@ impl Stapler {
     }
 }
 
-/// Every pair that is served.
+/// Every pair that a host shows; what merely lies in a Secret asks nobody.
 fn pairs(snapshot: &Snapshot) -> BTreeMap<[u8; 32], Arc<Pair>> {
-    let all = snapshot.certs.pairs.values().chain(std::iter::once(&snapshot.certs.default));
+    let chosen = snapshot.table.tls.iter().filter_map(|(_, choice)| match choice {
+        CertificateChoice::Secret(key) => snapshot.certs.pairs.get(key),
+        CertificateChoice::Default => None,
+    });
+    let all = chosen.chain(std::iter::once(&snapshot.certs.default));
     all.map(|pair| (pair.info.id, Arc::clone(pair))).collect()
 }
 

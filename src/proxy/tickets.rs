@@ -117,7 +117,7 @@ fn since_epoch() -> Duration {
 
 /// 16 bytes that tell keys apart and nothing about them.
 fn name(key: &TicketKey) -> Option<Vec<u8>> {
-    derive(key, b"", b"narthex ticket name").map(|name| name[..NAME].to_vec())
+    derive(key, b"", b"narthex ticket name")?.get(..NAME).map(<[u8]>::to_vec)
 }
 
 fn derive(key: &TicketKey, salt: &[u8], purpose: &[u8]) -> Option<[u8; 32]> {
