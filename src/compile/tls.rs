@@ -64,7 +64,7 @@ fn secret_for(host: &str, decider: &Contribution, certificates: &CertCatalog) ->
     }
     let secret = key(name);
     match certificates.get(&secret) {
-        None => Err(Fault::Unusable(number, format!("Secret {secret} does not exist"))),
+        None => Err(Fault::Unusable(number, format!("Secret {secret} does not exist or cannot be read"))),
         Some(Err(reason)) => Err(Fault::Unusable(number, format!("Secret {secret} is not usable: {reason}"))),
         Some(Ok(info)) if covers(info, host) => Ok(secret),
         Some(Ok(info)) => Err(Fault::NotCovering(number, info.names.clone())),
@@ -73,7 +73,8 @@ fn secret_for(host: &str, decider: &Contribution, certificates: &CertCatalog) ->
 
 impl Fault {
     fn tell(&self, host: &str, decider: &Contribution) -> Diagnostic {
-        let consequence = "the host has the default certificate and redirects to https";
+        let consequence =
+            "the host has the default certificate, also where ssl-redirect sends its clients to https";
         let (severity, code, field, reason) = match self {
             Self::NotListed => (
                 Severity::Warning,
