@@ -26,6 +26,7 @@ mod follow;
 mod incremental;
 mod meaning;
 mod merge;
+mod missing;
 mod names;
 mod ownership;
 mod server;
@@ -34,6 +35,7 @@ mod tls;
 
 pub use incremental::Compiler;
 pub use meaning::semantics_differences;
+pub use missing::missing;
 pub use options::{Options, PathSemantics};
 
 /// Result of a compilation.

@@ -166,6 +166,46 @@ pub const ALIASES: &[(&str, Fixed)] = &[
     ("the_real_ip", Fixed::RemoteAddr),
 ];
 
+/// Variables of the log of TCP and UDP services (`log-format-stream`).
+pub const STREAM: &[&str] = &[
+    "bytes_received",
+    "bytes_sent",
+    "msec",
+    "protocol",
+    "proxy_upstream_name",
+    "remote_addr",
+    "remote_port",
+    "server_addr",
+    "server_port",
+    "session_time",
+    "ssl_preread_server_name",
+    "status",
+    "time_iso8601",
+    "time_local",
+    "upstream_addr",
+    "upstream_bytes_received",
+    "upstream_bytes_sent",
+    "upstream_connect_time",
+    "upstream_session_time",
+];
+
+/// `$name` or `${name}` at the start of `text`, as a log format has it, and what follows.
+pub fn leading(text: &str) -> Option<(&str, &str)> {
+    let after = text.strip_prefix('$')?;
+    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if let Some(braced) = after.strip_prefix('{') {
+        let (name, rest) = braced.split_once('}')?;
+        return (!name.is_empty() && name.chars().all(is_name)).then_some((name, rest));
+    }
+    let end = after.find(|c| !is_name(c)).unwrap_or(after.len());
+    (end > 0).then(|| after.split_at(end))
+}
+
+/// The names of all variables of a log format, in order.
+pub fn names(format: &str) -> impl Iterator<Item = &str> {
+    format.match_indices('$').filter_map(|(at, _)| leading(format.get(at..)?)).map(|(name, _)| name)
+}
+
 // === impl Variable ===
 
 impl Variable {

@@ -12,7 +12,7 @@ use clap::ArgMatches;
 use crate::admission;
 use crate::cert::{self, Keeper};
 use crate::compile::class::{Classes, Verdict};
-use crate::compile::{Compiled, Inputs, compile, semantics_differences};
+use crate::compile::{Compiled, Inputs, compile, missing, semantics_differences};
 use crate::config::{Config, Environment, Flags, Source};
 use crate::control::Settings;
 use crate::diagnostic::{Diagnostic, Severity};
@@ -81,6 +81,7 @@ pub(super) fn compile_paths(
     let mut keeper = Keeper::new(cert::self_signed(now)?);
     let judged = keeper.judge(&world.secrets, options.default_certificate.as_ref(), now);
     diagnostics.extend(judged.diagnostics);
+    diagnostics.extend(missing(&options, &world));
     let inputs = Inputs { world: &world, certificates: &judged.catalog, options: &options };
     let compiled = compile(&inputs);
     diagnostics.extend(compiled.diagnostics.iter().cloned());

@@ -109,7 +109,7 @@ fn secret_for(host: &str, decider: &Contribution, certificates: &CertCatalog) ->
     }
     let secret = key(name);
     match certificates.get(&secret) {
-        None => Err(Fault::Unusable(number, format!("Secret {secret} does not exist"))),
+        None => Err(Fault::Unusable(number, format!("Secret {secret} does not exist or cannot be read"))),
         Some(Err(reason)) => Err(Fault::Unusable(number, format!("Secret {secret} is not usable: {reason}"))),
         Some(Ok(info)) if covers(info, host) => Ok(secret),
         Some(Ok(info)) => Err(Fault::NotCovering(number, info.names.clone())),

@@ -9,7 +9,7 @@ use super::quarantine::{Compile, Quarantine};
 use super::{Completion, Settings};
 use crate::cert::Keeper;
 use crate::compile::class::{Classes, Verdict};
-use crate::compile::{Inputs, Options};
+use crate::compile::{Inputs, Options, missing};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::{CertCatalog, Kind, ObjectKey, ObjectRef, Origin, World};
 use crate::snapshot::{self, Publisher, Reader, Snapshot};
@@ -182,7 +182,7 @@ fn build<C: Compile>(
     };
     let judged = keeper.judge(&world.secrets, options.default_certificate.as_ref(), now);
     diagnostics.extend(judged.diagnostics);
-    diagnostics.extend(missing_default(&options, &world));
+    diagnostics.extend(missing(&options, &world));
     let (compiled, quarantined) = quarantine.compile(&world, &judged.catalog, &options)?;
     diagnostics.extend(compiled.diagnostics);
     diagnostics.extend(quarantined.iter().map(left_out));
@@ -239,21 +239,6 @@ fn count(world: &World) -> Vec<(Kind, usize)> {
         (Kind::Secret, world.secrets.len()),
         (Kind::Service, world.services.len()),
     ]
-}
-
-fn missing_default(options: &Options, world: &World) -> Option<Diagnostic> {
-    let key = options.default_certificate.as_ref().filter(|key| !world.secrets.contains_key(*key))?;
-    Some(Diagnostic {
-        object: ObjectRef { kind: Kind::Secret, key: key.clone() },
-        code: "DefaultCertificateMissing",
-        severity: Severity::Warning,
-        field: String::new(),
-        value: String::new(),
-        reason: "--default-ssl-certificate names this Secret, which does not exist; a self-signed certificate is served"
-            .into(),
-        hint: String::new(),
-        origin: Arc::new(Origin::default()),
-    })
 }
 
 fn left_out(object: &ObjectRef) -> Diagnostic {

@@ -14,6 +14,9 @@ use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::{ConfigMap, Ingress, Kind, ObjectKey, ObjectRef, Secret};
 use crate::wire::fields::is_token;
 
+/// What a hint says of a fault that shuts nothing, before the default.
+const DEFAULT_COUNTS: &str = "; until then the default counts: ";
+
 /// Whose property an annotation becomes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Scope {
@@ -269,8 +272,16 @@ impl<'i> Reader<'i> {
         self.prefix
     }
 
-    /// The findings so far, and the code of the finding that shuts the routes.
-    pub fn finish(self) -> (Vec<Diagnostic>, Option<&'static str>) {
+    /// The findings so far, and the code of the finding that shuts the routes. No finding speaks of a default then:
+    /// nothing is served by it.
+    pub fn finish(mut self) -> (Vec<Diagnostic>, Option<&'static str>) {
+        let shut = self.denied.is_some();
+        for found in self.diagnostics.iter_mut().filter(|_| shut) {
+            if let Some(at) = found.hint.find(DEFAULT_COUNTS) {
+                found.hint.truncate(at);
+                found.hint.push_str("; the routes of this Ingress answer 503, for another finding says why");
+            }
+        }
         (self.diagnostics, self.denied)
     }
 
@@ -368,7 +379,7 @@ impl<'i> Reader<'i> {
             hint.push_str("; until then the routes of this Ingress answer 503");
             self.deny("InvalidAnnotation");
         } else if !spec.default.is_empty() {
-            hint.push_str(&format!("; until then the default counts: {}", spec.default));
+            hint.push_str(&format!("{DEFAULT_COUNTS}{}", spec.default));
         }
         let severity = if closed { Severity::Error } else { Severity::Warning };
         self.report(name, severity, "InvalidAnnotation", reason, hint);

@@ -103,7 +103,7 @@ impl PasswordAuth {
             return None;
         };
         let read = match reader.secret(&key) {
-            None => Err("names a Secret that does not exist"),
+            None => Err("names a Secret that does not exist or cannot be read"),
             Some(secret) if wanted == Type::Digest => {
                 digest_users(&secret, form, &realm).map(|users| Self::Digest(DigestAuth { realm, users }))
             }

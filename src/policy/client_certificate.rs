@@ -168,7 +168,7 @@ impl ClientCertificates {
             }
         };
         let bundle = match reader.secret(&secret) {
-            None => Err("names a Secret that does not exist"),
+            None => Err("names a Secret that does not exist or cannot be read"),
             Some(secret) => bundle(
                 secret.data.get("ca.crt").map(|bytes| bytes.expose()),
                 secret.data.get("ca.crl").map(|bytes| bytes.expose()),

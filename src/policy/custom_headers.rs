@@ -28,7 +28,7 @@ impl CustomHeaders {
     pub fn read(reader: &mut Reader<'_>, globals: &Globals) -> Option<Self> {
         let key = reader.reference(&HEADERS).ok()?;
         let fields = match reader.config_map(&key) {
-            None => Err("names a ConfigMap that does not exist".to_owned()),
+            None => Err("names a ConfigMap that does not exist or cannot be read".to_owned()),
             Some(map) => map.data.iter().map(|(name, value)| field(name, value, globals)).collect(),
         };
         match fields {

@@ -233,7 +233,11 @@ impl Draft {
                         Err(reason) => faults.add(reader, &SET_HEADERS, &reason),
                     }
                 }
-                None => faults.add(reader, &SET_HEADERS, "names a ConfigMap that does not exist"),
+                None => faults.add(
+                    reader,
+                    &SET_HEADERS,
+                    "names a ConfigMap that does not exist or cannot be read",
+                ),
             }
         }
         (!faults.found).then_some(draft)

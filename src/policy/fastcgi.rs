@@ -79,7 +79,7 @@ impl Fastcgi {
                         }
                     }
                 }
-                None => refuse(reader, "names a ConfigMap that does not exist"),
+                None => refuse(reader, "names a ConfigMap that does not exist or cannot be read"),
             }
         }
         Self { index, params }

@@ -349,6 +349,7 @@ mod defaults;
 mod hsts_keys;
 mod keys;
 pub mod limits;
+mod log_format;
 mod parse;
 mod tls;
 mod tracing;

@@ -150,7 +150,7 @@ fn what_came_while_something_was_published_is_one_publication() {
         changes.send(Change::Listed { feed: 0, objects: vec![class()] });
         Ok(changes)
     };
-    let (_control, _, changes) = start_stream(settings(), vec![hook], 1, list).unwrap();
+    let (_control, _, changes) = start_stream(settings(), vec![hook], 1, Box::new(drop), list).unwrap();
     changes.send(applied(ingress("first.example")));
     while reports.recv_timeout(PATIENCE).expect("a publication").1 < 2 {}
     for number in 0..HOSTS {

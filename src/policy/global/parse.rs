@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use super::auth::GlobalAuthDraft;
 use super::hsts_keys::Hsts;
+use super::log_format::{self, Unknown};
 use super::values::{
     addresses, cidrs, field_name, field_names, http_version, large_buffers, limit_key, load_balance,
     log_level, minutes, path, positive, processes, redirect_code, refusal, risk, tests, words,
@@ -58,6 +59,9 @@ impl Globals {
         if pending::blocks(&config_map.data) {
             globals.firewall = Some("NotSupported");
             report.firewall();
+        }
+        for Unknown { key, variable, reason, hint } in log_format::unknown(&config_map.data) {
+            report.add("UnknownVariable", key, &variable, reason, hint);
         }
         let (snippets, notes) = GlobalSnippets::read(&config_map.data);
         globals.snippets = Arc::new(snippets);

@@ -161,3 +161,27 @@ fn locations_are_free_of_authentication_by_whole_segments_and_never_by_an_expres
         assert_eq!(globals.is_free_of_auth(path), free, "{path}");
     }
 }
+
+#[test]
+fn a_log_format_with_an_unknown_variable_is_a_finding_and_works() {
+    let check = |key: &str, text: &str, expect: &[&str]| {
+        let data = BTreeMap::from([(key.to_owned(), text.to_owned())]);
+        let (_, found) = Globals::parse_data(&data);
+        let told: Vec<String> = found
+            .iter()
+            .map(|one| format!("{} {} {} ({})", one.code, one.field, one.value, one.hint))
+            .collect();
+        assert_eq!(told, expect, "{text}");
+    };
+    check("log-format-upstream", "$remote_addr ${status}x $http_x_y 5$ $", &[]);
+    check(
+        "log-format-upstream",
+        "$statu ${no_such} $no_such",
+        &[
+            "UnknownVariable data[log-format-upstream] $no_such ()",
+            "UnknownVariable data[log-format-upstream] $statu (did you mean $status?)",
+        ],
+    );
+    check("log-format-stream", "$remote_addr $session_time", &[]);
+    check("log-format-stream", "$uri", &["UnknownVariable data[log-format-stream] $uri ()"]);
+}

@@ -270,3 +270,20 @@ fn a_session_cookie_whose_path_would_be_an_expression_is_told() {
         assert!(!codes(&set, &Globals::default()).contains(&"CookiePathMissing"), "{more:?}");
     }
 }
+
+#[test]
+fn where_routes_are_shut_no_finding_speaks_of_a_default() {
+    for shut in [
+        &[("auth-type", "basic"), ("auth-secret", "a/b/c")][..],
+        &[("auth-type", "basic"), ("auth-secret", "users"), ("auth-secret-type", "x")],
+        &[("auth-url", "http://a.test/"), ("auth-method", "B AD")],
+        &[("whitelist-source-range", "x"), ("proxy-read-timeout", "x")],
+    ] {
+        let (policies, diagnostics) = policies(shut, &Globals::default());
+        assert!(policies.route.denied.is_some(), "{shut:?}");
+        for found in &diagnostics {
+            assert!(!found.hint.contains("default counts"), "{shut:?}: {found}");
+        }
+        assert!(diagnostics.iter().any(|found| found.hint.contains("answer 503")), "{diagnostics:?}");
+    }
+}

@@ -102,6 +102,12 @@ const NAMES: &[(&str, Name)] = &[
     ("ssl_preread_server_name", Name::Sni),
 ];
 
+/// Every name, for tests.
+#[cfg(test)]
+pub(super) fn known() -> impl Iterator<Item = &'static str> {
+    NAMES.iter().map(|(name, _)| *name)
+}
+
 impl Default for StreamFormat {
     fn default() -> Self {
         Self::compile(DEFAULT_STREAM_FORMAT, Escape::Default).0

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::variable::leading;
+
 /// A piece of a compiled format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Segment<V> {
@@ -41,7 +43,7 @@ pub fn parse<V>(text: &str, mut resolve: impl FnMut(&str) -> V) -> Vec<Segment<V
     let mut literal = Vec::new();
     let mut rest = text.trim_end();
     while let Some(first) = rest.chars().next() {
-        if let Some((name, after)) = variable(rest) {
+        if let Some((name, after)) = leading(rest) {
             if !literal.is_empty() {
                 segments.push(Segment::Literal(std::mem::take(&mut literal).into()));
             }
@@ -58,18 +60,6 @@ pub fn parse<V>(text: &str, mut resolve: impl FnMut(&str) -> V) -> Vec<Segment<V
         segments.push(Segment::Literal(literal.into()));
     }
     segments
-}
-
-/// `$name` or `${name}` at the start of `text`, and what follows.
-fn variable(text: &str) -> Option<(&str, &str)> {
-    let after = text.strip_prefix('$')?;
-    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    if let Some(braced) = after.strip_prefix('{') {
-        let (name, rest) = braced.split_once('}')?;
-        return (!name.is_empty() && name.chars().all(is_name)).then_some((name, rest));
-    }
-    let end = after.find(|c| !is_name(c)).unwrap_or(after.len());
-    (end > 0).then(|| after.split_at(end))
 }
 
 /// The character that nginx's configuration reader makes of the start of `text`, and how many bytes it takes.

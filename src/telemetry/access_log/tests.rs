@@ -470,3 +470,10 @@ proptest! {
         assert_eq!(value["uri"].as_str(), Some(expect.as_str()));
     }
 }
+
+#[test]
+fn findings_know_the_variables_that_the_log_of_streams_knows() {
+    let mut known: Vec<_> = stream::known().collect();
+    known.sort_unstable();
+    assert_eq!(known, crate::variable::STREAM);
+}
