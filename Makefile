@@ -7,7 +7,7 @@ ARGS ?=
 CLUSTER_CACHE = $${NARTHEX_CLUSTER_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/narthex-cluster}
 
 .DEFAULT_GOAL := help
-.PHONY: differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare clean
+.PHONY: signin logs metrics differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare clean fuzz-proxy promises bench-scale bench-guard pgo cluster-bench gateway-conformance
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,9 +34,20 @@ lint: setup ## Check format and lints as CI does
 bench: setup ## Run the benches (benches/README.md)
 	$(CARGO) bench --locked $(ARGS)
 
-bench-compare: setup ## Measure nginx, nginx with Lua, haproxy and Narthex side by side (docs/performance.md)
+bench-compare: setup ## Measure nginx, nginx with Lua, haproxy and Narthex side by side; SHORT=1: minutes less (docs/performance.md)
 	$(CARGO) build --locked --profile dist --bin narthex
-	python3 benches/compare/compare.py --bin "$$(.ci/binary dist)" $(ARGS)
+	python3 benches/compare/compare.py --bin "$$(.ci/binary dist)" $(if $(SHORT),--short) $(ARGS)
+
+bench-scale: setup ## Hosts by the thousand, changes and compiling under load, tail, overload; SHORT=1: smaller (docs/performance.md)
+	$(CARGO) build --locked --profile dist --bin narthex
+	python3 benches/compare/scale.py --bin "$$(.ci/binary dist)" $(if $(SHORT),--short) $(ARGS)
+
+pgo: setup ## Build with the profile of the benchmarks' load; optional (docs/performance.md)
+	CARGO="$(CARGO)" benches/compare/pgo
+
+bench-guard: setup ## Fail when a small request costs clearly more instructions or system calls than stored (valgrind, strace, nginx)
+	$(CARGO) build --locked --profile dist --bin narthex
+	python3 benches/compare/guard.py --bin "$$(.ci/binary dist)" $(ARGS)
 
 conformance: routing malformed annotations ## Judge the built binary from outside, by clients in another language
 
@@ -48,6 +59,13 @@ cluster-test: build ## Try the controller against a real API server (first run b
 
 ingress-conformance: build ## Run the official ingress-controller-conformance suite (ARGS='[CHECKOUT] [kubernetes|nginx]'; Go and root needed)
 	conformance/ingress "$$(.ci/binary)" "$(CLUSTER_CACHE)" $(ARGS)
+
+gateway-conformance: build ## Run the official Gateway API conformance suite (ARGS='[TEST]...'; Go and root needed)
+	conformance/gateway "$$(.ci/binary)" "$(CLUSTER_CACHE)" $(ARGS)
+
+cluster-bench: ## Measure how fast changes of a real API server are in effect (docs/performance.md; Go and root needed)
+	$(CARGO) build --locked --profile dist --bin narthex
+	conformance/cluster/bench "$$(.ci/binary dist)" "$(CLUSTER_CACHE)" $(ARGS)
 
 deploy-test: build ## Judge the chart: real Helm, a real API server, the rights one by one (Go and root needed)
 	conformance/deploy "$$(.ci/binary)" "$(CLUSTER_CACHE)" $(ARGS)
@@ -63,12 +81,28 @@ malformed: build
 
 annotations: build
 	.ci/python conformance/annotations_blackbox.py --bin "$$(.ci/binary)" $(ARGS)
+	$(if $(ARGS),,.ci/python conformance/annotations_blackbox.py --bin "$$(.ci/binary)" --vectors tests/data/annotation-further.yaml --pinned /dev/null)
+
+metrics: build ## Ask a real Prometheus what people ask of the metrics (ARGS='--dashboards DIR')
+	python3 conformance/metrics.py --bin "$$(.ci/binary)" $(ARGS)
+
+logs: build ## Compare lines of the access log with those of a real nginx
+	python3 conformance/nginx/logs.py --bin "$$(.ci/binary)" $(ARGS)
+
+signin: build ## Sign in, share resources and keep cookies as a browser does (Chromium; Authlib from PyPI)
+	conformance/signin "$$(.ci/binary)" $(ARGS)
 
 snippets: build ## Compare snippets with a real nginx (needs nginx and its headers-more module)
 	python3 conformance/nginx/snippets.py --bin "$$(.ci/binary)" $(ARGS)
 
 fuzz-smoke: ## Run every fuzz target for a moment (ARGS='SECONDS [TARGET]...')
 	$(CARGO) run --locked --quiet --manifest-path fuzz/Cargo.toml --bin smoke -- $(or $(ARGS),2)
+
+fuzz-proxy: setup ## Bytes by chance through the running proxy, a strict peer behind it (ARGS='SECONDS [TEST]...')
+	NARTHEX_FUZZ_SECONDS=$(or $(firstword $(ARGS)),60) $(CARGO) test --locked --test proxy_fuzz -- --nocapture $(wordlist 2,9,$(ARGS))
+
+promises: setup ## Run the proofs of docs/security.md and write what they measured into its table (ARGS='[--long] [P1]...')
+	python3 conformance/promises.py $(ARGS)
 
 h2spec: build ## Judge HTTP/2 by h2spec, built from source; clear and TLS
 	conformance/h2spec "$$(.ci/binary)" $(ARGS)

@@ -15,6 +15,7 @@ import yaml
 LAB = os.environ["LAB_DIR"]
 KUBECTL = [os.environ["LAB_KUBEBOX"], "kubectl"]
 CHART = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "deploy", "chart")
+PROVIDERS = os.path.join(CHART, "..", "provider")
 PATIENCE = 60
 
 # Kinds of others that the lab has no definitions for.
@@ -40,6 +41,8 @@ VALUES = {
     "one namespace": {"rbac": {"scope": True}, "controller": {"scope": {"enabled": True, "namespace": "team"}}},
     "selected namespaces": {"controller": {"scope": {"namespaceSelector": "a=b"}}},
     "secrets of two namespaces, beside another": {"controller": {"secretNamespaces": ["edge", "team"], "coexist": True}},
+    "secrets by reference": {"controller": {"secretsByReference": True}},
+    "tcp services elsewhere": {"rbac": {"scope": True}, "controller": {"scope": {"enabled": True, "namespace": "team"}}, "tcp": {"5432": "default/postgres:5432"}},
     "cert-manager": {"controller": {"admissionWebhooks": {"certManager": {"enabled": True}}}},
 }
 
@@ -86,6 +89,10 @@ def apply(objects, *flags):
     return kubectl("apply", *flags, "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": objects}))
 
 
+def apply_file(path):
+    kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", path)
+
+
 def dry_runs(helm):
     for name, values in VALUES.items():
         objects = render(helm, values)
@@ -95,6 +102,11 @@ def dry_runs(helm):
         # The API server prunes fields that it does not know; strict validation says so instead.
         kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": ours}))
         print(f"{name}: {len(ours)} objects accepted{', not judged: ' + ', '.join(sorted(foreign)) if foreign else ''}")
+    for provider in sorted(os.listdir(PROVIDERS)):
+        apply_file(os.path.join(PROVIDERS, provider, "deploy.yaml"))
+        print(f"provider {provider}: accepted")
+    kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-k", os.path.join(PROVIDERS, "..", "kustomize"))
+    print("the kustomize base: accepted")
     refused(helm, {"replicaCount": 2}, "controller.replicaCount")
     refused(helm, {"controller": {"stats": {}}}, "controller.metrics")
     refused(helm, {"controller": {"nosuchkey": 1}}, "nosuchkey")
@@ -227,7 +239,7 @@ def rights(narthex, helm):
 
 def main():
     narthex, helm = sys.argv[1:]
-    for name in ("edge", "team"):
+    for name in ("edge", "team", "ingress-nginx"):
         kubectl("create", "namespace", name)
     dry_runs(helm)
     rights(narthex, helm)

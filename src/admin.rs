@@ -11,6 +11,7 @@ use std::thread;
 
 use tokio::sync::oneshot;
 
+use crate::limit::priority::step_back;
 use crate::telemetry::Metrics;
 
 pub mod health;
@@ -62,9 +63,10 @@ impl Admin {
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel();
-        let thread = thread::Builder::new()
-            .name("admin".to_owned())
-            .spawn(move || runtime.block_on(serve(listener, config, sources, stopped)))?;
+        let thread = thread::Builder::new().name("admin".to_owned()).spawn(move || {
+            step_back();
+            runtime.block_on(serve(listener, config, sources, stopped));
+        })?;
         Ok(Self { address, stop: Some(stop), thread: Some(thread) })
     }
 

@@ -13,9 +13,11 @@ use crate::config::{self, ClusterFlags, Config, Environment, Flags, Source};
 mod admin;
 mod check;
 mod completions;
+mod dbg;
 mod explain;
 mod man;
 mod offline;
+mod plugin;
 mod text;
 mod version;
 mod wait_shutdown;
@@ -35,6 +37,11 @@ pub const USAGE: u8 = 2;
 const REPLACED: &str = "nginx-ingress-controller";
 /// Name of the program that its chart runs before a Pod ends.
 const WAIT_SHUTDOWN: &str = "wait-shutdown";
+
+/// Name of the program that people run in its container.
+const DBG: &str = "dbg";
+/// Names under which kubectl finds its plugins: `kubectl narthex`, and that of ingress-nginx.
+const PLUGIN: [&str; 2] = ["kubectl-narthex", "kubectl-ingress_nginx"];
 
 /// Ingress proxy that takes the objects of ingress-nginx as they are
 #[derive(Debug, Parser)]
@@ -62,6 +69,10 @@ enum Command {
     /// Tell the controller in this container to end, and wait until it has
     #[command(hide = true)]
     WaitShutdown,
+    /// Say what the instance in this container knows: backends, certificates, routes, findings
+    Dbg(dbg::DbgArgs),
+    /// Look at a controller in a cluster, through kubectl; also a plugin of it, as kubectl-narthex
+    Plugin(plugin::PluginArgs),
     /// Print a completion script for a shell
     Completions(completions::CompletionsArgs),
     /// Print the manual page, of one command where one is named
@@ -156,6 +167,8 @@ pub fn main(
         Command::Explain(args) => explain::run(args, given, out, err)?,
         Command::Version => version::run(out)?,
         Command::WaitShutdown => wait_shutdown::run(err)?,
+        Command::Dbg(args) => dbg::run(&args, out, err)?,
+        Command::Plugin(args) => plugin::run(&args, out, err)?,
         Command::Completions(args) => completions::run(&args, out)?,
         Command::Man(args) => man::run(&args, out, err)?,
     };
@@ -166,11 +179,15 @@ pub fn main(
 fn as_controller(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut args: Vec<OsString> = args.into_iter().collect();
     let name = args.first().map(Path::new).and_then(Path::file_name);
-    if name.is_some_and(|name| name == REPLACED) {
-        args.insert(1, "controller".into());
-    } else if name.is_some_and(|name| name == WAIT_SHUTDOWN) {
-        args.insert(1, WAIT_SHUTDOWN.into());
-    }
+    let Some(name) = name.and_then(std::ffi::OsStr::to_str) else { return args };
+    let command = match name {
+        REPLACED => "controller",
+        WAIT_SHUTDOWN | DBG => name,
+        name if PLUGIN.contains(&name) => "plugin",
+        _ => return args,
+    };
+    let command = OsString::from(command);
+    args.insert(1, command);
     args
 }
 

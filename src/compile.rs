@@ -12,6 +12,7 @@ use crate::model::{CertCatalog, World};
 use crate::route::{EndpointMap, Table};
 
 pub mod class;
+pub mod named;
 pub mod object;
 pub mod options;
 
@@ -26,6 +27,7 @@ mod incremental;
 mod meaning;
 mod merge;
 mod names;
+mod ownership;
 mod server;
 mod stream;
 mod tls;

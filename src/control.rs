@@ -1,6 +1,7 @@
 //! The one loop that owns the world: collects changes of a directory or of an API server, holds off, compiles, publishes,
 //! reports. One thread of its own; a request never waits for it.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,12 +11,13 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use thiserror::Error;
 
-use crate::compile::Options;
+use crate::compile::{Options, named};
 use crate::config::{Config, Selector, Source};
 use crate::diagnostic::Diagnostic;
-use crate::model::{Kind, ObjectRef, World};
+use crate::limit::priority::step_back;
+use crate::model::{Kind, ObjectKey, ObjectRef, World};
 use crate::snapshot::{Reader, Snapshot};
-use crate::standalone::{Directory, Reading, ScanError, Watch, WatchHealth};
+use crate::standalone::{Directory, Notice, Reading, ScanError, Watch, WatchHealth};
 
 mod guard;
 mod objects;
@@ -92,6 +94,28 @@ impl Settings {
     }
 }
 
+/// Objects that a world names and that may have to be followed by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Named {
+    /// Secrets.
+    pub secrets: BTreeSet<ObjectKey>,
+    /// Services of TCP and UDP services.
+    pub stream_services: BTreeSet<ObjectKey>,
+}
+
+impl Settings {
+    /// What a world names; of Secrets, Services and EndpointSlices it needs to know nothing.
+    pub fn named(&self, mut world: World) -> Named {
+        let without_class = self.without_class.unwrap_or(false);
+        let options = Options { without_class, ..self.options.clone() };
+        self.restrict(&mut world);
+        Named {
+            secrets: named::secrets(&world, &options),
+            stream_services: named::stream_services(&world, &options),
+        }
+    }
+}
+
 /// Called with each published snapshot, the first one included, on the control thread.
 pub type Hook = Box<dyn FnMut(&Arc<Snapshot>, &Report) + Send>;
 
@@ -121,7 +145,7 @@ pub struct Control {
 
 #[derive(Debug)]
 enum Wake {
-    Files(Vec<PathBuf>),
+    Files(Notice),
     Change(Instant, Change),
     Reread,
     Stop,
@@ -149,7 +173,10 @@ pub fn start(
     let follower = Loop { directory, watch, output, unreadable: false, guard };
     let thread = thread::Builder::new()
         .name("control".into())
-        .spawn(move || follower.run(&woken))
+        .spawn(move || {
+            step_back();
+            follower.run(&woken);
+        })
         .map_err(StartError::Thread)?;
     Ok((Control { wakes, thread: Some(thread) }, reader))
 }
@@ -208,13 +235,16 @@ impl Loop {
             let look = looked + if self.unreadable { RETRY } else { self.watch.interval() };
             let review = self.output.review_at().map(|at| Instant::now() + seconds_until(at));
             let second_look = self.guard.as_ref().and_then(|guard| guard.until);
-            let deadline = [pace.due(), review, second_look].into_iter().flatten().fold(look, Instant::min);
+            let overdue = self.directory.overdue(Instant::now());
+            let deadline =
+                [pace.due(), overdue, review, second_look].into_iter().flatten().fold(look, Instant::min);
             match wakes.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-                Ok(Wake::Files(paths)) => {
-                    if self.directory.concerned_by(&paths) {
-                        self.watch.doubt(&paths);
-                        pace.note(Instant::now());
+                Ok(Wake::Files(notice)) => {
+                    let arrived = Instant::now();
+                    if self.directory.notice(&notice, arrived) {
+                        self.watch.doubt(&notice.paths);
+                        pace.note(arrived);
                     }
                 }
                 Ok(Wake::Reread) => {
@@ -228,7 +258,7 @@ impl Loop {
             if let Some(first) = pace.take(present) {
                 self.follow(first, Need::IfChanged);
                 looked = Instant::now();
-            } else if present >= look {
+            } else if present >= look || overdue.is_some_and(|due| present >= due) {
                 self.follow(present, Need::IfChanged);
                 looked = Instant::now();
             } else if self.output.review_at().is_some_and(|at| at <= now())
@@ -294,12 +324,12 @@ impl Held {
 /// Reads a directory and puts all its places under watch; again while that brings new ones.
 fn read(directory: &mut Directory, watch: &mut Watch) -> Result<Reading, ScanError> {
     let before = watch.health().clone();
-    let mut reading = directory.read()?;
+    let mut reading = directory.read(Instant::now())?;
     for _ in 0..FOLLOWS {
         if !watch.follow(directory.listing()) {
             break;
         }
-        let again = directory.read()?;
+        let again = directory.read(Instant::now())?;
         reading = Reading { parsed: reading.parsed + again.parsed, gone: reading.gone + again.gone, ..again };
     }
     if let (WatchHealth::Polling(reason), true) = (watch.health(), *watch.health() != before) {

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::cert::Serving;
-use crate::config::{self, Config, WebhookCertificate};
+use crate::config::{self, AddressSource, Config, WebhookCertificate};
 use crate::control::{self, Changes, Control, FeedId, Hook, Settings, Suspect, Suspicion};
 use crate::snapshot::Reader;
 use crate::telemetry::Metrics;
@@ -33,17 +33,19 @@ mod feed;
 mod link;
 mod observed;
 mod query;
+mod referenced;
 mod status;
 mod watcher;
 mod webhook;
 mod writer;
 
 pub use access::AccessError;
-pub use feed::{Feed, plan};
+pub use feed::{Feed, Reach, plan};
 
 use archive::Archive;
 use events::Reporter;
 use link::Link;
+use referenced::Referenced;
 use status::Board;
 use watcher::{Reports, Sink, Watcher};
 use webhook::CertificateKeeper;
@@ -92,6 +94,7 @@ pub fn start(
         tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Runtime)?;
     let client = runtime.block_on(access::client(&cluster.access))?;
     let feeds = plan(config);
+    let settings = Settings::of(config);
     let count = feeds.len();
     let archive = Archive::new(cluster.snapshot_dir.as_deref());
     let again: Arc<[watch::Sender<u64>]> = feeds.iter().map(|_| watch::Sender::new(0)).collect();
@@ -101,8 +104,12 @@ pub fn start(
         again,
         client: client.clone(),
         link: Link::new(count),
-        board: Board::default(),
+        board: Board::beside(cluster.status.as_ref().and_then(|status| match &status.source {
+            AddressSource::Service(service) => Some(service.clone()),
+            AddressSource::Given(_) | AddressSource::Nodes { .. } => None,
+        })),
         reporter: Reporter::new(client.clone(), cluster.sync_events),
+        referenced: Referenced::new(&feeds, settings.clone()),
         metrics: metrics.clone(),
         cluster: cluster.clone(),
         feeds,
@@ -113,7 +120,6 @@ pub fn start(
         board.serve(&report.served);
         reporter.tell(&snapshot.diagnostics, &report.served);
     }));
-    let settings = Settings::of(config);
     let begin = |changes| follow(runtime, parts, changes).map_err(control::StartError::Thread);
     let (control, reader, following) = control::start_stream(settings, hooks, count, suspect, begin)?;
     Ok((control, reader, following))
@@ -125,6 +131,7 @@ struct Parts {
     link: Link,
     board: Board,
     reporter: Reporter,
+    referenced: Referenced,
     metrics: Metrics,
     cluster: config::Cluster,
     feeds: Vec<Feed>,
@@ -172,14 +179,24 @@ fn follow(runtime: Runtime, mut parts: Parts, changes: Changes) -> io::Result<Fo
     let run = move || {
         runtime.block_on(async move {
             let mut tasks = JoinSet::new();
-            let sink: Sink = Arc::new(move |change| changes.send(change));
+            let plain: Sink = Arc::new(move |change| changes.send(change));
+            let (referenced, onward) = (parts.referenced.clone(), Arc::clone(&plain));
+            let sink: Sink = Arc::new(move |change| {
+                referenced.see(&change);
+                onward(change);
+            });
             let archive = parts.archive.clone();
             let (feeds, link) = (parts.feeds.clone(), parts.link.clone());
             tasks.spawn(archive.clone().stand_in(feeds, link, Arc::clone(&sink)));
             tasks.spawn(archive.clone().run(parts.link.clone()));
-            for (id, feed) in parts.feeds.iter().cloned().enumerate() {
-                let (board, reporter) = (parts.board.clone(), parts.reporter.clone());
-                let reports = Reports { board, reporter, archive: archive.clone() };
+            let reports =
+                |archive| Reports { board: parts.board.clone(), reporter: parts.reporter.clone(), archive };
+            let (client, link) = (parts.client.clone(), parts.link.clone());
+            // Secrets are not kept, and the others lie outside what is.
+            tasks.spawn(parts.referenced.clone().run(client, link, reports(Archive::default()), plain));
+            let followed = parts.feeds.iter().cloned().enumerate();
+            for (id, feed) in followed.filter(|(_, feed)| feed.reach != Reach::Referenced) {
+                let reports = reports(archive.clone());
                 let (sink, link) = (Arc::clone(&sink), parts.link.clone());
                 let Some(again) = parts.again.get(id).map(watch::Sender::subscribe) else { continue };
                 tasks.spawn(Watcher::new(parts.client.clone(), feed, id, sink, link, reports, again).run());

@@ -11,6 +11,7 @@ pub mod cgroup;
 pub mod clients;
 pub mod descriptors;
 pub mod memory;
+pub mod priority;
 
 pub use cgroup::memory_limit;
 pub use clients::{ClientConnection, Clients};

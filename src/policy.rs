@@ -20,6 +20,7 @@ pub mod basic_auth;
 pub mod body;
 pub mod buffering;
 pub mod canary;
+pub mod cipher_list;
 pub mod client_certificate;
 pub mod compression;
 pub mod connection_header;
@@ -35,6 +36,7 @@ pub mod forwarded_prefix;
 pub mod from_to_www;
 pub mod global;
 pub mod global_rate_limit;
+pub mod host_ownership;
 pub mod hsts;
 pub mod ip_access;
 pub mod load_balance;
@@ -51,6 +53,7 @@ pub mod retry;
 pub mod rewrite;
 pub mod satisfy;
 pub mod server_alias;
+pub mod server_tls;
 pub mod service_upstream;
 pub mod session_cookie;
 pub mod snippet;
@@ -138,6 +141,21 @@ pub struct RoutePolicies {
 }
 
 impl RoutePolicies {
+    /// For the path of an ACME challenge within an Ingress that has policies (cert-manager's edit-in-place): the solver is
+    /// to be asked by the Host that is validated (RFC 8555 section 8.3), as often as the authority likes, and alone. Guards
+    /// and redirects are skipped where they are met (`Location::is_acme`).
+    #[must_use]
+    pub fn for_challenge(&self) -> Self {
+        Self {
+            upstream_vhost: None,
+            mirror: None,
+            limits: None,
+            global_rate_limit: None,
+            response_rate: None,
+            ..self.clone()
+        }
+    }
+
     /// What a location without annotations does: the ConfigMap's values.
     pub fn defaults(globals: &global::Globals) -> Self {
         let mut route = Self {
@@ -194,7 +212,7 @@ impl RoutePolicies {
             tracing: tracing::Tracing::global(globals),
             snippet: None,
             auth_snippet: None,
-            denied: globals.snippets.refused,
+            denied: globals.snippets.refused.or(globals.firewall),
         };
         if let Some(snippet) = &globals.snippets.location {
             snippet.settings.replace(&mut route);
@@ -216,6 +234,14 @@ pub struct ServerPolicies {
     pub client_certificates: Option<client_certificate::ClientCertificates>,
     /// `server-snippet`.
     pub snippet: Option<Arc<snippet::Script>>,
+    /// `stream-snippet`.
+    pub streams: Arc<[snippet::StreamRule]>,
+    /// `ssl-ciphers`, `ssl-prefer-server-ciphers`.
+    pub tls: server_tls::ServerTls,
+    /// `server-snippet` holds directives that protect, honoured or not.
+    pub snippet_guards: bool,
+    /// Such a `server-snippet` cannot be honoured: the whole host answers 503. The code of the diagnostic.
+    pub shut: Option<&'static str>,
     /// `ssl-passthrough`.
     pub ssl_passthrough: bool,
 }

@@ -11,6 +11,7 @@ use crate::model::ObjectKey;
 use crate::pattern::Pattern;
 use crate::policy::client_certificate::ClientCertificates;
 use crate::policy::global::Globals;
+use crate::policy::server_tls::ServerTls;
 use crate::policy::snippet::Script;
 use crate::policy::{BackendPolicies, RoutePolicies, canary::Canary};
 
@@ -149,6 +150,8 @@ pub struct Server {
     pub index: path::PathIndex,
     /// `ssl-passthrough`: TLS connections with this name go to the backend unopened.
     pub passthrough: Option<Passthrough>,
+    /// `ssl-ciphers`, `ssl-prefer-server-ciphers` of the host.
+    pub handshakes: ServerTls,
 }
 
 /// Where the TLS connections of a host go unopened.
@@ -181,6 +184,8 @@ pub struct Table {
     pub client_certificates: bool,
     /// Ports of TCP and UDP services.
     pub streams: Arc<stream::StreamTable>,
+    /// Some host has `ssl-ciphers` or `ssl-prefer-server-ciphers` of its own.
+    pub own_handshakes: bool,
     /// True when some host hands TLS through: connections are looked into before they are opened.
     pub passthrough: bool,
 }

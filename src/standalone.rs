@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::compile::Options;
 use crate::diagnostic::Diagnostic;
@@ -13,11 +14,13 @@ use crate::model::{IngressClass, Meta, ObjectKey, World};
 
 mod scan;
 mod watch;
+mod writing;
 
 pub use scan::{ScanError, manifest_paths};
-pub use watch::{Watch, WatchHealth};
+pub use watch::{Notice, Stir, Watch, WatchHealth};
 
 use scan::Scanned;
+use writing::Writing;
 
 /// Class and controller that are assumed where no IngressClass is declared.
 const ASSUMED_CLASS: (&str, &str) = ("nginx", "k8s.io/ingress-nginx");
@@ -30,6 +33,7 @@ pub struct Directory {
     root: PathBuf,
     files: BTreeMap<PathBuf, File>,
     listing: scan::Listing,
+    writing: Writing,
 }
 
 #[derive(Debug)]
@@ -55,7 +59,12 @@ pub struct Reading {
 impl Directory {
     /// A directory that has not been read yet.
     pub fn new(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into(), files: BTreeMap::new(), listing: scan::Listing::default() }
+        Self {
+            root: root.into(),
+            files: BTreeMap::new(),
+            listing: scan::Listing::default(),
+            writing: Writing::default(),
+        }
     }
 
     /// Where it is.
@@ -68,16 +77,30 @@ impl Directory {
         &self.listing
     }
 
-    /// Reads what changed since the last reading. The directory is listed before and after, and read again until both
+    /// Takes note of a change; true when it may change what the last reading gave.
+    pub fn notice(&mut self, notice: &Notice, now: Instant) -> bool {
+        let concerned = watch::concern(&self.listing, &notice.paths);
+        if concerned {
+            self.writing.note(notice, now);
+        }
+        concerned
+    }
+
+    /// When a file that is still being written is to be read all the same.
+    pub fn overdue(&self, now: Instant) -> Option<Instant> {
+        self.writing.due(now)
+    }
+
+    /// Reads what changed since the last reading; a file that is being written at `now` keeps its last content. The directory is listed before and after, and read again until both
     /// agree; a writer that never pauses cannot hold this up for long.
     ///
     /// # Errors
     /// When the directory itself cannot be read; the last content stays.
-    pub fn read(&mut self) -> Result<Reading, ScanError> {
+    pub fn read(&mut self, now: Instant) -> Result<Reading, ScanError> {
         let (mut parsed, mut gone) = (0, 0);
         let mut listing = scan::list(&self.root)?;
         for _ in 0..ATTEMPTS {
-            let (more, less) = self.take(&listing);
+            let (more, less) = self.take(&listing, now);
             (parsed, gone) = (parsed + more, gone + less);
             let after = scan::list(&self.root)?;
             let stable = after.same_files(&listing);
@@ -93,11 +116,6 @@ impl Directory {
         Ok(Reading { world, diagnostics, parsed, gone })
     }
 
-    /// Whether a change of these paths may change what the last reading gave. No paths stand for any.
-    pub fn concerned_by(&self, paths: &[PathBuf]) -> bool {
-        watch::concern(&self.listing, paths)
-    }
-
     /// Forgets what was read, so that the next reading parses every file; last good contents stay.
     pub fn distrust(&mut self) {
         for file in self.files.values_mut() {
@@ -105,12 +123,16 @@ impl Directory {
         }
     }
 
-    fn take(&mut self, listing: &scan::Listing) -> (usize, usize) {
+    fn take(&mut self, listing: &scan::Listing, now: Instant) -> (usize, usize) {
+        let held = self.writing.held(now);
         let before = self.files.len();
         self.files.retain(|path, _| listing.files.contains_key(path));
         let gone = before - self.files.len();
         let mut parsed = 0;
         for (path, fingerprint) in &listing.files {
+            if !held.is_empty() && std::path::absolute(path).is_ok_and(|path| held.contains(&*path)) {
+                continue;
+            }
             let last = self.files.get_mut(path);
             if last.as_ref().is_some_and(|file| file.scanned.is_settled(fingerprint)) {
                 continue;

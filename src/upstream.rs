@@ -25,6 +25,7 @@ pub mod resolve;
 pub mod rng;
 pub mod state;
 pub mod stream;
+pub mod suites;
 pub mod times;
 pub mod tls;
 mod trailers;

@@ -5,7 +5,7 @@
 
 mod support;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -134,6 +134,7 @@ fn without_descriptors_accepting_rests_and_begins_again() {
     assert!(closed >= 1, "a waiting client is closed rather than left hanging");
     // 200 a second is the bound of the specification; a machine that stood still does not count against it.
     assert!(errors <= 200.0 * took.as_secs_f64().max(1.0), "{errors} in {took:?}");
+    println!("measured: {errors} failed accepts in {:.1} s without descriptors", took.as_secs_f64());
 }
 
 #[test]
@@ -278,4 +279,131 @@ fn no_output_holds_a_secret() {
         let around = at.map(|at| &text[at.saturating_sub(120)..(at + 40).min(text.len())]);
         assert!(at.is_none(), "{output}: {around:?}");
     }
+}
+
+/// Asks the process to end.
+fn terminate(proxy: &Proxy) {
+    rustix::process::kill_process(proxy.pid(), rustix::process::Signal::TERM).unwrap();
+}
+
+fn ended(proxy: &mut Proxy) -> Option<i32> {
+    let mut code = None;
+    eventually("the process ended", || {
+        code = proxy.child.try_wait().unwrap();
+        code.is_some()
+    });
+    code.and_then(|code| code.code())
+}
+
+/// Answers `/silent` never, `/w` with a tunnel, `/long` without end, the rest at once.
+fn stages() -> Backend {
+    Backend::script(|mut stream, _| {
+        let mut reader = BufReader::new(stream.try_clone().unwrap());
+        while let Some(request) = support::backend::read_request(&mut reader) {
+            if request.line.contains("/silent") {
+                let _ = std::io::copy(&mut reader, &mut std::io::sink());
+                return;
+            }
+            if request.line.contains("/w ") {
+                let _ = stream.write_all(
+                    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n",
+                );
+                let _ = std::io::copy(&mut reader, &mut std::io::sink());
+                return;
+            }
+            if request.line.contains("/long") {
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000000\r\n\r\n");
+                while stream.write_all(&[b'x'; 65_536]).is_ok() {}
+                return;
+            }
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }
+    })
+}
+
+#[test]
+fn a_sigterm_ends_the_process_well_whatever_stage_its_clients_are_at() {
+    let backend = stages();
+    let keys = [("disable-access-log", "true"), ("worker-shutdown-timeout", "2s")];
+    let text = simple(backend.address()) + &config_map(&keys);
+    let cases: [(&str, &[u8]); 9] = [
+        ("nothing sent", b""),
+        ("one byte", b"G"),
+        ("half a head", b"GET / HTTP/1.1\r\nHo"),
+        ("half a body", b"POST / HTTP/1.1\r\nHost: h.test\r\nContent-Length: 10\r\n\r\nabc"),
+        ("a backend that says nothing", b"GET /silent HTTP/1.1\r\nHost: h.test\r\n\r\n"),
+        ("an answer that nobody takes", b"GET /long HTTP/1.1\r\nHost: h.test\r\n\r\n"),
+        ("a tunnel", b"GET /w HTTP/1.1\r\nHost: h.test\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"),
+        ("half a preface of HTTP/2", b"PRI * HTTP/2.0\r\n\r\nS"),
+        ("HTTP/2 without a stream", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"),
+    ];
+    println!("measured: SIGTERM at {} stages, alone and together", cases.len());
+    // Each alone, and then all at once.
+    for begun in (0..cases.len()).map(|one| one..=one).chain([0..=cases.len() - 1]) {
+        let mut proxy = Proxy::start(&text, &["--configmap=default/config"], Stdio::null);
+        let name = cases[*begun.start()].0;
+        let clients: Vec<TcpStream> = cases[begun.clone()]
+            .iter()
+            .map(|(_, bytes)| {
+                let mut client = TcpStream::connect(proxy.http).unwrap();
+                client.write_all(bytes).unwrap();
+                client
+            })
+            .collect();
+        eventually("the proxy has them", || proxy.metric("narthex_connections ") >= clients.len() as f64);
+        terminate(&proxy);
+        assert_eq!(ended(&mut proxy), Some(0), "{name}: {}", proxy.errors.lock().unwrap());
+        assert!(!proxy.errors.lock().unwrap().contains("panicked"), "{name}");
+    }
+}
+
+#[test]
+fn a_process_that_is_killed_leaves_nothing_that_keeps_the_next_one_from_starting() {
+    let backend = stages();
+    let text = simple(backend.address()) + &config_map(&[("disable-access-log", "true")]);
+    for _ in 0..3 {
+        let proxy = Proxy::start(&text, &["--configmap=default/config"], Stdio::null);
+        let mut upload = Raw::connect(proxy.http);
+        upload.send(b"POST / HTTP/1.1\r\nHost: h.test\r\nContent-Length: 900000\r\n\r\n");
+        upload.send(vec![b'x'; 500_000]);
+        assert_eq!(get(proxy.http, "h.test", "/").status, 200);
+        // Dropping it is SIGKILL, in the middle of an upload.
+        drop(proxy);
+    }
+}
+
+#[test]
+fn slow_heads_by_the_thousand_cost_little_each_hold_nobody_up_and_end() {
+    const CLIENTS: usize = 1_500;
+    // This process needs as many descriptors as the proxy.
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    rustix::process::setrlimit(Resource::Nofile, raised).unwrap();
+    let backend = Backend::echo("b");
+    let keys = [("disable-access-log", "true"), ("client-header-timeout", "5")];
+    let proxy = Proxy::start(
+        &(simple(backend.address()) + &config_map(&keys)),
+        &["--configmap=default/config"],
+        Stdio::null,
+    );
+    assert_eq!(get(proxy.http, "h.test", "/").status, 200);
+    let before = proxy.metric("process_resident_memory_bytes");
+    let clients: Vec<TcpStream> = (0..CLIENTS)
+        .map(|_| {
+            let mut client = TcpStream::connect(proxy.http).unwrap();
+            client.write_all(b"GET / HTTP/1.1\r\nHost: h.test\r\nX-Slow: ").unwrap();
+            client
+        })
+        .collect();
+    eventually("all are there", || proxy.metric("narthex_connections ") >= CLIENTS as f64);
+    assert_eq!(get(proxy.http, "h.test", "/").status, 200, "another client is served");
+    let each = (proxy.metric("process_resident_memory_bytes") - before) / 1024.0 / CLIENTS as f64;
+    println!("measured: {CLIENTS} half heads, {each:.1} KiB each");
+    assert!(each <= 24.0, "{each} KiB for each slow head");
+    eventually("all are let go", || {
+        assert_eq!(get(proxy.http, "h.test", "/").status, 200);
+        proxy.metric("narthex_connections ") <= 2.0
+    });
+    drop(clients);
+    assert_eq!(backend.requests().iter().filter(|seen| seen.field("x-slow").is_some()).count(), 0);
 }

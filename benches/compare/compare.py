@@ -20,6 +20,7 @@ import urllib.request
 from pathlib import Path
 
 import idle
+import latency
 import load
 import machine
 import peers
@@ -27,21 +28,29 @@ import report
 import valgrind
 
 ROOT = Path(__file__).resolve().parents[2]
+# Requests a second at which latency is told: far below what any of the proxies can take.
+RATE = 3000
 
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bin", required=True, help="the narthex binary to measure")
     parser.add_argument("--out", default=str(ROOT / "docs" / "performance"), help="folder for the table, plot and data")
-    parser.add_argument("--rounds", type=int, default=4, help="measured rounds for each proxy and scenario")
+    parser.add_argument("--short", action="store_true", help="a few minutes: two rounds of a second, fewer idle connections")
+    parser.add_argument("--rounds", type=int, default=3, help="measured rounds for each proxy and scenario")
     parser.add_argument("--seconds", type=int, default=2, help="length of a round")
     parser.add_argument("--only", action="append", choices=list(load.SCENARIOS), help="this scenario (may be repeated)")
     parser.add_argument("--peer", action="append", help="this proxy (may be repeated)")
+    parser.add_argument("--patience", type=float, default=2, help="seconds that a proxy gets to end before it is killed")
     parser.add_argument("--lock", help="file to hold locked during each measured round, so that builds can wait")
     parser.add_argument("--instructions", action="store_true", help="count user instructions with valgrind as well")
     parser.add_argument("--only-idle", action="store_true", help="measure idle connections and nothing else")
     parser.add_argument("--only-instructions", action="store_true", help="count user instructions and nothing else")
-    return parser.parse_args()
+    options = parser.parse_args()
+    peers.PATIENCE = options.patience
+    if options.short:
+        options.rounds, options.seconds = 2, 1
+    return options
 
 
 @contextlib.contextmanager
@@ -106,7 +115,8 @@ def scenario(name, found, options, folder):
     rounds = {one[0]: [] for one in chosen}
     try:
         run.prepare(client)
-        started = [peers.Peer(peer, template, command, log, extra) for peer, template, command, extra in chosen]
+        buffering = {"BUFFERING": "on" if name.endswith("-buf") else "off"}
+        started = [peers.Peer(peer, template, command, log, {**buffering, **extra}) for peer, template, command, extra in chosen]
         for peer in started:
             peer.start(run, proxy)
         time.sleep(0.3)
@@ -125,6 +135,29 @@ def scenario(name, found, options, folder):
             print(f"  {peer:12} min {min(cpu):8.2f}  median {statistics.median(cpu):8.2f} CPU-s per 100,000 requests,"
                   f" {max(one['rate'] for one in measured):9.0f} requests/s, {sum(one['failures'] for one in measured)} failures", flush=True)
     return rounds
+
+
+def latencies(found, options, folder):
+    """Quantiles of small requests at a fixed rate, one proxy after the other: {peer: quantiles}."""
+    proxy, client = machine.placement()
+    run, out = peers.Run(folder), {}
+    try:
+        run.prepare(client)
+        for name, template, command, extra in found:
+            if name == "nginx-tuned" or (options.peer and name not in options.peer):
+                continue
+            peer = peers.Peer(name, template, command, False, extra)
+            peer.start(run, proxy)
+            latency.at_rate(peer, RATE, 1, client)
+            with held(options.lock):
+                rounds = [latency.at_rate(peer, RATE, 2 * options.seconds, client) for _ in range(2)]
+            out[name] = min(rounds, key=lambda one: one["p99"] or 1e9)
+            print(f"latency at {RATE}/s: {name:12} p50 {out[name]['p50']} p99 {out[name]['p99']} p99.9 {out[name]['p999']} ms,"
+                  f" {out[name]['failures']} failures", flush=True)
+            peer.stop()
+    finally:
+        run.stop()
+    return out
 
 
 def main():
@@ -150,6 +183,8 @@ def main():
             with tempfile.TemporaryDirectory(prefix="compare-") as folder:
                 data["scenarios"][name] = scenario(name, found, options, folder)
         if not options.only:
+            with tempfile.TemporaryDirectory(prefix="compare-") as folder:
+                data["latency"] = latencies(found, options, folder)
             data["idle"] = idle.all_of(found, options)
         (out / "latest.json").write_text(json.dumps(data, indent=1) + "\n")
         (out / "latest.md").write_text(report.markdown(data))

@@ -54,7 +54,8 @@ def all_of(found, options):
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else max(soft, 20000), hard))
     out = {}
-    for kind, tls, count in (("HTTP/1.1", False, 4000), ("HTTP/1.1 over TLS", True, 1000)):
+    part = 4 if options.short else 1
+    for kind, tls, count in (("HTTP/1.1", False, 4000 // part), ("HTTP/1.1 over TLS", True, 1000 // part)):
         for facts in found:
             if facts[0] == "nginx-tuned" or (options.peer and facts[0] not in options.peer):
                 continue

@@ -21,6 +21,8 @@ SCENARIOS = {
     "S4": ("1 MiB responses", "h1", "/large", False, set()),
     "S4-tls": ("1 MiB responses over TLS", "tls", "/large", False, set()),
     "S4b": ("1 MiB uploads", "up", "/up", False, set()),
+    # Read whole before the back-end is asked, as ingress-nginx does by default.
+    "S4b-buf": ("1 MiB uploads, buffered", "up", "/up", False, {"haproxy", "nginx-tuned"}),
 }
 
 
@@ -38,7 +40,12 @@ def drive(peer, kind, path, seconds, prefix):
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-H", f"Host: {HOST}"]
     if kind == "up":
         command += ["-s", str(HERE / "conf" / "upload.lua")]
-    out = subprocess.run(prefix + command + [url], capture_output=True, text=True).stdout
+    return wrk(prefix + command + [url])
+
+
+def wrk(command):
+    """Runs wrk; (requests answered with 2xx, requests a second, failures)."""
+    out = subprocess.run(command, capture_output=True, text=True).stdout
     count, rate = re.search(r"(\d+) requests in", out), re.search(r"Requests/sec:\s+([\d.]+)", out)
     if not count or not rate:
         raise Load(out[-400:])

@@ -14,6 +14,8 @@ import machine
 
 HERE = Path(__file__).resolve().parent
 HOST = "bench.example.test"
+# Seconds that a proxy gets to end before it is killed.
+PATIENCE = 2
 MODULES = ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/local/nginx/modules"]
 TUNED = "proxy_buffers 16 64k; proxy_buffer_size 64k; proxy_busy_buffers_size 128k;"
 
@@ -50,7 +52,7 @@ class Peer:
     def start(self, run, prefix):
         values = {
             "RUN": run.folder, "NAME": self.name, "HTTP": self.http, "HTTPS": self.https, "BACKEND": run.backend_port,
-            "LUA_MODULE": lua_module() or "", "BUFFERS": "", "NO_LOG": "false" if self.log else "true",
+            "LUA_MODULE": lua_module() or "", "BUFFERS": "", "BUFFERING": "off", "NO_LOG": "false" if self.log else "true",
             "LOG": f"access_log {run.folder}/{self.name}.access upstreaminfo;" if self.log else "",
             "CERT64": run.encoded("cert.pem"), "KEY64": run.encoded("key.pem"), **self.extra,
         }
@@ -69,7 +71,8 @@ class Peer:
     def pids(self):
         return machine.tree(self.process.pid)
 
-    def stop(self, patience=2):
+    def stop(self, patience=None):
+        patience = patience or PATIENCE
         if self.process and self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGTERM)
             try:
@@ -87,7 +90,8 @@ def render(template, values):
 
 
 def wait_for(port, process, name, folder):
-    for _ in range(200):
+    # A minute: valgrind starts slowly on a busy machine.
+    for _ in range(1200):
         if process.poll() is not None:
             break
         try:
@@ -153,7 +157,8 @@ def available(binary):
         versions["haproxy"] = version(["haproxy", "-v"], r"version (\S+)")
     else:
         missing.append(("haproxy", "not installed"))
-    missing.append(("envoy", "no Debian package"))
+    missing.append(("envoy", "no Debian package, and no configuration for it here"))
+    missing.append(("hyper", "a naive proxy of hyper and hyper-util would be a build of its own"))
     narthex = [binary, "standalone", "--manifests", "{folder}", "--http-addr", "127.0.0.1:{http}", "--https-addr",
                "127.0.0.1:{https}", "--admin-addr", "127.0.0.1:{admin}", "--workers", "1", "--configmap", "default/bench",
                "--watch-ingress-without-class=true", "--allow-upstream-cidr=127.0.0.0/8"]

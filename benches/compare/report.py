@@ -7,6 +7,11 @@ import load
 COLOURS = {"nginx": "#8a8a8a", "nginx-tuned": "#b9b9b9", "nginx-lua": "#c0504d", "haproxy": "#4f81bd", "narthex": "#3c8d40"}
 
 
+# Ratios to nginx in the same run that Narthex is to reach, and KiB of an idle connection.
+GOALS = {"S1": 1.00, "S1-log": 1.00, "S2": 0.85, "S2b": 0.65, "S3": 0.55, "S4": 0.18, "S4-tls": 0.40, "S4b": 0.27}
+IDLE_GOALS = {"HTTP/1.1": 4, "HTTP/1.1 over TLS": 20}
+
+
 def lowest(rounds):
     return min(one["cpu"] for one in rounds)
 
@@ -21,6 +26,7 @@ def markdown(data):
         f"Run of {data['date']} on {data['machine']}.",
         f"{data['rounds']} rounds of {data['seconds']} s for each proxy and scenario, interleaved; one worker each.",
         "CPU is user and system time of the proxy per 100,000 requests, minimum and median of the rounds; the ratios are to nginx in the same run.",
+        *against_goals(data),
         "", "| scenario | proxy | CPU-s min | CPU-s median | ratio min | ratio median | user | system | requests/s | PSS MiB | failures |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
@@ -42,6 +48,12 @@ def markdown(data):
                   "| proxy | " + " | ".join(kinds) + " |", "|---|" + "--:|" * len(kinds)]
         for peer in data["idle"][kinds[0]]:
             lines.append(f"| {peer} | " + " | ".join(f"{data['idle'][kind].get(peer, 0):.2f}" for kind in kinds) + " |")
+    if data.get("latency"):
+        rate = next(iter(data["latency"].values()))["asked"]
+        lines += ["", f"Latency of small HTTP/1.1 requests at {rate:,} a second that come whether the last one was answered or not, ms (the better of two runs):", "",
+                  "| proxy | p50 | p99 | p99.9 | failures |", "|---|--:|--:|--:|--:|"]
+        for peer, one in data["latency"].items():
+            lines.append(f"| {peer} | {one['p50']} | {one['p99']} | {one['p999']} | {one['failures']} |")
     lines += ["", "Versions:", ""] + [f"* {name}: {text}" for name, text in data["versions"].items()]
     for name, why in data["missing"]:
         lines.append(f"* {name}: not measured, {why}")
@@ -50,6 +62,29 @@ def markdown(data):
         lines += ["", f"Load average during the run: {min(loads):.1f} to {max(loads):.1f}."
                   " Client, back-end and proxy account for about 2; what is above is foreign and makes single figures noisy."]
     return "\n".join(lines) + "\n"
+
+
+def against_goals(data):
+    """What the run says against the goals; empty where Narthex or nginx was not measured."""
+    verdict = lambda reached, goal: "met" if reached <= goal else "missed"
+    rows = []
+    for name, peers in data["scenarios"].items():
+        base, own, lua = (peers.get(peer) for peer in ("nginx", "narthex", "nginx-lua"))
+        if not base or not own:
+            continue
+        ratio, with_lua = lowest(own) / lowest(base), lowest(own) / lowest(lua) if lua else None
+        goal = GOALS.get(name)
+        rows.append(f"| {name}: {load.SCENARIOS[name][0]} | {ratio:.2f} ({middle(own) / middle(base):.2f}) |"
+                    f" {f'{with_lua:.2f}' if with_lua else '–'} | {f'≤ {goal:.2f}' if goal else '–'} | {verdict(ratio, goal) if goal else ''} |")
+        if name == "S1" and with_lua:
+            rows.append(f"| S1 against nginx with Lua | | {with_lua:.2f} | ≤ 0.35 | {verdict(with_lua, 0.35)} |")
+    for kind, peers in data.get("idle", {}).items():
+        if "narthex" in peers:
+            rows.append(f"| idle connection, {kind} | {peers['narthex']:.1f} KiB | | ≤ {IDLE_GOALS[kind]} KiB | {verdict(peers['narthex'], IDLE_GOALS[kind])} |")
+    if not rows:
+        return []
+    return ["", "Against the goals, as ratios to nginx in the same run:", "",
+            "| scenario | ratio to nginx, min (median) | ratio to nginx with Lua | goal | |", "|---|--:|--:|--:|---|", *rows]
 
 
 def instructions(data):

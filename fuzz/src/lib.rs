@@ -20,15 +20,24 @@ use narthex::wire::{
     parse_response_head,
 };
 
+pub mod mutate;
+mod world;
+
+pub use world::{cookies, htpasswd, real_ip, snippet, stream_services, table};
+
 #[allow(dead_code, reason = "the data plane uses more of it")]
 #[path = "../../src/listener/proxy_protocol.rs"]
 mod proxy_protocol;
+
+#[allow(dead_code, reason = "the data plane uses more of it")]
+#[path = "../../src/listener/client_hello.rs"]
+mod client_hello;
 
 /// A target by its name.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 22] = [
     ("normalize", normalize),
     ("host_parse", host_parse),
     ("request_head", request_head),
@@ -44,6 +53,13 @@ pub const TARGETS: [Target; 15] = [
     ("proxy_header", proxy_header),
     ("guard_vs_hyper", guard_vs_hyper),
     ("field_writer", field_writer),
+    ("table", table),
+    ("snippet", snippet),
+    ("stream_services", stream_services),
+    ("htpasswd", htpasswd),
+    ("cookies", cookies),
+    ("real_ip", real_ip),
+    ("client_hello_peek", client_hello_peek),
 ];
 
 /// A normalised path starts with a slash, climbs nowhere, and normalising decodes once only.
@@ -294,6 +310,8 @@ pub fn log_format(data: &[u8]) {
         tries: &[],
         route: RouteLabels::NONE,
         local: None,
+        place: None,
+        trace: None,
     };
     let mut clock = Clock::system();
     for escape in [Escape::Default, Escape::Json] {
@@ -322,6 +340,24 @@ pub fn proxy_header(data: &[u8]) {
     for end in 0..data.len() {
         match parse(&data[..end]) {
             Parse::Need(length) => assert!(length > end),
+            early => {
+                assert_eq!(early, whole, "a verdict stays");
+                return;
+            }
+        }
+    }
+}
+
+/// A verdict stays however many more bytes come, and a name is one.
+pub fn client_hello_peek(data: &[u8]) {
+    use client_hello::{Parse, parse};
+    let whole = parse(data);
+    if let Parse::Done(Some(name)) = &whole {
+        assert!(!name.is_empty() && !name.bytes().any(|byte| byte.is_ascii_uppercase()), "{name:?}");
+    }
+    for end in 0..data.len() {
+        match parse(&data[..end]) {
+            Parse::Need => {}
             early => {
                 assert_eq!(early, whole, "a verdict stays");
                 return;

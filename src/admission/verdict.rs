@@ -129,14 +129,17 @@ fn foreign_prefix(ingress: &Ingress, options: &Options) -> Option<String> {
 
 /// An error that is the object's own. What another object can still mend is none: objects come in any order.
 fn refuses(found: &Diagnostic) -> bool {
-    const MAY_COME_LATER: [&str; 11] = [
+    const MAY_COME_LATER: [&str; 14] = [
         "AuthUnavailable",
         "CanaryOwnsService",
         "CertificateNotCoveringHost",
+        "ClientCertificatesUnavailable",
         "ConfigMapNotFound",
+        "CustomHeadersUnavailable",
         "DefaultCertificate",
         "EndpointRefused",
         "ExternalNameRefused",
+        "FastcgiParams",
         "NoEndpoints",
         "PortNotFound",
         "SecretNotFound",

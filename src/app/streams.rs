@@ -1,7 +1,7 @@
 //! Ports of TCP and UDP services: opened and closed as the table says, each without touching the others. One thread
 //! binds, so that a port is ours alone before workers share it; workers get a socket each.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
 use std::rc::Rc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -55,7 +55,7 @@ pub(super) fn start(
     published: Receiver<()>,
     drain: DrainTrigger,
 ) -> Result<(), StartError> {
-    let mut ports = Ports { ip, reader, workers, open: BTreeSet::new(), failing: BTreeMap::new(), drain };
+    let mut ports = Ports { ip, reader, workers, open: BTreeMap::new(), failing: BTreeMap::new(), drain };
     ports.follow();
     let run = move || {
         loop {
@@ -76,7 +76,8 @@ struct Ports {
     ip: IpAddr,
     reader: Reader,
     workers: Vec<UnboundedSender<Change>>,
-    open: BTreeSet<(Transport, u16)>,
+    /// Ports, with the address of those that have one of their own.
+    open: BTreeMap<(Transport, u16), Option<IpAddr>>,
     /// Ports that could not be opened, with what was said about it.
     failing: BTreeMap<(Transport, u16), String>,
     drain: DrainTrigger,
@@ -87,8 +88,13 @@ impl Ports {
         if self.drain.phase() >= Phase::Draining {
             return;
         }
-        let wanted: BTreeSet<_> = self.reader.load().table.streams.ports().collect();
-        let gone: Vec<_> = self.open.difference(&wanted).copied().collect();
+        let wanted: BTreeMap<_, _> = self.reader.load().table.streams.ports().collect();
+        let gone: Vec<_> = self
+            .open
+            .iter()
+            .filter(|(port, address)| wanted.get(port) != Some(address))
+            .map(|(port, _)| *port)
+            .collect();
         for (transport, port) in gone {
             self.open.remove(&(transport, port));
             for worker in &self.workers {
@@ -97,15 +103,15 @@ impl Ports {
             }
             tracing::info!(%transport, port, "port closed");
         }
-        self.failing.retain(|port, _| wanted.contains(port));
-        for (transport, port) in wanted {
-            if self.open.contains(&(transport, port)) {
+        self.failing.retain(|port, _| wanted.contains_key(port));
+        for ((transport, port), own) in wanted {
+            if self.open.contains_key(&(transport, port)) {
                 continue;
             }
-            match self.bind(transport, port) {
+            match self.bind(transport, SocketAddr::new(own.unwrap_or(self.ip), port)) {
                 Ok(()) => {
                     self.failing.remove(&(transport, port));
-                    self.open.insert((transport, port));
+                    self.open.insert((transport, port), own);
                     tracing::info!(%transport, port, "port opened");
                 }
                 Err(error) => {
@@ -119,8 +125,7 @@ impl Ports {
         }
     }
 
-    fn bind(&self, transport: Transport, port: u16) -> Result<(), BindError> {
-        let address = SocketAddr::new(self.ip, port);
+    fn bind(&self, transport: Transport, address: SocketAddr) -> Result<(), BindError> {
         let sockets: Vec<Change> = match transport {
             Transport::Tcp => listener::bind(address, "--tcp-services-configmap")?
                 .listen(self.workers.len())?

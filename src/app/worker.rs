@@ -1,6 +1,6 @@
 //! Worker threads: one current-thread runtime each, with its own sockets, pools and metric cells.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -86,14 +86,26 @@ pub(super) fn spawn(
     // From here on, not from when the thread runs: clients may already wait at the sockets.
     let drain = shared.drain.watcher();
     let queue = drain.token(Work::Listener);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(fail)?;
-    std::thread::Builder::new()
+    // A runtime that cannot be made is told to whoever starts us, but it belongs to its thread from its first moment.
+    let (made, outcome) = std::sync::mpsc::sync_channel(1);
+    let thread = std::thread::Builder::new()
         .name(format!("worker-{index}"))
         .spawn(move || {
-            let tasks = tokio::task::LocalSet::new();
-            tasks.block_on(&runtime, serve(index, ports, streams, shared, drain, queue));
+            // Local: tasks need no set beside the runtime's own queue, which would wake the runtime through the kernel.
+            let local = tokio::runtime::LocalOptions::default();
+            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build_local(local)
+            {
+                Ok(runtime) => runtime,
+                Err(error) => return drop(made.send(error)),
+            };
+            drop(made);
+            runtime.block_on(serve(index, ports, streams, shared, drain, queue));
         })
-        .map_err(fail)
+        .map_err(fail)?;
+    match outcome.recv() {
+        Ok(error) => Err(fail(error)),
+        Err(_made) => Ok(thread),
+    }
 }
 
 async fn serve(
@@ -163,6 +175,7 @@ fn worker(index: usize, shared: &Shared, drain: DrainWatcher) -> Worker {
         handshakes: Handshakes::default(),
         connections: Cell::new(0),
         requests: Cell::new(0),
+        http1: RefCell::default(),
         l4: crate::proxy::l4::State::new(shared.passthrough_proxy_protocol, shared.workers),
     }
 }

@@ -11,7 +11,7 @@ use crate::inquiry::Inquiry;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Most bytes of an answer.
-const MAX_ANSWER: u64 = 4 << 20;
+const MAX_ANSWER: u64 = 256 << 20;
 
 /// Asks `/api/v1/explain`.
 pub(super) fn explain(url: &str, inquiry: &Inquiry) -> Result<Value, String> {
@@ -21,7 +21,16 @@ pub(super) fn explain(url: &str, inquiry: &Inquiry) -> Result<Value, String> {
         let _ = write!(query, "&header={}", encoded(&format!("{name}: {value}")));
     }
     let _ = write!(query, "&client={}", encoded(&inquiry.client.to_string()));
-    let (status, body) = exchange(url, &format!("/api/v1/explain?{query}"))?;
+    read(url, &format!("/api/v1/explain?{query}"))
+}
+
+/// Asks `/api/v1/{what}`.
+pub(super) fn api(url: &str, what: &str) -> Result<Value, String> {
+    read(url, &format!("/api/v1/{what}"))
+}
+
+fn read(url: &str, target: &str) -> Result<Value, String> {
+    let (status, body) = exchange(url, target)?;
     let text = String::from_utf8_lossy(&body);
     if status != 200 {
         return Err(format!("{url} answers {status}: {}", text.trim()));

@@ -320,7 +320,8 @@ fn the_name_of_the_program_it_replaces_means_controller() {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut ran = |args: &[&str]| {
         let args: Vec<OsString> = args.iter().map(OsString::from).collect();
-        let environment = Environment { pod_namespace: "edge".into(), pod_name: "pod-1".into() };
+        let environment =
+            Environment { pod_namespace: "edge".into(), pod_name: "pod-1".into(), ..Environment::default() };
         main(args, environment, &mut out, &mut err).unwrap()
     };
     // The arguments of the chart's Deployment, less the ports.
@@ -347,4 +348,95 @@ fn the_name_of_the_program_it_replaces_means_controller() {
     assert!(matches!(ran(&["narthex", "controller"]), Action::Run(_)));
     assert!(matches!(ran(&["/usr/bin/narthex"]), Action::Exit(USAGE)));
     assert!(matches!(ran(&["nginx-ingress-controller", "--version"]), Action::Exit(OK)));
+}
+
+/// A program that stands in for kubectl: it writes its arguments down and answers from files beside it.
+fn kubectl(answers: &[(&str, &str)]) -> TempDir {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = TempDir::new().unwrap();
+    for (name, answer) in answers {
+        fs::write(folder.path().join(name), answer).unwrap();
+    }
+    let script = "#!/bin/sh\ncd \"$(dirname \"$0\")\"\necho \"$@\" >> asked\nfor word in \"$@\"; do\n  \
+                  [ -f \"$word\" ] && exec cat \"$word\"\ndone\nexit 3\n";
+    let program = folder.path().join("kubectl");
+    fs::write(&program, script).unwrap();
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+    folder
+}
+
+#[test]
+fn the_plugin_asks_kubectl_in_the_words_of_its_user() {
+    const PODS: &str = r#"{"items": [
+        {"metadata": {"name": "starting"}, "status": {"phase": "Pending"}},
+        {"metadata": {"name": "one"}, "status": {"phase": "Running"}}]}"#;
+    const SERVICE: &str = r#"{"spec": {"clusterIP": "10.96.0.7"}}"#;
+    let folder = kubectl(&[("pods", PODS), ("service", SERVICE)]);
+    let program = folder.path().join("kubectl");
+    let ask = |words: &[&str]| {
+        let name = [&["plugin", "--kubectl", program.to_str().unwrap()], words].concat();
+        run(&name)
+    };
+    for (words, code, asked) in [
+        (
+            &["-n", "ingress-nginx", "backends", "--list"][..],
+            3,
+            "--namespace ingress-nginx exec deployment/ingress-nginx-controller -c controller -- /dbg backends list",
+        ),
+        (
+            &["backends", "--backend", "a-b-80", "--pod", "p"],
+            3,
+            "exec pod/p -c controller -- /dbg backends get a-b-80",
+        ),
+        (
+            &["certs", "--host", "a.test", "--deployment", "d"],
+            3,
+            "exec deployment/d -c controller -- /dbg certs get a.test",
+        ),
+        (
+            &["--context", "c", "lint"],
+            3,
+            "--context c exec deployment/ingress-nginx-controller -c controller -- /dbg findings",
+        ),
+        (&["general", "-l", "app=x"], 3, "exec pod/one -c controller -- /dbg general"),
+        (&["exec", "-i", "--pod", "p", "--", "ls", "-l"], 3, "exec -i pod/p -c controller -- ls -l"),
+        (
+            &["logs", "--", "-f", "--tail=3"],
+            3,
+            "logs deployment/ingress-nginx-controller -c controller -f --tail=3",
+        ),
+        (&["info"], 0, "get service ingress-nginx-controller -o json"),
+        (&["ingresses", "-A"], 1, "get ingresses.networking.k8s.io -o json --all-namespaces"),
+        (&["ssh"], 1, ""),
+    ] {
+        let ran = ask(words);
+        let log = fs::read_to_string(folder.path().join("asked")).unwrap_or_default();
+        assert_eq!(
+            (ran.code(), log.lines().last().unwrap_or_default()),
+            (code, asked),
+            "{words:?} {}",
+            ran.err
+        );
+        fs::write(folder.path().join("asked"), "").unwrap();
+    }
+    assert_eq!(ask(&["info"]).out, "Service cluster IP address: 10.96.0.7\n");
+    let gone = run(&["plugin", "--kubectl", "/no/such/kubectl", "info"]);
+    assert!(gone.code() == BAD_NEWS && gone.err.contains("cannot run"), "{}", gone.err);
+}
+
+#[test]
+fn names_of_the_program_choose_its_command() {
+    for (name, expect) in [
+        ("/usr/bin/kubectl-narthex", "plugin"),
+        ("kubectl-ingress_nginx", "plugin"),
+        ("/dbg", "dbg"),
+        ("/wait-shutdown", "wait-shutdown"),
+        ("/nginx-ingress-controller", "controller"),
+        ("narthex", "--version"),
+    ] {
+        let args = as_controller([name, "--version"].map(OsString::from));
+        assert_eq!(args.get(1).and_then(|word| word.to_str()), Some(expect), "{name}");
+    }
+    let nobody = run(&["dbg", "--admin", "http://127.0.0.1:1", "backends", "list"]);
+    assert!(nobody.code() == BAD_NEWS && nobody.err.starts_with("error: cannot ask"), "{}", nobody.err);
 }

@@ -16,12 +16,15 @@ use super::merge::{self, Entry, HostPlan, Surroundings};
 use super::names::{self, Named, Overlay};
 use super::object::{self, BackendId, BackendRole, CATCH_ALL, Contribution};
 use super::options::{Options, PathSemantics};
+use super::ownership;
 use super::server::{self, Workshop};
-use super::stream;
+use super::stream::{self, Owner};
 use super::tls;
 use super::{Compiled, Inputs};
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::model::{CertCatalog, CertInfo, ConfigMap, Ingress, IngressClass, Meta, ObjectKey};
+use crate::model::{
+    CertCatalog, CertInfo, ConfigMap, Ingress, IngressClass, Kind, Meta, ObjectKey, ObjectRef, Origin,
+};
 use crate::policy::RoutePolicies;
 use crate::policy::annotation::Objects;
 use crate::policy::global::Globals;
@@ -57,6 +60,8 @@ pub struct Compiler {
     hosts: BTreeMap<Arc<str>, Host>,
     attachments: BTreeMap<BackendSlot, Attachment>,
     canary_findings: Vec<Diagnostic>,
+    /// Ingresses with a `stream-snippet` that counts, oldest first.
+    streamers: Vec<Arc<Entry>>,
     /// Hosts that have aliases or a twin.
     named_hosts: BTreeSet<Arc<str>>,
     overlay: Overlay,
@@ -79,11 +84,14 @@ enum Judged {
 struct Host {
     /// Entries that mention it, oldest first.
     entries: Vec<Arc<Entry>>,
+    /// Those of them that may have a word in it, where not all may.
+    admitted: Option<Vec<Arc<Entry>>>,
+    claim_findings: Vec<Diagnostic>,
     plan: Option<HostPlan>,
     server: Option<Arc<Server>>,
     from_to_www: bool,
     server_findings: Vec<Diagnostic>,
-    tls_finding: Option<Diagnostic>,
+    tls_findings: Vec<Diagnostic>,
 }
 
 /// What must be made anew.
@@ -230,6 +238,8 @@ impl Compiler {
         }
         if entry.contribution.is_canary() {
             insert_by_age(&mut self.canaries, &entry);
+        } else if !entry.contribution.policies.server.streams.is_empty() {
+            insert_by_age(&mut self.streamers, &entry);
         }
     }
 
@@ -247,6 +257,7 @@ impl Compiler {
             work.backends.insert(*slot);
         }
         remove(&mut self.canaries, entry);
+        remove(&mut self.streamers, entry);
     }
 
     fn follow_certificates(&mut self, inputs: &Inputs<'_>, work: &mut Work) {
@@ -260,7 +271,11 @@ impl Compiler {
             return;
         }
         let changed: BTreeSet<ObjectKey> = changes.into_iter().map(|change| change.key).collect();
-        work.names |= inputs.options.default_certificate.as_ref().is_some_and(|key| changed.contains(key));
+        if inputs.options.default_certificate.as_ref().is_some_and(|key| changed.contains(key)) {
+            work.names = true;
+            // Whether a host needs the certificate of a namespace that does not hold it depends on the default one.
+            work.certificates.extend(self.hosts.keys().cloned());
+        }
         for judged in self.judged.values() {
             let Judged::Ours(entry) = judged else { continue };
             let contribution = &entry.contribution;
@@ -308,7 +323,9 @@ impl Compiler {
                 hostless: &hostless,
                 semantics: settings.options.path_semantics,
             };
-            host.plan = merge::plan(name, &host.entries, &surroundings);
+            (host.admitted, host.claim_findings) =
+                ownership::admit(name, &host.entries, &settings.globals.host_ownership);
+            host.plan = merge::plan(name, host.admitted(), &surroundings);
         }
         work.servers.extend(work.plans.iter().cloned());
         work.certificates.extend(work.plans.iter().cloned());
@@ -389,7 +406,8 @@ impl Compiler {
             });
             work.names |= host.server.is_some() != server.is_some();
             host.server = server;
-            let named = host.server.is_some() && (from_to_www || names::alias_owner(&host.entries).is_some());
+            let named =
+                host.server.is_some() && (from_to_www || names::alias_owner(host.admitted()).is_some());
             work.names |= named;
             work.names |=
                 if named { self.named_hosts.insert(Arc::clone(name)) } else { self.named_hosts.remove(name) };
@@ -399,15 +417,16 @@ impl Compiler {
 
     fn choose_certificates(&mut self, work: &Work) {
         for name in &work.certificates {
+            let default = self.settings().options.default_certificate.as_ref();
+            let default = default.and_then(|key| self.seen_certificates.get(key)).cloned();
+            let default = default.and_then(Result::ok);
             let chosen = self.hosts.get_mut(name).and_then(|host| {
-                let chosen = if host.server.is_some() && **name != *CATCH_ALL {
-                    tls::choose(name, &host.entries, &self.seen_certificates)
+                let (choice, findings) = if host.server.is_some() && **name != *CATCH_ALL {
+                    tls::choose(name, host.admitted(), &self.seen_certificates, default.as_deref())
                 } else {
-                    None
+                    (None, Vec::new())
                 };
-                let (choice, finding) =
-                    chosen.map_or((None, None), |(choice, finding)| (Some(choice), finding));
-                host.tls_finding = finding;
+                host.tls_findings = findings;
                 choice
             });
             // The catch-all has an entry always: the default certificate (`routing.md` 2.6).
@@ -446,7 +465,7 @@ impl Compiler {
             let certificate = self.tls.get(name).map(|choice| (choice, info_of(choice)));
             Some(Named {
                 server: host.server.as_ref()?,
-                entries: &host.entries,
+                entries: host.admitted(),
                 from_to_www: host.from_to_www,
                 certificate,
             })
@@ -505,16 +524,39 @@ impl Compiler {
     /// The stream services that lead somewhere: one without endpoints keeps its port, one whose Service is not there
     /// or may not be used has none (`security.md` G-1).
     fn streams(&self, settings: &Settings) -> StreamTable {
-        StreamTable::new(settings.streams.iter().filter_map(|(entry, slot)| {
+        let services = settings.streams.iter().filter_map(|(entry, slot)| {
             // Only what the Service itself decides: endpoints come and go without a new table.
             let fault = self.endpoints.problems.get(slot).map(|problem| problem.code);
             if matches!(fault, Some("ServiceNotFound" | "PortNotFound" | "ExternalNameRefused")) {
                 return None;
             }
             let backend = Arc::clone(self.slots.backend(*slot)?);
-            let service = StreamService { backend, accept: entry.accept, send: entry.send };
+            let service = StreamService { backend, snippet: None, accept: entry.accept, send: entry.send };
             Some(((entry.transport, entry.port), Arc::new(service)))
-        }))
+        });
+        StreamTable::new(services.chain(self.stream_snippets(settings).0))
+    }
+
+    /// The ports that snippets open, the ConfigMap's first, then those of Ingresses from the oldest on.
+    fn stream_snippets(&self, settings: &Settings) -> (stream::Ports, Vec<Diagnostic>) {
+        let globals = &settings.globals.snippets.streams;
+        if globals.is_empty() && self.streamers.is_empty() {
+            return (Vec::new(), Vec::new());
+        }
+        let of_all = settings.config_map.as_ref().map(|(key, origin)| Owner {
+            object: ObjectRef { kind: Kind::ConfigMap, key: key.clone() },
+            field: "data[stream-snippet]".into(),
+            origin,
+            rules: globals,
+        });
+        let of_ingresses = self.streamers.iter().map(|entry| Owner {
+            object: ObjectRef { kind: Kind::Ingress, key: entry.contribution.key.clone() },
+            field: format!("metadata.annotations[{}/stream-snippet]", settings.options.annotations_prefix),
+            origin: &entry.contribution.origin,
+            rules: &entry.contribution.policies.server.streams,
+        });
+        let taken = settings.streams.iter().map(|(entry, _)| (entry.transport, entry.port));
+        stream::snippets(of_all.into_iter().chain(of_ingresses), taken, &settings.options)
     }
 
     fn table(&mut self, work: &Work) -> Arc<Table> {
@@ -549,6 +591,10 @@ impl Compiler {
                 client_certificates: self.hosts.values().any(|host| {
                     host.server.as_ref().is_some_and(|server| server.client_certificates.is_some())
                 }),
+                own_handshakes: self
+                    .hosts
+                    .values()
+                    .any(|host| host.server.as_ref().is_some_and(|server| !server.handshakes.is_default())),
                 passthrough: self.hosts.values().any(Host::passes_through),
                 streams: Arc::new(streams),
             }),
@@ -559,6 +605,11 @@ impl Compiler {
 }
 
 impl Host {
+    /// The entries that have a word in it.
+    fn admitted(&self) -> &[Arc<Entry>] {
+        self.admitted.as_deref().unwrap_or(&self.entries)
+    }
+
     fn passes_through(&self) -> bool {
         self.server.as_ref().is_some_and(|server| server.passthrough.is_some())
     }

@@ -1,15 +1,20 @@
 //! `--tcp-services-configmap` and `--udp-services-configmap`: `port: namespace/service:port[:PROXY[:PROXY]]`. Each
-//! entry is judged alone; a bad one is left out with a finding (`security.md` G-1).
+//! entry is judged alone; a bad one is left out with a finding (`security.md` G-1). And the ports of `stream-snippet`.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use super::object::{BackendId, BackendRole};
 use super::options::Options;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::{ConfigMap, Kind, ObjectKey, ObjectRef, Origin, World};
-use crate::route::BackendKey;
-use crate::route::stream::{ProxyHeaders, Transport};
+use crate::policy::BackendPolicies;
+use crate::policy::snippet::StreamRule;
+use crate::policy::snippet::stream::Target;
+use crate::route::reach::Reach;
+use crate::route::stream::{ProxyHeaders, Snippet, StreamService, Transport};
+use crate::route::{Backend, BackendKey, BackendSlot, EndpointAddress, EndpointSet};
 
 /// Ports that a controller of ingress-nginx keeps for itself beside those of its flags.
 const KEPT_UPSTREAM: [u16; 5] = [8181, 10245, 10246, 10247, 10254];
@@ -49,6 +54,123 @@ pub(super) fn read(world: &World, options: &Options) -> (Vec<Entry>, Vec<Diagnos
         }
     }
     (entries, found)
+}
+
+/// Services by port.
+pub(super) type Ports = Vec<((Transport, u16), Arc<StreamService>)>;
+
+/// Whose `stream-snippet` it is.
+pub(super) struct Owner<'o> {
+    pub(super) object: ObjectRef,
+    pub(super) field: String,
+    pub(super) origin: &'o Arc<Origin>,
+    pub(super) rules: &'o [StreamRule],
+}
+
+/// The ports that snippets open beside those of the services, owners in order: the first one has a port.
+pub(super) fn snippets<'o>(
+    owners: impl Iterator<Item = Owner<'o>>,
+    taken: impl Iterator<Item = (Transport, u16)>,
+    options: &Options,
+) -> (Ports, Vec<Diagnostic>) {
+    let mut taken: BTreeSet<_> = taken.collect();
+    // Unlike a backend, a port of the operator's own text may lead to the ports of requests (never to the admin port).
+    let requests = |own: &&SocketAddr| ![options.http_port, options.https_port].contains(&own.port());
+    let own = options.own_addresses.iter().filter(requests).copied().collect();
+    let reach = Reach { own, ..options.reach() };
+    let (mut services, mut found) = (Vec::new(), Vec::new());
+    for owner in owners {
+        for rule in owner.rules {
+            let (endpoints, refusal) = targets(rule, &reach);
+            found.extend(refusal.map(|reason| owner.tell("EndpointRefused", reason)));
+            for ((udp, port), address) in &rule.listens {
+                let transport = if *udp { Transport::Udp } else { Transport::Tcp };
+                if is_reserved(*port, options) {
+                    let reason = format!("port {port} is one of the controller's own, so it is not opened");
+                    found.push(owner.tell("PortTaken", reason));
+                } else if !taken.insert((transport, *port)) {
+                    let reason = format!("{transport} port {port} belongs to somebody else already");
+                    found.push(owner.tell("PortTaken", reason));
+                } else {
+                    let service = owner.service(*port, *address, rule, Arc::clone(&endpoints));
+                    services.push(((transport, *port), Arc::new(service)));
+                }
+            }
+        }
+    }
+    (services, found)
+}
+
+impl Owner<'_> {
+    fn service(
+        &self,
+        port: u16,
+        address: Option<IpAddr>,
+        rule: &StreamRule,
+        endpoints: Arc<EndpointSet>,
+    ) -> StreamService {
+        let headers = |on| if on { ProxyHeaders::Required } else { ProxyHeaders::None };
+        let ObjectKey { namespace, name } = &self.object.key;
+        let key = BackendKey {
+            namespace: Arc::clone(namespace),
+            service: Arc::clone(name),
+            port: port.to_string().into(),
+        };
+        // No slot of the table: the endpoints stand here.
+        let slot = BackendSlot(u32::MAX);
+        let text: Arc<str> = format!("stream-{namespace}-{name}-{port}").into();
+        let backend = Backend { key, name: text, slot, policies: BackendPolicies::default(), canary: None };
+        let snippet = Snippet {
+            address,
+            endpoints,
+            timeout: rule.timeout,
+            connect_timeout: rule.connect_timeout,
+            responses: rule.responses,
+            access: rule.access.clone(),
+        };
+        StreamService {
+            backend: Arc::new(backend),
+            snippet: Some(Arc::new(snippet)),
+            accept: headers(rule.accept_proxy),
+            send: headers(rule.send_proxy),
+        }
+    }
+
+    fn tell(&self, code: &'static str, reason: String) -> Diagnostic {
+        Diagnostic {
+            object: self.object.clone(),
+            code,
+            severity: Severity::Error,
+            field: self.field.clone(),
+            value: String::new(),
+            reason,
+            hint: "correct the snippet".into(),
+            origin: Arc::clone(self.origin),
+        }
+    }
+}
+
+/// The targets of a rule that may be reached (`B-18`); names are judged when they are resolved.
+fn targets(rule: &StreamRule, reach: &Reach) -> (Arc<EndpointSet>, Option<String>) {
+    let mut refusal = None;
+    let ready = rule.targets.iter().filter_map(|target| match target {
+        Target::Name(name, port) => Some(EndpointAddress::Name(Arc::from(&**name), *port)),
+        Target::Address(address)
+            if address.ip().is_loopback() && rule.listens.keys().any(|(_, port)| *port == address.port()) =>
+        {
+            refusal = Some(format!("{address} is not used: the port would lead to itself"));
+            None
+        }
+        Target::Address(address) => match reach.check(*address) {
+            Ok(()) => Some(EndpointAddress::Socket(*address)),
+            Err(reason) => {
+                refusal = Some(format!("{address} is not used: {reason}; see --allow-upstream-cidr"));
+                None
+            }
+        },
+    });
+    let ready = ready.collect();
+    (Arc::new(EndpointSet { ready, empty_because: "its addresses may not be reached" }), refusal)
 }
 
 fn refused(map: &ConfigMap, port: &str, value: &str, reason: String) -> Diagnostic {

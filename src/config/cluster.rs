@@ -32,10 +32,21 @@ pub struct Cluster {
     pub events: bool,
     /// Whether a changed Ingress is told so by an Event; false with `--disable-sync-events`.
     pub sync_events: bool,
-    /// `--secret-namespaces`: Secrets are followed in these namespaces only; empty for wherever Ingresses are.
-    pub secret_namespaces: Vec<String>,
+    /// Which Secrets are followed.
+    pub secrets: SecretScope,
     /// `--snapshot-dir`: where what is known is kept, for a start while the API server is away.
     pub snapshot_dir: Option<PathBuf>,
+}
+
+/// Which Secrets are followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretScope {
+    /// All of them, wherever Ingresses are followed.
+    All,
+    /// `--secret-namespaces`: all of these namespaces.
+    Namespaces(Vec<String>),
+    /// `--secrets-by-reference`: those that our Ingresses and flags name, each by its name.
+    Referenced,
 }
 
 /// How to reach the API server.
@@ -132,6 +143,9 @@ pub struct ClusterFlags {
     /// Follow Secrets in these namespaces only, so that no right to list all of them is needed
     #[arg(long, value_name = "NS[,NS]", default_value = "", hide_default_value = true)]
     secret_namespaces: String,
+    /// Follow only those Secrets that Ingresses and flags name, each by its name, so that no right to list Secrets is needed
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "false", value_parser = go_bool, value_name = "BOOL", hide_default_value = true)]
+    secrets_by_reference: bool,
     /// Keep what is known, less Secrets, in this directory, and serve it when the API server is away at the start
     #[arg(long, value_name = "DIR", default_value = "", hide_default_value = true)]
     snapshot_dir: OsString,
@@ -164,6 +178,14 @@ impl ClusterFlags {
                 "--election-id is empty; write --disable-leader-election to lead without a Lease".into()
             );
         }
+        let secrets = match (list(&self.secret_namespaces), self.secrets_by_reference) {
+            (namespaces, true) if !namespaces.is_empty() => {
+                return Err("--secret-namespaces and --secrets-by-reference exclude each other".into());
+            }
+            (_, true) => SecretScope::Referenced,
+            (namespaces, false) if namespaces.is_empty() => SecretScope::All,
+            (namespaces, false) => SecretScope::Namespaces(namespaces),
+        };
         let file = |path: OsString| Some(path).filter(|path| !path.is_empty()).map(PathBuf::from);
         let namespace = Some(&environment.pod_namespace).filter(|name| !name.is_empty());
         Ok(Cluster {
@@ -183,7 +205,7 @@ impl ClusterFlags {
             }),
             events: !self.coexist,
             sync_events: !self.coexist && !self.disable_sync_events,
-            secret_namespaces: list(&self.secret_namespaces),
+            secrets,
             snapshot_dir: file(self.snapshot_dir),
         })
     }
@@ -205,7 +227,11 @@ mod tests {
         let matches =
             command.try_get_matches_from(["t"].iter().chain(flags)).map_err(|error| error.to_string())?;
         let flags = ClusterFlags::from_arg_matches(&matches).map_err(|error| error.to_string())?;
-        flags.resolve(&Environment { pod_namespace: "edge".into(), pod_name: "pod-1".into() })
+        flags.resolve(&Environment {
+            pod_namespace: "edge".into(),
+            pod_name: "pod-1".into(),
+            ..Environment::default()
+        })
     }
 
     #[track_caller]
@@ -237,7 +263,7 @@ mod tests {
             }),
             events: true,
             sync_events: true,
-            secret_namespaces: Vec::new(),
+            secrets: SecretScope::All,
             snapshot_dir: None,
         };
         assert_eq!(cluster, expect);
@@ -262,6 +288,16 @@ mod tests {
         fails(&["--status-update-interval=4"], "at least 5");
         fails(&["--election-ttl=1s"], "at least 4");
         fails(&["--election-id="], "--disable-leader-election");
+    }
+
+    #[test]
+    fn secrets_are_followed_everywhere_in_some_namespaces_or_by_name() {
+        let secrets = |flags: &[&str]| resolve(flags).unwrap().secrets;
+        assert_eq!(secrets(&["--secret-namespaces=,"]), SecretScope::All);
+        let some = SecretScope::Namespaces(vec!["a".into(), "b".into()]);
+        assert_eq!(secrets(&["--secret-namespaces=a, b"]), some);
+        assert_eq!(secrets(&["--secrets-by-reference"]), SecretScope::Referenced);
+        fails(&["--secrets-by-reference", "--secret-namespaces=a"], "exclude each other");
     }
 
     #[test]

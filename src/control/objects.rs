@@ -14,7 +14,7 @@ use crate::model::{Kind, ObjectRef, World};
 pub type FeedId = usize;
 
 /// What a feed says.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Change {
     /// Everything there is in this feed: what it had before and is not here is gone.
     Listed {

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use super::objects::{Change, Effect, FeedId, Objects};
 use super::output::Output;
 use super::{Control, Hook, Pace, Settings, StartError, Wake, now, seconds_until};
+use crate::limit::priority::step_back;
 use crate::snapshot::Reader;
 
 /// How long after the last change of endpoints alone the whole is looked at, for findings about endpoints. They may be
@@ -85,7 +86,10 @@ pub fn start_stream<S>(
     follower.look_at_doubts();
     let thread = thread::Builder::new()
         .name("control".into())
-        .spawn(move || follower.run(&woken))
+        .spawn(move || {
+            step_back();
+            follower.run(&woken);
+        })
         .map_err(StartError::Thread)?;
     Ok((Control { wakes, thread: Some(thread) }, reader, begun))
 }

@@ -144,3 +144,14 @@ fn a_directory_that_loses_most_hosts_at_once_keeps_them_for_a_second_look_where_
     assert!(serves(&reader, "h1.example"));
     assert!(reader.load().diagnostics.iter().all(|found| found.code != HELD));
 }
+
+#[test]
+fn a_writer_that_keeps_its_file_open_is_followed_all_the_same() {
+    let root = TempDir::new().unwrap();
+    write(root.path(), &ingress("one.example"));
+    let (_control, reader) = start(root.path().to_owned(), settings(), Vec::new()).unwrap();
+    let mut open = fs::File::create(root.path().join("a.yaml")).unwrap();
+    io::Write::write_all(&mut open, ingress("two.example").as_bytes()).unwrap();
+    eventually("two.example", || serves(&reader, "two.example"));
+    drop(open);
+}

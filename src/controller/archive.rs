@@ -192,10 +192,11 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::controller::feed::Reach;
     use crate::model::ObjectKey;
 
     fn feed(kind: Kind) -> Feed {
-        Feed { kind, namespace: None, fields: String::new(), labels: String::new() }
+        Feed { kind, namespace: None, fields: String::new(), labels: String::new(), reach: Reach::Selected }
     }
 
     fn object(kind: Kind, name: &str) -> (ObjectRef, Json) {

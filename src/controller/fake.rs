@@ -91,7 +91,7 @@ impl Call {
             "HTTP/1.1 {status} X\r\ncontent-type: application/json\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
             body.len()
         );
-        self.socket.write_all(format!("{head}{body}").as_bytes()).await.unwrap();
+        let _gone = self.socket.write_all(format!("{head}{body}").as_bytes()).await;
     }
 
     /// Refuses as an API server does.
@@ -104,7 +104,7 @@ impl Call {
     /// Begins an answer without an end.
     pub(super) async fn stream(mut self) -> Stream {
         let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n";
-        self.socket.write_all(head.as_bytes()).await.unwrap();
+        let _gone = self.socket.write_all(head.as_bytes()).await;
         Stream(self.socket)
     }
 }
@@ -116,8 +116,20 @@ impl Stream {
         self.0.write_all(format!("{:x}\r\n{line}\r\n", line.len()).as_bytes()).await.unwrap();
     }
 
+    /// Sends one event to a client that may be gone.
+    pub(super) async fn try_event(&mut self, kind: &str, object: Json) {
+        let line = format!("{}\n", serde_json::json!({"type": kind, "object": object}));
+        self.raw(line.as_bytes()).await;
+    }
+
+    /// Sends bytes, whole events or not, to a client that may be gone.
+    pub(super) async fn raw(&mut self, bytes: &[u8]) {
+        let head = format!("{:x}\r\n", bytes.len());
+        let _gone = self.0.write_all(&[head.as_bytes(), bytes, b"\r\n"].concat()).await;
+    }
+
     /// Ends the answer as a server does when a watch has lasted long enough.
     pub(super) async fn end(mut self) {
-        self.0.write_all(b"0\r\n\r\n").await.unwrap();
+        let _gone = self.0.write_all(b"0\r\n\r\n").await;
     }
 }

@@ -1,7 +1,7 @@
-//! What is listed and watched: one feed per kind, and a few more for objects that flags name outside the namespace that
-//! is watched. What nobody here reads is left at the server by field selectors.
+//! What is listed and watched: one feed per kind, and a few more for objects that are named outside the namespace that
+//! is watched, or followed by name. What nobody here reads is left at the server by field selectors.
 
-use crate::config::{Config, Source};
+use crate::config::{Config, SecretScope, Source};
 use crate::model::{Kind, ObjectKey};
 
 /// Secrets of these types never hold a certificate, a password file or a key; Helm's alone can be most of a cluster's
@@ -13,7 +13,7 @@ const OTHER_SECRETS: &str = "type!=helm.sh/release.v1,type!=kubernetes.io/servic
 const OTHER_CONFIG_MAPS: &str = "metadata.name!=kube-root-ca.crt";
 
 /// A part of what the API server has.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Feed {
     /// Its kind.
     pub kind: Kind,
@@ -23,6 +23,19 @@ pub struct Feed {
     pub fields: String,
     /// Label selector; empty for everything.
     pub labels: String,
+    /// How much of that is followed.
+    pub reach: Reach,
+}
+
+/// How much of a collection is followed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Reach {
+    /// Whatever the selectors select.
+    Selected,
+    /// The one object that the field selector names: it is read, not listed, so that the right to list is not needed.
+    Single,
+    /// Objects that others name, each by a feed of its own (`referenced`).
+    Referenced,
 }
 
 /// All feeds that a configuration needs.
@@ -33,6 +46,7 @@ pub fn plan(config: &Config) -> Vec<Feed> {
         namespace: scope.clone().filter(|_| !matches!(kind, Kind::IngressClass | Kind::Namespace)),
         fields: fields.to_owned(),
         labels: String::new(),
+        reach: Reach::Selected,
     };
     let mut feeds = vec![
         feed(Kind::IngressClass, ""),
@@ -42,14 +56,17 @@ pub fn plan(config: &Config) -> Vec<Feed> {
         feed(Kind::ConfigMap, OTHER_CONFIG_MAPS),
     ];
     match &config.source {
-        Source::Cluster(cluster) if !cluster.secret_namespaces.is_empty() => {
-            feeds.extend(cluster.secret_namespaces.iter().map(|namespace| Feed {
+        Source::Cluster(cluster) => match &cluster.secrets {
+            SecretScope::All => feeds.push(feed(Kind::Secret, OTHER_SECRETS)),
+            SecretScope::Namespaces(namespaces) => feeds.extend(namespaces.iter().map(|namespace| Feed {
                 namespace: Some(namespace.clone()),
                 ..feed(Kind::Secret, OTHER_SECRETS)
-            }));
-        }
+            })),
+            SecretScope::Referenced => feeds.push(referenced(Kind::Secret)),
+        },
         _ => feeds.push(feed(Kind::Secret, OTHER_SECRETS)),
     }
+    let by_name = feeds.iter().any(|feed| feed.kind == Kind::Secret && feed.reach == Reach::Referenced);
     // Namespaces are read for their labels only; who selects by none needs no permission to list them.
     if config.namespace_selector.is_some() {
         feeds.push(feed(Kind::Namespace, ""));
@@ -65,13 +82,23 @@ pub fn plan(config: &Config) -> Vec<Feed> {
     ];
     for (kind, key) in named {
         let Some(key) = key.as_ref().filter(|key| *key.namespace != **scope) else { continue };
+        if kind == Kind::Secret && by_name {
+            continue;
+        }
         feeds.push(one(kind, key));
         if kind == Kind::Service {
-            let labels = format!("kubernetes.io/service-name={}", key.name);
-            feeds.push(Feed { kind: Kind::EndpointSlice, labels, fields: String::new(), ..one(kind, key) });
+            feeds.push(Feed::slices_of(key));
         }
     }
+    // TCP and UDP services may lie anywhere; which, their ConfigMaps say.
+    if options.tcp_services.is_some() || options.udp_services.is_some() {
+        feeds.extend([referenced(Kind::Service), referenced(Kind::EndpointSlice)]);
+    }
     feeds
+}
+
+fn referenced(kind: Kind) -> Feed {
+    Feed { kind, namespace: None, fields: String::new(), labels: String::new(), reach: Reach::Referenced }
 }
 
 fn one(kind: Kind, key: &ObjectKey) -> Feed {
@@ -80,12 +107,29 @@ fn one(kind: Kind, key: &ObjectKey) -> Feed {
         namespace: Some(key.namespace.to_string()),
         fields: format!("metadata.name={}", key.name),
         labels: String::new(),
+        reach: Reach::Selected,
     }
 }
 
 // === impl Feed ===
 
 impl Feed {
+    /// One object, read and watched by its name.
+    pub fn single(kind: Kind, key: &ObjectKey) -> Self {
+        Self { reach: Reach::Single, ..one(kind, key) }
+    }
+
+    /// EndpointSlices of one Service.
+    pub fn slices_of(service: &ObjectKey) -> Self {
+        Self {
+            kind: Kind::EndpointSlice,
+            namespace: Some(service.namespace.to_string()),
+            fields: String::new(),
+            labels: format!("kubernetes.io/service-name={}", service.name),
+            reach: Reach::Selected,
+        }
+    }
+
     /// Path of its collection.
     pub fn path(&self) -> String {
         let prefix = match self.kind {
@@ -152,7 +196,7 @@ mod tests {
             status: None,
             events: true,
             sync_events: true,
-            secret_namespaces: vec!["edge".into(), "team".into()],
+            secrets: SecretScope::Namespaces(vec!["edge".into(), "team".into()]),
             snapshot_dir: None,
         }));
         let secrets: Vec<_> = paths(&config).into_iter().filter(|path| path.ends_with("/secrets")).collect();

@@ -45,6 +45,11 @@ impl Link {
         }
     }
 
+    /// The same server for feeds that do not count: objects that are followed by name come and go.
+    pub(super) fn aside(&self) -> Self {
+        Self { up: Arc::default(), ..self.clone() }
+    }
+
     /// A feed follows.
     pub(super) fn up(&self, feed: FeedId) {
         self.ever.store(true, Ordering::Relaxed);

@@ -147,6 +147,8 @@ pub(super) struct Board(Arc<BoardState>);
 struct BoardState {
     state: Mutex<State>,
     changed: Notify,
+    /// The Service whose addresses are written: a change of it is a reason to look.
+    published: Option<ObjectKey>,
 }
 
 #[derive(Debug, Default)]
@@ -156,12 +158,20 @@ struct State {
 }
 
 impl Board {
+    /// Beside a Service whose addresses are written, if that is where they come from.
+    pub(super) fn beside(published: Option<ObjectKey>) -> Self {
+        Self(Arc::new(BoardState { published, ..BoardState::default() }))
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// An Ingress has these addresses now. Other kinds have none.
     pub(super) fn note(&self, reference: &ObjectRef, addresses: Vec<Address>) {
+        if reference.kind == Kind::Service && self.0.published.as_ref() == Some(&reference.key) {
+            self.0.changed.notify_one();
+        }
         if reference.kind == Kind::Ingress {
             let before = self.lock().current.insert(reference.key.clone(), addresses.clone());
             if before.is_some_and(|before| before != addresses) {
@@ -287,6 +297,17 @@ mod tests {
         assert_eq!(board.behind(&wanted), [key("new")]);
         board.keep(std::iter::empty());
         assert_eq!(board.behind(&wanted), []);
+    }
+
+    #[tokio::test]
+    async fn a_change_of_the_service_whose_addresses_are_written_is_a_reason_to_look() {
+        let board = Board::beside(Some(ObjectKey::new("edge", "lb")));
+        let service = |name: &str| ObjectRef { kind: Kind::Service, key: ObjectKey::new("edge", name) };
+        board.note(&service("other"), Vec::new());
+        let waits = tokio::time::timeout(std::time::Duration::from_millis(1), board.changed()).await;
+        assert!(waits.is_err(), "another Service is none");
+        board.note(&service("lb"), Vec::new());
+        board.changed().await;
     }
 
     #[test]

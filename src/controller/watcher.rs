@@ -21,7 +21,7 @@ use tokio::time::{sleep, timeout};
 use super::archive::Archive;
 use super::backoff::{Backoff, chance};
 use super::events::Reporter;
-use super::feed::Feed;
+use super::feed::{Feed, Reach};
 use super::link::Link;
 use super::observed::{Observed, observe};
 use super::query::Query;
@@ -197,16 +197,19 @@ impl Watcher {
         let mut returns = self.link.returns();
         returns.mark_unchanged();
         let (mut lines, version) = match place.clone() {
-            Some(version) => (self.watch(&version).await?, version),
+            Some(version) => (self.watch(&version).await?, Some(version)),
             None if self.streaming => {
-                timeout(LISTING, self.stream_list()).await.map_err(|_| Failure::NoStreaming)??
+                let listed = timeout(LISTING, self.stream_list()).await;
+                let (lines, version) = listed.map_err(|_| Failure::NoStreaming)??;
+                (lines, Some(version))
             }
+            None if self.feed.reach == Reach::Single => (self.read().await?, None),
             None => {
                 *place = Some(self.page_list().await?);
                 return Ok(Round::Listed);
             }
         };
-        *place = Some(version);
+        *place = version;
         self.link.up(self.id);
         self.follow(&mut lines, place, &mut returns).await
     }
@@ -232,10 +235,18 @@ impl Watcher {
             }
             Some(401 | 403) => {
                 let resource = self.feed.resource();
-                tracing::error!(
-                    kind, resource, error = %failure,
-                    "not allowed to list and watch; grant `list` and `watch` by a role, or narrow with --watch-namespace"
-                );
+                if self.feed.reach == Reach::Single {
+                    let (namespace, name) = (self.feed.namespace.as_deref(), self.feed.fields.as_str());
+                    tracing::error!(
+                        kind, resource, namespace, name, error = %failure,
+                        "not allowed to get and watch what is referred to; grant `get` and `watch` by a role"
+                    );
+                } else {
+                    tracing::error!(
+                        kind, resource, error = %failure,
+                        "not allowed to list and watch; grant `list` and `watch` by a role, or narrow with --watch-namespace"
+                    );
+                }
                 self.go_without();
             }
             _ => {
@@ -245,8 +256,11 @@ impl Watcher {
     }
 
     /// Classes are a matter of the cluster, and a controller for one namespace may lack the right to read them: it goes
-    /// on with the annotation alone. No other kind can be done without.
+    /// on with the annotation alone. One object hurts only who names it. No other kind can be done without.
     fn go_without(&mut self) {
+        if self.feed.reach == Reach::Single && !self.listed {
+            self.list(Vec::new());
+        }
         if self.feed.kind == Kind::IngressClass && !self.listed {
             tracing::warn!(
                 "going on without IngressClasses: only the annotation kubernetes.io/ingress.class counts"
@@ -372,9 +386,25 @@ impl Watcher {
         }
     }
 
+    /// Reads the one object there may be, without the right to list. The watch begins before, so that nothing is missed
+    /// in between; it tells the object once more.
+    async fn read(&mut self) -> Result<EventLines, Failure> {
+        let lines = self.watch("").await?;
+        let name = self.feed.fields.strip_prefix("metadata.name=").unwrap_or_default();
+        let request = Query::new(&format!("{}/{name}", self.feed.path())).get()?;
+        let answer = timeout(LISTING, self.client.request::<Json>(request)).await;
+        let object = match answer.map_err(|_| Failure::Silence)? {
+            Ok(json) => observe(self.feed.kind, json),
+            Err(kube::Error::Api(status)) if status.code == 404 => None,
+            Err(error) => return Err(error.into()),
+        };
+        self.list(object.into_iter().collect());
+        Ok(lines)
+    }
+
     async fn watch(&self, version: &str) -> Result<EventLines, Failure> {
         let query = self.query().pair("watch", "true").pair("allowWatchBookmarks", "true");
-        self.open(&query.pair("timeoutSeconds", WATCH.as_secs()).pair("resourceVersion", version)).await
+        self.open(&query.pair("timeoutSeconds", WATCH.as_secs()).pair_if("resourceVersion", version)).await
     }
 
     async fn open(&self, query: &Query) -> Result<EventLines, Failure> {

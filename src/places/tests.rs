@@ -3,6 +3,7 @@
 use super::template::Places as _;
 use super::*;
 
+#[allow(unreachable_pub, reason = "shared with the tests of the data plane")]
 #[path = "../../tests/support/mmdb.rs"]
 #[allow(unreachable_pub, reason = "end-to-end tests have it, too")]
 mod mmdb;

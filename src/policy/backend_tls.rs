@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use super::annotation::{Fidelity, Reader, Risk, Scope, Spec, is_regex_char};
+use super::cipher_list::Suite;
+use super::server_tls;
 use crate::model::ObjectKey;
 
 const WITHOUT_SECRET: Fidelity =
     Fidelity::Equivalent("counts without proxy-ssl-secret too; ingress-nginx ignores it then");
 
-const SECRET: Spec = Spec::new("proxy-ssl-secret", Scope::Location, Risk::Medium)
+pub(super) const SECRET: Spec = Spec::new("proxy-ssl-secret", Scope::Location, Risk::Medium)
     .fail_closed()
     .values("none", "default/backend-ca")
     .doc("Secret with a client pair (`tls.crt`, `tls.key`) and/or the CA of the backend (`ca.crt`).");
@@ -18,9 +20,9 @@ const VERIFY: Spec = Spec::new("proxy-ssl-verify", Scope::Location, Risk::Low)
     .values("off", "on")
     .doc("Verify the certificate of the backend against `ca.crt` of proxy-ssl-secret.");
 const DEPTH: Spec = Spec::new("proxy-ssl-verify-depth", Scope::Location, Risk::Low)
-    .fidelity(Fidelity::AcceptedNoEffect("the chain builder has a fixed depth"))
+    .fidelity(WITHOUT_SECRET)
     .values("1", "2")
-    .doc("Depth of the chain of the backend's certificate.");
+    .doc("How many authorities may stand between the backend's certificate and those of `ca.crt`.");
 const NAME: Spec = Spec::new("proxy-ssl-name", Scope::Location, Risk::High)
     .fail_closed()
     .fidelity(WITHOUT_SECRET)
@@ -35,9 +37,11 @@ const PROTOCOLS: Spec = Spec::new("proxy-ssl-protocols", Scope::Location, Risk::
     .values("TLSv1.2 TLSv1.3", "TLSv1.2 TLSv1.3")
     .doc("TLS versions towards the backend.");
 const CIPHERS: Spec = Spec::new("proxy-ssl-ciphers", Scope::Location, Risk::Medium)
-    .fidelity(Fidelity::AcceptedNoEffect("the TLS library offers a fixed set of sound ciphers"))
+    .fidelity(Fidelity::Equivalent(
+        "read as OpenSSL does; of TLS 1.2 the six suites of ECDHE with AES-GCM or CHACHA20 are spoken, a list that leaves none of them counts as absent",
+    ))
     .values("DEFAULT", "HIGH:!aNULL:!MD5")
-    .doc("TLS 1.2 ciphers towards the backend.");
+    .doc("TLS 1.2 ciphers towards the backend, as a list of OpenSSL.");
 
 /// Annotations of this family.
 pub const SPECS: &[Spec] = &[SECRET, VERIFY, DEPTH, NAME, SERVER_NAME, PROTOCOLS, CIPHERS];
@@ -59,6 +63,8 @@ pub struct BackendTls {
     pub tls12: bool,
     /// TLS 1.3 is among `proxy-ssl-protocols`.
     pub tls13: bool,
+    /// `proxy-ssl-ciphers`, in order of preference; `None` for all that are spoken.
+    pub ciphers: Option<Arc<[Suite]>>,
 }
 
 impl Default for BackendTls {
@@ -71,6 +77,7 @@ impl Default for BackendTls {
             server_name: false,
             tls12: true,
             tls13: true,
+            ciphers: None,
         }
     }
 }
@@ -85,7 +92,8 @@ impl BackendTls {
         let name = reader.text(&NAME, "a server name", is_regex_char).ok();
         let server_name = reader.on_off(&SERVER_NAME).or(default.server_name);
         let (tls12, tls13) = reader.read(&PROTOCOLS, protocols).or((default.tls12, default.tls13));
-        Self { secret, verify, depth, name, server_name, tls12, tls13 }
+        let ciphers = server_tls::ciphers(reader, &CIPHERS);
+        Self { secret, verify, depth, name, server_name, tls12, tls13, ciphers }
     }
 }
 
@@ -123,6 +131,7 @@ mod tests {
                 ("proxy-ssl-name", "b.example"),
                 ("proxy-ssl-server-name", "on"),
                 ("proxy-ssl-protocols", "TLSv1.1 TLSv1.3"),
+                ("proxy-ssl-ciphers", "CHACHA20+aRSA"),
             ],
             BackendTls::read,
         );
@@ -134,6 +143,7 @@ mod tests {
             server_name: true,
             tls12: false,
             tls13: true,
+            ciphers: Some(Arc::from([Suite::RsaChacha20])),
         };
         assert_eq!(tls, expect);
     }

@@ -23,7 +23,7 @@ const TYPE: Spec = Spec::new("auth-type", LOCATION, Risk::Low)
     .fail_closed()
     .values("none", "basic")
     .doc("Ask clients for user name and password: `basic` or `digest`.");
-const SECRET: Spec = Spec::new("auth-secret", LOCATION, Risk::Medium)
+pub(super) const SECRET: Spec = Spec::new("auth-secret", LOCATION, Risk::Medium)
     .values("none", "default/users")
     .doc("Secret with the users; without a usable one the routes answer 503.");
 const SECRET_TYPE: Spec = Spec::new("auth-secret-type", LOCATION, Risk::Low)

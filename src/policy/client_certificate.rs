@@ -21,7 +21,7 @@ mod pem;
 
 const SERVER: Scope = Scope::Server;
 
-const SECRET: Spec = Spec::new("auth-tls-secret", SERVER, Risk::Medium)
+pub(super) const SECRET: Spec = Spec::new("auth-tls-secret", SERVER, Risk::Medium)
     .fail_closed()
     .values("none", "default/clients-ca")
     .doc("Secret with the authorities of client certificates (`ca.crt`) and, if any, revocation lists (`ca.crl`). Without a usable one the host answers 503.");

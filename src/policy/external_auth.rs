@@ -66,11 +66,13 @@ const CACHE_DURATION: Spec = Spec::new("auth-cache-duration", LOCATION, Risk::Me
     .values("200 202 401 5m", "200 202 10m, 401 5m")
     .doc("For how long, by status. Beside auth-url a faulty value shuts the routes.");
 const KEEPALIVE_CONNECTIONS: Spec = Spec::new("auth-keepalive", LOCATION, Risk::Low)
-    .fidelity(KEEPALIVE)
+    .fidelity(Fidelity::Equivalent(
+        "connections to the service are always kept, as many as upstream-keepalive-connections says, also with HTTP/2 on, where ingress-nginx keeps none",
+    ))
     .values("0", "10")
     .doc("Connections to the service that are kept.");
 const KEEPALIVE_SHARE: Spec = Spec::new("auth-keepalive-share-vars", LOCATION, Risk::Low)
-    .fidelity(Fidelity::AcceptedNoEffect("variables are shared always"))
+    .fidelity(Fidelity::Equivalent("questions know the variables of their requests always"))
     .values("false", "true")
     .doc("Share variables with the question.");
 const KEEPALIVE_REQUESTS: Spec = Spec::new("auth-keepalive-requests", LOCATION, Risk::Low)

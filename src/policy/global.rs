@@ -9,7 +9,9 @@ use ipnet::IpNet;
 
 use super::annotation::Risk;
 use super::backend_protocol::HttpVersion;
+use super::cipher_list;
 use super::compression::Compression;
+use super::host_ownership::{AllowList, HostOwnership};
 use super::ip_access::contains;
 use super::load_balance::LoadBalance;
 use super::response_rewrite;
@@ -179,6 +181,8 @@ pub struct Globals {
     pub tls12: bool,
     /// TLS 1.3 is among `ssl-protocols`.
     pub tls13: bool,
+    /// `ssl-ciphers`, in order of preference.
+    pub ssl_ciphers: Arc<[cipher_list::Suite]>,
     /// `ssl-session-cache`.
     pub ssl_session_cache: bool,
     /// `ssl-session-timeout`.
@@ -193,8 +197,6 @@ pub struct Globals {
     pub enable_ocsp: bool,
     /// `ssl-session-ticket-key`: the first seals tickets, all open them.
     pub ssl_session_ticket_keys: Arc<[TicketKey]>,
-    /// `ssl-ciphers`: numbers of the cipher suites of TLS 1.2 that may be used; `None` for all there are.
-    pub ssl_ciphers: Option<Arc<[u16]>>,
     /// `ssl-reject-handshake`.
     pub ssl_reject_handshake: bool,
     /// `hsts*`: complete value of the field; `None` with `hsts: false`.
@@ -211,6 +213,13 @@ pub struct Globals {
     pub annotation_value_word_blocklist: Arc<[Box<str>]>,
     /// `allow-cross-namespace-resources`.
     pub allow_cross_namespace_resources: bool,
+    /// `enable-modsecurity` with rules that would turn requests away (`SecRuleEngine On`): every route that does not
+    /// opt out is shut, since there is no such firewall. The code of the diagnostic.
+    pub firewall: Option<&'static str>,
+    /// `host-ownership`.
+    pub host_ownership: HostOwnership,
+    /// `host-allow-list`.
+    pub host_allow_list: AllowList,
 
     // Logs.
     /// `log-format-upstream`.

@@ -3,6 +3,7 @@
 //! Adding a family is one file, one line in [`FAMILIES`], one field and one line in [`read`]; documentation and the
 //! tests over all specs follow by themselves.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::annotation::{Fidelity, Objects, OnInvalid, Reader, Risk, Scope, Spec};
@@ -12,11 +13,11 @@ use super::{
     backend_tls, basic_auth, body, buffering, canary, client_certificate, connection_header, cors,
     custom_errors, custom_headers, default_backend, external_auth, fastcgi, forwarded_prefix, from_to_www,
     global_rate_limit, ip_access, load_balance, log, mirror, pending, redirect, request_limit, response_rate,
-    response_rewrite, retry, rewrite, satisfy, server_alias, service_upstream, session_cookie, snippet,
-    ssl_passthrough, ssl_redirect, timeout, tracing, upstream_vhost,
+    response_rewrite, retry, rewrite, satisfy, server_alias, server_tls, service_upstream, session_cookie,
+    snippet, ssl_passthrough, ssl_redirect, timeout, tracing, upstream_vhost,
 };
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::model::Ingress;
+use crate::model::{Ingress, ObjectKey};
 
 mod gate;
 pub mod gone;
@@ -56,6 +57,7 @@ pub const FAMILIES: &[&[Spec]] = &[
     rewrite::SPECS,
     satisfy::SPECS,
     server_alias::SPECS,
+    server_tls::SPECS,
     service_upstream::SPECS,
     session_cookie::SPECS,
     snippet::SPECS,
@@ -69,6 +71,14 @@ pub const FAMILIES: &[&[Spec]] = &[
 /// All annotations.
 pub fn specs() -> impl Iterator<Item = &'static Spec> {
     FAMILIES.iter().flat_map(|family| family.iter())
+}
+
+/// Secrets that the annotations of an Ingress name and that it may use, whether or not they exist. Nothing is judged here:
+/// who follows Secrets one by one has to know which before an Ingress can be read.
+pub fn named_secrets(ingress: &Ingress, prefix: &str, cross_namespace: bool) -> BTreeSet<ObjectKey> {
+    let mut reader = Reader::new(ingress, prefix, false).with_cross_namespace(cross_namespace);
+    let specs = [&basic_auth::SECRET, &client_certificate::SECRET, &backend_tls::SECRET];
+    specs.into_iter().filter_map(|spec| reader.reference(spec).ok()).collect()
 }
 
 /// Reads the annotations of an Ingress. `prefix` is `--annotations-prefix`, `validate`
@@ -97,6 +107,10 @@ pub fn read(
         from_to_www: from_to_www::read(r),
         client_certificates: client_certificate::ClientCertificates::read(r),
         snippet: snippets.server,
+        streams: snippets.streams,
+        tls: server_tls::ServerTls::read(r),
+        snippet_guards: snippets.server_guards,
+        shut: snippets.server_refused,
         ssl_passthrough: ssl_passthrough::read(r),
     };
     let backend = BackendPolicies {
@@ -158,8 +172,10 @@ pub fn read(
     for snippet in [&globals.snippets.location, &route.snippet.clone()].into_iter().flatten() {
         snippet.settings.replace(&mut route);
     }
+    let opts_out = pending::opts_out_of_firewall(&reader);
     let (mut diagnostics, denied) = reader.finish();
-    route.denied = denied.or(globals.snippets.refused);
+    let firewall = globals.firewall.filter(|_| !opts_out);
+    route.denied = denied.or(globals.snippets.refused).or(firewall);
     let mut policies = IngressPolicies { route: Arc::new(route), server, backend, canary, references };
     if denied.is_some_and(gate::refuses_whole) {
         // Nothing of a refused object may reach beyond its own routes.

@@ -1,8 +1,9 @@
-//! Snippets: `configuration-snippet`, `server-snippet`, `auth-snippet`, and the ConfigMap's `http-snippet`,
-//! `server-snippet`, `location-snippet`. Text in nginx's language, read once into typed policy by a strict interpreter
+//! Snippets: `configuration-snippet`, `server-snippet`, `auth-snippet`, `stream-snippet`, and the ConfigMap's
+//! `http-snippet`, `server-snippet`, `location-snippet`, `stream-snippet`. Text in nginx's language, read once into typed policy by a strict interpreter
 //! for a closed list of directives (`directive`). No text of a snippet reaches anything that would run it.
 //!
-//! `lex` reads the language, `build` gives it meaning, `run` takes one request through it, `heads` edits fields.
+//! `lex` reads the language, `build` gives it meaning (`stream` for streams), `run` takes one request through it,
+//! `heads` edits fields.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,10 +22,12 @@ mod names;
 pub mod run;
 pub mod script;
 pub mod settings;
+pub mod stream;
 
 pub use run::{Outcome, Run, Seen, Stage, Substitutions};
 pub use script::Script;
 pub use settings::Settings;
+pub use stream::StreamRule;
 
 use build::Builder;
 use directive::Context;
@@ -48,9 +51,11 @@ const AUTH: Spec = Spec::new("auth-snippet", Scope::Location, Risk::Critical)
     .values("none", "proxy_set_header X-Team blue;")
     .doc("Directives of nginx for the request to the authentication service: `proxy_set_header`.");
 const STREAM: Spec = Spec::new("stream-snippet", Scope::Server, Risk::Critical)
-    .fidelity(Fidelity::AcceptedNoEffect("ports are opened by tcp-services and udp-services only"))
-    .values("none", "# nothing")
-    .doc("Configuration text of nginx for streams.");
+    .fidelity(Fidelity::Equivalent(
+        "an interpreter for `server` and `upstream` blocks (docs/snippets.md); targets are held to the rules for backends; same gates as there",
+    ))
+    .values("none", "server { listen 5432; proxy_pass db.prod.svc:5432; }")
+    .doc("Directives of nginx for streams: TCP and UDP ports.");
 
 /// Annotations of this family.
 pub const SPECS: &[Spec] = &[CONFIGURATION, SERVER, AUTH, STREAM];
@@ -67,8 +72,14 @@ pub struct Snippets {
     pub location: Option<Arc<Script>>,
     /// `server-snippet`.
     pub server: Option<Arc<Script>>,
+    /// `server-snippet` counts, or would have, and holds directives that protect.
+    pub server_guards: bool,
+    /// Those directives cannot be honoured: what they protect is the whole host.
+    pub server_refused: Option<&'static str>,
     /// `auth-snippet`.
     pub auth: Option<Arc<Settings>>,
+    /// `stream-snippet`.
+    pub streams: Arc<[StreamRule]>,
 }
 
 /// The snippets of the ConfigMap.
@@ -82,6 +93,8 @@ pub struct GlobalSnippets {
     pub server: Option<Arc<Script>>,
     /// `location-snippet`.
     pub location: Option<Arc<Script>>,
+    /// `stream-snippet`.
+    pub streams: Arc<[StreamRule]>,
     /// `global-auth-snippet`.
     pub auth: Option<Arc<Settings>>,
     /// Names that they define.
@@ -102,51 +115,65 @@ pub struct GlobalNote {
 
 /// Reads the snippets of an Ingress, as far as the ConfigMap lets them count.
 pub fn read(reader: &mut Reader<'_>, globals: &Globals) -> Snippets {
-    if reader.raw(&STREAM).is_some_and(|(_, text)| !text.trim().is_empty()) {
-        let reason = "has no effect: the proxy opens no port for an Ingress";
-        let hint = "use the ConfigMaps of --tcp-services-configmap and --udp-services-configmap";
-        reader.report(STREAM.name, Severity::Warning, "NoEffect", reason, hint);
-    }
+    let streams = streams(reader, globals);
     let trees = [CONFIGURATION, SERVER, AUTH].map(|spec| admitted(reader, &spec, globals));
     let mut names = globals.snippets.names.clone();
-    for tree in trees.iter().flatten() {
+    for tree in trees.iter().flatten().flatten() {
         names.collect(tree);
     }
     let [location, server, auth] = trees;
-    let mut make = |spec: &Spec, tree: Option<Vec<Statement>>, context| {
-        let tree = tree?;
+    let server_guards = match &server {
+        Ok(tree) => tree.iter().flatten().any(guards),
+        Err(Unguarded) => true,
+    };
+    let mut make = |spec: &Spec, tree: Result<Option<Vec<Statement>>, Unguarded>, context| {
+        let Some(tree) = tree? else { return Ok(None) };
         let mut builder = Builder::new(&names, build::MAX_DIRECTIVES);
         match builder.script(&tree, context) {
             Ok(script) => {
-                note(reader, spec, &builder);
-                Some(Arc::new(script)).filter(|script| !script.is_empty())
+                note(reader, spec, &builder.notes);
+                Ok(Some(Arc::new(script)).filter(|script| !script.is_empty()))
             }
-            Err(fault) => {
-                refuse(reader, spec, &fault, tree.iter().any(guards));
-                None
-            }
+            Err(fault) => refuse(reader, spec, &fault, tree.iter().any(guards)).map(|()| None),
         }
     };
+    let location = make(&CONFIGURATION, location, Context::Location);
+    let server = make(&SERVER, server, Context::Server);
+    let auth = make(&AUTH, auth, Context::Auth).ok().flatten();
     Snippets {
-        location: make(&CONFIGURATION, location, Context::Location),
-        server: make(&SERVER, server, Context::Server),
-        auth: make(&AUTH, auth, Context::Auth).map(|script| Arc::clone(&script.settings)),
+        location: location.ok().flatten(),
+        server_guards,
+        server_refused: server.as_ref().err().map(|Unguarded| REFUSED),
+        server: server.ok().flatten(),
+        auth: auth.map(|script| Arc::clone(&script.settings)),
+        streams,
     }
 }
 
+/// A snippet that counts cannot be honoured, and what it protects would stand open.
+struct Unguarded;
+
+/// The code of routes that such a snippet shuts.
+const REFUSED: &str = "SnippetRefused";
+
 /// The statements of a snippet that counts.
-fn admitted(reader: &mut Reader<'_>, spec: &Spec, globals: &Globals) -> Option<Vec<Statement>> {
-    let (_, text) = reader.raw(spec)?;
+fn admitted(
+    reader: &mut Reader<'_>,
+    spec: &Spec,
+    globals: &Globals,
+) -> Result<Option<Vec<Statement>>, Unguarded> {
+    let Some((_, text)) = reader.raw(spec) else { return Ok(None) };
     if reader.read_lines(spec, |_| Ok(())) == Value::Invalid {
         // A snippet that would have counted is not left out when it protects something.
         let counts = globals.allow_snippet_annotations && spec.risk <= globals.annotations_risk_level;
         if counts && guards_text(text) {
-            reader.deny("SnippetRefused");
+            reader.deny(REFUSED);
+            return Err(Unguarded);
         }
-        return None;
+        return Ok(None);
     }
     if text.trim().is_empty() || spec.risk > globals.annotations_risk_level {
-        return None;
+        return Ok(None);
     }
     if !globals.allow_snippet_annotations {
         if guards_text(text) {
@@ -160,36 +187,50 @@ fn admitted(reader: &mut Reader<'_>, spec: &Spec, globals: &Globals) -> Option<V
                 reason,
                 "remove it, or allow snippets",
             );
-            return None;
+            return Ok(None);
         }
         let reason = "is ignored: allow-snippet-annotations is false";
         reader.report(spec.name, Severity::Warning, "SnippetIgnored", reason, "");
-        return None;
+        return Ok(None);
     }
     match lex::parse(text, lex::MAX_TEXT) {
-        Ok(tree) => Some(tree),
+        Ok(tree) => Ok(Some(tree)),
+        Err(fault) => refuse(reader, spec, &fault, guards_text(text)).map(|()| None),
+    }
+}
+
+fn refuse(reader: &mut Reader<'_>, spec: &Spec, fault: &Fault, guards: bool) -> Result<(), Unguarded> {
+    let hint = "docs/snippets.md lists what is known";
+    if guards {
+        reader.deny(REFUSED);
+        let whose = if spec.scope == Scope::Server { "all routes of its hosts" } else { "the routes" };
+        let reason =
+            format!("cannot be honoured and holds directives that protect, so {whose} answer 503: {fault}");
+        reader.report(spec.name, Severity::Error, REFUSED, reason, hint);
+        return Err(Unguarded);
+    }
+    let reason = format!("is left out as a whole: {fault}");
+    reader.report(spec.name, Severity::Warning, REFUSED, reason, hint);
+    Ok(())
+}
+
+/// The ports of a `stream-snippet`. One that is left out opens none, so it never leaves anything open.
+fn streams(reader: &mut Reader<'_>, globals: &Globals) -> Arc<[StreamRule]> {
+    let Ok(Some(tree)) = admitted(reader, &STREAM, globals) else { return Arc::default() };
+    match stream::read(&tree) {
+        Ok((rules, notes)) => {
+            note(reader, &STREAM, &notes);
+            rules
+        }
         Err(fault) => {
-            refuse(reader, spec, &fault, guards_text(text));
-            None
+            let _guards_nothing = refuse(reader, &STREAM, &fault, false);
+            Arc::default()
         }
     }
 }
 
-fn refuse(reader: &mut Reader<'_>, spec: &Spec, fault: &Fault, guards: bool) {
-    let hint = "docs/snippets.md lists what is known";
-    if guards {
-        reader.deny("SnippetRefused");
-        let reason = format!(
-            "cannot be honoured and holds directives that protect, so the routes answer 503: {fault}"
-        );
-        return reader.report(spec.name, Severity::Error, "SnippetRefused", reason, hint);
-    }
-    let reason = format!("is left out as a whole: {fault}");
-    reader.report(spec.name, Severity::Warning, "SnippetRefused", reason, hint);
-}
-
-fn note(reader: &mut Reader<'_>, spec: &Spec, builder: &Builder<'_>) {
-    for (at, what) in &builder.notes {
+fn note(reader: &mut Reader<'_>, spec: &Spec, notes: &[(lex::At, String)]) {
+    for (at, what) in notes {
         let reason = format!("holds a directive without effect here: {at}: {what}");
         reader.report(spec.name, Severity::Info, "NoEffect", reason, "");
     }
@@ -217,6 +258,7 @@ impl GlobalSnippets {
     pub fn read(data: &BTreeMap<String, String>) -> (Self, Vec<GlobalNote>) {
         let mut found = Self::default();
         let mut notes = Vec::new();
+        found.read_streams(data, &mut notes);
         let keys = ["global-auth-snippet", "http-snippet", "location-snippet", "server-snippet"];
         let mut trees = BTreeMap::new();
         for key in keys {
@@ -242,6 +284,22 @@ impl GlobalSnippets {
             }));
         }
         (found, notes)
+    }
+
+    fn read_streams(&mut self, data: &BTreeMap<String, String>, notes: &mut Vec<GlobalNote>) {
+        let key = STREAM.name;
+        let Some(text) = data.get(key).filter(|text| !text.trim().is_empty()) else { return };
+        match lex::parse(text, MAX_GLOBAL_TEXT).and_then(|tree| stream::read(&tree)) {
+            Ok((rules, idle)) => {
+                self.streams = rules;
+                notes.extend(idle.iter().map(|(at, what)| GlobalNote {
+                    key,
+                    refused: false,
+                    reason: format!("holds a directive without effect here: {at}: {what}"),
+                }));
+            }
+            Err(fault) => self.refuse(key, &fault, false, notes),
+        }
     }
 
     fn build(&mut self, key: &str, tree: &[Statement], builder: &mut Builder<'_>) -> Result<(), Fault> {
@@ -270,7 +328,7 @@ impl GlobalSnippets {
 
     fn refuse(&mut self, key: &'static str, fault: &Fault, guards: bool, notes: &mut Vec<GlobalNote>) {
         let reason = if guards {
-            self.refused = Some("SnippetRefused");
+            self.refused = Some(REFUSED);
             format!(
                 "cannot be honoured and holds directives that protect, so every route answers 503: {fault}"
             )

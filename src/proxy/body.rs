@@ -63,7 +63,8 @@ pub async fn buffered(body: RequestBody, memory: u64, spool: &Spool) -> Result<R
     if body.size_hint().exact().is_some_and(|length| length > memory) {
         return Box::pin(stored(BytesMut::new(), body, spool)).await;
     }
-    let mut read = BytesMut::new();
+    let mut read =
+        BytesMut::with_capacity(usize::try_from(body.size_hint().exact().unwrap_or(0)).unwrap_or(0));
     while let Some(frame) = std::future::poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
         match frame?.into_data() {
             Ok(data) => {

@@ -1,5 +1,5 @@
-//! Client certificates on the data plane: which handshakes ask for one, and what each request may do with what its
-//! connection showed (`security.md` E-4, E-5).
+//! Client certificates on the data plane: which handshakes ask for one (and which have ciphers of their own), and what
+//! each request may do with what its connection showed (`security.md` E-4, E-5).
 //!
 //! A handshake never fails over a certificate whose holder has its key; requests are judged per host, with the policy
 //! of their own snapshot. What is wanted is `policy::client_certificate`'s, verifying is `cert::client`'s.
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use foldhash::fast::RandomState;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::NoClientAuth;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
@@ -23,10 +24,11 @@ use super::sni;
 use crate::cert::client::{Authority, escaped_pem, facts};
 use crate::policy::client_certificate::{Bundle, ClientAuth, ClientCertificates, Shown};
 use crate::policy::global::Globals;
+use crate::policy::server_tls::ServerTls;
 use crate::policy::template::{Facts, RouteFacts};
 use crate::reply::LocalReply;
 use crate::request::{RequestView, Scheme};
-use crate::route::Table;
+use crate::route::{Server, Table};
 use crate::snapshot::Reader;
 
 /// Groups kept; more are made again when they are needed.
@@ -42,7 +44,12 @@ struct Inner {
     reader: Reader,
     globals: Arc<Globals>,
     made: Mutex<HashMap<Bundle, Arc<Made>, RandomState>>,
+    /// For hosts with ciphers of their own, by those and by whom they ask.
+    own: Mutex<HashMap<OwnKey, Arc<sni::Configs>, RandomState>>,
 }
+
+/// Whom a host with ciphers of its own asks for certificates, and the ciphers.
+type OwnKey = (Option<Bundle>, ServerTls);
 
 struct Made {
     configs: sni::Configs,
@@ -58,16 +65,52 @@ impl fmt::Debug for Groups {
 impl Groups {
     /// None yet. `globals` are those in force at start, as for all handshakes.
     pub fn new(reader: Reader, globals: Arc<Globals>) -> Self {
-        Self(Arc::new(Inner { reader, globals, made: Mutex::default() }))
+        Self(Arc::new(Inner { reader, globals, made: Mutex::default(), own: Mutex::default() }))
     }
 
-    /// The configuration for a handshake with this server name; `None` for hosts that ask nobody.
-    pub fn config(&self, table: &Table, name: Option<&str>) -> Option<Arc<ServerConfig>> {
-        if !table.client_certificates {
+    /// The configuration for a handshake with this server name, and whether it asks for a certificate; `None` for
+    /// hosts that ask nobody and have the ciphers of all.
+    pub fn config(&self, table: &Table, name: Option<&str>) -> Option<(Arc<ServerConfig>, bool)> {
+        if !table.client_certificates && !table.own_handshakes {
             return None;
         }
-        let group = asked(table, name).and_then(ClientCertificates::group)?;
-        Some(self.made(&group.bundle)?.configs.of(&table.globals))
+        let server = named(table, name);
+        let group = server.client_certificates.as_ref().and_then(ClientCertificates::group);
+        let made = group.and_then(|group| Some((&group.bundle, self.made(&group.bundle)?)));
+        match made {
+            Some((_, made)) if server.handshakes.is_default() => {
+                Some((made.configs.of(&table.globals), true))
+            }
+            None if server.handshakes.is_default() => None,
+            made => {
+                let asks = made.is_some();
+                Some((self.own_configs(made, &server.handshakes)?.of(&table.globals), asks))
+            }
+        }
+    }
+
+    /// For the hosts that have these ciphers of their own; `None` where the library refuses them.
+    fn own_configs(&self, asks: Option<(&Bundle, Arc<Made>)>, own: &ServerTls) -> Option<Arc<sni::Configs>> {
+        let key = (asks.as_ref().map(|(bundle, _)| Bundle::clone(bundle)), own.clone());
+        let mut all = self.0.own.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(configs) = all.get(&key) {
+            return Some(Arc::clone(configs));
+        }
+        let verifier: Arc<dyn ClientCertVerifier> = match &asks {
+            Some((_, made)) => Arc::new(AnyHolder::of(&made.authority)),
+            None => Arc::new(NoClientAuth),
+        };
+        let scope = asks.as_ref().map(|(bundle, _)| scope(bundle));
+        let scope = scope.as_ref().map_or(&b""[..], |scope| scope);
+        let reader = self.0.reader.clone();
+        let configs =
+            sni::Configs::with_verifier(reader, &self.0.globals, verifier, own.clone(), scope).ok()?;
+        if all.len() >= GROUPS {
+            all.clear();
+        }
+        let configs = Arc::new(configs);
+        all.insert(key, Arc::clone(&configs));
+        Some(configs)
     }
 
     /// `None` where the bundle cannot be used.
@@ -77,13 +120,10 @@ impl Groups {
             return Some(Arc::clone(made));
         }
         let authority = Authority::read(&bundle.authorities, &bundle.revocations)?;
-        let verifier = Arc::new(AnyHolder {
-            subjects: authority.subjects.clone(),
-            provider: Arc::new(rustls::crypto::aws_lc_rs::default_provider()),
-        });
-        let scope = scope(bundle);
+        let verifier = Arc::new(AnyHolder::of(&authority));
+        let (same, scope) = (ServerTls::default(), scope(bundle));
         let reader = self.0.reader.clone();
-        let configs = sni::Configs::with_verifier(reader, &self.0.globals, verifier, &scope).ok()?;
+        let configs = sni::Configs::with_verifier(reader, &self.0.globals, verifier, same, &scope).ok()?;
         if all.len() >= GROUPS {
             all.clear();
         }
@@ -150,6 +190,14 @@ pub struct Standing {
     pub refusal: Option<LocalReply>,
 }
 
+impl Standing {
+    /// `$ssl_client_verify`.
+    pub fn verified(&self) -> Option<&[u8]> {
+        let field = self.fields.iter().find(|(name, _)| **name == *"ssl-client-verify");
+        field.and_then(|(_, value)| value.as_deref())
+    }
+}
+
 /// Judges a request by the certificates of its connection; `None` where its host asks nobody.
 ///
 /// # Errors
@@ -157,6 +205,13 @@ pub struct Standing {
 pub fn judge(exchange: &Exchange, view: &RequestView<'_>) -> Result<Option<Standing>, LocalReply> {
     let table = &exchange.snapshot.table;
     let tls = exchange.connection.tls.as_ref();
+    // Connections for such a host never end here, so this one was made for another (E-4).
+    if table.passthrough
+        && view.scheme == Scheme::Https
+        && table.server(&view.host.name).passthrough.is_some()
+    {
+        return Err(LocalReply::Misdirected);
+    }
     if !table.client_certificates {
         return Ok(None);
     }
@@ -214,17 +269,28 @@ fn same_group(
 
 /// What the host of a handshake wants.
 fn asked<'t>(table: &'t Table, name: Option<&str>) -> Option<&'t ClientCertificates> {
-    let server = match name {
+    named(table, name).client_certificates.as_ref()
+}
+
+/// The host of a handshake.
+fn named<'t>(table: &'t Table, name: Option<&str>) -> &'t Server {
+    match name {
         Some(name) => table.server(&name.trim_end_matches('.').to_ascii_lowercase()),
         None => &table.catch_all,
-    };
-    server.client_certificates.as_ref()
+    }
 }
 
 /// Takes every certificate whose holder proves to have its key.
 struct AnyHolder {
     subjects: Vec<DistinguishedName>,
     provider: Arc<CryptoProvider>,
+}
+
+impl AnyHolder {
+    fn of(authority: &Authority) -> Self {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        Self { subjects: authority.subjects.clone(), provider }
+    }
 }
 
 impl fmt::Debug for AnyHolder {

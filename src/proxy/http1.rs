@@ -139,8 +139,12 @@ pub async fn serve<IO, S, F, D, R>(
     let drain = pin!(drain);
     let mut life = Life::new(drain, options);
     loop {
-        let mut waiting = Waiting::default();
-        let parsed = match poll_fn(|cx| waiting.poll(cx, &mut link, options, &mut life)).await {
+        // In a scope of its own: what is waited with and what is served with never need room at once.
+        let arrival = {
+            let mut waiting = Waiting::default();
+            poll_fn(|cx| waiting.poll(cx, &mut link, options, &mut life)).await
+        };
+        let parsed = match arrival {
             Arrival::Request(parsed) => parsed,
             // Boxed: rare, and an idle connection would carry the room for it.
             Arrival::Refused(reject) => {

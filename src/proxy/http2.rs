@@ -95,7 +95,8 @@ where
     F::Output: 'static,
 {
     fn execute(&self, future: F) {
-        tokio::task::spawn_local(pace::watched(future, self.send_timeout));
+        // Boxed first: the task would be moved several times before it rests.
+        tokio::task::spawn_local(pace::watched(Box::pin(future), self.send_timeout));
     }
 }
 

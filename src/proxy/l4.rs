@@ -17,7 +17,7 @@ use tokio::time::{Instant as TokioInstant, timeout_at};
 use super::worker::Worker;
 use crate::drain::{DrainToken, Work};
 use crate::policy::global::Globals;
-use crate::route::stream::Transport;
+use crate::route::stream::{Snippet, StreamService, Transport};
 use crate::route::{Backend, EndpointAddress, EndpointSet};
 use crate::snapshot::Snapshot;
 use crate::telemetry::StreamRecord;
@@ -75,10 +75,37 @@ impl State {
     }
 }
 
+/// Where a session goes: a backend of the table, or the endpoints that a `stream-snippet` names.
+#[derive(Clone, Copy)]
+struct Way<'w> {
+    backend: &'w Backend,
+    snippet: Option<&'w Snippet>,
+}
+
+impl<'w> Way<'w> {
+    fn of(service: &'w StreamService) -> Self {
+        Self { backend: &service.backend, snippet: service.snippet.as_deref() }
+    }
+
+    /// True for an address that stands in a snippet as such, and was judged with it.
+    fn names(self, address: SocketAddr) -> bool {
+        let named = EndpointAddress::Socket(address);
+        self.snippet.is_some_and(|snippet| snippet.endpoints.ready.contains(&named))
+    }
+
+    fn set(self, snapshot: &'w Snapshot) -> Option<&'w Arc<EndpointSet>> {
+        match self.snippet {
+            Some(snippet) => Some(&snippet.endpoints),
+            None => snapshot.endpoints.shared(self.backend.slot),
+        }
+    }
+}
+
 /// The endpoints of a backend as addresses, the one whose turn it is first.
-async fn endpoints(worker: &Worker, snapshot: &Snapshot, backend: &Backend) -> Vec<SocketAddr> {
+async fn endpoints(worker: &Worker, snapshot: &Snapshot, way: Way<'_>) -> Vec<SocketAddr> {
+    let backend = way.backend;
     let none = Arc::new(EndpointSet::default());
-    let set = snapshot.endpoints.shared(backend.slot).unwrap_or(&none);
+    let set = way.set(snapshot).unwrap_or(&none);
     let set = worker.upstreams.endpoints(set).await;
     let mut addresses: Vec<SocketAddr> = set
         .ready
@@ -100,17 +127,20 @@ async fn endpoints(worker: &Worker, snapshot: &Snapshot, backend: &Backend) -> V
 async fn connect(
     worker: &Worker,
     snapshot: &Snapshot,
-    backend: &Backend,
+    way: Way<'_>,
     session: &mut Session,
 ) -> Option<Tunnel> {
     let globals = &snapshot.table.globals;
+    let backend = way.backend;
+    let patience = way.snippet.and_then(|snippet| snippet.connect_timeout);
+    let patience = patience.unwrap_or(globals.proxy_connect_timeout);
     let end = globals.stream_next_upstream_timeout.map(|limit| TokioInstant::now() + limit);
     let tries = match (globals.stream_next_upstream, globals.stream_next_upstream_tries) {
         (false, _) => 1,
         (true, 0) => usize::MAX,
         (true, tries) => usize::try_from(tries).unwrap_or(usize::MAX),
     };
-    for (number, address) in endpoints(worker, snapshot, backend).await.into_iter().take(tries).enumerate() {
+    for (number, address) in endpoints(worker, snapshot, way).await.into_iter().take(tries).enumerate() {
         if number > 0 && end.is_some_and(|end| TokioInstant::now() >= end) {
             break;
         }
@@ -118,7 +148,13 @@ async fn connect(
             worker.metrics.retried("stream_connect");
         }
         session.upstream = Some(address);
-        let dial = worker.upstreams.dial(address, globals.proxy_connect_timeout);
+        let dial = async {
+            if way.names(address) {
+                worker.upstreams.dial_judged(address, patience).await
+            } else {
+                worker.upstreams.dial(address, patience).await
+            }
+        };
         let dialled = match end {
             Some(end) => timeout_at(end, dial).await.ok(),
             None => Some(dial.await),

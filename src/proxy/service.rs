@@ -103,7 +103,11 @@ async fn serve(
     let globals = &table.globals;
     let intake = Intake::of(&exchange.head)?;
     let came = exchange.connection.forwarded();
-    let view = intake.view(&came, globals, exchange.worker.roll());
+    let mut view = intake.view(&came, globals, exchange.worker.roll());
+    if exchange.connection.tls.is_some() {
+        view.handshake = Some(&**exchange);
+    }
+    let view = view;
     exchange.identified(view.forwarded.client, &view.host.name, &view.forwarded.host, view.path.as_bytes());
     match client_certificate::judge(exchange, &view) {
         Ok(Some(standing)) => exchange.stands(standing),
@@ -222,7 +226,7 @@ async fn inside(way: &Way<'_>, forward: &Forward<'_>, body: RequestBody) -> Resp
         Ok(body) => body,
         Err(reply) => return Box::pin(ours(way, reply, RequestBody::Empty)).await,
     };
-    mirror::send(way, &body);
+    mirror::send(way, forward, &body);
     let spare = body::replay(&body);
     let errors = &way.location.policies.errors;
     let purpose = if forward.fallback_for.is_some() { Purpose::DefaultBackend } else { Purpose::Forward };
@@ -262,10 +266,13 @@ async fn prepared(way: &Way<'_>, body: RequestBody) -> Result<RequestBody, Local
     if !wanted || policies.protocol.is_grpc() {
         return Ok(body);
     }
-    let memory = policies.body.memory.clamp(MEMORY.0, MEMORY.1);
+    let worker = &way.exchange.worker;
+    // A file costs several times what memory does, so while there is room bodies up to the most stay in memory; the
+    // other half of the room is for those that are held to their route's size.
+    let roomy = worker.memory.held() < worker.memory.budget() / 2;
+    let memory = if roomy { MEMORY.1 } else { policies.body.memory.clamp(MEMORY.0, MEMORY.1) };
     // What may come counts before it comes, so that many slow bodies cannot add up unseen.
     let most = length.unwrap_or(memory).min(memory);
-    let worker = &way.exchange.worker;
     let mut held = worker.memory.hold(if matches!(body, RequestBody::Stream(_)) { most } else { 0 });
     let body = body::buffered(body, memory, &worker.spool).await.map_err(forward::body_reply)?;
     if let RequestBody::Full(bytes) = &body {

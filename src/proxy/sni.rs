@@ -1,7 +1,8 @@
 //! Which certificate a handshake gets: SNI to key, from the current snapshot (`security.md` E-2).
 //!
-//! One `ServerConfig` serves every host and follows the ConfigMap ([`Configs`]); its resolver looks at the published
-//! table at each handshake, so a renewed Secret is live with the next snapshot and no connection is touched.
+//! One `ServerConfig` serves every host without settings of its own and follows the ConfigMap ([`Configs`]); its
+//! resolver looks at the published table at each handshake, so a renewed Secret is live with the next snapshot and no
+//! connection is touched.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,12 +16,15 @@ use rustls::server::{
 };
 use rustls::sign::CertifiedKey;
 use rustls::version::{TLS12, TLS13};
-use rustls::{ServerConfig, SupportedCipherSuite, SupportedProtocolVersion};
+use rustls::{ServerConfig, SupportedProtocolVersion};
 
 use super::tickets::Tickets;
 use crate::cert::Pair;
+use crate::policy::cipher_list::Suite;
 use crate::policy::global::Globals;
+use crate::policy::server_tls::ServerTls;
 use crate::snapshot::{Reader, Snapshot};
+use crate::upstream::suites;
 
 /// Sessions kept for resumption over all workers (nginx: 10 MiB, about 20,480).
 const SESSIONS: usize = 20_480;
@@ -29,6 +33,7 @@ const SESSIONS: usize = 20_480;
 pub struct Configs {
     reader: Reader,
     verifier: Arc<dyn ClientCertVerifier>,
+    own: ServerTls,
     sessions: Arc<ServerSessionMemoryCache>,
     tickets: Arc<Tickets>,
     current: ArcSwap<Offer>,
@@ -46,22 +51,24 @@ impl Configs {
     /// # Errors
     /// When the cryptographic provider cannot do the versions asked for.
     pub fn new(reader: Reader, globals: &Arc<Globals>) -> Result<Self, rustls::Error> {
-        Self::with_verifier(reader, globals, Arc::new(NoClientAuth), b"")
+        Self::with_verifier(reader, globals, Arc::new(NoClientAuth), ServerTls::default(), b"")
     }
 
-    /// As [`Configs::new`] for hosts that ask for client certificates. Sessions of one are unknown to the others, so a
-    /// handshake that asked for none never resumes as one that did: tickets are sealed for `scope`.
+    /// As [`Configs::new`] for hosts that ask for client certificates or have ciphers of their own. Sessions of one are
+    /// unknown to the others, so a handshake that asked for none never resumes as one that did: tickets are sealed
+    /// for `scope`.
     pub(super) fn with_verifier(
         reader: Reader,
         globals: &Arc<Globals>,
         verifier: Arc<dyn ClientCertVerifier>,
+        own: ServerTls,
         scope: &[u8],
     ) -> Result<Self, rustls::Error> {
         let sessions = ServerSessionMemoryCache::new(SESSIONS);
         let tickets = Tickets::new(reader.clone(), scope);
-        let config = make(&reader, globals, &verifier, &sessions, &tickets)?;
+        let config = make(&reader, globals, &verifier, &own, &sessions, &tickets)?;
         let offer = Offer { globals: Arc::clone(globals), config };
-        Ok(Self { reader, verifier, sessions, tickets, current: ArcSwap::from_pointee(offer) })
+        Ok(Self { reader, verifier, own, sessions, tickets, current: ArcSwap::from_pointee(offer) })
     }
 
     /// The configuration for a handshake under this ConfigMap.
@@ -73,7 +80,7 @@ impl Configs {
         let config = if offers(&current.globals) == offers(globals) {
             Arc::clone(&current.config)
         } else {
-            let made = make(&self.reader, globals, &self.verifier, &self.sessions, &self.tickets);
+            let made = make(&self.reader, globals, &self.verifier, &self.own, &self.sessions, &self.tickets);
             made.unwrap_or_else(|error| {
                 tracing::error!(%error, "the TLS settings of the ConfigMap cannot be used; the former ones stay");
                 Arc::clone(&current.config)
@@ -91,15 +98,15 @@ impl fmt::Debug for Configs {
 }
 
 /// What of the ConfigMap a configuration is made from.
-fn offers(globals: &Globals) -> (bool, bool, Option<&[u16]>, bool, bool) {
-    let ciphers = globals.ssl_ciphers.as_deref();
-    (globals.tls13, globals.tls12, ciphers, globals.use_http2, globals.ssl_session_cache)
+fn offers(globals: &Globals) -> (bool, bool, &[Suite], bool, bool) {
+    (globals.tls13, globals.tls12, &globals.ssl_ciphers, globals.use_http2, globals.ssl_session_cache)
 }
 
 fn make(
     reader: &Reader,
     globals: &Globals,
     verifier: &Arc<dyn ClientCertVerifier>,
+    own: &ServerTls,
     sessions: &Arc<ServerSessionMemoryCache>,
     tickets: &Arc<Tickets>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
@@ -107,15 +114,13 @@ fn make(
         .into_iter()
         .filter_map(|(version, wanted)| wanted.then_some(version))
         .collect();
-    let mut provider = rustls::crypto::aws_lc_rs::default_provider();
-    if let Some(wanted) = &globals.ssl_ciphers {
-        let tls13 = |suite: &SupportedCipherSuite| suite.tls13().is_some();
-        provider.cipher_suites.retain(|suite| tls13(suite) || wanted.contains(&suite.suite().into()));
-    }
-    let mut config = ServerConfig::builder_with_provider(Arc::new(provider))
+    let suites = own.ciphers.as_deref().unwrap_or(&globals.ssl_ciphers);
+    let mut config = ServerConfig::builder_with_provider(Arc::new(suites::provider(suites)))
         .with_protocol_versions(&versions)?
         .with_client_cert_verifier(Arc::clone(verifier))
         .with_cert_resolver(Arc::new(SniResolver { reader: reader.clone() }));
+    // As ingress-nginx has it for every host: our order counts.
+    config.ignore_client_order = own.prefer.unwrap_or(true);
     config.alpn_protocols = if globals.use_http2 {
         vec![b"h2".to_vec(), b"http/1.1".to_vec()]
     } else {

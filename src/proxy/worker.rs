@@ -1,7 +1,7 @@
 //! One worker: a thread with its own runtime, listeners, pools, balancers and metric cells. Nothing of it is shared with
 //! another worker but the published snapshot.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -24,12 +24,14 @@ use crate::drain::DrainWatcher;
 use crate::limit::{Bodies, Clients, ConnectionLimit, Memory, Pressure};
 use crate::message::ResponseBody;
 use crate::places::Places;
-use crate::policy::global::limits as client_cost;
+use crate::policy::global::{Globals, limits as client_cost};
 use crate::reply::LocalReply;
 use crate::snapshot::Reader;
 use crate::telemetry::metrics::{Counter, Gauge};
 use crate::telemetry::spans::Spans;
-use crate::telemetry::{LocalReason, LogLane, NoFields, Record, RequestLine, RouteLabels, WorkerMetrics};
+use crate::telemetry::{
+    FieldLookup, LocalReason, LogLane, NoFields, Record, RequestLine, RouteLabels, WorkerMetrics,
+};
 use crate::upstream::{Rng, Upstreams};
 use crate::wire::FrameLimits;
 
@@ -88,6 +90,8 @@ pub struct Worker {
     pub connections: Cell<u64>,
     /// Requests so far.
     pub requests: Cell<u64>,
+    /// Limits of HTTP/1 connections with the generation that they are of.
+    pub http1: RefCell<Option<(u64, Rc<http1::Options>)>>,
     /// Sessions below HTTP.
     pub l4: super::l4::State,
 }
@@ -152,10 +156,21 @@ impl Worker {
         i64::try_from(self.since_epoch().as_secs()).unwrap_or(i64::MAX)
     }
 
-    /// Limits of a new HTTP/1 connection, from the ConfigMap in force.
-    pub fn http1_options(&self) -> http1::Options {
+    /// Limits of a new HTTP/1 connection, from the ConfigMap in force: one for all connections of a generation.
+    pub fn http1_options(&self) -> Rc<http1::Options> {
         let snapshot = self.reader.load();
-        let globals = &snapshot.table.globals;
+        let mut kept = self.http1.borrow_mut();
+        if let Some((generation, options)) = &*kept
+            && *generation == snapshot.generation
+        {
+            return Rc::clone(options);
+        }
+        let options = Rc::new(self.http1_options_of(&snapshot.table.globals));
+        *kept = Some((snapshot.generation, Rc::clone(&options)));
+        options
+    }
+
+    fn http1_options_of(&self, globals: &Globals) -> http1::Options {
         let mut options = http1::Options {
             idle_timeout: globals.keep_alive.unwrap_or_default(),
             head_timeout: globals.client_header_timeout,
@@ -232,7 +247,10 @@ impl Worker {
             uri: b"",
             args: None,
             request_fields: &NoFields,
-            response_fields: &NoFields,
+            response_fields: if rejection.bytes_sent > 0 { &Page } else { &NoFields },
+            upstream_fields: &NoFields,
+            handshake: None,
+            completed: rejection.bytes_sent > 0,
             request_id: &request_id,
             connection: connection.number,
             connection_requests: connection.next_request(),
@@ -332,5 +350,16 @@ impl Worker {
             }
         };
         tokio::join!(follow, self.upstreams.maintain());
+    }
+}
+
+/// What is known of the fields of the page that a refused head gets.
+struct Page;
+
+impl FieldLookup for Page {
+    fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        if name == "content-type" {
+            visit(b"text/html");
+        }
     }
 }

@@ -25,18 +25,22 @@ fn pairs(expect: &[(&str, &str)]) -> Vec<(String, String)> {
     expect.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
 }
 
+fn notice(stir: Stir, path: PathBuf) -> Notice {
+    Notice { stir, paths: vec![path] }
+}
+
 /// A directory under watch, as the control loop drives it.
 struct Followed {
     directory: Directory,
     watch: Watch,
-    changes: Receiver<Vec<PathBuf>>,
+    changes: Receiver<Notice>,
 }
 
 impl Followed {
     fn new(root: &Path) -> Self {
         let (sender, changes) = mpsc::channel();
         let mut followed =
-            Self { directory: Directory::new(root), watch: Watch::new(sender, |paths| paths), changes };
+            Self { directory: Directory::new(root), watch: Watch::new(sender, |notice| notice), changes };
         followed.read();
         assert_eq!(followed.watch.health(), &WatchHealth::Notified);
         followed
@@ -44,7 +48,7 @@ impl Followed {
 
     fn read(&mut self) -> Option<World> {
         loop {
-            let reading = self.directory.read().ok()?;
+            let reading = self.directory.read(Instant::now()).ok()?;
             if !self.watch.follow(self.directory.listing()) {
                 return Some(reading.world);
             }
@@ -56,9 +60,9 @@ impl Followed {
     fn expect(&mut self, expect: &[(&str, &str)]) {
         let end = Instant::now() + PATIENCE;
         let mut seen = None;
-        while let Ok(paths) = self.changes.recv_timeout(end.saturating_duration_since(Instant::now())) {
-            if self.directory.concerned_by(&paths) {
-                self.watch.doubt(&paths);
+        while let Ok(notice) = self.changes.recv_timeout(end.saturating_duration_since(Instant::now())) {
+            if self.directory.notice(&notice, Instant::now()) {
+                self.watch.doubt(&notice.paths);
                 seen = self.read().map(|world| values(&world));
                 if seen.as_deref() == Some(&pairs(expect)) {
                     return;
@@ -88,7 +92,7 @@ fn every_manifest_below_the_directory_is_read_and_nothing_else() {
     write(".git/f.yaml", &map("f", "1"));
     symlink(root.path(), root.path().join("sub/loop")).unwrap();
     let mut directory = Directory::new(root.path());
-    let reading = directory.read().unwrap();
+    let reading = directory.read(Instant::now()).unwrap();
     assert_eq!(values(&reading.world), pairs(&[("a", "1"), ("b", "1"), ("c", "1")]));
     assert_eq!((reading.parsed, reading.diagnostics.len()), (3, 0));
 }
@@ -96,14 +100,14 @@ fn every_manifest_below_the_directory_is_read_and_nothing_else() {
 #[test]
 fn an_empty_directory_is_fine_and_a_missing_one_is_told() {
     let root = TempDir::new().unwrap();
-    let reading = Directory::new(root.path()).read().unwrap();
+    let reading = Directory::new(root.path()).read(Instant::now()).unwrap();
     assert_eq!(reading.world, World::default());
     let missing = root.path().join("none");
-    let error = Directory::new(&missing).read().unwrap_err();
+    let error = Directory::new(&missing).read(Instant::now()).unwrap_err();
     assert_eq!(error.to_string(), format!("the directory {} does not exist", missing.display()));
     let file = root.path().join("file.yaml");
     fs::write(&file, "").unwrap();
-    assert!(matches!(Directory::new(&file).read(), Err(ScanError::NoDirectory(_))));
+    assert!(matches!(Directory::new(&file).read(Instant::now()), Err(ScanError::NoDirectory(_))));
 }
 
 #[test]
@@ -112,17 +116,53 @@ fn a_file_that_does_not_parse_keeps_its_last_good_content() {
     let file = root.path().join("a.yaml");
     fs::write(&file, map("a", "1")).unwrap();
     let mut directory = Directory::new(root.path());
-    directory.read().unwrap();
+    directory.read(Instant::now()).unwrap();
     fs::write(&file, "{[").unwrap();
-    let reading = directory.read().unwrap();
+    let reading = directory.read(Instant::now()).unwrap();
     assert_eq!(values(&reading.world), pairs(&[("a", "1")]));
     let codes: Vec<_> = reading.diagnostics.iter().map(|found| found.code).collect();
     assert_eq!(codes, ["InvalidYaml", "LastGoodContent"]);
     fs::write(&file, map("a", "2")).unwrap();
-    assert_eq!(values(&directory.read().unwrap().world), pairs(&[("a", "2")]));
+    assert_eq!(values(&directory.read(Instant::now()).unwrap().world), pairs(&[("a", "2")]));
     fs::remove_file(&file).unwrap();
-    let reading = directory.read().unwrap();
+    let reading = directory.read(Instant::now()).unwrap();
     assert_eq!((values(&reading.world), reading.gone), (vec![], 1));
+}
+
+#[test]
+fn half_a_file_that_is_being_written_takes_nothing_away() {
+    let root = TempDir::new().unwrap();
+    let (file, other) = (root.path().join("a.yaml"), root.path().join("b.yaml"));
+    let whole = map("a", "1") + "---\n" + &map("b", "1");
+    fs::write(&file, &whole).unwrap();
+    let mut directory = Directory::new(root.path());
+    let start = Instant::now();
+    let mut at = |millis: u64, told: &[(Stir, &PathBuf)]| {
+        let now = start + Duration::from_millis(millis);
+        for (stir, path) in told {
+            assert!(directory.notice(&notice(*stir, (*path).clone()), now));
+        }
+        let reading = directory.read(now).unwrap();
+        (values(&reading.world), directory.overdue(now).map(|due| due - start))
+    };
+    let (both, overdue) = (pairs(&[("a", "1"), ("b", "1")]), Some(Duration::from_millis(200)));
+    assert_eq!(at(0, &[]), (both.clone(), None));
+    // Truncated; then half of it, which is sound YAML.
+    fs::write(&file, "").unwrap();
+    assert_eq!(at(0, &[(Stir::Write, &file)]), (both.clone(), overdue));
+    fs::write(&file, map("a", "2")).unwrap();
+    assert_eq!(at(60, &[(Stir::Write, &file)]), (both, overdue));
+    // Another file does not wait for it.
+    fs::write(&other, map("c", "1")).unwrap();
+    let news = [(Stir::Write, &other), (Stir::Settle, &other)];
+    assert_eq!(at(120, &news), (pairs(&[("a", "1"), ("b", "1"), ("c", "1")]), overdue));
+    fs::write(&file, map("a", "2") + "---\n" + &map("b", "2")).unwrap();
+    let done = [(Stir::Write, &file), (Stir::Settle, &file)];
+    assert_eq!(at(130, &done), (pairs(&[("a", "2"), ("b", "2"), ("c", "1")]), None));
+    // Nobody waits for ever: what stands there counts in the end.
+    fs::write(&file, map("a", "3")).unwrap();
+    assert_eq!(at(500, &[(Stir::Write, &file)]).0, pairs(&[("a", "2"), ("b", "2"), ("c", "1")]));
+    assert_eq!(at(700, &[]), (pairs(&[("a", "3"), ("c", "1")]), None));
 }
 
 #[test]
@@ -131,14 +171,14 @@ fn unchanged_objects_keep_their_address_and_unchanged_files_are_not_parsed() {
     fs::write(root.path().join("a.yaml"), map("a", "1")).unwrap();
     fs::write(root.path().join("b.yaml"), map("b", "1")).unwrap();
     let mut directory = Directory::new(root.path());
-    let first = directory.read().unwrap();
+    let first = directory.read(Instant::now()).unwrap();
     fs::write(root.path().join("b.yaml"), map("b", "2")).unwrap();
-    let second = directory.read().unwrap();
+    let second = directory.read(Instant::now()).unwrap();
     assert_eq!(second.parsed, 1);
     let key = ObjectKey::new("default", "a");
     assert!(Arc::ptr_eq(&first.world.config_maps[&key], &second.world.config_maps[&key]));
     directory.distrust();
-    let third = directory.read().unwrap();
+    let third = directory.read(Instant::now()).unwrap();
     assert_eq!(third.parsed, 0);
     assert!(Arc::ptr_eq(&first.world.config_maps[&key], &third.world.config_maps[&key]));
 }
@@ -150,7 +190,10 @@ fn two_writes_of_equal_length_within_one_tick_of_the_clock_are_both_seen() {
     let mut directory = Directory::new(root.path());
     for round in 10..99 {
         fs::write(&file, map("a", &round.to_string())).unwrap();
-        assert_eq!(values(&directory.read().unwrap().world), pairs(&[("a", &round.to_string())]));
+        assert_eq!(
+            values(&directory.read(Instant::now()).unwrap().world),
+            pairs(&[("a", &round.to_string())])
+        );
     }
 }
 
@@ -243,11 +286,12 @@ fn what_happens_beside_the_directory_is_nobodys_business() {
     let manifests = root.path().join("manifests");
     fs::create_dir(&manifests).unwrap();
     let mut directory = Directory::new(&manifests);
-    directory.read().unwrap();
-    let beside = |name: &str| directory.concerned_by(&[root.path().join(name)]);
+    directory.read(Instant::now()).unwrap();
+    let mut beside =
+        |name: &str| directory.notice(&notice(Stir::Write, root.path().join(name)), Instant::now());
     assert!(!beside("other") && !beside("other/manifests"));
     assert!(beside("manifests") && beside("manifests/a.yaml"));
-    assert!(directory.concerned_by(&[]));
+    assert!(directory.notice(&Notice { stir: Stir::Lost, paths: Vec::new() }, Instant::now()));
 }
 
 #[test]

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode, EventKind};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
+use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
+use notify::{RecommendedWatcher, RecursiveMode, Watcher, WatcherKind};
 
 use super::scan::Listing;
 
@@ -15,6 +15,28 @@ use super::scan::Listing;
 const POLL: Duration = Duration::from_secs(1);
 /// How often to look although they do: network file systems lose some.
 const SAFETY_POLL: Duration = Duration::from_secs(5);
+
+/// That something changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// In which way.
+    pub stir: Stir,
+    /// What; nothing when the system lost count.
+    pub paths: Vec<PathBuf>,
+}
+
+/// What a change means for the content of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stir {
+    /// It is being written, and who writes it will be heard of once more.
+    Write,
+    /// It is as it is meant to be: closed, moved, or gone.
+    Settle,
+    /// Nothing.
+    Other,
+    /// The system lost count.
+    Lost,
+}
 
 /// Whether notifications can be relied on.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,17 +56,18 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// A watch that sends the paths of each change through `changes`, made into a message by `message`. Paths are empty
-    /// when the system lost count.
-    pub fn new<M: Send + 'static>(changes: Sender<M>, message: fn(Vec<PathBuf>) -> M) -> Self {
+    /// A watch that sends a notice of each change through `changes`, made into a message by `message`.
+    pub fn new<M: Send + 'static>(changes: Sender<M>, message: fn(Notice) -> M) -> Self {
         let handler = move |event: notify::Result<notify::Event>| {
-            let paths = match event {
-                Ok(event) if counts(event.kind) => event.paths,
-                Ok(_) => return,
-                Err(_) => Vec::new(),
+            let notice = match event {
+                Ok(event) => match stir(event.kind, RecommendedWatcher::kind()) {
+                    Some(stir) => Notice { stir, paths: event.paths },
+                    None => return,
+                },
+                Err(_) => Notice { stir: Stir::Lost, paths: Vec::new() },
             };
             // The control loop has ended when nobody listens.
-            drop(changes.send(message(paths)));
+            drop(changes.send(message(notice)));
         };
         match notify::recommended_watcher(handler) {
             Ok(watcher) => {
@@ -126,18 +149,39 @@ pub(super) fn concern(listing: &Listing, paths: &[PathBuf]) -> bool {
     paths.is_empty() || paths.iter().any(|path| inside(path))
 }
 
-/// Reading is no change; reading is what this process does itself all the time.
-const fn counts(kind: EventKind) -> bool {
-    !matches!(
-        kind,
-        EventKind::Access(
-            AccessKind::Any
-                | AccessKind::Read
-                | AccessKind::Open(_)
-                | AccessKind::Close(
-                    AccessMode::Any | AccessMode::Read | AccessMode::Execute | AccessMode::Other
-                )
-                | AccessKind::Other
-        )
-    )
+/// What an event means; `None` for reading, which is no change and what this process does itself all the time.
+fn stir(kind: EventKind, watcher: WatcherKind) -> Option<Stir> {
+    Some(match kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => Stir::Settle,
+        EventKind::Access(_) => return None,
+        // Only inotify tells when a writer is done.
+        EventKind::Modify(ModifyKind::Data(_)) if watcher == WatcherKind::Inotify => Stir::Write,
+        EventKind::Modify(ModifyKind::Name(_)) | EventKind::Remove(_) => Stir::Settle,
+        EventKind::Any | EventKind::Create(_) | EventKind::Modify(_) | EventKind::Other => Stir::Other,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use notify::event::{CreateKind, DataChange, MetadataKind, RemoveKind, RenameMode};
+
+    use super::*;
+
+    #[test]
+    fn a_write_counts_until_the_file_is_closed_moved_or_gone() {
+        let check = |kind, expect| assert_eq!(stir(kind, WatcherKind::Inotify), expect, "{kind:?}");
+        let written = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+        check(written, Some(Stir::Write));
+        assert_eq!(stir(written, WatcherKind::Fsevent), Some(Stir::Other), "it does not tell of closing");
+        check(EventKind::Access(AccessKind::Close(AccessMode::Write)), Some(Stir::Settle));
+        check(EventKind::Modify(ModifyKind::Name(RenameMode::To)), Some(Stir::Settle));
+        check(EventKind::Remove(RemoveKind::File), Some(Stir::Settle));
+        check(EventKind::Create(CreateKind::File), Some(Stir::Other));
+        check(EventKind::Modify(ModifyKind::Metadata(MetadataKind::Any)), Some(Stir::Other));
+        for reading in
+            [AccessKind::Read, AccessKind::Open(AccessMode::Any), AccessKind::Close(AccessMode::Read)]
+        {
+            check(EventKind::Access(reading), None);
+        }
+    }
 }

@@ -300,6 +300,10 @@ impl Exchange {
                 ResponseBody::Full(data)
             }
             None => {
+                if let Framing::Length(length) = framing {
+                    // What is known to come is asked for at once, instead of in reads that grow.
+                    self.want = usize::try_from(length).unwrap_or(BULK).clamp(self.want.min(BULK), BULK);
+                }
                 let decoder = BodyDecoder::new(framing, Leniency::Backend, ChunkLimits::default());
                 ResponseBody::Stream(Box::pin(Streaming::new(self, decoder, reusable, trailers.clone())))
             }

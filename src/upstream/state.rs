@@ -328,9 +328,18 @@ impl Upstreams {
     /// # Errors
     /// Why there is none.
     pub async fn dial(&self, address: SocketAddr, limit: Duration) -> Result<Tunnel, ErrorKind> {
-        if !(self.address_rule)(address) {
-            return Err(ErrorKind::Denied);
+        if (self.address_rule)(address) {
+            self.dial_judged(address, limit).await
+        } else {
+            Err(ErrorKind::Denied)
         }
+    }
+
+    /// As [`Upstreams::dial`] for an address that was judged when the table was compiled.
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub async fn dial_judged(&self, address: SocketAddr, limit: Duration) -> Result<Tunnel, ErrorKind> {
         let open = self.open.open(address, self.endpoint_connections).ok_or(ErrorKind::Busy)?;
         let stream = connect(address, None, limit).await?;
         Ok(Tunnel::new(bytes::BytesMut::new(), stream, open))

@@ -17,8 +17,9 @@ use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 
-use super::Protocol;
+use super::{Protocol, suites};
 pub use crate::cert::TlsMaterial;
 use crate::policy::backend_tls::BackendTls;
 
@@ -163,13 +164,20 @@ impl TlsCache {
         };
         let verifier: Arc<dyn ServerCertVerifier> = if policy.verify {
             let roots = roots(material.and_then(|m| m.authority.as_deref()))?;
-            WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&self.provider))
-                .build()
-                .map_err(|_| TlsError::Authority)?
+            let roots = Arc::new(roots);
+            let inner =
+                WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&self.provider))
+                    .build()
+                    .map_err(|_| TlsError::Authority)?;
+            Arc::new(Shallow { inner, roots, depth: policy.depth, provider: Arc::clone(&self.provider) })
         } else {
             Arc::new(Unverified(Arc::clone(&self.provider)))
         };
-        let builder = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
+        let provider = match &policy.ciphers {
+            Some(list) => Arc::new(suites::provider(list)),
+            None => Arc::clone(&self.provider),
+        };
+        let builder = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(versions)
             .map_err(|_| TlsError::Versions)?
             .dangerous()
@@ -221,6 +229,75 @@ fn pair(
         CertificateDer::pem_slice_iter(certificate).collect::<Result<_, _>>().map_err(|_| TlsError::Pair)?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| TlsError::Pair)?;
     if chain.is_empty() { Err(TlsError::Pair) } else { Ok((chain, key)) }
+}
+
+/// `proxy-ssl-verify: on` with `proxy-ssl-verify-depth`: the library verifies, and a chain that brings more authorities
+/// than may stand between is looked at again for a short enough way.
+#[derive(Debug)]
+struct Shallow {
+    inner: Arc<WebPkiServerVerifier>,
+    roots: Arc<RootCertStore>,
+    depth: u32,
+    provider: Arc<CryptoProvider>,
+}
+
+impl Shallow {
+    fn is_near(&self, leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>], now: UnixTime) -> bool {
+        let between = |path: &VerifiedPath<'_>| {
+            u32::try_from(path.intermediate_certificates().count()).unwrap_or(u32::MAX)
+        };
+        let within = |path: &VerifiedPath<'_>| {
+            if between(path) <= self.depth { Ok(()) } else { Err(webpki::Error::MaximumPathDepthExceeded) }
+        };
+        EndEntityCert::try_from(leaf).is_ok_and(|end| {
+            let (algorithms, anchors) =
+                (self.provider.signature_verification_algorithms.all, &self.roots.roots);
+            let usage = KeyUsage::server_auth();
+            end.verify_for_usage(algorithms, anchors, others, now, usage, None, Some(&within)).is_ok()
+        })
+    }
+}
+
+impl ServerCertVerifier for Shallow {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verified = self.inner.verify_server_cert(leaf, others, name, ocsp, now)?;
+        // A way cannot be longer than what was brought.
+        let short = u32::try_from(others.len()).is_ok_and(|brought| brought <= self.depth);
+        if short || self.is_near(leaf, others, now) {
+            Ok(verified)
+        } else {
+            Err(rustls::Error::General("the chain is longer than proxy-ssl-verify-depth".into()))
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.inner.supported_verify_schemes()
+    }
 }
 
 /// `proxy-ssl-verify: off`: encryption without knowing with whom. Signatures are not judged either, since without a

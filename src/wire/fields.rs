@@ -6,8 +6,6 @@
 
 use std::fmt;
 
-use smallvec::SmallVec;
-
 use super::line::find_control;
 
 /// Why a field line was refused by [`Fields::append`] or [`Fields::set`].
@@ -36,12 +34,16 @@ struct Line {
     value: u32,
 }
 
+/// Room for lines that a section made for a head starts with.
+const USUAL_LINES: usize = 16;
+
 /// Ordered field lines of a head or a trailer section.
 #[derive(Clone, Default)]
 pub struct Fields {
     names: String,
     values: Vec<u8>,
-    lines: SmallVec<[Line; 16]>,
+    // Not in place: heads are moved more often than made, and wait in the futures of requests.
+    lines: Vec<Line>,
 }
 
 impl Fields {
@@ -57,7 +59,7 @@ impl Fields {
         Self {
             names: String::with_capacity(names),
             values: Vec::with_capacity(bytes - names / 2),
-            lines: SmallVec::new(),
+            lines: Vec::with_capacity(USUAL_LINES),
         }
     }
 

@@ -32,3 +32,27 @@ fn a_challenge_in_a_guarded_ingress_is_answered_as_it_came_though_the_guard_is_f
     assert_eq!(get(proxy.http(), "h.test", CHALLENGE).status, 200);
     assert_eq!(backend.requests()[before].line, format!("GET {CHALLENGE} HTTP/1.1"));
 }
+
+/// The solver compares the Host; authorities ask from several places at once.
+#[test]
+fn neither_another_host_nor_a_limit_nor_a_mirror_of_its_ingress_counts_for_a_challenge() {
+    let backend = Backend::echo("b");
+    let service = service("b", &[backend.address()]);
+    let rules = [("h.test", CHALLENGE, "Exact", "b"), ("h.test", "/", "Prefix", "b")];
+    let annotations = [
+        ("upstream-vhost", "elsewhere.test"),
+        ("limit-rpm", "1"),
+        ("limit-burst-multiplier", "1"),
+        ("limit-connections", "1"),
+    ];
+    let proxy = TestProxy::start(&(ingress("a", &annotations, &rules) + &service), &[]);
+    for _ in 0..5 {
+        assert_eq!(get(proxy.http(), "h.test", CHALLENGE).status, 200);
+    }
+    let statuses: Vec<u16> = (0..5).map(|_| get(proxy.http(), "h.test", "/").status).collect();
+    assert!(statuses.contains(&503), "the rest is limited: {statuses:?}");
+    for request in backend.requests() {
+        let expect = if request.line.contains(CHALLENGE) { "h.test" } else { "elsewhere.test" };
+        assert_eq!(request.field("host"), Some(expect), "{}", request.line);
+    }
+}

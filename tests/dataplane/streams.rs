@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::support::backend::{Backend, refusing};
 use crate::support::client::{Raw, get};
-use crate::support::manifests::{config_map, service};
+use crate::support::manifests::{config_map, ingress, service};
 use crate::support::{TestProxy, eventually};
 
 /// A port that is free, for TCP and UDP, and that the system gives to nobody who asks for any port: these begin above.
@@ -384,4 +384,94 @@ fn a_udp_endpoint_that_refuses_ends_the_session_and_is_no_answer() {
     eventually("the session ended as failed", || {
         get(proxy.admin(), "localhost", "/metrics").text().contains("{protocol=\"UDP\",status=\"502\"} 1")
     });
+}
+
+/// An Ingress of host `h.test` with a `stream-snippet`.
+fn with_snippet(name: &str, text: &str) -> String {
+    ingress(name, &[("stream-snippet", text)], &[("h.test", &format!("/{name}"), "Prefix", "b")])
+}
+
+const PERMISSIVE: [(&str, &str); 2] =
+    [("allow-snippet-annotations", "true"), ("annotations-risk-level", "Critical")];
+
+#[test]
+fn the_ports_of_stream_snippets_lead_where_they_say_and_follow_changes() {
+    let (one, two) = (parrot("one"), parrot("two"));
+    let [of_all, own, shut] = [(); 3].map(|()| free_port());
+    let global = format!("server {{ listen {of_all}; proxy_pass {}; }}", one.address());
+    let world = |to: SocketAddr| {
+        let text = format!(
+            "upstream x {{ server {to}; }} server {{ listen 127.0.0.1:{own}; proxy_pass x; }} \
+             server {{ listen {shut}; proxy_pass x; deny 127.0.0.0/8; allow all; }}"
+        );
+        config_map(&[PERMISSIVE[0], PERMISSIVE[1], ("stream-snippet", &global)])
+            + &with_snippet("a", &text)
+            + &service("b", &[one.address()])
+    };
+    let proxy = TestProxy::start(&world(one.address()), &["--configmap=default/config"]);
+    assert_eq!((who(of_all).as_deref(), who(own).as_deref()), (Some("one"), Some("one")));
+    assert_eq!(who(shut), None, "deny keeps the client out");
+    proxy.swap(&world(two.address()));
+    assert_eq!((who(of_all).as_deref(), who(own).as_deref()), (Some("one"), Some("two")));
+    proxy.swap(&(config_map(&PERMISSIVE) + &service("b", &[one.address()])));
+    eventually("the ports closed", || {
+        [of_all, own].iter().all(|port| TcpStream::connect(at(*port)).is_err())
+    });
+}
+
+#[test]
+fn a_port_of_a_snippet_may_lead_to_the_port_of_requests_but_to_no_other_of_ours() {
+    let backend = parrot("one");
+    let world =
+        |text: &str| config_map(&PERMISSIVE) + &with_snippet("a", text) + &service("b", &[backend.address()]);
+    let proxy = TestProxy::start(&world("# nothing yet"), &["--configmap=default/config"]);
+    let [requests, admin, itself] = [(); 3].map(|()| free_port());
+    proxy.swap(&world(&format!(
+        "server {{ listen {requests}; proxy_pass {}; }} server {{ listen {admin}; proxy_pass {}; }} \
+         server {{ listen {itself}; proxy_pass 127.0.0.1:{itself}; }}",
+        proxy.http(),
+        proxy.admin()
+    )));
+    eventually("the port", || TcpStream::connect(at(requests)).is_ok());
+    assert_eq!(get(at(requests), "anything.test", "/healthz").status, 200);
+    for port in [admin, itself] {
+        eventually("the port", || TcpStream::connect(at(port)).is_ok());
+        assert_eq!(who(port), None);
+    }
+    let told = get(proxy.admin(), "localhost", "/api/v1/diagnostics").text();
+    assert_eq!(told.matches("EndpointRefused").count(), 2, "{told}");
+}
+
+#[test]
+fn a_port_belongs_to_services_then_to_the_config_map_then_to_the_oldest_ingress() {
+    let (one, two) = (parrot("one"), parrot("two"));
+    let [services_port, contested, free] = [(); 3].map(|()| free_port());
+    let server = |port: u16, to: SocketAddr| format!("server {{ listen {port}; proxy_pass {to}; }} ");
+    let text = server(services_port, two.address()) + &server(contested, two.address());
+    let world = services("tcp", &[(services_port, "default/b:80")])
+        + &config_map(&PERMISSIVE)
+        + &with_snippet("old", &server(contested, one.address()))
+        + &with_snippet("late", &(text + &server(free, two.address()) + &server(10254, two.address())))
+        + &with_snippet("refused", "server { listen 1; proxy_pass localhost:1; }")
+        + &service("b", &[one.address()]);
+    let proxy = TestProxy::start(&world, &["--configmap=default/config", TCP]);
+    for (port, expect) in [(services_port, "one"), (contested, "one"), (free, "two")] {
+        assert_eq!(who(port).as_deref(), Some(expect), "{port}");
+    }
+    let told = get(proxy.admin(), "localhost", "/api/v1/diagnostics").text();
+    assert_eq!(told.matches("\"PortTaken\"").count(), 3, "{told}");
+    assert_eq!(told.matches("\"SnippetRefused\"").count(), 1, "{told}");
+}
+
+#[test]
+fn a_stream_snippet_that_nobody_allowed_opens_nothing() {
+    let backend = parrot("one");
+    let port = free_port();
+    let text = format!("server {{ listen {port}; proxy_pass {}; }}", backend.address());
+    for permissive in [&[PERMISSIVE[0]], &[PERMISSIVE[1]]] {
+        let world = config_map(permissive) + &with_snippet("a", &text) + &service("b", &[backend.address()]);
+        let proxy = TestProxy::start(&world, &["--configmap=default/config"]);
+        assert!(TcpStream::connect(at(port)).is_err());
+        proxy.join();
+    }
 }

@@ -82,6 +82,8 @@ fn a_thousand_swaps_under_load_fail_no_request_and_mix_no_generation() {
     let (answered, mixed) = streams.join().expect("no stream failed");
     assert!(answered > 100, "{answered} streams");
     assert_eq!(mixed, Vec::<String>::new());
+    let requests = served.load(Ordering::Relaxed) + answered;
+    println!("measured: {SWAPS} swaps, {requests} requests, no error, one tunnel throughout");
 }
 
 #[test]

@@ -9,7 +9,8 @@ use rustls::{ClientConfig, ClientConnection};
 
 use crate::support::backend::Backend;
 use crate::support::client::{Raw, get};
-use crate::support::manifests::{ingress, service, simple, tls_secret, with_tls};
+use crate::support::manifests::{config_map, ingress, service, simple, tls_secret, with_tls};
+use crate::support::tls::AnyCertificate;
 use crate::support::{self, TestProxy, eventually};
 
 /// A client without a certificate of its own, which takes any.
@@ -28,9 +29,10 @@ pub(crate) fn get_text(address: SocketAddr, host: &str) -> String {
 
 /// What a handshake and one GET showed.
 pub(crate) struct Seen {
-    names: Vec<String>,
+    pub(crate) names: Vec<String>,
     pub(crate) text: String,
     resumed: bool,
+    cipher: Option<rustls::CipherSuite>,
 }
 
 pub(crate) fn ask(
@@ -52,6 +54,7 @@ pub(crate) fn ask(
         names: names(&certificate),
         text: String::from_utf8_lossy(&bytes).into_owned(),
         resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
+        cipher: session.negotiated_cipher_suite().map(|suite| suite.suite()),
     })
 }
 
@@ -128,6 +131,57 @@ fn both_versions_work_and_sessions_resume_on_any_worker() {
             (0..6).filter(|_| ask(&config, proxy.https(), "a.w.test", "a.w.test").unwrap().resumed).count();
         assert_eq!(resumed, 6, "{version:?}");
     }
+}
+
+#[test]
+fn ciphers_and_their_order_are_the_hosts_own() {
+    use rustls::CipherSuite as Cipher;
+    let own = |name: &str, host: &str, annotations: &[(&str, &str)]| {
+        with_tls(&ingress(name, annotations, &[(host, "/", "Prefix", "b")]), host, "pair")
+    };
+    let backend = Backend::echo("b");
+    let world = own("plain", "plain.test", &[])
+        + &own("own", "own.test", &[("ssl-ciphers", "ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-AES128-SHA")])
+        + &own("later", "own.test", &[("ssl-ciphers", "AES128"), ("ssl-prefer-server-ciphers", "false")])
+        + &own("clients", "clients.test", &[("ssl-prefer-server-ciphers", "false")])
+        + &own("none", "none.test", &[("ssl-ciphers", "AES128-SHA")])
+        + &own("rsa", "rsa.test", &[("ssl-ciphers", "aRSA")])
+        + &service("b", &[backend.address()])
+        + &secret("pair", &["plain.test", "own.test", "clients.test", "none.test", "rsa.test"])
+        + &config_map(&[("ssl-ciphers", "AES256:AES128")]);
+    let proxy = TestProxy::start(&world, &["--configmap=default/config"]);
+    let old = config(&[&rustls::version::TLS12]);
+    let ciphers = |mut suites: Vec<rustls::SupportedCipherSuite>| {
+        suites.reverse();
+        suites
+    };
+    let mut turned = rustls::crypto::aws_lc_rs::default_provider();
+    turned.cipher_suites = ciphers(turned.cipher_suites);
+    let turned = ClientConfig::builder_with_provider(Arc::new(turned))
+        .with_protocol_versions(&[&rustls::version::TLS12])
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate))
+        .with_no_client_auth();
+    let turned = Arc::new(turned);
+    let cipher = |config: &Arc<ClientConfig>, host: &str| {
+        let seen = ask(config, proxy.https(), host, host).ok()?;
+        assert!(seen.text.starts_with("HTTP/1.1 200 "), "{host}: {}", seen.text);
+        seen.cipher
+    };
+    for (config, host, expect) in [
+        (&old, "plain.test", Some(Cipher::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384)),
+        (&turned, "plain.test", Some(Cipher::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384)),
+        (&turned, "clients.test", Some(Cipher::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256)),
+        (&turned, "own.test", Some(Cipher::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256)),
+        (&turned, "none.test", Some(Cipher::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384)),
+        // The certificate has another kind of key.
+        (&old, "rsa.test", None),
+    ] {
+        assert_eq!(cipher(config, host), expect, "{host}");
+    }
+    let new = config(&[&rustls::version::TLS13]);
+    assert!(cipher(&new, "rsa.test").is_some());
 }
 
 #[test]

@@ -14,9 +14,9 @@ const EDGES: &[(&str, &[&str])] = &[
     ("diagnostic", &["model"]),
     ("wire", &[]),
     ("pattern", &[]),
-    ("request", &["wire"]),
-    ("reply", &[]),
     ("variable", &[]),
+    ("request", &["variable", "wire"]),
+    ("reply", &[]),
     ("policy", &["request", "reply", "diagnostic", "pattern", "variable", "wire", "model"]),
     ("route", &["policy", "request", "reply", "pattern", "wire", "model"]),
     ("compile", &["route", "policy", "diagnostic", "pattern", "model"]),
@@ -53,6 +53,7 @@ const EDGES: &[(&str, &[&str])] = &[
             "limit",
             "places",
             "telemetry",
+            "variable",
         ],
     ),
     // control plane
@@ -60,14 +61,25 @@ const EDGES: &[(&str, &[&str])] = &[
     ("standalone", &["manifest", "model", "diagnostic", "compile"]),
     (
         "control",
-        &["standalone", "config", "compile", "cert", "snapshot", "model", "diagnostic", "manifest", "route"],
+        &[
+            "standalone",
+            "config",
+            "compile",
+            "cert",
+            "snapshot",
+            "model",
+            "diagnostic",
+            "manifest",
+            "route",
+            "limit",
+        ],
     ),
     ("admission", &["control", "compile", "cert", "policy", "manifest", "model", "diagnostic", "telemetry"]),
     (
         "controller",
         &["cert", "control", "config", "manifest", "snapshot", "model", "diagnostic", "telemetry"],
     ),
-    ("admin", &["snapshot", "route", "inquiry", "report", "model", "telemetry", "drain"]),
+    ("admin", &["snapshot", "route", "inquiry", "report", "model", "telemetry", "drain", "limit"]),
     (
         "cli",
         &[

@@ -68,6 +68,9 @@
 {{- with $controller.secretNamespaces }}
 - --secret-namespaces={{ join "," . }}
 {{- end }}
+{{- if $controller.secretsByReference }}
+- --secrets-by-reference=true
+{{- end }}
 {{- if $controller.coexist }}
 - --coexist=true
 {{- end }}

@@ -141,6 +141,23 @@ fn a_missing_service_is_no_reason_to_refuse_because_objects_come_in_any_order() 
 }
 
 #[test]
+fn what_annotations_refer_to_may_come_after_the_ingress() {
+    let prefix = "nginx.ingress.kubernetes.io";
+    for (name, value, more) in [
+        ("auth-tls-secret", "team/later", ""),
+        ("auth-secret", "later", "auth-type: basic"),
+        ("custom-headers", "team/later", ""),
+        ("fastcgi-params-configmap", "team/later", "backend-protocol: FCGI"),
+        ("proxy-ssl-secret", "team/later", "backend-protocol: HTTPS"),
+        ("auth-proxy-set-headers", "team/later", "auth-url: \"http://auth.test/\""),
+    ] {
+        let more = if more.is_empty() { String::new() } else { format!(", {prefix}/{more}") };
+        let annotations = format!("{prefix}/{name}: {value}{more}");
+        check(&sources(""), &text("new", "team", &annotations, "later.test", "/", "Prefix"), None);
+    }
+}
+
+#[test]
 fn one_question_leaves_no_trace_for_the_next() {
     let sources = sources("");
     let mut judge = judge(&sources);

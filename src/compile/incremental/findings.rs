@@ -19,7 +19,8 @@ impl Compiler {
         }
         for host in self.hosts.values() {
             all.extend(host.plan.iter().flat_map(|plan| &plan.diagnostics).cloned());
-            all.extend(host.server_findings.iter().chain(&host.tls_finding).cloned());
+            all.extend(host.server_findings.iter().chain(&host.tls_findings).cloned());
+            all.extend(host.claim_findings.iter().cloned());
         }
         all.extend(self.overlay.diagnostics.iter().chain(&self.canary_findings).cloned());
         for (slot, problem) in &self.endpoints.problems {
@@ -31,6 +32,7 @@ impl Compiler {
             }
         }
         all.extend(self.stream_problems());
+        all.extend(self.settings.iter().flat_map(|settings| self.stream_snippets(settings).1));
         all.sort_by(|a, b| {
             (&a.object, &a.field, a.code, &a.value, &a.reason)
                 .cmp(&(&b.object, &b.field, b.code, &b.value, &b.reason))

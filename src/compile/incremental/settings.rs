@@ -1,7 +1,7 @@
 //! What every contribution depends on: flags and ConfigMap. When they change, all is compiled anew.
 
 use super::{
-    Arc, BTreeMap, BackendSlot, ConfigMap, Diagnostic, Globals, Inputs, ObjectKey, Options, Reach,
+    Arc, BTreeMap, BackendSlot, ConfigMap, Diagnostic, Globals, Inputs, ObjectKey, Options, Origin, Reach,
     RoutePolicies, follow, stream,
 };
 
@@ -9,6 +9,8 @@ use super::{
 pub(super) struct Settings {
     pub(super) options: Options,
     config_maps: BTreeMap<ObjectKey, Arc<ConfigMap>>,
+    /// The controller's, with the place it came from.
+    pub(super) config_map: Option<(ObjectKey, Arc<Origin>)>,
     pub(super) globals: Arc<Globals>,
     pub(super) globals_findings: Vec<Diagnostic>,
     /// Policies of an Ingress without annotations.
@@ -26,8 +28,12 @@ impl Settings {
         let (globals, mut globals_findings) = read_globals(inputs);
         let (streams, found) = stream::read(inputs.world, inputs.options);
         globals_findings.extend(found);
+        let main = inputs.options.config_map.as_ref();
+        let config_map = main
+            .and_then(|key| Some((key.clone(), Arc::clone(&inputs.world.config_maps.get(key)?.meta.origin))));
         Self {
-            reach: Reach { allow: options.allow_upstream.clone(), own: options.own_addresses.clone() },
+            config_map,
+            reach: options.reach(),
             options,
             config_maps: inputs.world.config_maps.clone(),
             base: Arc::new(RoutePolicies::defaults(&globals)),

@@ -7,6 +7,8 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::controller::fake::{FakeApi, PATIENCE, Stream};
 
+mod chaos;
+
 /// A watcher of ConfigMaps and what it says.
 struct Scene {
     api: FakeApi,
@@ -32,7 +34,8 @@ async fn scene_after(kind: Kind, failures: u32) -> Scene {
     let (sender, changes) = unbounded_channel();
     let sink: Sink = Arc::new(move |change| drop(sender.send(change)));
     let link = Link::new(1);
-    let feed = Feed { kind, namespace: None, fields: "a=b".into(), labels: String::new() };
+    let feed =
+        Feed { kind, namespace: None, fields: "a=b".into(), labels: String::new(), reach: Reach::Selected };
     let reporter = Reporter::new(api.client.clone(), false);
     let reports = Reports { board: Board::default(), reporter, archive: Archive::default() };
     let (again, asked) = watch::channel(0);

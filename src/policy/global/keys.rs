@@ -140,6 +140,16 @@ pub const KEYS: &[Key] = &[
     on("gzip-min-length", "256", "Smallest response compressed."),
     on("gzip-types", "", "Types compressed."),
     on("hide-headers", "", "Response fields of backends that clients do not see."),
+    on(
+        "host-allow-list",
+        "",
+        "With host-ownership allow-list, the hosts of each namespace, one namespace a line: `team-a: a.example *.a.example`.",
+    ),
+    on(
+        "host-ownership",
+        "open",
+        "Who may add paths to a host: `open`, every namespace; `first-namespace`, only the one that has had it longest; `allow-list`, those that host-allow-list names.",
+    ),
     on("hsts", "true", "Send Strict-Transport-Security on TLS responses."),
     on("hsts-include-subdomains", "true", "Include subdomains in Strict-Transport-Security."),
     on("hsts-max-age", "31536000", "Seconds of Strict-Transport-Security."),
@@ -306,8 +316,12 @@ pub const KEYS: &[Key] = &[
     no("ssl-buffer-size", "4k"),
     on(
         "ssl-ciphers",
-        "",
-        "Cipher suites of TLS 1.2, by the names of OpenSSL; those that the TLS library does not have count for nothing.",
+        concat!(
+            "ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:",
+            "ECDHE-RSA-AES256-GCM-SHA384:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-RSA-CHACHA20-POLY1305:",
+            "DHE-RSA-AES256-GCM-SHA384:DHE-RSA-AES128-GCM-SHA256",
+        ),
+        "TLS 1.2 ciphers, as a list of OpenSSL; the six suites of ECDHE with AES-GCM or CHACHA20 are spoken.",
     ),
     no("ssl-dh-param", ""),
     refused(
@@ -335,11 +349,10 @@ pub const KEYS: &[Key] = &[
         "",
         "Where the log of TCP and UDP services goes; the access log where not set.",
     ),
-    refused(
+    on(
         "stream-snippet",
         "",
-        "ports are opened by tcp-services and udp-services only",
-        "Configuration text of nginx for streams: ports are opened by tcp-services and udp-services.",
+        "Directives of nginx for streams: `server` and `upstream` blocks open TCP and UDP ports (docs/snippets.md).",
     ),
     on(
         "strict-validate-path-type",

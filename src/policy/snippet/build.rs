@@ -3,19 +3,20 @@
 
 use std::sync::Arc;
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 
 use super::directive::{self, Context, Effect};
 use super::fields;
 use super::lex::{At, Fault, Statement, Word};
 use super::names::{Names, is_own};
+use super::run::sendable_method;
 use super::script::{Branch, Condition, Matcher, Nested, Return, Rewrite, Script, Step, Then};
 use super::settings::{AddHeader, Expires, Rule, Settings, SslName};
 use crate::pattern::{Anchor, Case, Pattern};
 use crate::policy::annotation::{parse_cidrs, parse_duration, parse_on_off, parse_size};
-use crate::policy::backend_tls;
 use crate::policy::satisfy::Satisfy;
 use crate::policy::template::{Scope, Template};
+use crate::policy::{backend_tls, cipher_list};
 use crate::variable::Known;
 
 /// Directives of one snippet of an annotation (`B-17`).
@@ -151,14 +152,20 @@ impl<'n> Builder<'n> {
             }
             "default_type" => settings.default_type = Some(content_type(first)?),
             "proxy_method" => {
-                let method = Method::from_bytes(first.text.as_bytes());
-                settings.method = Some(method.map_err(|_| Fault::new(first.at, "this is no method"))?);
+                let method = self.template(first, Known::Answer)?;
+                if method.constant().is_some_and(|method| sendable_method(method.as_bytes()).is_none()) {
+                    return Err(Fault::new(first.at, "this is no method"));
+                }
+                settings.method = Some(method);
             }
             "proxy_ssl_server_name" | "grpc_ssl_server_name" => {
                 settings.ssl_server_name = Some(word(first, parse_on_off)?);
             }
             "proxy_ssl_name" | "grpc_ssl_name" => settings.ssl_name = Some(ssl_name(first)?),
             "proxy_ssl_verify" | "grpc_ssl_verify" => settings.ssl_verify = Some(word(first, parse_on_off)?),
+            "proxy_ssl_ciphers" | "grpc_ssl_ciphers" => {
+                settings.ssl_ciphers = Some(word(first, cipher_list::parse)?.suites);
+            }
             "proxy_ssl_protocols" => {
                 let all: Vec<&str> = arguments.iter().map(|word| word.text.as_str()).collect();
                 let versions = backend_tls::protocols(&all.join(" "));
@@ -419,7 +426,7 @@ fn second(statement: &Statement) -> Result<&Word, Fault> {
     statement.arguments().get(1).ok_or_else(|| Fault::new(statement.at, "an argument is missing"))
 }
 
-fn word<T>(word: &Word, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Fault> {
+pub(super) fn word<T>(word: &Word, parse: impl FnOnce(&str) -> Result<T, String>) -> Result<T, Fault> {
     parse(&word.text).map_err(|reason| Fault::new(word.at, format!("{} {reason}", word.text)))
 }
 
@@ -437,7 +444,7 @@ fn status(word: &Word, range: std::ops::RangeInclusive<u16>) -> Result<StatusCod
     })
 }
 
-fn rule(allow: bool, word: &Word) -> Result<Rule, Fault> {
+pub(super) fn rule(allow: bool, word: &Word) -> Result<Rule, Fault> {
     if word.text == "all" {
         return Ok(Rule { allow, net: None });
     }

@@ -117,7 +117,7 @@ pub const DIRECTIVES: &[Directive] = &[
     on("grpc_read_timeout", PLAIN, (1, 1), "As proxy_read_timeout."),
     on("grpc_send_timeout", PLAIN, (1, 1), "As proxy_send_timeout."),
     on("grpc_set_header", PROXY, (2, 2), "As proxy_set_header."),
-    off("grpc_ssl_ciphers", "the TLS library offers a fixed set of sound ciphers"),
+    on("grpc_ssl_ciphers", PLAIN, (1, 1), "TLS 1.2 ciphers towards the backend, as a list of OpenSSL."),
     on("grpc_ssl_name", PLAIN, (1, 1), "As proxy_ssl_name."),
     on("grpc_ssl_server_name", PLAIN, (1, 1), "As proxy_ssl_server_name."),
     on("grpc_ssl_verify", PLAIN, (1, 1), "As proxy_ssl_verify."),
@@ -205,7 +205,7 @@ pub const DIRECTIVES: &[Directive] = &[
         "Sets a field of the request to the backend; an empty value takes it away. Counts in a location only, as there every location sets fields of its own.",
     ),
     off("proxy_socket_keepalive", INTERNAL),
-    off("proxy_ssl_ciphers", "the TLS library offers a fixed set of sound ciphers"),
+    on("proxy_ssl_ciphers", PLAIN, (1, 1), "TLS 1.2 ciphers towards the backend, as a list of OpenSSL."),
     on("proxy_ssl_name", PLAIN, (1, 1), "Name that a TLS backend must have, and its SNI: text, or $host."),
     on("proxy_ssl_protocols", PLAIN, (1, 4), "TLS versions towards the backend."),
     on("proxy_ssl_server_name", PLAIN, (1, 1), "Send SNI to a TLS backend."),
@@ -322,6 +322,7 @@ pub fn markdown() -> String {
             out.push_str(&format!("| `{}` | {why} |\n", directive.name));
         }
     }
+    out.push_str(STREAMS);
     out.push_str("\n## Variables\n\n");
     out.push_str(VARIABLES);
     out.push_str("| variable | value |\n|---|---|\n");
@@ -342,13 +343,24 @@ pub fn markdown() -> String {
     out
 }
 
+const STREAMS: &str = "\n## Streams\n\n\
+A `stream-snippet` holds `server` blocks, each of which opens TCP or UDP ports, and `upstream` blocks. It has a list of \
+its own; anything else leaves it out as a whole.\n\n\
+* `server`: `listen [address:]port [udp] [proxy_protocol]`; `proxy_pass` to an address and port, a name and port, or an \
+`upstream`; `proxy_protocol`, `proxy_timeout`, `proxy_connect_timeout`, `proxy_responses`, `allow`, `deny`.\n\
+* `upstream`: `server`, with its other parameters accepted and without effect; sessions take turns.\n\
+* Targets obey the rules for backends: no metadata services, loopback only by `--allow-upstream-cidr`. Unlike a backend \
+a target may be our own port for requests.\n\
+* A port belongs to `--tcp-services-configmap` and `--udp-services-configmap` first, then to the ConfigMap's snippet, \
+then to the oldest Ingress (`PortTaken`).\n";
+
 const INTRODUCTION: &str = "# Snippets\n\n\
 Made from the table in `src/policy/snippet/directive.rs`; do not edit.\n\n\
 A snippet is text in the language of nginx. It is read once by a strict interpreter for a closed list of directives, \
 and becomes typed policy; there is no nginx and no template behind it.\n\n\
-* The annotations `configuration-snippet`, `server-snippet` and `auth-snippet` count only where the ConfigMap says both \
-`allow-snippet-annotations: \"true\"` and `annotations-risk-level: Critical`. The ConfigMap's own `http-snippet`, \
-`server-snippet` and `location-snippet` always count.\n\
+* The annotations `configuration-snippet`, `server-snippet`, `auth-snippet` and `stream-snippet` count only where the \
+ConfigMap says both `allow-snippet-annotations: \"true\"` and `annotations-risk-level: Critical`. The ConfigMap's own \
+`http-snippet`, `server-snippet`, `location-snippet` and `stream-snippet` always count.\n\
 * A directive that is not in the list, or one that is misused, refuses its snippet as a whole. A finding tells line and \
 column.\n\
 * A refused snippet without directives that protect (`allow`, `deny`, `return` of an error, `auth_*`, `limit_*` and the like) \
@@ -367,7 +379,7 @@ those in the last `if` that holds count over those around it. Fields of answers:
 
 const VARIABLES: &str = "Names of one's own come from `set`, `map`, `auth_request_set` and named groups; `$1` to `$9` are groups of the \
 last expression that matched. Beside the fixed names there are `$arg_*`, `$cookie_*`, `$http_*`, and with the answer \
-`$sent_http_*` and `$upstream_http_*`. The same names serve hash keys, field values, log formats and addresses of other \
+`$sent_http_*` and `$upstream_http_*` (in logs `$upstream_cookie_*` too). The same names serve hash keys, field values, log formats and addresses of other \
 services.\n\n";
 
 #[cfg(test)]

@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 use ipnet::IpNet;
 
 use crate::policy::RoutePolicies;
+use crate::policy::cipher_list::Suite;
 use crate::policy::satisfy::Satisfy;
 use crate::policy::template::Template;
 
@@ -43,7 +44,7 @@ pub struct Settings {
     /// `default_type`.
     pub default_type: Option<Box<str>>,
     /// `proxy_method`.
-    pub method: Option<Method>,
+    pub method: Option<Template>,
     /// `proxy_ssl_server_name`.
     pub ssl_server_name: Option<bool>,
     /// `proxy_ssl_name`.
@@ -52,6 +53,8 @@ pub struct Settings {
     pub ssl_verify: Option<bool>,
     /// `proxy_ssl_protocols`: TLS 1.2, TLS 1.3.
     pub ssl_protocols: Option<(bool, bool)>,
+    /// `proxy_ssl_ciphers`.
+    pub ssl_ciphers: Option<Arc<[Suite]>>,
     /// Values of the location that directives of a location replace.
     pub replaced: Replaced,
 }

@@ -307,6 +307,7 @@ fn every_directive_that_counts_has_a_meaning() {
             "break" => ";",
             "proxy_method" => "GET;",
             "proxy_ssl_protocols" => "TLSv1.2;",
+            "proxy_ssl_ciphers" | "grpc_ssl_ciphers" => "HIGH:!aNULL;",
             name if name.starts_with("more_") => "'A: b';",
             name if name.ends_with("_header") => "X-A;",
             name if name.ends_with("_timeout") => "5s;",
@@ -416,7 +417,9 @@ fn a_snippet_that_cannot_be_honoured_shuts_the_routes_only_when_it_protects() {
     }
     assert_eq!(codes(&[("configuration-snippet", "bogus;")], &open), ["SnippetRefused"]);
     assert_eq!(codes(&[("configuration-snippet", "gzip on;")], &open), ["NoEffect"]);
-    assert_eq!(codes(&[("stream-snippet", "server { }")], &open), ["NoEffect"]);
+    assert_eq!(codes(&[("stream-snippet", "server { }")], &open), ["SnippetRefused"]);
+    let port = ("stream-snippet", "server { listen 5432; proxy_pass db.prod.svc:5432; tcp_nodelay on; }");
+    assert_eq!(codes(&[port], &open), ["NoEffect"]);
     assert!(codes(&[("configuration-snippet", "# only words")], &open).is_empty());
 }
 

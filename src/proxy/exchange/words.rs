@@ -36,13 +36,14 @@ pub(super) fn reason(reply: &LocalReply) -> LocalReason {
     LocalReason { kind, rule }
 }
 
-/// Why a redirect was made.
+/// The word for a redirect.
 pub(super) const fn cause_word(cause: RedirectCause) -> &'static str {
     match cause {
         RedirectCause::AppRoot => "app_root",
         RedirectCause::CertificateError => "certificate_error",
         RedirectCause::FromToWww => "from_to_www",
         RedirectCause::Permanent => "permanent",
+        RedirectCause::Rewrite => "rewrite",
         RedirectCause::SignIn => "sign_in",
         RedirectCause::Ssl => "ssl",
         RedirectCause::Temporal => "temporal",

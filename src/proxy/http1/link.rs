@@ -46,7 +46,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
         self.buf.reserve(size);
         let read = ready!(pin!(self.io.read_buf(&mut (&mut self.buf).limit(size))).poll(cx))?;
         if read == size {
-            self.read_size = size.saturating_mul(2).min(LARGE_READ);
+            // Whoever fills a small read has more: two pieces of each body are small, not four.
+            self.read_size = size.saturating_mul(8).min(LARGE_READ);
         }
         self.eof = read == 0;
         // A piece that was handed on lives about as long as it takes to read the next one.

@@ -6,7 +6,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -45,10 +45,9 @@ impl Pace {
 
 /// Runs the task of one stream to its end, or until its client has taken nothing for `limit`; ending it resets the
 /// stream.
-pub(super) async fn watched<F: Future>(stream: F, limit: Duration) {
+pub(super) async fn watched<F: Future>(mut stream: Pin<Box<F>>, limit: Duration) {
     let pace = Rc::new(Pace::default());
     let mut timer = Timer::default();
-    let mut stream = pin!(stream);
     poll_fn(|cx| {
         let before = CURRENT.replace(Some(Rc::clone(&pace)));
         let ended = stream.as_mut().poll(cx).is_ready();
@@ -85,10 +84,10 @@ mod tests {
         block(async {
             let start = Instant::now();
             watched(
-                async {
+                Box::pin(async {
                     Pace::current().give();
                     std::future::pending::<()>().await;
-                },
+                }),
                 LIMIT,
             )
             .await;
@@ -101,7 +100,7 @@ mod tests {
         block(async {
             let start = Instant::now();
             watched(
-                async {
+                Box::pin(async {
                     let pace = Pace::current();
                     for _ in 0..3 {
                         pace.give();
@@ -109,7 +108,7 @@ mod tests {
                         pace.taken();
                         tokio::time::sleep(Duration::from_secs(500)).await;
                     }
-                },
+                }),
                 LIMIT,
             )
             .await;

@@ -12,7 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{Session, connect, tcp};
+use super::{Session, Way, connect, tcp};
 use crate::listener::client_hello::{self, Parse};
 use crate::listener::proxy_protocol::encode_v1;
 use crate::policy::ip_access::contains;
@@ -60,7 +60,8 @@ pub async fn intercept(
         session.status = 403;
         return None;
     }
-    let Some(mut backend) = connect(worker, &snapshot, &target.backend, &mut session).await else {
+    let way = Way { backend: &target.backend, snippet: None };
+    let Some(mut backend) = connect(worker, &snapshot, way, &mut session).await else {
         session.status = 502;
         return None;
     };

@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::{Removed, Session, connect, cut};
+use super::{Removed, Session, Way, connect, cut};
 use crate::limit::Pressure;
 use crate::listener::proxy_protocol::encode_v1;
 use crate::policy::ip_access::contains;
@@ -54,13 +54,17 @@ pub async fn run(
             (session.client, destination) = (source, target);
         }
     }
+    if service.refuses(session.client.ip()) {
+        session.status = 403;
+        return;
+    }
     let most = globals.limits.per_client;
     let counted = (most > 0).then(|| worker.clients.connect(session.client.ip(), most));
     if matches!(counted, Some(None)) {
         session.status = 503;
         return worker.metrics.rejected("connections-per-client");
     }
-    let Some(mut backend) = Box::pin(connect(&worker, &snapshot, &service.backend, &mut session)).await
+    let Some(mut backend) = Box::pin(connect(&worker, &snapshot, Way::of(service), &mut session)).await
     else {
         session.status = 502;
         return;
@@ -76,7 +80,7 @@ pub async fn run(
             return;
         }
     }
-    let idle = globals.stream_timeout;
+    let idle = service.timeout(globals.stream_timeout);
     drop(snapshot);
     relay(&worker, Prefixed::new(ahead, stream), backend, idle, session, Some(removed)).await;
     drop(counted);

@@ -17,7 +17,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::Instant;
 
-use super::{Removed, Session, endpoints};
+use super::{Removed, Session, Way, endpoints};
 use crate::limit::{self, Bodies};
 use crate::proxy::worker::Worker;
 use crate::route::stream::Transport;
@@ -198,8 +198,16 @@ async fn run(port: &Rc<Port>, client: SocketAddr, mut queued: mpsc::Receiver<Que
     let mut session = Session::begin(worker, Transport::Udp, client, port.listener, &globals);
     session.status = 502;
     let mut upstream: Option<Upstream> = None;
+    let service = snapshot.table.streams.service(Transport::Udp, port.listener.port()).cloned();
+    let patience = service.as_ref().map_or(globals.stream_timeout, |one| one.timeout(globals.stream_timeout));
+    let own = service.as_ref().and_then(|service| service.snippet.as_ref()?.responses);
+    let responses = u64::from(own.unwrap_or(globals.stream_responses));
     drop(snapshot);
-    let idle = tokio::time::sleep(globals.stream_timeout);
+    if service.is_some_and(|service| service.refuses(client.ip())) {
+        session.status = 403;
+        return;
+    }
+    let idle = tokio::time::sleep(patience);
     let mut removed = port.removed.clone();
     let end = async {
         tokio::select! {
@@ -253,9 +261,9 @@ async fn run(port: &Rc<Port>, client: SocketAddr, mut queued: mpsc::Receiver<Que
                 }
             }
         }
-        idle.as_mut().reset(Instant::now() + globals.stream_timeout);
+        idle.as_mut().reset(Instant::now() + patience);
         // nginx's rule: as many replies as are expected of the datagrams so far.
-        if answered >= u64::from(globals.stream_responses).saturating_mul(asked) && queued.is_empty() {
+        if answered >= responses.saturating_mul(asked) && queued.is_empty() {
             return;
         }
     }
@@ -290,10 +298,10 @@ async fn still_there(port: &Port, upstream: Option<Upstream>, session: &mut Sess
     }
     let service = snapshot.table.streams.service(Transport::Udp, port.listener.port())?;
     session.backend = Arc::clone(&service.backend.name);
-    let addresses = endpoints(worker, &snapshot, &service.backend).await;
+    let addresses = endpoints(worker, &snapshot, Way::of(service)).await;
     for address in addresses {
         session.upstream = Some(address);
-        if !worker.upstreams.may_reach(address) {
+        if !Way::of(service).names(address) && !worker.upstreams.may_reach(address) {
             continue;
         }
         match dial(address).await {
@@ -309,7 +317,7 @@ async fn is_endpoint(port: &Port, snapshot: &Snapshot, address: SocketAddr) -> b
         // The port was closed; its sessions go on for a while.
         return true;
     };
-    let Some(set) = snapshot.endpoints.shared(service.backend.slot) else { return false };
+    let Some(set) = Way::of(service).set(snapshot) else { return false };
     let set = port.worker.upstreams.endpoints(set).await;
     set.ready.contains(&crate::route::EndpointAddress::Socket(address))
 }

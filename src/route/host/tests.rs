@@ -8,6 +8,7 @@ fn server(name: &str) -> Arc<Server> {
         redirect_to: None,
         app_root: None,
         client_certificates: None,
+        handshakes: crate::policy::server_tls::ServerTls::default(),
         snippet: None,
         regex_mode: false,
         slash_redirects: false,

@@ -73,7 +73,7 @@ struct Labels {
 pub(super) struct Series {
     /// Ready label text, sorted by name.
     pub(super) labels: Arc<str>,
-    /// Labels of the summary: namespace, ingress, service.
+    /// Labels of the summary: namespace, ingress, service, canary.
     pub(super) summary: Arc<str>,
     /// Histograms are kept, not only the counter.
     pub(super) full: bool,
@@ -251,14 +251,10 @@ impl Registry {
             ("ingress", &*labels.ingress),
             ("namespace", &*labels.namespace),
             ("service", &*labels.service),
+            ("canary", &*labels.canary),
         ]);
         let summary = label_text(&mut pairs.clone());
-        pairs.extend([
-            ("canary", &*labels.canary),
-            ("method", method),
-            ("path", &*labels.path),
-            ("status", &status),
-        ]);
+        pairs.extend([("method", method), ("path", &*labels.path), ("status", &status)]);
         pairs.extend(labels.host.as_deref().map(|host| ("host", host)));
         let series = Series {
             labels: label_text(&mut pairs).into(),

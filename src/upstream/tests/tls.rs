@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
@@ -41,7 +42,11 @@ fn server(identity: &Identity) -> ServerConfig {
 
 /// Answers `answer` to every request; tells the SNI as a field.
 async fn secure(identity: &Identity, answer: &'static str, notify: bool) -> Scripted {
-    let acceptor = TlsAcceptor::from(Arc::new(server(identity)));
+    secure_as(Arc::new(server(identity)), answer, notify).await
+}
+
+async fn secure_as(config: Arc<ServerConfig>, answer: &'static str, notify: bool) -> Scripted {
+    let acceptor = TlsAcceptor::from(config);
     serve(move |_, conn| {
         let acceptor = acceptor.clone();
         async move {
@@ -180,6 +185,73 @@ fn configurations_are_shared_by_content_and_renewed_with_it() {
     ] {
         assert_ne!(id, base);
     }
+}
+
+/// An authority, signed by `by` or by itself.
+fn authority(
+    name: &str,
+    by: Option<&Issuer<'static, KeyPair>>,
+) -> (Issuer<'static, KeyPair>, CertificateDer<'static>) {
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    let made = by.map_or_else(|| params.self_signed(&key), |by| params.signed_by(&key, by)).unwrap();
+    let der = made.der().clone();
+    (Issuer::new(params, key), der)
+}
+
+#[test]
+fn a_chain_may_have_as_many_authorities_between_as_the_depth_says() {
+    local(async {
+        let (root, anchor) = authority("root", None);
+        let (one, first) = authority("one", Some(&root));
+        let (two, second) = authority("two", Some(&one));
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::new(vec!["backend.test".into()]).unwrap();
+        let leaf = leaf.signed_by(&key, &two).unwrap().der().clone();
+        let pem = |der: &CertificateDer<'_>| {
+            let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
+            format!("-----BEGIN CERTIFICATE-----\n{encoded}\n-----END CERTIFICATE-----\n").into_bytes()
+        };
+        let trust =
+            |der| Arc::new(TlsMaterial { authority: Some(pem(der).into()), certificate: None, key: None });
+        let (far, near) = (trust(&anchor), trust(&second));
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![leaf, second.clone(), first.clone()],
+                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            )
+            .unwrap();
+        let backend = secure_as(Arc::new(config), OK, true).await;
+        let upstreams = upstreams();
+        for (depth, material, expected) in
+            [(0, &near, true), (0, &far, false), (1, &far, false), (2, &far, true), (9, &far, true)]
+        {
+            let policy = BackendTls { depth, ..policy(true, Some("backend.test")) };
+            let found = ask(&upstreams, backend.address, &policy, Some(material), PATIENT).await;
+            assert_eq!(found.is_ok(), expected, "{depth}");
+        }
+    });
+}
+
+#[test]
+fn only_the_ciphers_of_the_policy_are_offered() {
+    local(async {
+        let backend = secure(&identity("backend.test"), OK, true).await;
+        let upstreams = upstreams();
+        // The backend has a key of the other kind.
+        for (list, expected) in [("aECDSA", true), ("aRSA", false), ("ECDSA+CHACHA20", true)] {
+            let ciphers = Some(crate::policy::cipher_list::parse(list).unwrap().suites);
+            let policy = BackendTls { ciphers, tls13: false, ..policy(false, None) };
+            let found = ask(&upstreams, backend.address, &policy, None, PATIENT).await;
+            assert_eq!(found.is_ok(), expected, "{list}");
+        }
+    });
 }
 
 #[test]

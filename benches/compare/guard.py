@@ -1,0 +1,103 @@
+#!/usr/bin/env python3
+"""Fails when a request costs clearly more than what is stored in guard.json: `make bench-guard`.
+
+What is compared does not depend on the speed of the machine or on what else it does: user instructions as a ratio to
+those of nginx in the same run (valgrind), and system calls per request (strace). `--store` writes new figures down.
+"""
+
+import argparse
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import load
+import machine
+import peers
+import valgrind
+
+STORED = Path(__file__).resolve().parent / "guard.json"
+SCENARIOS = ("S1", "S3")
+# How much more is still no regression.
+SLACK = 1.05
+# System calls that are a request's; the rest is started with the process or happens now and then.
+CALLS = {"read", "readv", "recvfrom", "recvmsg", "write", "writev", "sendto", "sendmsg", "epoll_wait", "epoll_pwait", "epoll_ctl", "futex", "mmap", "munmap", "madvise"}
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--bin", required=True, help="the narthex binary to judge")
+    parser.add_argument("--store", action="store_true", help="write the figures down instead of judging them")
+    return parser.parse_args()
+
+
+def system_calls(facts, name, requests=4000):
+    """System calls per request of one worker."""
+    kind, path, _, _ = valgrind.COUNTED[name]
+    peer_name, template, command, extra = facts
+    with tempfile.TemporaryDirectory(prefix="guard-") as folder:
+        run = peers.Run(folder)
+        try:
+            run.prepare([])
+            peer = peers.Peer(peer_name, template, command, False, extra)
+            peer.start(run, [])
+            load.exactly(peer, kind, path, 64)
+            table = f"{folder}/calls"
+            tracer = subprocess.Popen(["strace", "-c", "-f", "-o", table, "-p", str(peer.process.pid)], stderr=subprocess.DEVNULL)
+            time.sleep(1)
+            load.exactly(peer, kind, path, requests)
+            tracer.send_signal(signal.SIGINT)
+            tracer.wait()
+            total = 0
+            for line in Path(table).read_text().splitlines():
+                found = re.match(r"\s*[\d.]+\s+[\d.]+\s+\d+\s+(\d+)\s+(?:\d+\s+)?(\w+)$", line)
+                if found and found.group(2) in CALLS:
+                    total += int(found.group(1))
+            return total / requests
+        finally:
+            run.stop()
+
+
+def measured(binary):
+    found, _, _ = peers.available(os.path.abspath(binary))
+    by_name = {facts[0]: facts for facts in found}
+    out = {}
+    for name in SCENARIOS:
+        few, more = valgrind.COUNTED[name][2:]
+        each = {peer: (valgrind.total(by_name[peer], name, more) - valgrind.total(by_name[peer], name, few)) / (more - few)
+                for peer in ("nginx", "narthex")}
+        out[name] = {"instructions": round(each["narthex"]), "ratio": round(each["narthex"] / each["nginx"], 3),
+                     "calls": round(system_calls(by_name["narthex"], name), 2)}
+        print(f"{name}: {out[name]['instructions']:,} user instructions per request, {out[name]['ratio']} of nginx's,"
+              f" {out[name]['calls']} system calls", flush=True)
+    return out
+
+
+def main():
+    options = arguments()
+    for tool in ("valgrind", "strace", "nginx", "h2load"):
+        if not shutil.which(tool):
+            print(f"SKIPPED: {tool} is not installed", file=sys.stderr)
+            return 0
+    now = measured(options.bin)
+    if options.store:
+        STORED.write_text(json.dumps({"machine": machine.describe(), **now}, indent=1) + "\n")
+        return 0
+    stored, worse = json.loads(STORED.read_text()), 0
+    for name, figures in now.items():
+        for what in ("ratio", "calls"):
+            limit = stored[name][what] * SLACK
+            if figures[what] > limit:
+                print(f"{name}: {what} is {figures[what]}, stored is {stored[name][what]}", file=sys.stderr)
+                worse = 1
+    return worse
+
+
+if __name__ == "__main__":
+    sys.exit(main())
