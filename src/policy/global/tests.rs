@@ -61,7 +61,7 @@ fn unknown_keys_are_reported_with_the_nearest_name() {
 #[test]
 fn keys_without_effect_say_so() {
     assert_eq!(
-        parse(&[("use-geoip2", "true"), ("lua-shared-dicts", "x: 1")]).1,
+        parse(&[("lua-shared-dicts", "x: 1"), ("ssl-early-data", "true")]).1,
         ["NoEffect", "NotSupported"]
     );
 }
