@@ -9,6 +9,8 @@ output is kept, it runs only those that need no minutes, or all with --long. A r
 it says. Fails when a proof does.
 """
 
+import json
+import os
 import re
 import subprocess
 import sys
@@ -17,22 +19,46 @@ from pathlib import Path
 
 DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "security.md"
 ROW = re.compile(r"^\| (?P<ids>P\d+(?:, P\d+)*) \| (?P<text>.*?) \| (?P<proof>.*) \| (?P<figure>[^|]*)\|$")
+COMMAND = re.compile(r"`((?:cargo|make) [^`]*)`")
 # These take minutes, a cluster, or machinery that is not everywhere.
 LONG = ("make soak", "make cluster-test", "make malformed", "make fuzz-smoke", "make fuzz-proxy", "cargo bench")
 
 
-def run(command: str) -> tuple[bool, str]:
+def built(commands: list[str]) -> dict[str, str]:
+    """The test programs of all commands, by target: built together, once."""
+    targets = {target(command) for command in commands if command.startswith("cargo test")}
+    flags = [flag for name in sorted(targets) for flag in (["--lib"] if name == "--lib" else ["--test", name])]
+    if not flags:
+        return {}
+    cargo = os.environ.get("CARGO", "cargo")
+    words = [cargo, "test", "--locked", "--no-run", "--message-format=json", *flags]
+    done = subprocess.run(words, stdout=subprocess.PIPE, text=True, cwd=DOCUMENT.parent.parent, check=True)
+    programs = {}
+    for line in done.stdout.splitlines():
+        message = json.loads(line)
+        if message.get("executable") and message["profile"]["test"]:
+            about = message["target"]
+            programs["--lib" if "lib" in about["kind"] else about["name"]] = message["executable"]
+    return programs
+
+
+def target(command: str) -> str:
+    words = command.split()
+    return "--lib" if words[2] == "--lib" else words[3]
+
+
+def run(command: str, programs: dict[str, str]) -> tuple[bool, str]:
     """Whether it held, and what it said."""
     words = command.split()
-    if words[:2] == ["cargo", "test"]:
-        words[2:2] = ["--locked"]
-        words += ["--", "--nocapture"] if "--" not in words else ["--nocapture"]
+    if is_test := words[:2] == ["cargo", "test"]:
+        filters = words[3:] if words[2] == "--lib" else words[4:]
+        words = [programs[target(command)], "--nocapture", *filters]
     begin = time.monotonic()
     done = subprocess.run(words, capture_output=True, text=True, cwd=DOCUMENT.parent.parent, check=False)
     seconds = time.monotonic() - begin
     if done.returncode:
         print(done.stdout[-3000:], done.stderr[-3000:], file=sys.stderr)
-    if words[:2] != ["cargo", "test"]:
+    if not is_test:
         lines = [line for line in done.stdout.splitlines() if line.strip()]
         return done.returncode == 0, f"{lines[-1].strip() if lines else 'nothing'} ({seconds:.0f} s)"
     passed = sum(int(count) for count in re.findall(r"(\d+) passed", done.stdout))
@@ -45,24 +71,26 @@ def main() -> int:
     long = "--long" in sys.argv
     wanted = {word for word in sys.argv[1:] if word != "--long"}
     lines, known, failed = DOCUMENT.read_text().splitlines(), {}, []
-    for at, line in enumerate(lines):
-        row = ROW.match(line)
-        if not row or (wanted and not wanted & set(row["ids"].split(", "))):
-            continue
+    rows = [(at, row) for at, line in enumerate(lines) if (row := ROW.match(line))]
+    rows = [(at, row) for at, row in rows if not wanted or wanted & set(row["ids"].split(", "))]
+    proofs = {
+        at: [one for one in COMMAND.findall(row["proof"]) if long or not one.startswith(LONG)] for at, row in rows
+    }
+    programs = built([command for commands in proofs.values() for command in commands])
+    for at, row in rows:
         figures = []
-        for command in re.findall(r"`((?:cargo|make) [^`]*)`", row["proof"]):
-            if command.startswith(LONG) and not long:
-                continue
+        for command in proofs[at]:
             if command not in known:
                 print(f"{row['ids']}: {command}", flush=True)
-                known[command] = run(command)
+                known[command] = run(command, programs)
             held, figure = known[command]
             figures.append(figure)
             if not held:
                 failed.append(f"{row['ids']}: {command}: {figure}")
         if figures:
-            kept = row["figure"].split(" // ")[1:]
-            lines[at] = f"| {row['ids']} | {row['text']} | {row['proof']} | {' // '.join(['; '.join(figures), *kept]).strip()} |"
+            kept = row["figure"].split("// ")[1:]
+            figure = " // ".join(["; ".join(figures), *kept]).strip()
+            lines[at] = f"| {row['ids']} | {row['text']} | {row['proof']} | {figure} |"
     DOCUMENT.write_text("\n".join(lines) + "\n")
     for failure in failed:
         print(f"FAILED: {failure}", file=sys.stderr)

@@ -23,7 +23,6 @@ use crate::proxy::filter::limit::Limits;
 use crate::proxy::filter::password::Threads;
 use crate::proxy::sni;
 use crate::proxy::spool::Spool;
-use crate::route::reach::Reach;
 use crate::snapshot::Reader;
 use crate::stapler;
 use crate::telemetry::spans::Spans;
@@ -122,7 +121,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let webhook = admission::Port::bind(&config)?;
     let mut addresses = vec![http.address, https.address, admin.address];
     addresses.extend(webhook.as_ref().map(admission::Port::address));
-    config.options.own_addresses = addresses.clone();
+    config.options.own_addresses = listener::own::everywhere(&addresses);
     (config.options.http_port, config.options.https_port) = (http.address.port(), https.address.port());
 
     let metrics = Metrics::new(observe::metrics_config(&config));
@@ -176,7 +175,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let per_worker = usize::try_from(globals.max_worker_connections).unwrap_or(limit::CONNECTIONS_PER_WORKER);
     let connections = ConnectionLimit::new(limit::connection_cap(per_worker, count, descriptors.soft));
     let memory = bounds::memory(&config, globals, &connections, &metrics)?;
-    let reach = Arc::new(Reach { allow: config.options.allow_upstream.clone(), own: addresses.clone() });
+    let reach = Arc::new(config.options.reach());
     let shared = worker::Shared {
         reader: reader.clone(),
         tls: Arc::new(sni::Configs::new(reader.clone(), globals)?),

@@ -27,6 +27,7 @@ mod incremental;
 mod meaning;
 mod merge;
 mod names;
+mod ownership;
 mod server;
 mod stream;
 mod tls;

@@ -245,13 +245,21 @@ pub struct Environment {
     pub pod_namespace: String,
     /// `POD_NAME`.
     pub pod_name: String,
+    /// `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT`.
+    pub api_server: Option<SocketAddr>,
 }
 
 impl Environment {
     /// That of this process.
     pub fn of_process() -> Self {
         let variable = |name| std::env::var(name).unwrap_or_default();
-        Self { pod_namespace: variable("POD_NAMESPACE"), pod_name: variable("POD_NAME") }
+        let host = variable("KUBERNETES_SERVICE_HOST").parse().ok();
+        let port = variable("KUBERNETES_SERVICE_PORT").parse().ok();
+        Self {
+            pod_namespace: variable("POD_NAMESPACE"),
+            pod_name: variable("POD_NAME"),
+            api_server: host.zip(port).map(|(host, port): (IpAddr, u16)| (host, port).into()),
+        }
     }
 }
 
@@ -332,6 +340,7 @@ impl Config {
             https_port: https.port(),
             trust_forwarded_any: operation.compat_trust_forwarded == TrustForwarded::Any,
             allow_upstream: objects.allow_upstream_cidr.unwrap_or_else(upstream),
+            guarded_addresses: environment.api_server.into_iter().collect(),
             own_addresses: [http, https, admin]
                 .into_iter()
                 .chain(webhook.as_ref().map(|hook| hook.address))

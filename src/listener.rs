@@ -10,6 +10,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 
 pub mod client_hello;
+pub mod own;
 pub mod proxy_protocol;
 
 /// Connections that may wait in the kernel per socket.

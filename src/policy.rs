@@ -36,6 +36,7 @@ pub mod forwarded_prefix;
 pub mod from_to_www;
 pub mod global;
 pub mod global_rate_limit;
+pub mod host_ownership;
 pub mod hsts;
 pub mod ip_access;
 pub mod load_balance;
@@ -211,7 +212,7 @@ impl RoutePolicies {
             tracing: tracing::Tracing::global(globals),
             snippet: None,
             auth_snippet: None,
-            denied: globals.snippets.refused,
+            denied: globals.snippets.refused.or(globals.firewall),
         };
         if let Some(snippet) = &globals.snippets.location {
             snippet.settings.replace(&mut route);
@@ -237,6 +238,10 @@ pub struct ServerPolicies {
     pub streams: Arc<[snippet::StreamRule]>,
     /// `ssl-ciphers`, `ssl-prefer-server-ciphers`.
     pub tls: server_tls::ServerTls,
+    /// `server-snippet` holds directives that protect, honoured or not.
+    pub snippet_guards: bool,
+    /// Such a `server-snippet` cannot be honoured: the whole host answers 503. The code of the diagnostic.
+    pub shut: Option<&'static str>,
     /// `ssl-passthrough`.
     pub ssl_passthrough: bool,
 }

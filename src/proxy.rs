@@ -28,5 +28,6 @@ pub mod spool;
 pub mod substitute;
 mod throttle;
 mod tickets;
+mod tls_variables;
 pub mod tunnel;
 pub mod worker;

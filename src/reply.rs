@@ -127,6 +127,8 @@ pub enum RedirectCause {
     FromToWww,
     /// `permanent-redirect`.
     Permanent,
+    /// `rewrite-target` that is a URL.
+    Rewrite,
     /// `auth-signin`.
     SignIn,
     /// `ssl-redirect` or `force-ssl-redirect`.

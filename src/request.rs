@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use http::Method;
 
+use crate::variable::Handshake;
 use crate::wire::{Fields, Version};
 
 pub mod normalize;
@@ -86,6 +87,8 @@ pub struct RequestView<'r> {
     pub forwarded: Forwarded<'r>,
     /// One random number per request, drawn at the edge: canary weights use it, so deciding stays pure.
     pub roll: u32,
+    /// Its TLS connection, for variables.
+    pub handshake: Option<&'r dyn Handshake>,
 }
 
 impl RequestView<'_> {

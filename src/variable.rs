@@ -4,6 +4,9 @@
 //! Values are not here: `policy::template` shows them for a request under way, `telemetry::access_log` for a finished
 //! one. A text that asks for a variable before it is known is refused by its parser.
 
+use std::borrow::Cow;
+use std::fmt;
+
 /// From when on a variable has a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Known {
@@ -34,6 +37,8 @@ pub enum Variable {
     ResponseField(Box<str>),
     /// `$upstream_http_*`: field of the answer as the backend gave it.
     UpstreamField(Box<str>),
+    /// `$upstream_cookie_*`: cookie that the backend set, name as written. In logs only.
+    UpstreamCookie(Box<str>),
     /// `$geoip2_*`.
     Place(Box<str>),
     /// `$1` to `$9`: group of the last expression that matched.
@@ -55,6 +60,13 @@ macro_rules! fixed {
     };
 }
 
+/// What the TLS connection of a request knows, for variables that begin with `ssl_`; asked only where somebody names
+/// one.
+pub trait Handshake: fmt::Debug {
+    /// The value; `None` where there is none.
+    fn value(&self, variable: Fixed) -> Option<Cow<'_, [u8]>>;
+}
+
 /// One line of the table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Row {
@@ -71,6 +83,7 @@ pub struct Row {
 fixed! {
     "args", Args, Request, "the query, without `?`";
     "best_http_host", BestHttpHost, Request, "host to report: `Host`, or a trusted `X-Forwarded-Host`";
+    "binary_remote_addr", BinaryRemoteAddr, Request, "address of the client: its bytes in logs, its text in keys";
     "body_bytes_sent", BodyBytesSent, End, "bytes of the answer without its head";
     "bytes_sent", BytesSent, End, "bytes of the answer";
     "connection", Connection, End, "number of the connection";
@@ -78,6 +91,7 @@ fixed! {
     "escaped_request_uri", EscapedRequestUri, Request, "the target as sent, percent-encoded";
     "host", Host, Request, "name of the host, lower case, without port";
     "hostname", Hostname, End, "name of this machine";
+    "http2", Http2, Request, "`h2` over TLS, `h2c` in clear text, empty for HTTP/1";
     "https", Https, Request, "`on` over TLS";
     "ingress_name", IngressName, Route, "name of the Ingress";
     "is_args", IsArgs, Request, "`?` where there is a query";
@@ -104,6 +118,7 @@ fixed! {
     "remote_user", RemoteUser, Request, "name in basic credentials";
     "req_id", ReqId, Request, "id of the request";
     "request", Request, Request, "the request line";
+    "request_completion", RequestCompletion, End, "`OK` where the whole answer was sent";
     "request_length", RequestLength, End, "bytes of the request";
     "request_method", RequestMethod, Request, "the method";
     "request_time", RequestTime, End, "seconds the request took";
@@ -115,12 +130,19 @@ fixed! {
     "server_protocol", ServerProtocol, Request, "version of HTTP";
     "service_name", ServiceName, Route, "Service of the rule";
     "service_port", ServicePort, Route, "its port as written";
-    "ssl_cipher", SslCipher, End, "cipher of the connection";
-    "ssl_client_i_dn", SslClientIssuer, Never, "issuer of the client's certificate";
-    "ssl_client_s_dn", SslClientSubject, Never, "subject of the client's certificate";
-    "ssl_client_verify", SslClientVerify, Never, "outcome of the check of the client's certificate";
-    "ssl_protocol", SslProtocol, End, "version of TLS";
-    "ssl_server_name", SslServerName, End, "name the client asked for in the handshake";
+    "ssl_cipher", SslCipher, Request, "cipher of the connection";
+    "ssl_client_escaped_cert", SslClientEscapedCert, Request, "certificate of the client, as PEM in percent-encoding";
+    "ssl_client_fingerprint", SslClientFingerprint, Request, "its SHA-1";
+    "ssl_client_i_dn", SslClientIssuer, Request, "its issuer";
+    "ssl_client_s_dn", SslClientSubject, Request, "its subject";
+    "ssl_client_serial", SslClientSerial, Request, "its serial number";
+    "ssl_client_v_end", SslClientEnd, Request, "when it ends";
+    "ssl_client_v_remain", SslClientRemain, Request, "days until then";
+    "ssl_client_v_start", SslClientStart, Request, "when it began";
+    "ssl_client_verify", SslClientVerify, Request, "outcome of its check: `SUCCESS`, `FAILED:reason`, `NONE`";
+    "ssl_protocol", SslProtocol, Request, "version of TLS";
+    "ssl_server_name", SslServerName, Request, "name the client asked for in the handshake";
+    "ssl_session_reused", SslSessionReused, Request, "`r` where the session was resumed, else `.`";
     "status", Status, Answer, "status of the answer";
     "time_iso8601", TimeIso8601, End, "the time";
     "time_local", TimeLocal, End, "the time";
@@ -136,8 +158,6 @@ fixed! {
 
 /// Other names of the same value.
 pub const ALIASES: &[(&str, Fixed)] = &[
-    // It is only ever part of a key, where the textual form does as well.
-    ("binary_remote_addr", Fixed::RemoteAddr),
     ("document_uri", Fixed::Uri),
     ("pass_server_port", Fixed::PassPort),
     ("proxy_host", Fixed::ProxyUpstreamName),
@@ -164,6 +184,7 @@ impl Variable {
         }
         None.or_else(|| rest("sent_http_").map(|suffix| Self::ResponseField(field(suffix))))
             .or_else(|| rest("upstream_http_").map(|suffix| Self::UpstreamField(field(suffix))))
+            .or_else(|| rest("upstream_cookie_").map(|suffix| Self::UpstreamCookie(suffix.into())))
             .or_else(|| rest("http_").map(|suffix| Self::RequestField(field(suffix))))
             .or_else(|| rest("cookie_").map(|suffix| Self::Cookie(suffix.into())))
             .or_else(|| rest("arg_").map(|suffix| Self::Argument(suffix.into())))
@@ -183,6 +204,7 @@ impl Variable {
             | Self::Group(_)
             | Self::Own(_) => Known::Request,
             Self::ResponseField(_) | Self::UpstreamField(_) => Known::Answer,
+            Self::UpstreamCookie(_) => Known::End,
         }
     }
 
@@ -196,7 +218,7 @@ impl Variable {
             Self::ResponseField(name) | Self::UpstreamField(name) => {
                 &**name == "set-cookie" || name.starts_with("x-auth-")
             }
-            Self::Cookie(_) => true,
+            Self::Cookie(_) | Self::UpstreamCookie(_) => true,
             Self::Fixed(_) | Self::Argument(_) | Self::Place(_) | Self::Group(_) | Self::Own(_) => false,
         }
     }

@@ -32,10 +32,14 @@ mod http2;
 mod limits;
 #[path = "dataplane/logs.rs"]
 mod logs;
+#[path = "dataplane/meaning.rs"]
+mod meaning;
 #[path = "dataplane/mirror.rs"]
 mod mirror;
 #[path = "dataplane/operators.rs"]
 mod operators;
+#[path = "dataplane/ownership.rs"]
+mod ownership;
 #[path = "dataplane/passthrough.rs"]
 mod passthrough;
 #[path = "dataplane/places.rs"]

@@ -328,7 +328,7 @@ fn a_sigterm_ends_the_process_well_whatever_stage_its_clients_are_at() {
     let text = simple(backend.address()) + &config_map(&keys);
     let cases: [(&str, &[u8]); 9] = [
         ("nothing sent", b""),
-        ("the begin of a handshake", b"\x16\x03\x01\x02\x00\x01"),
+        ("one byte", b"G"),
         ("half a head", b"GET / HTTP/1.1\r\nHo"),
         ("half a body", b"POST / HTTP/1.1\r\nHost: h.test\r\nContent-Length: 10\r\n\r\nabc"),
         ("a backend that says nothing", b"GET /silent HTTP/1.1\r\nHost: h.test\r\n\r\n"),

@@ -2,7 +2,8 @@
 //! A moment for each target here; `make fuzz-proxy ARGS=600` takes ten minutes for each. Parsers alone are fuzzed in
 //! `fuzz/`, where a run costs microseconds instead of a connection.
 
-#![allow(clippy::unwrap_used, reason = "a test may end where its set-up fails")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may end where its set-up fails")]
+#![allow(clippy::print_stdout, reason = "what was measured")]
 
 mod support;
 

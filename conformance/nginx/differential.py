@@ -4,27 +4,21 @@
 Each case is an Ingress with annotations and the directives that ingress-nginx renders from them. Both proxies stand before
 one backend of ours, which answers as the request asks. Compared are status, the fields that the family is about, and the
 body (inflated where it came compressed). Nothing depends on time but waits that are long beside what they wait for.
-Exit status: 0 all the same, 1 something differs, 2 a proxy did not start.
+Exit status: 0 all the same, 1 something differs, 2 a proxy did not start, 77 there is no nginx.
 """
 
 import argparse
 import gzip
 import http.client
 import json
-import os
 import re
-import shutil
-import socket
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 
 from cases import SCENES
+from pair import PATIENCE, Listener, missing, narthex, nginx, objects, side_by_side, user
 
-PATIENCE = 20  # seconds for one answer
-READY = 30  # seconds until a proxy is ready
 PAGE = b"<p>a line of text that repeats</p>\n"
 
 NGINX = """
@@ -85,30 +79,13 @@ DEFAULTS = {
 }
 
 
-class Backend:
+class Backend(Listener):
     """Answers what the request asks for, and keeps what it saw."""
 
     def __init__(self):
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.port = self.listener.getsockname()[1]
         self.seen, self.lock = [], threading.Lock()
         self.holding, self.gate = threading.Semaphore(0), threading.Semaphore(0)
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            stream, _ = self.listener.accept()
-            threading.Thread(target=self.serve, args=(stream,), daemon=True).start()
-
-    def serve(self, stream):
-        reader = stream.makefile("rb")
-        try:
-            while self.answer(reader, stream):
-                pass
-        except (OSError, ValueError):
-            pass
-        finally:
-            stream.close()
+        super().__init__()
 
     def answer(self, reader, stream):
         line = reader.readline().decode("latin-1").split()
@@ -153,12 +130,6 @@ class Backend:
             stream.sendall(page)
 
 
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
 # --- the two proxies ------------------------------------------------------------------------------------------------
 
 
@@ -168,7 +139,7 @@ def directives(case):
     return "\n".join("      %s;" % line for line in lines + case.get("nginx", []))
 
 
-def nginx(scene, port, backend, folder):
+def configuration(scene, port, backend, folder):
     servers = []
     for case in scene["cases"]:
         server = "\n".join("    " + text for text in case.get("server", []))
@@ -176,94 +147,25 @@ def nginx(scene, port, backend, folder):
         host = case["name"] + ".test"
         servers.append(SERVER % {"port": port, "host": host, "server": server, "location": directives(case)})
     http_lines = scene.get("http", []) + [line for case in scene["cases"] for line in case.get("http", [])]
-    text = NGINX % {
+    return NGINX % {
         "folder": folder,
-        "user": "user root;" if os.geteuid() == 0 else "",
+        "user": user(),
         "http": "\n".join("  %s;" % line if not line.endswith("}") else "  " + line for line in http_lines),
         "backend": backend,
         "servers": "".join(servers),
     }
-    path = os.path.join(folder, "nginx.conf")
-    with open(path, "w") as file:
-        file.write(text)
-    binary = shutil.which("nginx") or "/usr/sbin/nginx"
-    log = open(os.path.join(folder, "nginx.log"), "wb")
-    return subprocess.Popen([binary, "-p", folder, "-c", path, "-e", folder + "/error.log"], stdout=log, stderr=log)
 
 
-def objects(scene, backend):
-    yield {
-        "apiVersion": "networking.k8s.io/v1",
-        "kind": "IngressClass",
-        "metadata": {"name": "nginx"},
-        "spec": {"controller": "k8s.io/ingress-nginx"},
-    }
-    yield {
-        "apiVersion": "v1",
-        "kind": "ConfigMap",
-        "metadata": {"name": "config", "namespace": "default"},
-        "data": dict(scene.get("configmap", {}), **{"disable-access-log": "true"}),
-    }
-    yield {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": "backend", "namespace": "default"},
-        "spec": {"ports": [{"port": 80, "targetPort": backend}]},
-    }
-    yield {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": {
-            "name": "backend-1",
-            "namespace": "default",
-            "labels": {"kubernetes.io/service-name": "backend"},
-        },
-        "addressType": "IPv4",
-        "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}],
-        "ports": [{"port": backend, "protocol": "TCP"}],
-    }
-    for case in scene["cases"]:
-        service = {"service": {"name": "backend", "port": {"number": 80}}}
-        annotations = {
-            "nginx.ingress.kubernetes.io/" + name: value.replace("BACKEND", "127.0.0.1:%d" % backend)
+def manifests(scene, backend):
+    hosts = {
+        case["name"]: {
+            name: value.replace("BACKEND", "127.0.0.1:%d" % backend)
             for name, value in case.get("annotations", {}).items()
         }
-        yield {
-            "apiVersion": "networking.k8s.io/v1",
-            "kind": "Ingress",
-            "metadata": {"name": case["name"], "namespace": "default", "annotations": annotations},
-            "spec": {
-                "ingressClassName": "nginx",
-                "rules": [
-                    {
-                        "host": case["name"] + ".test",
-                        "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": service}]},
-                    }
-                ],
-            },
-        }
-
-
-def narthex(binary, scene, port, backend, folder):
-    manifests = os.path.join(folder, "manifests")
-    os.mkdir(manifests)
-    with open(os.path.join(manifests, "all.yaml"), "w") as file:
-        file.write("\n---\n".join(json.dumps(one) for one in objects(scene, backend)) + "\n")
-    command = [binary, "standalone", "--manifests", manifests, "--configmap=default/config", "--workers=2"]
-    command += ["--http-addr=127.0.0.1:%d" % port, "--https-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0"]
-    log = open(os.path.join(folder, "narthex.log"), "wb")
-    return subprocess.Popen(command, stdout=log, stderr=log)
-
-
-def ready(child, port):
-    end = time.monotonic() + READY
-    while time.monotonic() < end and child.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return True
-        except OSError:
-            time.sleep(0.05)
-    return False
+        for case in scene["cases"]
+    }
+    data = dict(scene.get("configmap", {}), **{"disable-access-log": "true"})
+    return objects(hosts, {"backend": [backend]}, data)
 
 
 # --- requests and answers -------------------------------------------------------------------------------------------
@@ -378,19 +280,16 @@ class Player:
 
 def run(scene, binary, verbose):
     backend = Backend()
-    folder = tempfile.mkdtemp()
-    os.chmod(folder, 0o755)
-    ports = {"nginx": free_port(), "narthex": free_port()}
-    children = [
-        nginx(scene, ports["nginx"], backend.port, folder),
-        narthex(binary, scene, ports["narthex"], backend.port, folder),
-    ]
+
+    def start(folder, ports):
+        ours = manifests(scene, backend.port)
+        return {
+            "nginx": nginx(configuration(scene, ports["nginx"], backend.port, folder), folder),
+            "narthex": narthex(binary, ours, ports["narthex"], folder, "--workers=2"),
+        }
+
     failures = passes = 0
-    try:
-        for child, name in zip(children, ports):
-            if not ready(child, ports[name]):
-                print("%s did not start:\n%s" % (name, open(os.path.join(folder, name + ".log")).read()[-2000:]))
-                sys.exit(2)
+    with side_by_side(start) as (_, ports):
         for case in scene["cases"]:
             host = case["name"] + ".test"
             players = {name: Player(port, host, backend) for name, port in ports.items()}
@@ -403,15 +302,6 @@ def run(scene, binary, verbose):
                 if not same:
                     for name in found:
                         print("   %-8s %s" % (name, json.dumps(found[name])[:1500]))
-    finally:
-        for child in children:
-            child.terminate()
-        for child in children:
-            try:
-                child.wait(timeout=10)
-            except subprocess.TimeoutExpired:
-                child.kill()
-        shutil.rmtree(folder, ignore_errors=True)
     return passes, failures
 
 
@@ -421,6 +311,8 @@ def main():
     parser.add_argument("--only", action="append", help="name of a case")
     parser.add_argument("-v", action="store_true", help="tell of what is the same, too")
     arguments = parser.parse_args()
+    if missing():
+        return 77
     passes = failures = 0
     for scene in SCENES:
         cases = [case for case in scene["cases"] if not arguments.only or case["name"] in arguments.only]
@@ -428,8 +320,8 @@ def main():
             more = run(dict(scene, cases=cases), arguments.bin, arguments.v)
             passes, failures = passes + more[0], failures + more[1]
     print("%d steps the same, %d differ" % (passes, failures))
-    sys.exit(1 if failures else 0)
+    return 1 if failures else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

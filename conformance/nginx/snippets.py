@@ -4,23 +4,18 @@
 Each case gives text to a server and to its location, as ingress-nginx renders `server-snippet` and
 `configuration-snippet`. Both proxies stand before one backend of ours that tells what it saw. Compared are status, all
 fields of the answer that are not the proxy's own business, the body, and target, method and fields at the backend.
-nginx needs the headers-more module. Exit status: 0 all the same, 1 something differs, 2 a proxy did not start.
+nginx needs the headers-more module. Exit status: 0 all the same, 1 something differs, 2 a proxy did not start,
+77 there is no nginx or no such module.
 """
 
 import argparse
 import http.client
-import json
 import os
-import shutil
-import socket
-import subprocess
 import sys
-import tempfile
-import threading
-import time
 
-PATIENCE = 20  # seconds for one answer
-READY = 30  # seconds until a proxy is ready
+from pair import PATIENCE, Listener, missing, narthex, nginx, objects, side_by_side, user
+
+MODULE = "ngx_http_headers_more_filter_module.so"
 
 # What `http-snippet` holds, for all cases.
 HTTP = """
@@ -247,29 +242,12 @@ OWN_ANSWER = {"date", "server", "connection", "content-length", "transfer-encodi
 OWN_REQUEST = {"host", "connection", "x-request-id", "x-real-ip", "x-scheme", "content-length"}
 
 
-class Backend:
+class Backend(Listener):
     """Answers with what it saw, or with what the request asks for."""
 
     def __init__(self):
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=128)
-        self.port = self.listener.getsockname()[1]
         self.seen = []
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            stream, _ = self.listener.accept()
-            threading.Thread(target=self.serve, args=(stream,), daemon=True).start()
-
-    def serve(self, stream):
-        reader = stream.makefile("rb")
-        try:
-            while self.answer(reader, stream):
-                pass
-        except (OSError, ValueError):
-            pass
-        finally:
-            stream.close()
+        super().__init__()
 
     def answer(self, reader, stream):
         line = reader.readline().decode("latin-1").split()
@@ -298,84 +276,25 @@ class Backend:
         return True
 
 
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-def nginx(cases, port, backend, folder, modules):
+def configuration(cases, port, backend, folder, modules):
     servers = [
         SERVER % {"port": port, "host": name + ".test", "server": server, "location": location, "backend": backend}
         for name, (location, server, _) in cases.items()
     ]
-    values = {
-        "folder": folder,
-        "modules": modules,
-        "user": "user root;" if os.geteuid() == 0 else "",
-        "http": HTTP,
-        "servers": "".join(servers),
-    }
-    path = os.path.join(folder, "nginx.conf")
-    with open(path, "w") as file:
-        file.write(NGINX % values)
-    binary = shutil.which("nginx") or "/usr/sbin/nginx"
-    log = open(os.path.join(folder, "nginx.log"), "wb")
-    return subprocess.Popen([binary, "-p", folder, "-c", path, "-e", folder + "/error.log"], stdout=log, stderr=log)
+    values = {"folder": folder, "modules": modules, "user": user(), "http": HTTP, "servers": "".join(servers)}
+    return NGINX % values
 
 
-def objects(cases, backend):
+def manifests(cases, backend):
     data = {
         "allow-snippet-annotations": "true",
         "annotations-risk-level": "Critical",
         "http-snippet": HTTP,
         "disable-access-log": "true",
     }
-    meta = {"namespace": "default"}
-    yield {"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": "nginx"}, "spec": {"controller": "k8s.io/ingress-nginx"}}
-    yield {"apiVersion": "v1", "kind": "ConfigMap", "metadata": dict(meta, name="config"), "data": data}
-    yield {"apiVersion": "v1", "kind": "Service", "metadata": dict(meta, name="backend"), "spec": {"ports": [{"port": 80, "targetPort": backend}]}}
-    yield {
-        "apiVersion": "discovery.k8s.io/v1",
-        "kind": "EndpointSlice",
-        "metadata": dict(meta, name="backend-1", labels={"kubernetes.io/service-name": "backend"}),
-        "addressType": "IPv4",
-        "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}],
-        "ports": [{"port": backend, "protocol": "TCP"}],
-    }
-    for name, (location, server, _) in cases.items():
-        texts = {"configuration-snippet": location, "server-snippet": server}
-        annotations = {"nginx.ingress.kubernetes.io/" + key: text for key, text in texts.items() if text}
-        service = {"service": {"name": "backend", "port": {"number": 80}}}
-        rule = {"host": name + ".test", "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": service}]}}
-        yield {
-            "apiVersion": "networking.k8s.io/v1",
-            "kind": "Ingress",
-            "metadata": dict(meta, name=name, annotations=annotations),
-            "spec": {"ingressClassName": "nginx", "rules": [rule]},
-        }
-
-
-def narthex(binary, cases, port, backend, folder):
-    manifests = os.path.join(folder, "manifests")
-    os.mkdir(manifests)
-    with open(os.path.join(manifests, "all.yaml"), "w") as file:
-        file.write("\n---\n".join(json.dumps(one) for one in objects(cases, backend)) + "\n")
-    command = [binary, "standalone", "--manifests", manifests, "--configmap=default/config", "--workers=1"]
-    command += ["--http-addr=127.0.0.1:%d" % port, "--https-addr=127.0.0.1:0", "--admin-addr=127.0.0.1:0"]
-    log = open(os.path.join(folder, "narthex.log"), "wb")
-    return subprocess.Popen(command, stdout=log, stderr=log)
-
-
-def ready(child, port):
-    end = time.monotonic() + READY
-    while time.monotonic() < end and child.poll() is None:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-            return True
-        except OSError:
-            time.sleep(0.05)
-    return False
+    texts = {name: {"configuration-snippet": case[0], "server-snippet": case[1]} for name, case in cases.items()}
+    hosts = {name: {key: text for key, text in both.items() if text} for name, both in texts.items()}
+    return objects(hosts, {"backend": [backend]}, data)
 
 
 def ask(port, host, request, backend):
@@ -436,24 +355,23 @@ def main():
     parser.add_argument("-v", action="store_true", help="tell every request")
     args = parser.parse_args()
     cases = {name: case for name, case in CASES.items() if not args.only or args.only in name}
+    module = os.path.join(args.modules, MODULE)
+    if missing() or not os.path.exists(module):
+        print("SKIPPED: nginx with %s is needed" % module, file=sys.stderr)
+        return 77
     backend = Backend()
-    with tempfile.TemporaryDirectory() as folder:
-        ports = free_port(), free_port()
-        children = [
-            nginx(cases, ports[0], backend.port, folder, args.modules),
-            narthex(args.bin, cases, ports[1], backend.port, folder),
-        ]
-        try:
-            for child, port, log in zip(children, ports, ("error.log", "narthex.log")):
-                if not ready(child, port):
-                    print(open(os.path.join(folder, log)).read(), file=sys.stderr)
-                    return 2
-            differences = compare(cases, ports, backend, args.v)
-            refused = open(os.path.join(folder, "narthex.log")).read().count("SnippetRefused")
-        finally:
-            for child in children:
-                child.terminate()
-                child.wait()
+
+    def start(folder, ports):
+        ours = manifests(cases, backend.port)
+        return {
+            "nginx": nginx(configuration(cases, ports["nginx"], backend.port, folder, args.modules), folder),
+            "narthex": narthex(args.bin, ours, ports["narthex"], folder, "--workers=1"),
+        }
+
+    with side_by_side(start) as (folder, ports):
+        differences = compare(cases, (ports["nginx"], ports["narthex"]), backend, args.v)
+        with open(os.path.join(folder, "narthex.log")) as log:
+            refused = log.read().count("SnippetRefused")
     total = sum(len(requests) for _, _, requests in cases.values())
     print(f"{len(cases)} cases, {total} requests, {differences} differences, {refused} snippets refused")
     return 1 if differences or refused else 0

@@ -310,6 +310,8 @@ pub fn log_format(data: &[u8]) {
         tries: &[],
         route: RouteLabels::NONE,
         local: None,
+        place: None,
+        trace: None,
     };
     let mut clock = Clock::system();
     for escape in [Escape::Default, Escape::Json] {

@@ -8,12 +8,14 @@ use std::fmt::{self, Write};
 use rustls::DistinguishedName;
 use rustls::crypto::aws_lc_rs;
 use rustls_pki_types::{CertificateDer, TrustAnchor, UnixTime};
+use sha1::{Digest, Sha1};
 use webpki::{
     CertRevocationList, EndEntityCert, Error, ExpirationPolicy, KeyUsage, OwnedCertRevocationList,
     RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy, VerifiedPath,
     anchor_from_trusted_cert,
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::time::ASN1Time;
 use x509_parser::x509::X509Name;
 
 /// Whom to trust about clients.
@@ -131,6 +133,65 @@ pub struct Names {
 pub fn facts(certificate: &CertificateDer<'_>) -> Option<Names> {
     let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
     Some(Names { subject: name(parsed.subject()), issuer: name(parsed.issuer()) })
+}
+
+/// What nginx tells of a certificate beside its names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Details {
+    /// `$ssl_client_serial`: hexadecimal, upper case.
+    pub serial: String,
+    /// `$ssl_client_fingerprint`: SHA-1, hexadecimal, lower case.
+    pub fingerprint: String,
+    /// `$ssl_client_v_start`, as OpenSSL prints a time.
+    pub not_before: String,
+    /// `$ssl_client_v_end`.
+    pub not_after: String,
+    /// `$ssl_client_v_remain`: whole days, 0 once it ended.
+    pub days_left: i64,
+}
+
+/// Details of a certificate; `None` when it cannot be read.
+pub fn details(certificate: &CertificateDer<'_>) -> Option<Details> {
+    let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
+    let now = i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX);
+    let validity = parsed.validity();
+    let serial = match parsed.raw_serial() {
+        // The sign of a number whose first bit is set.
+        [0, rest @ ..] if !rest.is_empty() => rest,
+        all => all,
+    };
+    Some(Details {
+        serial: hex(serial).to_ascii_uppercase(),
+        fingerprint: hex(&Sha1::digest(certificate)),
+        not_before: printed(&validity.not_before),
+        not_after: printed(&validity.not_after),
+        days_left: (validity.not_after.timestamp().saturating_sub(now) / 86_400).max(0),
+    })
+}
+
+fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len().saturating_mul(2));
+    for byte in bytes {
+        let _infallible = write!(text, "{byte:02x}");
+    }
+    text
+}
+
+/// As `ASN1_TIME_print` has it: `Jan  2 15:04:05 2026 GMT`.
+fn printed(time: &ASN1Time) -> String {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let time = time.to_datetime();
+    let month = usize::from(u8::from(time.month())).checked_sub(1).and_then(|month| MONTHS.get(month));
+    format!(
+        "{} {:2} {:02}:{:02}:{:02} {} GMT",
+        month.unwrap_or(&""),
+        time.day(),
+        time.hour(),
+        time.minute(),
+        time.second(),
+        time.year()
+    )
 }
 
 /// A name as OpenSSL's `XN_FLAG_RFC2253` writes it: last attribute first, bytes outside ASCII escaped.

@@ -320,7 +320,8 @@ fn the_name_of_the_program_it_replaces_means_controller() {
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let mut ran = |args: &[&str]| {
         let args: Vec<OsString> = args.iter().map(OsString::from).collect();
-        let environment = Environment { pod_namespace: "edge".into(), pod_name: "pod-1".into() };
+        let environment =
+            Environment { pod_namespace: "edge".into(), pod_name: "pod-1".into(), ..Environment::default() };
         main(args, environment, &mut out, &mut err).unwrap()
     };
     // The arguments of the chart's Deployment, less the ports.

@@ -65,8 +65,16 @@ impl Work<'_> {
             self.diagnostics.push(finding("CanaryIgnored", reason).about(&entry.contribution));
             return;
         }
-        let primaries: Vec<BackendSlot> = rules.filter_map(|rule| rule.target).collect();
-        if primaries.is_empty() {
+        let all: Vec<BackendSlot> = rules.filter_map(|rule| rule.target).collect();
+        let primaries: Vec<BackendSlot> =
+            all.iter().copied().filter(|primary| self.is_own(entry, *primary)).collect();
+        if primaries.is_empty() && !all.is_empty() {
+            let reason = format!(
+                "path {} of host {host} leads to a Service of another namespace, whose traffic is not this one's to take",
+                line.path
+            );
+            self.diagnostics.push(finding("CanaryIgnored", reason).about(&entry.contribution));
+        } else if primaries.is_empty() {
             let reason = format!("no main Ingress has path {} of host {host} with this pathType", line.path);
             self.diagnostics.push(finding("CanaryWithoutMain", reason).about(&entry.contribution));
         }
@@ -75,8 +83,18 @@ impl Work<'_> {
         }
     }
 
+    /// A canary takes requests, so only those of its own namespace: else whoever names a host and a path would have
+    /// the credentials of everybody who goes there.
+    fn is_own(&self, entry: &Entry, primary: BackendSlot) -> bool {
+        let state = self.slots.state(primary);
+        state.is_some_and(|state| state.id.key.namespace == entry.contribution.key.namespace)
+    }
+
     fn hang(&mut self, entry: &Arc<Entry>, slot: BackendSlot, primary: BackendSlot, field: &str) {
         if primary == slot || self.slots.canary_only(primary) || !self.slots.canary_only(slot) {
+            return;
+        }
+        if !self.is_own(entry, primary) {
             return;
         }
         let Some(first) = self.attachments.get(&primary) else {

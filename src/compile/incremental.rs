@@ -16,6 +16,7 @@ use super::merge::{self, Entry, HostPlan, Surroundings};
 use super::names::{self, Named, Overlay};
 use super::object::{self, BackendId, BackendRole, CATCH_ALL, Contribution};
 use super::options::{Options, PathSemantics};
+use super::ownership;
 use super::server::{self, Workshop};
 use super::stream::{self, Owner};
 use super::tls;
@@ -83,11 +84,14 @@ enum Judged {
 struct Host {
     /// Entries that mention it, oldest first.
     entries: Vec<Arc<Entry>>,
+    /// Those of them that may have a word in it, where not all may.
+    admitted: Option<Vec<Arc<Entry>>>,
+    claim_findings: Vec<Diagnostic>,
     plan: Option<HostPlan>,
     server: Option<Arc<Server>>,
     from_to_www: bool,
     server_findings: Vec<Diagnostic>,
-    tls_finding: Option<Diagnostic>,
+    tls_findings: Vec<Diagnostic>,
 }
 
 /// What must be made anew.
@@ -267,7 +271,11 @@ impl Compiler {
             return;
         }
         let changed: BTreeSet<ObjectKey> = changes.into_iter().map(|change| change.key).collect();
-        work.names |= inputs.options.default_certificate.as_ref().is_some_and(|key| changed.contains(key));
+        if inputs.options.default_certificate.as_ref().is_some_and(|key| changed.contains(key)) {
+            work.names = true;
+            // Whether a host needs the certificate of a namespace that does not hold it depends on the default one.
+            work.certificates.extend(self.hosts.keys().cloned());
+        }
         for judged in self.judged.values() {
             let Judged::Ours(entry) = judged else { continue };
             let contribution = &entry.contribution;
@@ -315,7 +323,9 @@ impl Compiler {
                 hostless: &hostless,
                 semantics: settings.options.path_semantics,
             };
-            host.plan = merge::plan(name, &host.entries, &surroundings);
+            (host.admitted, host.claim_findings) =
+                ownership::admit(name, &host.entries, &settings.globals.host_ownership);
+            host.plan = merge::plan(name, host.admitted(), &surroundings);
         }
         work.servers.extend(work.plans.iter().cloned());
         work.certificates.extend(work.plans.iter().cloned());
@@ -396,7 +406,8 @@ impl Compiler {
             });
             work.names |= host.server.is_some() != server.is_some();
             host.server = server;
-            let named = host.server.is_some() && (from_to_www || names::alias_owner(&host.entries).is_some());
+            let named =
+                host.server.is_some() && (from_to_www || names::alias_owner(host.admitted()).is_some());
             work.names |= named;
             work.names |=
                 if named { self.named_hosts.insert(Arc::clone(name)) } else { self.named_hosts.remove(name) };
@@ -406,15 +417,16 @@ impl Compiler {
 
     fn choose_certificates(&mut self, work: &Work) {
         for name in &work.certificates {
+            let default = self.settings().options.default_certificate.as_ref();
+            let default = default.and_then(|key| self.seen_certificates.get(key)).cloned();
+            let default = default.and_then(Result::ok);
             let chosen = self.hosts.get_mut(name).and_then(|host| {
-                let chosen = if host.server.is_some() && **name != *CATCH_ALL {
-                    tls::choose(name, &host.entries, &self.seen_certificates)
+                let (choice, findings) = if host.server.is_some() && **name != *CATCH_ALL {
+                    tls::choose(name, host.admitted(), &self.seen_certificates, default.as_deref())
                 } else {
-                    None
+                    (None, Vec::new())
                 };
-                let (choice, finding) =
-                    chosen.map_or((None, None), |(choice, finding)| (Some(choice), finding));
-                host.tls_finding = finding;
+                host.tls_findings = findings;
                 choice
             });
             // The catch-all has an entry always: the default certificate (`routing.md` 2.6).
@@ -453,7 +465,7 @@ impl Compiler {
             let certificate = self.tls.get(name).map(|choice| (choice, info_of(choice)));
             Some(Named {
                 server: host.server.as_ref()?,
-                entries: &host.entries,
+                entries: host.admitted(),
                 from_to_www: host.from_to_www,
                 certificate,
             })
@@ -593,6 +605,11 @@ impl Compiler {
 }
 
 impl Host {
+    /// The entries that have a word in it.
+    fn admitted(&self) -> &[Arc<Entry>] {
+        self.admitted.as_deref().unwrap_or(&self.entries)
+    }
+
     fn passes_through(&self) -> bool {
         self.server.as_ref().is_some_and(|server| server.passthrough.is_some())
     }

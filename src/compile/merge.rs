@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::finding::{Finding, name_for};
 use super::object::{CATCH_ALL, Contribution, PathLine, RuleKind};
 use super::options::PathSemantics;
+use super::ownership;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::policy::RoutePolicies;
 use crate::route::BackendSlot;
@@ -32,6 +33,8 @@ pub(super) struct HostPlan {
     pub(super) host: Arc<str>,
     /// Meaning of its paths: that of the oldest Ingress.
     pub(super) semantics: PathSemantics,
+    /// The namespace whose settings of the host count (`ownership`).
+    pub(super) holder: Option<Arc<str>>,
     /// Rules in the order in which they were added; the root of the server is first.
     pub(super) rules: Vec<PlannedRule>,
     /// Findings about losers and owners.
@@ -112,7 +115,9 @@ pub(super) fn plan(
         return None;
     }
     let semantics = creator.map_or(surroundings.semantics, |entry| entry.contribution.semantics);
-    let plan = HostPlan { host: Arc::clone(host), semantics, rules: Vec::new(), diagnostics: Vec::new() };
+    let holder = ownership::holder(entries).cloned();
+    let plan =
+        HostPlan { host: Arc::clone(host), semantics, holder, rules: Vec::new(), diagnostics: Vec::new() };
     let mut merge = Merge { plan, entries, surroundings, first_with_path: BTreeMap::new() };
     match semantics {
         PathSemantics::Nginx => merge.nginx(creator),

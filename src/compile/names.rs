@@ -7,8 +7,9 @@ use std::sync::Arc;
 use super::finding::{Finding, name_for};
 use super::merge::Entry;
 use super::object::Contribution;
+use super::ownership;
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::model::CertInfo;
+use crate::model::{CertInfo, ObjectKey};
 use crate::policy::from_to_www;
 use crate::policy::server_alias::Alias;
 use crate::route::host::AliasNames;
@@ -44,15 +45,33 @@ pub(super) fn overlay<'n>(named: &[Named<'n>], is_host: impl Fn(&str) -> bool) -
     for host in named.iter().filter(|host| host.from_to_www) {
         overlay.twin(host, &is_host);
     }
+    let claims = claims(named);
     for host in named {
-        overlay.aliases(host, &is_host);
+        overlay.aliases(host, &claims, &is_host);
     }
     overlay
 }
 
-/// The entry whose aliases a host has: the first that lists any.
+/// The entry whose aliases a host has: the first that lists any, of the namespace that holds the host.
 pub(super) fn alias_owner(entries: &[Arc<Entry>]) -> Option<&Arc<Entry>> {
-    entries.iter().find(|entry| has_aliases(&entry.contribution))
+    let holder = ownership::holder(entries);
+    entries
+        .iter()
+        .find(|entry| has_aliases(&entry.contribution) && ownership::is_of(holder, &entry.contribution))
+}
+
+/// Who has listed an alias longest: its namespace has the name before all others, whatever their hosts are called.
+fn claims(named: &[Named<'_>]) -> BTreeMap<String, ObjectKey> {
+    let mut oldest: BTreeMap<String, &Contribution> = BTreeMap::new();
+    for owner in named.iter().filter_map(|host| alias_owner(host.entries)) {
+        for alias in &owner.contribution.policies.server.aliases {
+            let place = oldest.entry(alias.text()).or_insert(&owner.contribution);
+            if owner.contribution.age < place.age {
+                *place = &owner.contribution;
+            }
+        }
+    }
+    oldest.into_iter().map(|(text, claimer)| (text, claimer.key.clone())).collect()
 }
 
 fn has_aliases(contribution: &Contribution) -> bool {
@@ -64,7 +83,10 @@ fn has_aliases(contribution: &Contribution) -> bool {
 impl Overlay {
     fn twin(&mut self, host: &Named<'_>, is_host: &impl Fn(&str) -> bool) {
         let name = &host.server.name;
-        let owner = host.entries.iter().find(|entry| entry.contribution.policies.server.from_to_www);
+        let holder = ownership::holder(host.entries);
+        let owner = host.entries.iter().find(|entry| {
+            entry.contribution.policies.server.from_to_www && ownership::is_of(holder, &entry.contribution)
+        });
         let Some(twin) = from_to_www::twin(name) else {
             let reason =
                 format!("host {name} has no single name to redirect to; the annotation has no effect on it");
@@ -92,9 +114,15 @@ impl Overlay {
         self.exact.insert(twin, Arc::new(server));
     }
 
-    fn aliases(&mut self, host: &Named<'_>, is_host: &impl Fn(&str) -> bool) {
+    fn aliases(
+        &mut self,
+        host: &Named<'_>,
+        claims: &BTreeMap<String, ObjectKey>,
+        is_host: &impl Fn(&str) -> bool,
+    ) {
         let Some(owner) = alias_owner(host.entries) else { return };
-        for late in host.entries.iter().filter(|entry| has_aliases(&entry.contribution)) {
+        let own = |entry: &&Arc<Entry>| entry.contribution.key.namespace == owner.contribution.key.namespace;
+        for late in host.entries.iter().filter(own).filter(|entry| has_aliases(&entry.contribution)) {
             let same =
                 late.contribution.policies.server.aliases == owner.contribution.policies.server.aliases;
             if !same {
@@ -109,6 +137,9 @@ impl Overlay {
             if is_host(&text) {
                 let reason =
                     format!("{text} is a host of its own, so it is no alias of {}", host.server.name);
+                self.tell(Some(&owner.contribution), "AliasIgnored", reason);
+            } else if claims.get(&text).is_some_and(|who| who.namespace != owner.contribution.key.namespace) {
+                let reason = format!("an older Ingress of another namespace has the alias {text}");
                 self.tell(Some(&owner.contribution), "AliasIgnored", reason);
             } else if let Some(other) = self.take(alias, &text, host) {
                 let reason =

@@ -1,6 +1,7 @@
 //! The flags that change what a world means.
 
 use crate::model::ObjectKey;
+use crate::route::reach::Reach;
 
 /// Meaning of paths.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -59,6 +60,19 @@ pub struct Options {
     pub allow_upstream: Vec<ipnet::IpNet>,
     /// Addresses that no endpoint may have: our own listeners (`B-18`).
     pub own_addresses: Vec<std::net::SocketAddr>,
+    /// Addresses that endpoints may have only within `allow_upstream`: the API server.
+    pub guarded_addresses: Vec<std::net::SocketAddr>,
+}
+
+impl Options {
+    /// Which addresses backends may have.
+    pub fn reach(&self) -> Reach {
+        Reach {
+            allow: self.allow_upstream.clone(),
+            own: self.own_addresses.clone(),
+            guarded: self.guarded_addresses.clone(),
+        }
+    }
 }
 
 impl Default for Options {
@@ -86,6 +100,7 @@ impl Default for Options {
             trust_forwarded_any: false,
             allow_upstream: Vec::new(),
             own_addresses: Vec::new(),
+            guarded_addresses: Vec::new(),
         }
     }
 }

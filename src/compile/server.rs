@@ -8,13 +8,14 @@ use super::backend::Slots;
 use super::expression::Expressions;
 use super::finding::{Finding, name_for};
 use super::merge::{Entry, HostPlan, PlannedRule};
-use super::object::{CATCH_ALL, Contribution};
+use super::object::CATCH_ALL;
 use super::options::PathSemantics;
+use super::ownership;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::pattern::{Anchor, Pattern};
-use crate::policy::RoutePolicies;
 use crate::policy::client_certificate::ClientCertificates;
 use crate::policy::server_tls::ServerTls;
+use crate::policy::{RoutePolicies, ServerPolicies};
 use crate::route::path::PathIndex;
 use crate::route::precedence::Tier;
 use crate::route::{Backend, Location, LocationKind, LocationTarget, Server, is_acme_path};
@@ -54,9 +55,28 @@ pub(super) fn build(plan: &HostPlan, workshop: &mut Workshop<'_>) -> Built {
         PathSemantics::Nginx => expand::nginx(plan),
         PathSemantics::Kubernetes => (expand::kubernetes(plan), false, Vec::new()),
     };
+    // The oldest first, wherever its paths stand in the order of locations (`B-13`).
+    let owned = drafts.iter().filter(|draft| owns_server_scope(draft.rule));
+    let mut by_age: Vec<&Arc<Entry>> = owned.filter_map(|draft| draft.rule.owner.as_ref()).collect();
+    by_age.sort_by(|one, other| one.contribution.age.cmp(&other.contribution.age));
+    by_age.dedup_by(|one, other| Arc::ptr_eq(one, other));
+    let (owners, foreign): (Vec<&Arc<Entry>>, Vec<&Arc<Entry>>) =
+        by_age.into_iter().partition(|entry| ownership::is_of(plan.holder.as_ref(), &entry.contribution));
+    // Where `/` leads is for whoever has that path.
+    let root = drafts.iter().find(|draft| &*draft.rule.path == "/" && !draft.rule.implicit);
+    let root = root.and_then(|draft| draft.rule.owner.as_ref());
+    diagnostics.extend(ownership::tell_foreign(plan, &foreign, root));
+    let servers = || owners.iter().map(|owner| &owner.contribution.policies.server);
+    let snippet = servers().find(|server| server.snippet.is_some() || server.shut.is_some());
+    let shut = snippet.and_then(|server| server.shut);
     let mut locations = Vec::with_capacity(drafts.len());
     for draft in &drafts {
-        locations.push(Arc::new(location(draft, workshop, &mut diagnostics)));
+        let guard_of_others = draft.rule.owner.as_ref().is_some_and(|owner| {
+            !ownership::is_of(plan.holder.as_ref(), &owner.contribution)
+                && ownership::wants_guard(&owner.contribution)
+        });
+        let shut = shut.or(guard_of_others.then_some(ownership::SHUT)).or(draft.rule.shut);
+        locations.push(Arc::new(location(draft, shut, workshop, &mut diagnostics)));
     }
     if *plan.host == *CATCH_ALL && !regex_mode {
         locations.extend(built_ins(workshop).map(Arc::new));
@@ -64,35 +84,29 @@ pub(super) fn build(plan: &HostPlan, workshop: &mut Workshop<'_>) -> Built {
     let (passthrough, found) = passthrough::find(plan, &drafts, &mut locations, workshop.ssl_passthrough);
     diagnostics.extend(found);
     let slash_redirects = plan.semantics == PathSemantics::Nginx && !regex_mode;
-    // The oldest first, wherever its paths stand in the order of locations (`B-13`).
-    let owned = drafts.iter().filter(|draft| owns_server_scope(draft.rule));
-    let mut by_age: Vec<&Arc<Entry>> = owned.filter_map(|draft| draft.rule.owner.as_ref()).collect();
-    by_age.sort_by(|one, other| one.contribution.age.cmp(&other.contribution.age));
-    let owners = || by_age.iter().copied();
     let server = Server {
         name: Arc::clone(&plan.host),
         redirect_to: None,
-        app_root: owners().find_map(|owner| owner.contribution.policies.server.app_root.clone()),
-        client_certificates: client_certificates(owners().map(|owner| &owner.contribution)),
-        snippet: owners().find_map(|owner| owner.contribution.policies.server.snippet.clone()),
+        app_root: servers()
+            .chain(root.map(|owner| &owner.contribution.policies.server))
+            .find_map(|server| server.app_root.clone()),
+        client_certificates: client_certificates(servers()),
+        snippet: snippet.and_then(|server| server.snippet.clone()),
         regex_mode,
         slash_redirects,
         index: PathIndex::new(&locations, regex_mode, slash_redirects),
         locations,
         passthrough,
-        handshakes: owners()
-            .fold(ServerTls::default(), |found, owner| found.or(&owner.contribution.policies.server.tls)),
+        handshakes: servers().fold(ServerTls::default(), |found, server| found.or(&server.tls)),
     };
-    let from_to_www = owners().any(|owner| owner.contribution.policies.server.from_to_www);
+    let from_to_www = servers().any(|server| server.from_to_www);
     Built { server: Arc::new(server), from_to_www, diagnostics }
 }
 
 /// The first Ingress with a usable Secret decides; where one asks and none has, the host is shut (`E-5`).
-fn client_certificates<'c>(
-    contributions: impl Iterator<Item = &'c Contribution>,
-) -> Option<ClientCertificates> {
+fn client_certificates<'s>(servers: impl Iterator<Item = &'s ServerPolicies>) -> Option<ClientCertificates> {
     let mut broken = None;
-    for asked in contributions.filter_map(|one| one.policies.server.client_certificates.as_ref()) {
+    for asked in servers.filter_map(|one| one.client_certificates.as_ref()) {
         match asked {
             ClientCertificates::Ask(_) => return Some(asked.clone()),
             ClientCertificates::Broken => broken = Some(ClientCertificates::Broken),
@@ -117,9 +131,14 @@ fn rewrites(rule: &PlannedRule, path: &str) -> bool {
     rule.policies.rewrite.as_ref().is_some_and(|rewrite| *rewrite.target.text != *path)
 }
 
-fn location(draft: &Draft<'_>, workshop: &mut Workshop<'_>, diagnostics: &mut Vec<Diagnostic>) -> Location {
+/// `shut` is the code of the finding that closes it, if one does.
+fn location(
+    draft: &Draft<'_>,
+    mut shut: Option<&'static str>,
+    workshop: &mut Workshop<'_>,
+    diagnostics: &mut Vec<Diagnostic>,
+) -> Location {
     let rule = draft.rule;
-    let mut shut = rule.shut;
     let mut pattern = None;
     if draft.kind == LocationKind::Regex {
         let expression = workshop.expressions.location(&draft.path, is_protective(&rule.policies));
@@ -233,7 +252,8 @@ fn invalid_pattern(draft: &Draft<'_>, fault: &str, takes: bool) -> Option<Diagno
 /// `/healthz` and `/nginx_status` of the catch-all server (`routing.md` 3): any path that starts so.
 fn built_ins(workshop: &Workshop<'_>) -> impl Iterator<Item = Location> + use<> {
     let health = workshop.health_check_path.to_owned();
-    let base = Arc::clone(workshop.base);
+    // What shuts every route shuts no probe.
+    let base = Arc::new(RoutePolicies { denied: None, ..RoutePolicies::clone(workshop.base) });
     let wanted =
         [(health, LocationTarget::Healthz), ("/nginx_status".to_owned(), LocationTarget::StubStatus)];
     wanted.into_iter().filter(|(path, _)| path.len() > 1 && path.starts_with('/')).map(

@@ -77,7 +77,7 @@ pub(super) fn snippets<'o>(
     // Unlike a backend, a port of the operator's own text may lead to the ports of requests (never to the admin port).
     let requests = |own: &&SocketAddr| ![options.http_port, options.https_port].contains(&own.port());
     let own = options.own_addresses.iter().filter(requests).copied().collect();
-    let reach = Reach { allow: options.allow_upstream.clone(), own };
+    let reach = Reach { own, ..options.reach() };
     let (mut services, mut found) = (Vec::new(), Vec::new());
     for owner in owners {
         for rule in owner.rules {

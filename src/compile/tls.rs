@@ -4,25 +4,70 @@
 use super::finding::Finding;
 use super::merge::Entry;
 use super::object::Contribution;
+use super::ownership;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::{CertCatalog, CertInfo, ObjectKey};
 use crate::route::CertificateChoice;
 use std::sync::Arc;
 
-/// The choice for one host; `None` when no Ingress of it has a tls section. `entries` are those of the host, oldest
-/// first: the first with any tls section decides, for good or bad.
+/// The choice for one host; `None` when no Ingress that decides has a tls section. `entries` are those of the host,
+/// oldest first: the first with any tls section of the namespace that holds the host decides, for good or bad.
+///
+/// Where that namespace says nothing, the first certificate of another one that is made for the host is better than
+/// none. It takes nobody's place: not that of `default`, where that covers the host, and what cannot be used changes
+/// nothing.
 pub(super) fn choose(
     host: &str,
     entries: &[Arc<Entry>],
     certificates: &CertCatalog,
-) -> Option<(CertificateChoice, Option<Diagnostic>)> {
-    let mut deciders =
+    default: Option<&CertInfo>,
+) -> (Option<CertificateChoice>, Vec<Diagnostic>) {
+    let holder = ownership::holder(entries);
+    let deciders =
         entries.iter().map(|entry| &entry.contribution).filter(|one| !one.is_canary() && !one.tls.is_empty());
-    let decider = deciders.next()?;
-    Some(match secret_for(host, decider, certificates) {
-        Ok(secret) => (CertificateChoice::Secret(secret), None),
-        Err(fault) => (CertificateChoice::Default, Some(fault.tell(host, decider))),
-    })
+    let (own, foreign): (Vec<&Contribution>, Vec<&Contribution>) =
+        deciders.partition(|one| ownership::is_of(holder, one));
+    if let Some(decider) = own.first() {
+        let mut told: Vec<Diagnostic> = foreign.iter().map(|late| not_yours(host, late, OWN)).collect();
+        return match secret_for(host, decider, certificates) {
+            Ok(secret) => (Some(CertificateChoice::Secret(secret)), told),
+            Err(fault) => {
+                told.push(fault.tell(host, decider, AS_DEFAULT));
+                (Some(CertificateChoice::Default), told)
+            }
+        };
+    }
+    if default.is_some_and(|info| covers(info, host)) {
+        return (None, foreign.iter().map(|late| not_yours(host, late, COVERED)).collect());
+    }
+    let mut told = Vec::new();
+    for decider in foreign {
+        match secret_for(host, decider, certificates) {
+            Ok(secret) => return (Some(CertificateChoice::Secret(secret)), told),
+            Err(fault) => told.push(fault.tell(host, decider, FOREIGN)),
+        }
+    }
+    (None, told)
+}
+
+const OWN: &str = "which has a tls section of its own";
+const COVERED: &str = "and the default certificate is made for it";
+/// What a fault leads to where the Ingress decides.
+const AS_DEFAULT: &str = "the host has the default certificate and redirects to https";
+/// What it leads to where the host belongs to another namespace.
+const FOREIGN: &str =
+    "the entry has no effect, since the host belongs to an older Ingress of another namespace";
+
+fn not_yours(host: &str, late: &Contribution, why: &str) -> Diagnostic {
+    let finding = Finding {
+        severity: Severity::Info,
+        code: "HostClaimed",
+        field: "spec.tls",
+        value: host,
+        reason: format!("without effect: the host belongs to an older Ingress of another namespace, {why}"),
+        hint: "",
+    };
+    finding.about(late)
 }
 
 /// True when the certificate is made for the name (RFC 6125 section 6.4.3: `*` stands for the whole first label).
@@ -72,8 +117,7 @@ fn secret_for(host: &str, decider: &Contribution, certificates: &CertCatalog) ->
 }
 
 impl Fault {
-    fn tell(&self, host: &str, decider: &Contribution) -> Diagnostic {
-        let consequence = "the host has the default certificate and redirects to https";
+    fn tell(&self, host: &str, decider: &Contribution, consequence: &str) -> Diagnostic {
         let (severity, code, field, reason) = match self {
             Self::NotListed => (
                 Severity::Warning,

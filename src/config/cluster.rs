@@ -227,7 +227,11 @@ mod tests {
         let matches =
             command.try_get_matches_from(["t"].iter().chain(flags)).map_err(|error| error.to_string())?;
         let flags = ClusterFlags::from_arg_matches(&matches).map_err(|error| error.to_string())?;
-        flags.resolve(&Environment { pod_namespace: "edge".into(), pod_name: "pod-1".into() })
+        flags.resolve(&Environment {
+            pod_namespace: "edge".into(),
+            pod_name: "pod-1".into(),
+            ..Environment::default()
+        })
     }
 
     #[track_caller]

@@ -9,7 +9,8 @@ fn resolve(flags: &[&str]) -> Result<Config, String> {
     let matches =
         command.try_get_matches_from(["t"].iter().chain(flags)).map_err(|error| error.to_string())?;
     let parsed = Flags::from_arg_matches(&matches).map_err(|error| error.to_string())?;
-    let environment = Environment { pod_namespace: "ns".into(), pod_name: "pod".into() };
+    let environment =
+        Environment { pod_namespace: "ns".into(), pod_name: "pod".into(), ..Environment::default() };
     Config::resolve(Source::Directory("m".into()), parsed, &matches, environment)
 }
 

@@ -172,15 +172,15 @@ fn address(text: &str) -> Option<IpAddr> {
         .map(|address| address.to_canonical())
 }
 
+/// All lines as one list. A line that is no UTF-8 stays in it, as elements that are no addresses: left out, it would take
+/// what a balancer appended to it along, and leave what the client wrote in a line before.
 fn joined<'f>(fields: &'f Fields, name: &'f str) -> Option<Cow<'f, str>> {
-    let mut lines =
-        fields.get_all(name).filter_map(|line| std::str::from_utf8(line).ok()).filter(|l| !l.is_empty());
-    let first = lines.next()?;
-    let mut all = Cow::Borrowed(first);
+    let mut lines = fields.get_all(name).map(String::from_utf8_lossy).filter(|line| !line.is_empty());
+    let mut all = lines.next()?;
     for line in lines {
         let all = all.to_mut();
         all.push_str(", ");
-        all.push_str(line);
+        all.push_str(&line);
     }
     Some(all)
 }

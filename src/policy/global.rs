@@ -11,6 +11,7 @@ use super::annotation::Risk;
 use super::backend_protocol::HttpVersion;
 use super::cipher_list;
 use super::compression::Compression;
+use super::host_ownership::{AllowList, HostOwnership};
 use super::ip_access::contains;
 use super::load_balance::LoadBalance;
 use super::response_rewrite;
@@ -212,6 +213,13 @@ pub struct Globals {
     pub annotation_value_word_blocklist: Arc<[Box<str>]>,
     /// `allow-cross-namespace-resources`.
     pub allow_cross_namespace_resources: bool,
+    /// `enable-modsecurity` with rules that would turn requests away (`SecRuleEngine On`): every route that does not
+    /// opt out is shut, since there is no such firewall. The code of the diagnostic.
+    pub firewall: Option<&'static str>,
+    /// `host-ownership`.
+    pub host_ownership: HostOwnership,
+    /// `host-allow-list`.
+    pub host_allow_list: AllowList,
 
     // Logs.
     /// `log-format-upstream`.

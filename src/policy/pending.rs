@@ -1,6 +1,8 @@
 //! Annotations that are known and not honoured, or mean nothing here. Those that protect something shut the routes;
 //! the others give a warning, so that nobody believes in them.
 
+use std::collections::BTreeMap;
+
 use super::annotation::{Fidelity, Reader, Risk, Scope, Spec, parse_bool};
 use crate::diagnostic::Severity;
 
@@ -69,6 +71,25 @@ pub fn read(reader: &mut Reader<'_>) {
     }
 }
 
+/// `enable-modsecurity: "false"`: what the ConfigMap says of the firewall does not count here.
+pub fn opts_out_of_firewall(reader: &Reader<'_>) -> bool {
+    let spec = REFUSED.iter().find(|spec| spec.name == "enable-modsecurity");
+    spec.and_then(|spec| reader.raw(spec)).is_some_and(|(_, value)| parse_bool(value.trim()) == Ok(false))
+}
+
+/// True where the keys of the ConfigMap make a firewall that turns requests away. By default nginx's only writes down
+/// what it would do (`SecRuleEngine DetectionOnly`).
+pub fn blocks(data: &BTreeMap<String, String>) -> bool {
+    let on = data.get("enable-modsecurity").is_some_and(|value| parse_bool(value.trim()) == Ok(true));
+    let rules = data.get("modsecurity-snippet").map(String::as_str).unwrap_or_default();
+    let engine = rules.lines().rev().find_map(|line| {
+        let mut words = line.split_ascii_whitespace();
+        let is_engine = words.next().is_some_and(|word| word.eq_ignore_ascii_case("SecRuleEngine"));
+        words.next().filter(|_| is_engine)
+    });
+    on && engine.is_some_and(|value| value.trim_matches('"').eq_ignore_ascii_case("on"))
+}
+
 /// True for a value that leaves the protection off. An empty value never does: it is more likely a template that went
 /// wrong than a wish (ground rule 1).
 fn is_off(spec: &Spec, value: &str) -> bool {
@@ -99,5 +120,23 @@ mod tests {
         let codes = |name, value| diagnostics(&[(name, value)], read);
         assert_eq!(codes("http2-push-preload", "true"), ["NoEffect"]);
         assert!(codes("http2-push-preload", "false").is_empty());
+    }
+
+    #[test]
+    fn a_firewall_that_only_watches_shuts_nothing() {
+        let check = |data: &[(&str, &str)], expect| {
+            let owned = data.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+            assert_eq!(blocks(&owned.collect()), expect, "{data:?}");
+        };
+        check(&[], false);
+        check(&[("enable-modsecurity", "true")], false);
+        check(&[("enable-modsecurity", "true"), ("enable-owasp-modsecurity-crs", "true")], false);
+        check(&[("modsecurity-snippet", "SecRuleEngine On")], false);
+        let rules = |text| [("enable-modsecurity", "true"), ("modsecurity-snippet", text)];
+        check(&rules("SecRuleEngine On"), true);
+        check(&rules("SecAuditEngine Off\n  secruleengine \"ON\"\nSecRule x y"), true);
+        check(&rules("SecRuleEngine DetectionOnly"), false);
+        check(&rules("SecRuleEngine On\nSecRuleEngine Off"), false);
+        check(&rules("# SecRuleEngine On"), false);
     }
 }

@@ -109,6 +109,8 @@ pub fn read(
         snippet: snippets.server,
         streams: snippets.streams,
         tls: server_tls::ServerTls::read(r),
+        snippet_guards: snippets.server_guards,
+        shut: snippets.server_refused,
         ssl_passthrough: ssl_passthrough::read(r),
     };
     let backend = BackendPolicies {
@@ -170,8 +172,10 @@ pub fn read(
     for snippet in [&globals.snippets.location, &route.snippet.clone()].into_iter().flatten() {
         snippet.settings.replace(&mut route);
     }
+    let opts_out = pending::opts_out_of_firewall(&reader);
     let (mut diagnostics, denied) = reader.finish();
-    route.denied = denied.or(globals.snippets.refused);
+    let firewall = globals.firewall.filter(|_| !opts_out);
+    route.denied = denied.or(globals.snippets.refused).or(firewall);
     let mut policies = IngressPolicies { route: Arc::new(route), server, backend, canary, references };
     if denied.is_some_and(gate::refuses_whole) {
         // Nothing of a refused object may reach beyond its own routes.

@@ -3,6 +3,7 @@
 use super::annotation::{Reader, Risk, Scope, Spec};
 use crate::pattern::{Captures, Pattern};
 use crate::request::NormPath;
+use crate::wire::fields::is_field_value;
 
 const TARGET: Spec = Spec::new("rewrite-target", Scope::Location, Risk::Medium)
     .values("none", "/$2")
@@ -56,6 +57,9 @@ pub enum RewriteError {
     /// The search for groups went over its limit.
     #[error("the path expression took too many steps")]
     StepLimit,
+    /// The URL of a redirect holds bytes that no field may hold.
+    #[error("the URL of the rewrite cannot be sent")]
+    BadUrl,
 }
 
 impl RewriteError {
@@ -65,8 +69,18 @@ impl RewriteError {
             Self::Empty => "the rewritten path is empty",
             Self::TooLong => "the rewritten path is too long",
             Self::StepLimit => "the path expression took too many steps",
+            Self::BadUrl => "the URL of the rewrite cannot be sent",
         }
     }
+}
+
+/// What a rewrite comes to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The backend is asked for something else.
+    Forward(Rewritten),
+    /// The target is a URL: nginx sends the client there.
+    Redirect(String),
 }
 
 /// A rewritten request.
@@ -91,6 +105,10 @@ pub fn read_use_regex(reader: &mut Reader<'_>) -> bool {
 /// Rewrites `path`: the whole of it becomes the target with groups of `pattern` filled in, encoded again
 /// (`routing.md` 5.1). The query stays; an empty one loses its `?`. `None` when the pattern does not match.
 ///
+/// The result is always in origin-form (RFC 9112 section 3.2.1): one that starts otherwise (`@host`, `*`, `.host`) would
+/// mean something else to a backend that puts a host before it, so it gets the slash that it lacks. A target that is
+/// written as a URL redirects, as nginx does.
+///
 /// # Errors
 /// [`RewriteError`]; the request is answered 500.
 pub fn apply(
@@ -99,14 +117,18 @@ pub fn apply(
     path: &NormPath<'_>,
     query: Option<&[u8]>,
     prefix: Option<&super::forwarded_prefix::ForwardedPrefix>,
-) -> Result<Option<Rewritten>, RewriteError> {
+) -> Result<Option<Outcome>, RewriteError> {
     let found = pattern.find(path.as_bytes()).map_err(|_| RewriteError::StepLimit)?;
     let Some(captures) = found else { return Ok(None) };
     let plain = rewrite.target.expand(&captures);
     if plain.is_empty() {
         return Err(RewriteError::Empty);
     }
+    let redirects = is_url(&rewrite.target.text);
     let mut target = Vec::with_capacity(plain.len() + 16);
+    if !redirects && plain.first() != Some(&b'/') {
+        target.push(b'/');
+    }
     encode(&plain, &mut target);
     if target.len() > MAX_OUTPUT {
         return Err(RewriteError::TooLong);
@@ -115,12 +137,24 @@ pub fn apply(
         target.push(b'?');
         target.extend_from_slice(query);
     }
+    if redirects {
+        let url = String::from_utf8(target).ok().filter(|url| is_field_value(url.as_bytes()));
+        return url.map(|url| Some(Outcome::Redirect(url))).ok_or(RewriteError::BadUrl);
+    }
     let forwarded_prefix = prefix.map(|prefix| {
         let mut value = Vec::new();
         encode(&prefix.0.expand(&captures), &mut value);
         String::from_utf8_lossy(&value).into_owned()
     });
-    Ok(Some(Rewritten { target, forwarded_prefix }))
+    Ok(Some(Outcome::Forward(Rewritten { target, forwarded_prefix })))
+}
+
+/// True for a target that nginx takes for the URL of a redirect. What groups bring makes no URL of it, but a host:
+/// without one of its own the client would choose where others are sent.
+fn is_url(text: &str) -> bool {
+    let rest = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let host = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
+    !host.is_empty() && !host.contains('$')
 }
 
 /// Percent-encodes exactly what nginx encodes in a rewritten path and in the path of its own redirects.

@@ -72,6 +72,10 @@ pub struct Snippets {
     pub location: Option<Arc<Script>>,
     /// `server-snippet`.
     pub server: Option<Arc<Script>>,
+    /// `server-snippet` counts, or would have, and holds directives that protect.
+    pub server_guards: bool,
+    /// Those directives cannot be honoured: what they protect is the whole host.
+    pub server_refused: Option<&'static str>,
     /// `auth-snippet`.
     pub auth: Option<Arc<Settings>>,
     /// `stream-snippet`.
@@ -114,45 +118,62 @@ pub fn read(reader: &mut Reader<'_>, globals: &Globals) -> Snippets {
     let streams = streams(reader, globals);
     let trees = [CONFIGURATION, SERVER, AUTH].map(|spec| admitted(reader, &spec, globals));
     let mut names = globals.snippets.names.clone();
-    for tree in trees.iter().flatten() {
+    for tree in trees.iter().flatten().flatten() {
         names.collect(tree);
     }
     let [location, server, auth] = trees;
-    let mut make = |spec: &Spec, tree: Option<Vec<Statement>>, context| {
-        let tree = tree?;
+    let server_guards = match &server {
+        Ok(tree) => tree.iter().flatten().any(guards),
+        Err(Unguarded) => true,
+    };
+    let mut make = |spec: &Spec, tree: Result<Option<Vec<Statement>>, Unguarded>, context| {
+        let Some(tree) = tree? else { return Ok(None) };
         let mut builder = Builder::new(&names, build::MAX_DIRECTIVES);
         match builder.script(&tree, context) {
             Ok(script) => {
                 note(reader, spec, &builder.notes);
-                Some(Arc::new(script)).filter(|script| !script.is_empty())
+                Ok(Some(Arc::new(script)).filter(|script| !script.is_empty()))
             }
-            Err(fault) => {
-                refuse(reader, spec, &fault, tree.iter().any(guards));
-                None
-            }
+            Err(fault) => refuse(reader, spec, &fault, tree.iter().any(guards)).map(|()| None),
         }
     };
+    let location = make(&CONFIGURATION, location, Context::Location);
+    let server = make(&SERVER, server, Context::Server);
+    let auth = make(&AUTH, auth, Context::Auth).ok().flatten();
     Snippets {
-        location: make(&CONFIGURATION, location, Context::Location),
-        server: make(&SERVER, server, Context::Server),
-        auth: make(&AUTH, auth, Context::Auth).map(|script| Arc::clone(&script.settings)),
+        location: location.ok().flatten(),
+        server_guards,
+        server_refused: server.as_ref().err().map(|Unguarded| REFUSED),
+        server: server.ok().flatten(),
+        auth: auth.map(|script| Arc::clone(&script.settings)),
         streams,
     }
 }
 
+/// A snippet that counts cannot be honoured, and what it protects would stand open.
+struct Unguarded;
+
+/// The code of routes that such a snippet shuts.
+const REFUSED: &str = "SnippetRefused";
+
 /// The statements of a snippet that counts.
-fn admitted(reader: &mut Reader<'_>, spec: &Spec, globals: &Globals) -> Option<Vec<Statement>> {
-    let (_, text) = reader.raw(spec)?;
+fn admitted(
+    reader: &mut Reader<'_>,
+    spec: &Spec,
+    globals: &Globals,
+) -> Result<Option<Vec<Statement>>, Unguarded> {
+    let Some((_, text)) = reader.raw(spec) else { return Ok(None) };
     if reader.read_lines(spec, |_| Ok(())) == Value::Invalid {
         // A snippet that would have counted is not left out when it protects something.
         let counts = globals.allow_snippet_annotations && spec.risk <= globals.annotations_risk_level;
         if counts && guards_text(text) {
-            reader.deny("SnippetRefused");
+            reader.deny(REFUSED);
+            return Err(Unguarded);
         }
-        return None;
+        return Ok(None);
     }
     if text.trim().is_empty() || spec.risk > globals.annotations_risk_level {
-        return None;
+        return Ok(None);
     }
     if !globals.allow_snippet_annotations {
         if guards_text(text) {
@@ -166,44 +187,43 @@ fn admitted(reader: &mut Reader<'_>, spec: &Spec, globals: &Globals) -> Option<V
                 reason,
                 "remove it, or allow snippets",
             );
-            return None;
+            return Ok(None);
         }
         let reason = "is ignored: allow-snippet-annotations is false";
         reader.report(spec.name, Severity::Warning, "SnippetIgnored", reason, "");
-        return None;
+        return Ok(None);
     }
     match lex::parse(text, lex::MAX_TEXT) {
-        Ok(tree) => Some(tree),
-        Err(fault) => {
-            refuse(reader, spec, &fault, guards_text(text));
-            None
-        }
+        Ok(tree) => Ok(Some(tree)),
+        Err(fault) => refuse(reader, spec, &fault, guards_text(text)).map(|()| None),
     }
 }
 
-fn refuse(reader: &mut Reader<'_>, spec: &Spec, fault: &Fault, guards: bool) {
+fn refuse(reader: &mut Reader<'_>, spec: &Spec, fault: &Fault, guards: bool) -> Result<(), Unguarded> {
     let hint = "docs/snippets.md lists what is known";
     if guards {
-        reader.deny("SnippetRefused");
-        let reason = format!(
-            "cannot be honoured and holds directives that protect, so the routes answer 503: {fault}"
-        );
-        return reader.report(spec.name, Severity::Error, "SnippetRefused", reason, hint);
+        reader.deny(REFUSED);
+        let whose = if spec.scope == Scope::Server { "all routes of its hosts" } else { "the routes" };
+        let reason =
+            format!("cannot be honoured and holds directives that protect, so {whose} answer 503: {fault}");
+        reader.report(spec.name, Severity::Error, REFUSED, reason, hint);
+        return Err(Unguarded);
     }
     let reason = format!("is left out as a whole: {fault}");
-    reader.report(spec.name, Severity::Warning, "SnippetRefused", reason, hint);
+    reader.report(spec.name, Severity::Warning, REFUSED, reason, hint);
+    Ok(())
 }
 
 /// The ports of a `stream-snippet`. One that is left out opens none, so it never leaves anything open.
 fn streams(reader: &mut Reader<'_>, globals: &Globals) -> Arc<[StreamRule]> {
-    let Some(tree) = admitted(reader, &STREAM, globals) else { return Arc::default() };
+    let Ok(Some(tree)) = admitted(reader, &STREAM, globals) else { return Arc::default() };
     match stream::read(&tree) {
         Ok((rules, notes)) => {
             note(reader, &STREAM, &notes);
             rules
         }
         Err(fault) => {
-            refuse(reader, &STREAM, &fault, false);
+            let _guards_nothing = refuse(reader, &STREAM, &fault, false);
             Arc::default()
         }
     }
@@ -308,7 +328,7 @@ impl GlobalSnippets {
 
     fn refuse(&mut self, key: &'static str, fault: &Fault, guards: bool, notes: &mut Vec<GlobalNote>) {
         let reason = if guards {
-            self.refused = Some("SnippetRefused");
+            self.refused = Some(REFUSED);
             format!(
                 "cannot be honoured and holds directives that protect, so every route answers 503: {fault}"
             )

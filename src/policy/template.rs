@@ -9,6 +9,7 @@ use super::basic_auth::credentials;
 use super::tracing::context::TraceContext;
 use crate::request::RequestView;
 use crate::variable::{Fixed, Known, Variable};
+use crate::wire::Version;
 
 /// One piece of a template.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -249,7 +250,11 @@ fn write(variable: &Variable, facts: &Facts<'_>, out: &mut Vec<u8>) {
             None => {}
         },
         // Parsers refuse them where nothing stands before the request.
-        Variable::ResponseField(_) | Variable::UpstreamField(_) | Variable::Group(_) | Variable::Own(_) => {}
+        Variable::ResponseField(_)
+        | Variable::UpstreamField(_)
+        | Variable::UpstreamCookie(_)
+        | Variable::Group(_)
+        | Variable::Own(_) => {}
         Variable::Place(name) => {
             let place = facts.route.places.and_then(|places| places.value(name, view.forwarded.client));
             out.extend_from_slice(place.unwrap_or_default().as_bytes());
@@ -265,6 +270,7 @@ fn write_fixed(fixed: Fixed, facts: &Facts<'_>, out: &mut Vec<u8>) {
         Fixed::BestHttpHost => text(&view.forwarded.host),
         Fixed::EscapedRequestUri => escape(view.target, out),
         Fixed::Host => text(&view.host.name),
+        Fixed::Http2 => text(http2(view)),
         Fixed::Https => text(if view.scheme.as_str() == "https" { "on" } else { "" }),
         Fixed::IngressName => text(route.ingress),
         Fixed::IsArgs => text(if view.query.is_some_and(|query| !query.is_empty()) { "?" } else { "" }),
@@ -283,7 +289,8 @@ fn write_fixed(fixed: Fixed, facts: &Facts<'_>, out: &mut Vec<u8>) {
         Fixed::ProxyUpstreamName => text(route.upstream_name),
         Fixed::RealipRemoteAddr => text(&view.peer.ip().to_canonical().to_string()),
         Fixed::RealipRemotePort | Fixed::RemotePort => text(&view.peer.port().to_string()),
-        Fixed::RemoteAddr => text(&view.forwarded.client.to_string()),
+        // In keys, where the text of an address does as well as its bytes.
+        Fixed::RemoteAddr | Fixed::BinaryRemoteAddr => text(&view.forwarded.client.to_string()),
         Fixed::RemoteUser => out.extend_from_slice(&user(view).unwrap_or_default()),
         Fixed::ReqId => text(route.request_id),
         Fixed::Request => {
@@ -306,8 +313,32 @@ fn write_fixed(fixed: Fixed, facts: &Facts<'_>, out: &mut Vec<u8>) {
         Fixed::TraceParent => text(route.trace.map_or("", TraceContext::traceparent)),
         Fixed::TraceState => out.extend_from_slice(route.trace.map_or(&[], |trace| &trace.state)),
         Fixed::Uri => out.extend_from_slice(view.path.as_bytes()),
+        Fixed::SslCipher
+        | Fixed::SslClientEnd
+        | Fixed::SslClientEscapedCert
+        | Fixed::SslClientFingerprint
+        | Fixed::SslClientIssuer
+        | Fixed::SslClientRemain
+        | Fixed::SslClientSerial
+        | Fixed::SslClientStart
+        | Fixed::SslClientSubject
+        | Fixed::SslClientVerify
+        | Fixed::SslProtocol
+        | Fixed::SslServerName
+        | Fixed::SslSessionReused => {
+            let value = view.handshake.and_then(|handshake| handshake.value(fixed));
+            out.extend_from_slice(&value.unwrap_or_default());
+        }
         // Known later than any request under way: parsers refuse them, or something stands before the request.
         _ => {}
+    }
+}
+
+fn http2(view: &RequestView<'_>) -> &'static str {
+    match (view.version, view.scheme.as_str()) {
+        (Version::Http2, "https") => "h2",
+        (Version::Http2, _) => "h2c",
+        _ => "",
     }
 }
 

@@ -190,6 +190,14 @@ pub struct Standing {
     pub refusal: Option<LocalReply>,
 }
 
+impl Standing {
+    /// `$ssl_client_verify`.
+    pub fn verified(&self) -> Option<&[u8]> {
+        let field = self.fields.iter().find(|(name, _)| **name == *"ssl-client-verify");
+        field.and_then(|(_, value)| value.as_deref())
+    }
+}
+
 /// Judges a request by the certificates of its connection; `None` where its host asks nobody.
 ///
 /// # Errors
@@ -197,6 +205,13 @@ pub struct Standing {
 pub fn judge(exchange: &Exchange, view: &RequestView<'_>) -> Result<Option<Standing>, LocalReply> {
     let table = &exchange.snapshot.table;
     let tls = exchange.connection.tls.as_ref();
+    // Connections for such a host never end here, so this one was made for another (E-4).
+    if table.passthrough
+        && view.scheme == Scheme::Https
+        && table.server(&view.host.name).passthrough.is_some()
+    {
+        return Err(LocalReply::Misdirected);
+    }
     if !table.client_certificates {
         return Ok(None);
     }

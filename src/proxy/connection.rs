@@ -88,6 +88,8 @@ pub struct TlsFacts {
     pub cipher: String,
     /// SNI as sent, lower case.
     pub server_name: Option<String>,
+    /// It went on where an earlier one had ended.
+    pub resumed: bool,
     /// The handshake asked for a client certificate.
     pub asked: bool,
     /// Certificates of the client, its own first; it has the key of that one. Not verified.
@@ -333,6 +335,7 @@ fn tls_facts(session: &rustls::ServerConnection, asked: bool) -> TlsFacts {
         protocol,
         cipher: cipher.unwrap_or("").to_owned(),
         server_name: session.server_name().map(str::to_ascii_lowercase),
+        resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
         asked,
         client_chain: session
             .peer_certificates()

@@ -3,6 +3,7 @@
 //! `service` fills it in as it goes. When it is dropped, whatever the reason (answered, cut, client gone, panic), one
 //! record goes to the access log and the metrics.
 
+use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -31,6 +32,7 @@ use crate::telemetry::{
     HostLabel, LocalReason, PlaceLookup, Record, RequestLine, RouteLabels, TraceText, UpstreamTry,
 };
 use crate::upstream::UpstreamTimes;
+use crate::variable::Handshake;
 use crate::wire::{Fields, RequestHead};
 
 mod attempt;
@@ -38,7 +40,7 @@ mod lookup;
 mod words;
 
 pub use attempt::Try;
-use lookup::{Lookup, Placed};
+use lookup::{Lookup, OptionalLookup, Placed};
 
 /// One request, its way and its answer.
 pub struct Exchange {
@@ -72,6 +74,8 @@ pub struct Exchange {
     local: Cell<Option<LocalReason>>,
     status: Cell<u16>,
     answer: RefCell<Fields>,
+    /// The last backend's own fields, where the log shows one.
+    raw_answer: RefCell<Option<Box<Fields>>>,
     buffered: RefCell<Option<Held>>,
     places: Option<Arc<Databases>>,
     _active: GaugeGuard,
@@ -132,6 +136,7 @@ impl Exchange {
             local: Cell::new(None),
             status: Cell::new(0),
             answer: RefCell::default(),
+            raw_answer: RefCell::default(),
             buffered: RefCell::default(),
             places,
             _active: active,
@@ -258,6 +263,13 @@ impl Exchange {
         }
     }
 
+    /// The last try has an answer with these fields.
+    pub fn try_fields(&self, fields: &Fields) {
+        if self.worker.log.wants_upstream_fields() {
+            *self.raw_answer.borrow_mut() = Some(Box::new(fields.clone()));
+        }
+    }
+
     /// Since the request came.
     pub fn elapsed(&self) -> Duration {
         self.start.elapsed()
@@ -361,6 +373,11 @@ impl Exchange {
         let (backend, canary) = (self.backend.borrow(), self.canary.borrow());
         let path = self.head.target.iter().position(|byte| *byte == b'?');
         let tls = self.connection.tls.as_ref();
+        let raw = self.raw_answer.borrow();
+        // As nginx has it, from the credentials, whoever asked for them.
+        let granted = self.granted().and_then(|granted| granted.user.as_deref()).map(Cow::Borrowed);
+        let claimed = || lookup::claimed_user(&self.head.fields).map(Cow::Owned);
+        let user: Option<Cow<'_, [u8]>> = granted.or_else(claimed).filter(|user| !user.is_empty());
         let place = self.places.as_deref().map(|places| Placed { places, client: self.client.get() });
         let record = Record {
             time: SystemTime::now(),
@@ -368,7 +385,7 @@ impl Exchange {
             peer: self.connection.peer,
             listener: self.connection.local,
             proxy_protocol: self.connection.proxied.map(|(source, _)| source),
-            remote_user: self.granted().and_then(|granted| granted.user.as_deref()),
+            remote_user: user.as_deref(),
             line: RequestLine::Parsed {
                 method: self.head.method.as_str(),
                 target: &self.head.target,
@@ -381,6 +398,9 @@ impl Exchange {
             args: path.and_then(|at| self.head.target.get(at + 1..)),
             request_fields: &Lookup(&self.head.fields),
             response_fields: &Lookup(&answer),
+            upstream_fields: &OptionalLookup(raw.as_deref()),
+            handshake: tls.is_some().then_some(self as &dyn Handshake),
+            completed: self.meter.finished.get(),
             request_id: &self.request_id,
             connection: self.connection.number,
             connection_requests: self.number,

@@ -38,7 +38,8 @@ mod shown;
 mod switch;
 
 pub use error_page::{error_backend, error_page};
-use head::{as_granted, complete_handshake, head_for_backend};
+use head::{as_granted, complete_handshake, sound_host};
+pub(super) use head::{as_granted as granted, head_for_backend};
 use shown::{passed, shown};
 
 /// A request inside its location.
@@ -147,7 +148,11 @@ pub async fn to_backend(
     let own_key = if chosen.canary { cookie.and_then(|value| key_of(backend, value)) } else { primary_key };
     let described = forward.fallback_for.unwrap_or(primary);
     let method = if way.view.method == Method::CONNECT { &Method::GET } else { way.view.method };
-    let method = way.run.method().unwrap_or(method);
+    let written = match way.run.is_idle() {
+        true => None,
+        false => method_of(way, described)?,
+    };
+    let method = written.as_ref().unwrap_or(method);
     let outgoing = Outgoing {
         view: way.view,
         route: way.facts(described),
@@ -160,6 +165,7 @@ pub async fn to_backend(
     };
     let mut fields = head_for_backend(way, &outgoing);
     as_granted(way, &mut fields);
+    sound_host(way, &fields)?;
     if way.view.method == Method::CONNECT {
         complete_handshake(way, &mut fields);
     }
@@ -184,6 +190,11 @@ pub async fn to_backend(
     };
     let got = trip.run(body).await?;
     answer(way, backend, got).await
+}
+
+/// `proxy_method` of a snippet.
+fn method_of(way: &Way<'_>, backend: &Backend) -> Result<Option<Method>, LocalReply> {
+    way.run.method(&way.stage(way.facts(backend))).map_err(|reason| LocalReply::RewriteFailed { reason })
 }
 
 async fn endpoints_of(way: &Way<'_>, backend: &Backend) -> Arc<EndpointSet> {
@@ -345,6 +356,9 @@ impl Trip<'_> {
                 upstreams.exchange(&peer, &request, body, &policies.timeout, Reuse::Fresh, &times).await;
         }
         told(&outcome).into_iter().for_each(|status| exchange.try_status(status));
+        if let Ok(answer) = &outcome {
+            exchange.try_fields(&answer.head.fields);
+        }
         outcome
     }
 

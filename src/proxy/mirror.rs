@@ -11,14 +11,16 @@ use http::Method;
 use http_body::Body;
 
 use super::body;
-use super::forward::{Way, framing};
+use super::forward::{Way, framing, granted, head_for_backend};
 use super::worker::Worker;
 use crate::message::RequestBody;
 use crate::policy::backend_protocol::HttpVersion;
 use crate::policy::backend_tls::BackendTls;
 use crate::policy::mirror::Mirror;
+use crate::policy::request_headers::{Outgoing, Purpose};
 use crate::policy::template::Facts;
 use crate::policy::timeout::Timeouts;
+use crate::route::decide::Forward;
 use crate::route::{EndpointAddress, EndpointSet};
 use crate::upstream::{Content, Peer, Protocol, Reuse, UpstreamRequest, UpstreamTimes};
 use crate::wire::{Fields, Framing};
@@ -50,10 +52,10 @@ impl Drop for Running {
 }
 
 /// Sends a copy of the request where its location asks for one.
-pub(super) fn send(way: &Way<'_>, body: &RequestBody) {
+pub(super) fn send(way: &Way<'_>, forward: &Forward<'_>, body: &RequestBody) {
     let Some(mirror) = &way.location.policies.mirror else { return };
     let worker = &way.exchange.worker;
-    let Some(copy) = copy(way, mirror, body).filter(|_| worker.mirrors.get() < COPIES) else {
+    let Some(copy) = copy(way, forward, mirror, body).filter(|_| worker.mirrors.get() < COPIES) else {
         tracing::debug!(target = %mirror.host, "a copy of a request is not sent");
         return;
     };
@@ -67,18 +69,31 @@ pub(super) fn send(way: &Way<'_>, body: &RequestBody) {
 }
 
 /// `None` for a body that cannot be read twice: of gRPC, which may flow in both directions at once.
-fn copy(way: &Way<'_>, mirror: &Mirror, body: &RequestBody) -> Option<Copy> {
+///
+/// The copy carries what the backend gets, with a `Host` of its own: what the proxy says about the client, what access
+/// checks granted, and nothing that the client claims about itself.
+fn copy(way: &Way<'_>, forward: &Forward<'_>, mirror: &Mirror, body: &RequestBody) -> Option<Copy> {
     let backend = way.location.backend()?;
     let facts = Facts { view: way.view, route: way.facts(backend) };
     let copied = if mirror.body { body::replay(body)? } else { RequestBody::Empty };
-    let mut fields = Fields::with_capacity(512);
-    fields.append("Host", mirror.authority.as_bytes()).ok()?;
-    for (name, value) in way.view.fields.iter() {
-        let ours = ["host", "content-length", "transfer-encoding", "connection", "expect"];
-        if !ours.iter().any(|ours| ours.eq_ignore_ascii_case(name)) {
-            fields.append(name, value).ok()?;
-        }
+    let mut fields = head_for_backend(
+        way,
+        &Outgoing {
+            view: way.view,
+            route: facts.route,
+            policies: &way.location.policies,
+            globals: way.globals(),
+            hop: way.hop,
+            trusted: way.trusted,
+            forwarded_prefix: forward.forwarded_prefix.as_deref(),
+            purpose: Purpose::Forward,
+        },
+    );
+    granted(way, &mut fields);
+    for name in ["connection", "upgrade", "te"] {
+        fields.remove(name);
     }
+    fields.set("Host", mirror.authority.as_bytes()).ok()?;
     Some(Copy {
         mirror: mirror.clone(),
         method: if way.view.method == Method::CONNECT { Method::GET } else { way.view.method.clone() },

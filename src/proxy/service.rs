@@ -103,7 +103,11 @@ async fn serve(
     let globals = &table.globals;
     let intake = Intake::of(&exchange.head)?;
     let came = exchange.connection.forwarded();
-    let view = intake.view(&came, globals, exchange.worker.roll());
+    let mut view = intake.view(&came, globals, exchange.worker.roll());
+    if exchange.connection.tls.is_some() {
+        view.handshake = Some(&**exchange);
+    }
+    let view = view;
     exchange.identified(view.forwarded.client, &view.host.name, &view.forwarded.host, view.path.as_bytes());
     match client_certificate::judge(exchange, &view) {
         Ok(Some(standing)) => exchange.stands(standing),
@@ -222,7 +226,7 @@ async fn inside(way: &Way<'_>, forward: &Forward<'_>, body: RequestBody) -> Resp
         Ok(body) => body,
         Err(reply) => return Box::pin(ours(way, reply, RequestBody::Empty)).await,
     };
-    mirror::send(way, &body);
+    mirror::send(way, forward, &body);
     let spare = body::replay(&body);
     let errors = &way.location.policies.errors;
     let purpose = if forward.fallback_for.is_some() { Purpose::DefaultBackend } else { Purpose::Forward };

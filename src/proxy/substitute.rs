@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::StatusCode;
 use http_body::{Body, Frame};
 
 use crate::message::{BodyError, LocalBody, Response, ResponseBody};
@@ -12,7 +13,10 @@ use crate::policy::snippet::Substitutions;
 
 /// Searches the body of an answer, where its head says that it is to be searched. Fields that describe the old body go.
 pub fn apply(substitutions: Substitutions, response: &mut Response) {
-    if !substitutions.apply_to(&response.head.fields) || response.upgrade.is_some() {
+    // A part of a body keeps its place in the whole: nginx replaces in it, and the parts no longer fit together.
+    let is_part =
+        response.head.status == StatusCode::PARTIAL_CONTENT || response.head.fields.contains("content-range");
+    if is_part || !substitutions.apply_to(&response.head.fields) || response.upgrade.is_some() {
         return;
     }
     let body = std::mem::replace(&mut response.body, ResponseBody::Empty);

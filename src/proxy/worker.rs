@@ -29,7 +29,9 @@ use crate::reply::LocalReply;
 use crate::snapshot::Reader;
 use crate::telemetry::metrics::{Counter, Gauge};
 use crate::telemetry::spans::Spans;
-use crate::telemetry::{LocalReason, LogLane, NoFields, Record, RequestLine, RouteLabels, WorkerMetrics};
+use crate::telemetry::{
+    FieldLookup, LocalReason, LogLane, NoFields, Record, RequestLine, RouteLabels, WorkerMetrics,
+};
 use crate::upstream::{Rng, Upstreams};
 use crate::wire::FrameLimits;
 
@@ -245,7 +247,10 @@ impl Worker {
             uri: b"",
             args: None,
             request_fields: &NoFields,
-            response_fields: &NoFields,
+            response_fields: if rejection.bytes_sent > 0 { &Page } else { &NoFields },
+            upstream_fields: &NoFields,
+            handshake: None,
+            completed: rejection.bytes_sent > 0,
             request_id: &request_id,
             connection: connection.number,
             connection_requests: connection.next_request(),
@@ -345,5 +350,16 @@ impl Worker {
             }
         };
         tokio::join!(follow, self.upstreams.maintain());
+    }
+}
+
+/// What is known of the fields of the page that a refused head gets.
+struct Page;
+
+impl FieldLookup for Page {
+    fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        if name == "content-type" {
+            visit(b"text/html");
+        }
     }
 }

@@ -15,7 +15,7 @@ use crate::policy::satisfy::Verdict;
 use crate::policy::snippet::Run;
 use crate::policy::snippet::script::Rival;
 use crate::policy::{from_to_www, ip_access, rewrite, ssl_redirect};
-use crate::reply::LocalReply;
+use crate::reply::{LocalReply, RedirectCause};
 use crate::request::RequestView;
 
 mod script;
@@ -335,7 +335,13 @@ impl<'t> Walk<'t, '_, '_, '_, '_> {
         let (path, query) = (self.run.path(self.view), self.run.query(self.view));
         let prefix = policies.forwarded_prefix.as_ref();
         match rewrite::apply(wanted, pattern, path, query, prefix) {
-            Ok(Some(rewritten)) => {
+            Ok(Some(rewrite::Outcome::Redirect(location))) => {
+                let cause = RedirectCause::Rewrite;
+                let reply = LocalReply::Redirect { status: http::StatusCode::FOUND, location, cause };
+                recorder.step("rewrite", || said(&reply));
+                Err(reply)
+            }
+            Ok(Some(rewrite::Outcome::Forward(rewritten))) => {
                 recorder.step("rewrite", || String::from_utf8_lossy(&rewritten.target).into_owned());
                 Ok((Cow::Owned(rewritten.target), rewritten.forwarded_prefix))
             }

@@ -71,6 +71,7 @@ impl<'r> Intake<'r> {
             listen_port: connection.listen_port,
             forwarded: forwarded::resolve(&self.head.fields, connection, &self.host, globals),
             roll,
+            handshake: None,
         }
     }
 }

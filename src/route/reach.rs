@@ -12,6 +12,8 @@ pub struct Reach {
     pub allow: Vec<IpNet>,
     /// Our own listeners: never a backend.
     pub own: Vec<SocketAddr>,
+    /// Servers that only `allow` opens: the API server.
+    pub guarded: Vec<SocketAddr>,
 }
 
 impl Reach {
@@ -28,8 +30,13 @@ impl Reach {
         if self.own.iter().any(|own| is_own(*own, ip, address.port())) {
             return Err("the address is one of our own listeners");
         }
-        if ip.is_loopback() && !self.allow.iter().any(|net| net.contains(&ip)) {
+        let allowed = || self.allow.iter().any(|net| net.contains(&ip));
+        if ip.is_loopback() && !allowed() {
             return Err("loopback addresses need --allow-upstream-cidr");
+        }
+        let is_guarded = |one: &SocketAddr| one.ip() == ip && one.port() == address.port();
+        if self.guarded.iter().any(is_guarded) && !allowed() {
+            return Err("the API server needs --allow-upstream-cidr");
         }
         Ok(())
     }
@@ -81,6 +88,7 @@ mod tests {
         let reach = Reach {
             allow: allow.iter().map(|net| net.parse().unwrap()).collect(),
             own: vec!["0.0.0.0:80".parse().unwrap(), "10.1.1.1:443".parse().unwrap()],
+            guarded: vec!["10.96.0.1:443".parse().unwrap()],
         };
         assert_eq!(reach.check(address.parse().unwrap()).is_ok(), expected, "{address} with {allow:?}");
     }
@@ -112,6 +120,16 @@ mod tests {
         ] {
             check(address, &["0.0.0.0/0", "::/0"], false);
         }
+    }
+
+    #[test]
+    fn the_api_server_needs_leave() {
+        check("10.96.0.1:443", &[], false);
+        check("[::ffff:10.96.0.1]:443", &[], false);
+        check("[64:ff9b::a60:1]:443", &[], false);
+        check("10.96.0.1:80", &[], true);
+        check("10.96.0.2:443", &[], true);
+        check("10.96.0.1:443", &["10.96.0.1/32"], true);
     }
 
     #[test]

@@ -26,11 +26,7 @@ impl Writing {
                     self.open.entry(path.clone()).or_insert(now);
                 }
             }
-            Stir::Settle => {
-                for path in &notice.paths {
-                    self.open.remove(path);
-                }
-            }
+            Stir::Settle => self.open.retain(|path, _| !notice.paths.contains(path)),
             Stir::Other => {}
             Stir::Lost => self.open.clear(),
         }

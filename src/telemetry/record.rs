@@ -6,6 +6,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
+use crate::variable::Handshake;
+
 /// Finds field lines of a message for `$http_*` and `$sent_http_*`.
 pub trait FieldLookup {
     /// Calls `visit` with the value of every line called `name` (lower case, `-` between words), in order.
@@ -159,6 +161,12 @@ pub struct Record<'a> {
     pub request_fields: &'a dyn FieldLookup,
     /// Response fields as sent.
     pub response_fields: &'a dyn FieldLookup,
+    /// Response fields as the last backend gave them; kept only where the format shows one.
+    pub upstream_fields: &'a dyn FieldLookup,
+    /// TLS of the connection, for variables.
+    pub handshake: Option<&'a dyn Handshake>,
+    /// `$request_completion`: the whole answer was handed to the kernel.
+    pub completed: bool,
     /// `$req_id`, 32 hexadecimal digits.
     pub request_id: &'a str,
     /// Number of the connection (`$connection`).

@@ -13,7 +13,7 @@ use rustls::{ClientConfig, ClientConnection};
 use crate::support::TestProxy;
 use crate::support::backend::Backend;
 use crate::support::client::get;
-use crate::support::manifests::{ingress, service, tls_secret, with_tls};
+use crate::support::manifests::{config_map, ingress, service, tls_secret, with_tls};
 use crate::support::tls::AnyCertificate;
 
 struct Ca {
@@ -117,6 +117,27 @@ fn world(backend: SocketAddr, ca: &Ca, annotations: &[(&str, &str)]) -> String {
 }
 
 #[test]
+fn variables_tell_of_the_certificate_and_of_the_connection() {
+    let (backend, ca) = (Backend::echo("b"), Ca::new("clients"));
+    let text = "proxy_set_header X-Tls \"$ssl_protocol $ssl_server_name $ssl_session_reused\"; \
+                proxy_set_header X-Client \"$ssl_client_verify $ssl_client_s_dn $ssl_client_i_dn\"; \
+                proxy_set_header X-More \"$ssl_client_v_remain,$ssl_client_serial,$ssl_client_fingerprint\"; \
+                if ($ssl_client_s_dn ~ CN=eve) { return 403; }";
+    let config = config_map(&[("allow-snippet-annotations", "true"), ("annotations-risk-level", "Critical")]);
+    let world = world(backend.address(), &ca, &[("configuration-snippet", text)]) + &config;
+    let proxy = TestProxy::start(&world, &["--configmap=default/config"]);
+    assert_eq!(status(&ask(Some(&ca.client("ann")), proxy.https(), "m.test")), 200);
+    assert_eq!(status(&ask(Some(&ca.client("eve")), proxy.https(), "m.test")), 403);
+    let seen = backend.requests();
+    assert_eq!(seen[0].field("x-tls"), Some("TLSv1.3 m.test ."));
+    assert_eq!(seen[0].field("x-client"), Some("SUCCESS CN=ann CN=clients"));
+    let more: Vec<&str> = seen[0].field("x-more").unwrap().split(',').collect();
+    let [days, serial, fingerprint] = more[..] else { panic!("{more:?}") };
+    assert!(days.parse::<u32>().unwrap() > 300_000, "rcgen's certificates end late: {days}");
+    assert!(!serial.is_empty() && fingerprint.len() == 40, "{more:?}");
+}
+
+#[test]
 fn a_sound_certificate_is_needed_and_told_to_the_backend() {
     let (backend, ca) = (Backend::echo("b"), Ca::new("clients"));
     let proxy = TestProxy::start(&world(backend.address(), &ca, &[]), &[]);
@@ -202,6 +223,42 @@ fn neither_server_name_nor_host_leads_around_a_certificate() {
     let text = ask_with(&none, proxy.https(), Some("p.test"), &target("/", "unknown.test")).unwrap();
     assert_eq!(status(&text), 404, "ordinary hosts share connections");
     assert_eq!(backend.requests().len(), 1);
+}
+
+/// The statuses of requests for these hosts over one HTTP/2 connection with this SNI.
+fn over_http2(config: ClientConfig, address: SocketAddr, sni: &str, hosts: &[&str]) -> Vec<u16> {
+    let mut config = config;
+    config.alpn_protocols = vec![b"h2".to_vec()];
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+        let name = ServerName::try_from(sni.to_owned()).unwrap();
+        let tls = tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.unwrap();
+        let (mut client, connection) = h2::client::handshake(tls).await.unwrap();
+        tokio::spawn(connection);
+        let mut statuses = Vec::new();
+        for host in hosts {
+            client = client.ready().await.expect("the connection goes on");
+            let request = http::Request::get(format!("https://{host}/")).body(()).unwrap();
+            let (answer, _) = client.send_request(request, true).unwrap();
+            statuses.push(answer.await.unwrap().status().as_u16());
+        }
+        statuses
+    })
+}
+
+#[test]
+fn streams_of_one_connection_are_judged_each_for_its_host() {
+    let (backend, ca) = (Backend::echo("b"), Ca::new("clients"));
+    let proxy = TestProxy::start(&world(backend.address(), &ca, &[]), &[]);
+    let ann = ca.client("ann");
+    // A refused stream ends, the connection goes on.
+    let hosts = ["p.test", "m.test", "a.w.test", "o.test", "p.test"];
+    assert_eq!(over_http2(client(Some(&ann)), proxy.https(), "p.test", &hosts), [200, 421, 421, 421, 200]);
+    let hosts = ["m.test", "p.test", "o.test", "a.w.test", "m.test"];
+    assert_eq!(over_http2(client(Some(&ann)), proxy.https(), "m.test", &hosts), [200, 421, 421, 200, 200]);
+    let hosts = ["m.test", "p.test"];
+    assert_eq!(over_http2(client(None), proxy.https(), "m.test", &hosts), [400, 421]);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! The oracle is the same everywhere: the status or a cut that the client can see, how often a request was sent, and that
 //! the request after the fault gets its own answer.
 
-use std::io::{BufReader, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -475,4 +475,55 @@ fn a_client_that_takes_nothing_stops_its_backend_and_bounds_what_is_held() {
     assert!(held <= 8.0 * 524_288.0, "{held} bytes for eight answers");
     drop(clients);
     nothing_stays(&proxy);
+}
+
+#[test]
+fn a_backend_that_should_speak_tls_and_does_not_is_an_error_and_never_hears_plain_text() {
+    // What it sends after the greeting, and whether it closes then.
+    let cases: [(&str, &[u8], bool); 5] = [
+        ("closes", b"", true),
+        ("stalls", b"", false),
+        ("plain HTTP", b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", true),
+        ("an alert", b"\x15\x03\x03\x00\x02\x02\x28", true),
+        ("half a record, then nothing", b"\x16\x03\x03\x40\x00\x02", false),
+    ];
+    for (name, bytes, closes) in cases {
+        let heard = Arc::new(Mutex::new(Vec::new()));
+        let kept = Arc::clone(&heard);
+        let backend = Backend::script(move |mut stream, _| {
+            let mut part = [0; 8192];
+            let read = stream.read(&mut part).unwrap_or(0);
+            kept.lock().unwrap().extend_from_slice(&part[..read]);
+            let _ = stream.write_all(bytes);
+            if !closes {
+                let _ = std::io::copy(&mut stream, &mut std::io::sink());
+            }
+        });
+        let annotations =
+            [("backend-protocol", "HTTPS"), ("proxy-connect-timeout", "1"), ("proxy-read-timeout", "1")];
+        let proxy = TestProxy::start(&annotated(backend.address(), &annotations), &["--workers=1"]);
+        for method in ["GET", "POST"] {
+            let mut raw = Raw::connect(proxy.http());
+            raw.send(request(method, "/secret", usize::from(method == "POST")));
+            let status = raw.answer().status;
+            assert!(matches!(status, 502 | 504), "{name}: {method} is answered {status}");
+        }
+        let heard = heard.lock().unwrap();
+        assert_eq!(heard.first(), Some(&0x16), "{name}: a handshake");
+        assert!(!heard.windows(7).any(|window| window == b"/secret"), "{name}: plain text");
+    }
+}
+
+#[test]
+fn endpoints_that_come_and_go_give_503_only_while_there_are_none() {
+    let backend = Backend::echo("b");
+    let with = simple(backend.address());
+    let without = ingress("a", &[], &[("h.test", "/", "Prefix", "b")]) + &service("b", &[]);
+    let proxy = TestProxy::start(&with, &["--workers=1"]);
+    for round in 0..20 {
+        assert_eq!(get(proxy.http(), "h.test", "/").status, 200, "round {round}");
+        proxy.swap(&without);
+        assert_eq!(get(proxy.http(), "h.test", "/").status, 503, "round {round}");
+        proxy.swap(&with);
+    }
 }

@@ -333,3 +333,55 @@ fn an_error_page_makes_no_refusal_a_success() {
     }
     assert!(backend.requests().is_empty());
 }
+
+/// CVE-2020-8553: names are pairs and never joined.
+#[test]
+fn namespaces_and_names_that_join_to_the_same_text_stay_apart() {
+    let backend = Backend::echo("b");
+    let users = |namespace: &str, name: &str, user: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: {namespace}}}\ntype: Opaque\nstringData: {{auth: \"{user}:{{PLAIN}}pw\"}}\n"
+        )
+    };
+    let guarded = |namespace: &str, name: &str, secret: &str, host: &str| {
+        let annotations = [("auth-type", "basic"), ("auth-secret", secret)];
+        (ingress(name, &annotations, &[(host, "/", "Prefix", "b")]) + &service("b", &[backend.address()]))
+            .replace("namespace: default", &format!("namespace: {namespace}"))
+    };
+    let text = users("a-b", "c", "ann")
+        + &users("a", "b-c", "bob")
+        + &guarded("a-b", "c", "c", "one.test")
+        + &guarded("a", "b-c", "b-c", "two.test");
+    let proxy = TestProxy::start(&text, &[]);
+    let status = |host: &str, credentials: &str| {
+        let mut raw = Raw::connect(proxy.http());
+        raw.send(format!(
+            "GET / HTTP/1.1\r\nHost: {host}\r\nAuthorization: Basic {credentials}\r\nConnection: close\r\n\r\n"
+        ));
+        raw.answer().status
+    };
+    let (ann, bob) = ("YW5uOnB3", "Ym9iOnB3");
+    assert_eq!((status("one.test", ann), status("one.test", bob)), (200, 401));
+    assert_eq!((status("two.test", ann), status("two.test", bob)), (401, 200));
+}
+
+/// CVE-2025-24513: a key of a Secret is a key, whatever it looks like.
+#[test]
+fn keys_of_a_secret_are_no_paths() {
+    let backend = Backend::echo("b");
+    let long = "k".repeat(60_000);
+    let mut text = service("b", &[backend.address()])
+        + &ingress(
+            "a",
+            &[("auth-type", "basic"), ("auth-secret", "users"), ("auth-secret-type", "auth-map")],
+            &[("h.test", "/", "Prefix", "b")],
+        );
+    text += &format!(
+        "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: users, namespace: default}}\ntype: Opaque\nstringData: {{\"../../etc/passwd\": \"{{PLAIN}}pw\", \"a\\0b\": \"{{PLAIN}}pw\", \"/x\": \"{{PLAIN}}pw\", {long}: \"{{PLAIN}}pw\", jo: \"{{PLAIN}}pw\"}}\n"
+    );
+    let proxy = TestProxy::start(&text, &[]);
+    let mut raw = Raw::connect(proxy.http());
+    raw.send("GET / HTTP/1.1\r\nHost: h.test\r\nAuthorization: Basic am86cHc=\r\nConnection: close\r\n\r\n");
+    assert!(matches!(raw.answer().status, 200 | 503), "its own user, or shut: never open");
+    assert!(matches!(get(proxy.http(), "h.test", "/").status, 401 | 503));
+}

@@ -29,7 +29,7 @@ pub(crate) fn get_text(address: SocketAddr, host: &str) -> String {
 
 /// What a handshake and one GET showed.
 pub(crate) struct Seen {
-    names: Vec<String>,
+    pub(crate) names: Vec<String>,
     pub(crate) text: String,
     resumed: bool,
     cipher: Option<rustls::CipherSuite>,

@@ -72,6 +72,7 @@ impl Ask {
             listen_port,
             forwarded,
             roll: self.roll,
+            handshake: None,
         })
     }
 }

@@ -140,6 +140,22 @@ fn names_are_written_as_nginx_writes_them() {
 }
 
 #[test]
+fn details_are_written_as_openssl_prints_them() {
+    let root = signer("root", None);
+    let found = details(&leaf(&root, |params| {
+        params.serial_number = Some(SerialNumber::from(vec![0x00, 0xab, 0x01]));
+        params.not_before = date_time_ymd(2001, 2, 3);
+    }))
+    .unwrap();
+    assert_eq!(found.serial, "AB01");
+    assert_eq!(found.not_before, "Feb  3 00:00:00 2001 GMT");
+    assert_eq!(found.not_after, "Jan  1 00:00:00 2100 GMT");
+    assert!(found.days_left > 20_000, "{}", found.days_left);
+    assert!(found.fingerprint.len() == 40 && found.fingerprint.bytes().all(|b| b.is_ascii_hexdigit()));
+    assert_eq!(details(&CertificateDer::from(b"junk".to_vec())), None);
+}
+
+#[test]
 fn a_certificate_is_escaped_pem_for_backends() {
     let text = escaped_pem(&CertificateDer::from(vec![0xff; 50]));
     assert!(text.starts_with("-----BEGIN%20CERTIFICATE-----%0A%2F%2F%2F%2F"), "{text}");

@@ -59,7 +59,7 @@ fn found(
     let key = BackendKey { namespace: "ns".into(), service: "s".into(), port: port.into() };
     let id = BackendId { key, role: BackendRole::Route };
     let own: SocketAddr = "10.0.0.99:80".parse().unwrap();
-    let reach = Reach { allow: Vec::new(), own: vec![own] };
+    let reach = Reach { own: vec![own], ..Reach::default() };
     let wish = Wish { id: &id, service_upstream: upstream, external_names: true, reach: &reach };
     let (set, problem) = resolve(wish, service, &slices.iter().collect::<Vec<_>>());
     assert_eq!(set.ready.is_empty(), !set.empty_because.is_empty(), "an empty set says why");

@@ -19,7 +19,8 @@ impl Compiler {
         }
         for host in self.hosts.values() {
             all.extend(host.plan.iter().flat_map(|plan| &plan.diagnostics).cloned());
-            all.extend(host.server_findings.iter().chain(&host.tls_finding).cloned());
+            all.extend(host.server_findings.iter().chain(&host.tls_findings).cloned());
+            all.extend(host.claim_findings.iter().cloned());
         }
         all.extend(self.overlay.diagnostics.iter().chain(&self.canary_findings).cloned());
         for (slot, problem) in &self.endpoints.problems {

@@ -33,7 +33,7 @@ impl Settings {
             .and_then(|key| Some((key.clone(), Arc::clone(&inputs.world.config_maps.get(key)?.meta.origin))));
         Self {
             config_map,
-            reach: Reach { allow: options.allow_upstream.clone(), own: options.own_addresses.clone() },
+            reach: options.reach(),
             options,
             config_maps: inputs.world.config_maps.clone(),
             base: Arc::new(RoutePolicies::defaults(&globals)),

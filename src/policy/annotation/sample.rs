@@ -77,5 +77,6 @@ pub(crate) fn view<'r>(target: &'r str, fields: &'r Fields) -> RequestView<'r> {
             chain: "10.1.2.3".into(),
         },
         roll: 0,
+        handshake: None,
     }
 }

@@ -156,3 +156,72 @@ fn addresses_are_written_as_the_standard_library_writes_them() {
         assert_eq!(address_text(text.parse().unwrap()), text);
     }
 }
+
+#[test]
+fn a_line_that_is_no_utf8_does_not_hide_what_a_balancer_appended_to_it() {
+    let config = globals(&[("use-forwarded-headers", "true"), ("proxy-real-ip-cidr", "127.0.0.0/8")]);
+    let mut fields = fields(&[("X-Forwarded-For", "6.6.6.6")]);
+    fields.append("X-Forwarded-For", b"\xff, 203.0.113.9").unwrap();
+    let host = Host { raw: "h.test".into(), name: "h.test".into() };
+    let told = resolve(&fields, &connection("127.0.0.1:5000"), &host, &config);
+    assert_eq!(told.client.to_string(), "203.0.113.9");
+    fields.append("X-Forwarded-For", b"\xff").unwrap();
+    assert_eq!(
+        resolve(&fields, &connection("127.0.0.1:5000"), &host, &config).client.to_string(),
+        "127.0.0.1"
+    );
+}
+
+/// nginx's `ngx_http_get_forwarded_addr_internal` with `real_ip_recursive on`, written from its description: the last
+/// element is the peer's word; while the word's address is trusted, the element before it is asked.
+fn reference(elements: &[&str], peer: IpAddr, trusted: &dyn Fn(IpAddr) -> bool) -> IpAddr {
+    match elements.split_last() {
+        Some((last, rest)) if trusted(peer) => match last.parse::<IpAddr>() {
+            Ok(said) => reference(rest, said, trusted),
+            Err(_) => peer,
+        },
+        _ => peer,
+    }
+}
+
+proptest::proptest! {
+    /// PT-12.
+    #[test]
+    fn the_walk_to_the_client_is_nginx_s(
+        elements in proptest::collection::vec(
+            proptest::sample::select(vec![
+                "10.0.0.1", "10.255.0.9", "127.0.0.1", "203.0.113.9", "6.6.6.6", "unknown", "", "300.1.1.1",
+                "fd00::1", "2001:db8::5", "10.0.0.1x", "\u{e4}",
+            ]),
+            0..9,
+        ),
+        cuts in proptest::collection::vec(proptest::bool::ANY, 9),
+        peer in proptest::sample::select(vec!["10.0.0.7", "203.0.113.1", "fd00::9"]),
+    ) {
+        let config =
+            globals(&[("use-forwarded-headers", "true"), ("proxy-real-ip-cidr", "10.0.0.0/8,fd00::/8")]);
+        let trusted = |ip: IpAddr| contains(&config.proxy_real_ip_cidr, ip);
+        // The same list in one line or several.
+        let mut lines: Vec<Vec<&str>> = vec![Vec::new()];
+        for (element, cut) in elements.iter().zip(&cuts) {
+            if *cut && !lines.last().is_some_and(Vec::is_empty) {
+                lines.push(Vec::new());
+            }
+            lines.last_mut().unwrap().push(element);
+        }
+        let mut fields = fields(&[]);
+        for line in &lines {
+            fields.append("X-Forwarded-For", line.join(", ").as_bytes()).unwrap();
+        }
+        let mut counted: Vec<&str> = Vec::new();
+        // An empty line is no line.
+        for line in lines.iter().filter(|line| !line.join(", ").is_empty()) {
+            counted.extend(line);
+        }
+        let peer: IpAddr = peer.parse().unwrap();
+        let connection = Connection { peer: SocketAddr::new(peer, 5000), ..connection("10.0.0.7:1") };
+        let host = Host { raw: "h.test".into(), name: "h.test".into() };
+        let told = resolve(&fields, &connection, &host, &config);
+        proptest::prop_assert_eq!(told.client, reference(&counted, peer, &trusted), "{:?}", lines);
+    }
+}

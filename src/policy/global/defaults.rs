@@ -14,6 +14,7 @@ use crate::policy::annotation::Risk;
 use crate::policy::backend_protocol::HttpVersion;
 use crate::policy::cipher_list;
 use crate::policy::compression::Compression;
+use crate::policy::host_ownership::{AllowList, HostOwnership};
 use crate::policy::load_balance::LoadBalance;
 use crate::policy::retry::RetryOn;
 
@@ -115,6 +116,9 @@ impl Default for Globals {
             annotations_risk_level: Risk::High,
             annotation_value_word_blocklist: Arc::from([]),
             allow_cross_namespace_resources: false,
+            firewall: None,
+            host_ownership: HostOwnership::Open,
+            host_allow_list: AllowList::default(),
             log_format_upstream: Arc::from(DEFAULT_LOG_FORMAT),
             log_format_stream: Arc::from(DEFAULT_STREAM_LOG_FORMAT),
             disable_stream_access_log: false,

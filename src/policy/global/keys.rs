@@ -140,6 +140,16 @@ pub const KEYS: &[Key] = &[
     on("gzip-min-length", "256", "Smallest response compressed."),
     on("gzip-types", "", "Types compressed."),
     on("hide-headers", "", "Response fields of backends that clients do not see."),
+    on(
+        "host-allow-list",
+        "",
+        "With host-ownership allow-list, the hosts of each namespace, one namespace a line: `team-a: a.example *.a.example`.",
+    ),
+    on(
+        "host-ownership",
+        "open",
+        "Who may add paths to a host: `open`, every namespace; `first-namespace`, only the one that has had it longest; `allow-list`, those that host-allow-list names.",
+    ),
     on("hsts", "true", "Send Strict-Transport-Security on TLS responses."),
     on("hsts-include-subdomains", "true", "Include subdomains in Strict-Transport-Security."),
     on("hsts-max-age", "31536000", "Seconds of Strict-Transport-Security."),

@@ -18,11 +18,13 @@ use crate::model::{ConfigMap, Kind, Meta, ObjectKey, ObjectRef};
 use crate::policy::annotation::{
     is_protected_field, parse_bool, parse_count, parse_duration, parse_on_off, parse_size,
 };
+use crate::policy::host_ownership::{AllowList, HostOwnership};
 use crate::policy::registry::{gone, nearest};
 use crate::policy::snippet::{GlobalNote, GlobalSnippets};
 use crate::policy::template::Template;
 use crate::policy::{
-    backend_tls, body, cipher_list, compression, custom_errors, hsts, response_rewrite, retry, timeout,
+    backend_tls, body, cipher_list, compression, custom_errors, hsts, pending, response_rewrite, retry,
+    timeout,
 };
 use crate::wire::fields::is_field_value;
 
@@ -52,6 +54,10 @@ impl Globals {
             if let Err(reason) = result {
                 report.invalid(known, raw, reason);
             }
+        }
+        if pending::blocks(&config_map.data) {
+            globals.firewall = Some("NotSupported");
+            report.firewall();
         }
         let (snippets, notes) = GlobalSnippets::read(&config_map.data);
         globals.snippets = Arc::new(snippets);
@@ -137,6 +143,19 @@ impl Globals {
             "gzip-min-length" => put(&mut self.compression.gzip.min_length, parse_size(text)),
             "gzip-types" => put(&mut self.compression.gzip.types, compression::types(text)),
             "hide-headers" => put(&mut self.hide_headers, field_names(text)),
+            "host-allow-list" => {
+                AllowList::parse(text).map(|list| self.host_allow_list = list).map_err(|(sound, reason)| {
+                    self.host_allow_list = sound;
+                    reason
+                })
+            }
+            // After the list, in alphabetical order.
+            "host-ownership" => HostOwnership::parse(text, &self.host_allow_list)
+                .map(|ownership| self.host_ownership = ownership)
+                .map_err(|(closed, reason)| {
+                    self.host_ownership = closed;
+                    reason
+                }),
             // Read together, once the switch is known.
             "global-auth-snippet"
             | "http-snippet"
@@ -352,6 +371,8 @@ impl Report<'_> {
     fn invalid(&mut self, key: &Key, value: &str, reason: String) {
         let hint = if key.name.starts_with("global-auth-") {
             "until it is mended every route that global-auth-url guards answers 503".to_owned()
+        } else if key.name.starts_with("host-") {
+            "until it is mended what cannot be read lets nobody in".to_owned()
         } else {
             format!("until it is mended the default counts: {}", key.default)
         };
@@ -362,6 +383,16 @@ impl Report<'_> {
 
     fn field(&mut self, object: &ConfigMap, name: &str, value: &str, reason: &str) {
         self.at(object, "InvalidConfigMapValue", name, value, reason.into(), "the entry is left out".into());
+    }
+
+    fn firewall(&mut self) {
+        let reason = "turns requests away (SecRuleEngine On), and there is no web application firewall, so every route \
+                      answers 503";
+        let hint = "say SecRuleEngine DetectionOnly if it is not missed, or enable-modsecurity: \"false\" on Ingresses";
+        self.add("NotSupported", "modsecurity-snippet", "", reason.into(), hint.into());
+        if let Some(last) = self.found.last_mut() {
+            last.severity = Severity::Error;
+        }
     }
 
     fn snippets(&mut self, notes: Vec<GlobalNote>, data: &BTreeMap<String, String>) {

@@ -3,12 +3,18 @@ use crate::pattern::{Anchor, Case};
 use crate::policy::annotation::sample::{diagnostics, read as read_with};
 use crate::request::{normalize, split_target};
 
-fn rewritten(path: &str, target: &str, request: &str) -> Result<Option<String>, RewriteError> {
+fn outcome(path: &str, target: &str, request: &str) -> Result<Option<Outcome>, RewriteError> {
     let rewrite = Rewrite { target: Substitution::parse(target).unwrap() };
     let pattern = Pattern::compile(path, Case::Insensitive, Anchor::None).unwrap();
     let norm = normalize(request.as_bytes()).unwrap();
-    let done = apply(&rewrite, &pattern, &norm, split_target(request.as_bytes()).1, None)?;
-    Ok(done.map(|done| String::from_utf8(done.target).unwrap()))
+    apply(&rewrite, &pattern, &norm, split_target(request.as_bytes()).1, None)
+}
+
+fn rewritten(path: &str, target: &str, request: &str) -> Result<Option<String>, RewriteError> {
+    Ok(outcome(path, target, request)?.map(|done| match done {
+        Outcome::Forward(done) => String::from_utf8(done.target).unwrap(),
+        Outcome::Redirect(url) => panic!("a redirect to {url}"),
+    }))
 }
 
 fn check(path: &str, target: &str, request: &str, expect: &str) {
@@ -22,7 +28,7 @@ fn groups_are_filled_in_and_the_rest_is_dropped() {
     check("/api", "/", "/api/x/y", "/");
     check("/svc", "/api", "/svc/deep/path?x=1", "/api?x=1");
     check("/u/(?<uid>[0-9]+)", "/users/$uid", "/u/42/x", "/users/42");
-    check("/x/(.*)", "$1", "/x/abc", "abc");
+    check("/x/(.*)", "$1", "/x/abc", "/abc");
     check("/a(b)?", "/$1/$9/$nope", "/a", "///");
     check("/a(.)", "/$10", "/ax", "/x0");
     check("/API/(.*)", "/$1", "/api/K", "/K");
@@ -31,6 +37,30 @@ fn groups_are_filled_in_and_the_rest_is_dropped() {
 #[test]
 fn an_empty_result_fails() {
     assert_eq!(rewritten("/x/(.*)", "$1", "/x/"), Err(RewriteError::Empty));
+}
+
+#[test]
+fn whatever_groups_bring_the_result_starts_with_a_slash() {
+    for (request, expect) in [
+        ("/x/@evil/", "/@evil/"),
+        ("/x/*", "/*"),
+        ("/x/.evil.test/", "/.evil.test/"),
+        ("/x/http:%2F%2Fevil/", "/http:/evil/"),
+        ("/x/:8080/", "/:8080/"),
+        ("/x/%3Fa=b", "/%3Fa=b"),
+    ] {
+        check("/x/(.*)", "$1", request, expect);
+    }
+    check("/x/(.*)", "http$1", "/x/:%2F%2Fevil", "/http:/evil");
+    check("/x/(.*)", "https://$1", "/x/evil.test/a", "/https://evil.test/a");
+}
+
+#[test]
+fn a_target_that_is_a_url_redirects() {
+    let url = |request| outcome("/x/(.*)", "https://there.test/$1", request);
+    assert_eq!(url("/x/a?b=c"), Ok(Some(Outcome::Redirect("https://there.test/a?b=c".into()))));
+    assert_eq!(url("/x/"), Ok(Some(Outcome::Redirect("https://there.test/".into()))));
+    assert_eq!(url("/x/a%20b%0d%0ac").map(|done| done.is_some()), Ok(true));
 }
 
 #[test]
@@ -69,7 +99,10 @@ fn a_prefix_takes_groups_of_the_same_match() {
     let pattern = Pattern::compile("/(t[0-9])/(.*)", Case::Insensitive, Anchor::None).unwrap();
     let path = normalize(b"/t1/y").unwrap();
     let done = apply(&rewrite, &pattern, &path, None, Some(&prefix)).unwrap().unwrap();
-    assert_eq!(done, Rewritten { target: b"/y".to_vec(), forwarded_prefix: Some("/t1".into()) });
+    assert_eq!(
+        done,
+        Outcome::Forward(Rewritten { target: b"/y".to_vec(), forwarded_prefix: Some("/t1".into()) })
+    );
 }
 
 #[test]

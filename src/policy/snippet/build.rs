@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 
 use super::directive::{self, Context, Effect};
 use super::fields;
 use super::lex::{At, Fault, Statement, Word};
 use super::names::{Names, is_own};
+use super::run::sendable_method;
 use super::script::{Branch, Condition, Matcher, Nested, Return, Rewrite, Script, Step, Then};
 use super::settings::{AddHeader, Expires, Rule, Settings, SslName};
 use crate::pattern::{Anchor, Case, Pattern};
@@ -151,8 +152,11 @@ impl<'n> Builder<'n> {
             }
             "default_type" => settings.default_type = Some(content_type(first)?),
             "proxy_method" => {
-                let method = Method::from_bytes(first.text.as_bytes());
-                settings.method = Some(method.map_err(|_| Fault::new(first.at, "this is no method"))?);
+                let method = self.template(first, Known::Answer)?;
+                if method.constant().is_some_and(|method| sendable_method(method.as_bytes()).is_none()) {
+                    return Err(Fault::new(first.at, "this is no method"));
+                }
+                settings.method = Some(method);
             }
             "proxy_ssl_server_name" | "grpc_ssl_server_name" => {
                 settings.ssl_server_name = Some(word(first, parse_on_off)?);

@@ -23,6 +23,7 @@ use crate::reply::LocalReply;
 use crate::request::{NormPath, RequestView};
 use crate::wire::Fields;
 use crate::wire::fields::is_field_value;
+use crate::wire::target::MAX_METHOD;
 
 mod scene;
 mod url;
@@ -91,6 +92,12 @@ pub struct Seen<'s> {
     pub status: u16,
     /// Fields.
     pub fields: &'s Fields,
+}
+
+/// A method that may be written towards a backend: a token that opens no tunnel and echoes no credentials.
+pub(super) fn sendable_method(method: &[u8]) -> Option<http::Method> {
+    let method = http::Method::from_bytes(method).ok().filter(|_| method.len() <= MAX_METHOD)?;
+    (!matches!(method, http::Method::CONNECT | http::Method::TRACE)).then_some(method)
 }
 
 // === impl Run ===
@@ -397,12 +404,9 @@ impl<'r> Run<'r> {
 
     /// True when [`Run::backend_tls`] changes anything.
     pub fn has_backend_tls(&self) -> bool {
-        self.all().any(|settings| {
-            settings.ssl_server_name.is_some()
-                || settings.ssl_name.is_some()
-                || settings.ssl_verify.is_some()
-                || settings.ssl_protocols.is_some()
-                || settings.ssl_ciphers.is_some()
+        self.all().any(|one| {
+            let set = [one.ssl_server_name.is_some(), one.ssl_name.is_some(), one.ssl_verify.is_some()];
+            set.contains(&true) || one.ssl_protocols.is_some() || one.ssl_ciphers.is_some()
         })
     }
 
@@ -416,9 +420,16 @@ impl<'r> Run<'r> {
         self.all().rev().find_map(|settings| settings.replaced.limit_conn_status)
     }
 
-    /// `proxy_method`.
-    pub fn method(&self) -> Option<&http::Method> {
-        self.all().rev().find_map(|settings| settings.method.as_ref())
+    /// `proxy_method`, with its variables filled in: `Err` where they give none that may be sent.
+    ///
+    /// # Errors
+    /// Says so; the request is answered 500.
+    pub fn method(&self, stage: &Stage<'_>) -> Result<Option<http::Method>, &'static str> {
+        let Some(template) = self.all().rev().find_map(|settings| settings.method.as_ref()) else {
+            return Ok(None);
+        };
+        let method = self.expand(template, stage, None);
+        sendable_method(&method).map(Some).ok_or("proxy_method gives no method that may be sent")
     }
 
     /// Names that clients do not see (lower case), and names that they see though they are hidden by default.

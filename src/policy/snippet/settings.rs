@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
+use http::StatusCode;
 use ipnet::IpNet;
 
 use crate::policy::RoutePolicies;
@@ -44,7 +44,7 @@ pub struct Settings {
     /// `default_type`.
     pub default_type: Option<Box<str>>,
     /// `proxy_method`.
-    pub method: Option<Method>,
+    pub method: Option<Template>,
     /// `proxy_ssl_server_name`.
     pub ssl_server_name: Option<bool>,
     /// `proxy_ssl_name`.

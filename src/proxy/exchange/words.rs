@@ -43,6 +43,7 @@ pub(super) const fn cause_word(cause: RedirectCause) -> &'static str {
         RedirectCause::CertificateError => "certificate_error",
         RedirectCause::FromToWww => "from_to_www",
         RedirectCause::Permanent => "permanent",
+        RedirectCause::Rewrite => "rewrite",
         RedirectCause::SignIn => "sign_in",
         RedirectCause::Ssl => "ssl",
         RedirectCause::Temporal => "temporal",

@@ -62,6 +62,17 @@ impl Format {
         }
     }
 
+    /// True when a variable shows a field of the backend's own answer.
+    pub fn wants_upstream_fields(&self) -> bool {
+        use Variable::{UpstreamCookie, UpstreamField};
+        match &self.0 {
+            Layout::Template { segments, .. } => segments.iter().any(|segment| {
+                matches!(segment, Segment::Variable(Some(UpstreamField(_) | UpstreamCookie(_))))
+            }),
+            Layout::Object => false,
+        }
+    }
+
     /// Appends the line for `record`, without a line feed.
     pub fn render(&self, record: &Record<'_>, clock: &mut Clock, buffer: &mut Vec<u8>) {
         match &self.0 {

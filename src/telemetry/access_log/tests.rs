@@ -58,6 +58,9 @@ fn record<'a>() -> Record<'a> {
         args: Some(b"a=1&b=2"),
         request_fields: &NoFields,
         response_fields: &NoFields,
+        upstream_fields: &NoFields,
+        handshake: None,
+        completed: true,
         request_id: "0123456789abcdef0123456789abcdef",
         connection: 5,
         connection_requests: 3,
@@ -186,9 +189,11 @@ fn every_variable_shows_its_value() {
         ("content-type", "text/plain"),
     ]);
     let answer = lines(&[("x-answer", "yes")]);
+    let raw = lines(&[("x-back", "one"), ("x-back", "two")]);
     let record = Record {
         request_fields: &request,
         response_fields: &answer,
+        upstream_fields: &raw,
         proxy_protocol: Some(SocketAddr::from(([203, 0, 113, 5], 99))),
         alternative_upstream_name: "default-canary-80",
         client: "2001:db8::5".parse().unwrap(),
@@ -215,12 +220,41 @@ fn every_variable_shows_its_value() {
         ("$sent_http_x_answer $sent_http_absent", "yes -"),
         ("$geoip2_city_country_code $pipe", "- ."),
         ("$request_id", "0123456789abcdef0123456789abcdef"),
+        ("$request_completion $http2.", "OK ."),
+        ("$upstream_http_x_back $upstream_http_absent", "one, two -"),
     ] {
         check(text, &record, expect);
     }
     let (cookies, problems) = Format::compile("$cookie_session $cookie_none $http_cookie", Escape::Default);
     assert_eq!(rendered(&cookies, &record), "s1 - a=1; session=s1; b=2");
     assert_eq!(problems.len(), 3, "credentials are shown and told: {problems:?}");
+}
+
+#[test]
+fn what_nginx_shows_of_odd_lines_is_shown() {
+    let line = |target: &'static [u8]| RequestLine::Parsed { method: "GET", target, protocol: "HTTP/1.1" };
+    for (record, text, expect) in [
+        (Record { args: Some(b""), ..record() }, "$args|$is_args", "-|"),
+        (Record { line: line(b"http://foo.bar/x?y"), ..record() }, "$request_uri", "/x?y"),
+        (Record { line: line(b"http://foo.bar"), ..record() }, "$request_uri", "http://foo.bar"),
+        (Record { line: RequestLine::Raw(b"GET /%zz HTTP/1.1"), ..record() }, "$request_method", "GET"),
+        (Record { line: RequestLine::Raw(b"GET / HTP/1.1"), ..record() }, "$server_protocol", "-"),
+        (Record { line: RequestLine::Raw(b"\x16\x03\x01"), ..record() }, "$request_method", "-"),
+        (Record { host: "", route: RouteLabels::NONE, ..record() }, "$host", "_"),
+        (Record { completed: false, ..record() }, "[$request_completion]", "[]"),
+        (
+            Record { client: IpAddr::from([10, 0, 34, 65]), ..record() },
+            "$binary_remote_addr",
+            "\\x0A\\x00\\x22A",
+        ),
+    ] {
+        check(text, &record, expect);
+    }
+    let set = lines(&[("set-cookie", "a=1; Path=/"), ("set-cookie", "b=2"), ("set-cookie", "b=3")]);
+    let (cookie, problems) = Format::compile("$upstream_cookie_b $upstream_cookie_c", Escape::Default);
+    assert_eq!(rendered(&cookie, &Record { upstream_fields: &set, ..record() }), "2 -");
+    assert_eq!(problems.len(), 2, "{problems:?}");
+    assert!(cookie.wants_upstream_fields() && !Format::default().wants_upstream_fields());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! How each variable of an access-log format shows a [`Record`]. The names are those of `crate::variable`.
 
+use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -30,11 +31,14 @@ pub(super) fn write(variable: &Variable, record: &Record<'_>, clock: &mut Clock,
             let place = record.place.and_then(|lookup| lookup.place(name));
             optional(place.as_deref().map(str::as_bytes), out)
         }
-        // Nothing is kept of a backend's own head or of a configuration's variables.
-        Variable::UpstreamField(_) | Variable::Group(_) | Variable::Own(_) => false,
+        Variable::UpstreamField(name) => write_field(record.upstream_fields, name, out),
+        Variable::UpstreamCookie(name) => write_set_cookie(record.upstream_fields, name, out),
+        // Nothing is kept of a configuration's own variables.
+        Variable::Group(_) | Variable::Own(_) => false,
     }
 }
 
+#[expect(clippy::too_many_lines, reason = "one line per variable: the list is the documentation")]
 fn write_fixed(fixed: Fixed, record: &Record<'_>, clock: &mut Clock, out: &mut Out<'_>) -> bool {
     match fixed {
         Fixed::Pid => out.number(std::process::id().into()),
@@ -44,10 +48,30 @@ fn write_fixed(fixed: Fixed, record: &Record<'_>, clock: &mut Clock, out: &mut O
         Fixed::EscapedRequestUri
         | Fixed::PassPort
         | Fixed::ProxyAddXForwardedFor
+        | Fixed::UpstreamCacheStatus => return false,
+        Fixed::SslClientEnd
+        | Fixed::SslClientEscapedCert
+        | Fixed::SslClientFingerprint
         | Fixed::SslClientIssuer
+        | Fixed::SslClientRemain
+        | Fixed::SslClientSerial
+        | Fixed::SslClientStart
         | Fixed::SslClientSubject
         | Fixed::SslClientVerify
-        | Fixed::UpstreamCacheStatus => return false,
+        | Fixed::SslSessionReused => {
+            let value = record.handshake.and_then(|handshake| handshake.value(fixed));
+            return optional(value.as_deref(), out);
+        }
+        Fixed::BinaryRemoteAddr => match record.client {
+            IpAddr::V4(address) => out.text(&address.octets()),
+            IpAddr::V6(address) => out.text(&address.octets()),
+        },
+        Fixed::Http2 => out.plain(match (protocol(record.line), record.scheme) {
+            (Some("HTTP/2.0"), "https") => b"h2",
+            (Some("HTTP/2.0"), _) => b"h2c",
+            _ => b"",
+        }),
+        Fixed::RequestCompletion => out.plain(if record.completed { b"OK" } else { b"" }),
         Fixed::RemoteAddr => out.ip(record.client),
         Fixed::RemotePort | Fixed::RealipRemotePort => out.number(record.peer.port().into()),
         Fixed::RealipRemoteAddr => out.ip(record.peer.ip()),
@@ -58,24 +82,20 @@ fn write_fixed(fixed: Fixed, record: &Record<'_>, clock: &mut Clock, out: &mut O
         Fixed::TimeIso8601 => out.plain(clock.iso8601(record.time).as_bytes()),
         Fixed::Msec => out.seconds(since_epoch(record.time)),
         Fixed::Request => return write_line(record.line, out),
-        Fixed::RequestMethod => return optional(record.method().map(str::as_bytes), out),
+        Fixed::RequestMethod => return optional(method(record.line).map(str::as_bytes), out),
         Fixed::RequestUri => return optional(target(record.line), out),
-        Fixed::ServerProtocol => match record.line {
-            RequestLine::Parsed { protocol, .. } => out.plain(protocol.as_bytes()),
-            RequestLine::Raw(_) | RequestLine::Absent => return false,
-        },
+        Fixed::ServerProtocol => return optional(protocol(record.line).map(str::as_bytes), out),
         Fixed::Uri => out.text(record.uri),
-        Fixed::Args => return optional(record.args, out),
+        Fixed::Args => return optional(record.args.filter(|args| !args.is_empty()), out),
         Fixed::IsArgs => out.plain(if record.args.is_some_and(|args| !args.is_empty()) { b"?" } else { b"" }),
         Fixed::Scheme => out.plain(record.scheme.as_bytes()),
         Fixed::Https => out.plain(if record.scheme == "https" { b"on" } else { b"" }),
+        // Without a host it is the server's name.
+        Fixed::Host if record.host.is_empty() => out.text(server_name(record)),
         Fixed::Host => out.text(record.host.as_bytes()),
         Fixed::PassAccessScheme => out.plain(record.scheme.as_bytes()),
         Fixed::BestHttpHost => out.text(record.best_host.as_bytes()),
-        Fixed::ServerName => out.text(match record.route.host {
-            crate::telemetry::HostLabel::Configured(name) => name.as_bytes(),
-            crate::telemetry::HostLabel::Undefined(_) => b"_",
-        }),
+        Fixed::ServerName => out.text(server_name(record)),
         Fixed::Status => write_status(record.status, out),
         Fixed::BodyBytesSent => out.number(record.body_bytes_sent),
         Fixed::BytesSent => out.number(record.bytes_sent),
@@ -149,11 +169,45 @@ fn optional(value: Option<&[u8]>, out: &mut Out<'_>) -> bool {
     }
 }
 
-fn target(line: RequestLine<'_>) -> Option<&[u8]> {
-    match line {
-        RequestLine::Parsed { target, .. } => Some(target),
-        RequestLine::Raw(_) | RequestLine::Absent => None,
+fn server_name<'r>(record: &Record<'r>) -> &'r [u8] {
+    match record.route.host {
+        crate::telemetry::HostLabel::Configured(name) => name.as_bytes(),
+        crate::telemetry::HostLabel::Undefined(_) => b"_",
     }
+}
+
+/// The target without the scheme and the authority of its absolute form, as nginx keeps it.
+fn target(line: RequestLine<'_>) -> Option<&[u8]> {
+    let RequestLine::Parsed { target, .. } = line else { return None };
+    if target.starts_with(b"/") {
+        return Some(target);
+    }
+    let after = memchr::memmem::find(target, b"://").and_then(|at| target.get(at.saturating_add(3)..));
+    let path = after.and_then(|rest| rest.get(rest.iter().position(|byte| *byte == b'/')?..));
+    Some(path.unwrap_or(target))
+}
+
+/// Method and version of a line; of one that was refused, as far as it is one.
+fn words(line: RequestLine<'_>) -> Option<(&str, &str)> {
+    match line {
+        RequestLine::Parsed { method, protocol, .. } => Some((method, protocol)),
+        RequestLine::Raw(bytes) => {
+            let text = str::from_utf8(bytes).ok()?.trim_end();
+            let (method, rest) = text.split_once(' ')?;
+            let (_, protocol) = rest.rsplit_once(' ')?;
+            let sound = protocol.starts_with("HTTP/") && method.bytes().all(|byte| byte.is_ascii_uppercase());
+            sound.then_some((method, protocol))
+        }
+        RequestLine::Absent => None,
+    }
+}
+
+fn method(line: RequestLine<'_>) -> Option<&str> {
+    words(line).map(|(method, _)| method)
+}
+
+fn protocol(line: RequestLine<'_>) -> Option<&str> {
+    words(line).map(|(_, protocol)| protocol)
 }
 
 fn write_line(line: RequestLine<'_>, out: &mut Out<'_>) -> bool {
@@ -214,6 +268,20 @@ fn write_field(fields: &dyn FieldLookup, name: &str, out: &mut Out<'_>) -> bool 
         }
         out.text(value);
         found = true;
+    });
+    found
+}
+
+/// Value of the first cookie of that name that a backend set.
+fn write_set_cookie(fields: &dyn FieldLookup, name: &str, out: &mut Out<'_>) -> bool {
+    let mut found = false;
+    fields.each("set-cookie", &mut |line| {
+        let pair = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+        let value = pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
+        if let Some(value) = value.filter(|_| !found) {
+            out.text(value);
+            found = true;
+        }
     });
     found
 }
