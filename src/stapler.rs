@@ -153,7 +153,7 @@ impl Stapler {
 
 /// Every pair that a host shows; what merely lies in a Secret asks nobody.
 fn pairs(snapshot: &Snapshot) -> BTreeMap<[u8; 32], Arc<Pair>> {
-    let chosen = snapshot.table.tls.iter().filter_map(|(_, choice)| match choice {
+    let chosen = snapshot.table.tls.values().filter_map(|choice| match choice {
         CertificateChoice::Secret(key) => snapshot.certs.pairs.get(key),
         CertificateChoice::Default => None,
     });

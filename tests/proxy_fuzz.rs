@@ -276,7 +276,7 @@ fn a_client_sees_one_answer_or_a_cut_or_502_whatever_a_backend_sends() {
         }
     });
     let proxy = TestProxy::start(
-        &(simple(backend.address()).replace("\nspec:\n  ingressClassName", "\nspec:\n  ingressClassName")
+        &(simple(backend.address())
             + &config_map(&[("proxy-read-timeout", "1"), ("disable-access-log", "true")])),
         &["--workers=1", "--configmap=default/config", "--passive-health=off"],
     );

@@ -152,7 +152,7 @@ impl<'d> Elements<'d> {
         self.next()
     }
 
-    fn sequence(&mut self) -> Option<Elements<'d>> {
+    fn sequence(&mut self) -> Option<Self> {
         self.take(16).map(|element| Elements(element.content))
     }
 }

@@ -75,7 +75,7 @@ pub(super) fn build(plan: &HostPlan, workshop: &mut Workshop<'_>) -> Built {
             !ownership::is_of(plan.holder.as_ref(), &owner.contribution)
                 && ownership::wants_guard(&owner.contribution)
         });
-        let shut = shut.or(guard_of_others.then_some(ownership::SHUT)).or(draft.rule.shut);
+        let shut = shut.or_else(|| guard_of_others.then_some(ownership::SHUT)).or(draft.rule.shut);
         locations.push(Arc::new(location(draft, shut, workshop, &mut diagnostics)));
     }
     if *plan.host == *CATCH_ALL && !regex_mode {

@@ -5,7 +5,6 @@ use super::*;
 
 #[allow(unreachable_pub, reason = "shared with the tests of the data plane")]
 #[path = "../../tests/support/mmdb.rs"]
-#[allow(unreachable_pub, reason = "end-to-end tests have it, too")]
 mod mmdb;
 
 use mmdb::Value::{List, Map, Number, Text, Truth};

@@ -78,9 +78,9 @@ impl AllowList {
                 }
                 None => {
                     let shown: String = line.chars().take(80).collect();
-                    fault.get_or_insert(format!(
-                        "{shown:?} is no line such as \"team-a: a.example *.a.example\""
-                    ));
+                    fault.get_or_insert_with(|| {
+                        format!("{shown:?} is no line such as \"team-a: a.example *.a.example\"")
+                    });
                 }
             }
         }

@@ -142,7 +142,7 @@ impl Body for Ahead {
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.left.clone()
+        self.left
     }
 }
 

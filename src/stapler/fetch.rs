@@ -24,13 +24,8 @@ pub(super) async fn post(
     let resolved = tokio::net::lookup_host((bare, port)).await;
     let resolved = resolved.map_err(|error| format!("the responder cannot be found: {error}"))?;
     let mut refused = "the responder has no address";
-    let judged = resolved.filter_map(|address| match permitted(address) {
-        Ok(()) => Some(address),
-        Err(reason) => {
-            refused = reason;
-            None
-        }
-    });
+    let judged =
+        resolved.filter(|address| permitted(*address).inspect_err(|reason| refused = reason).is_ok());
     let addresses: Vec<SocketAddr> = judged.collect();
     if addresses.is_empty() {
         return Err(format!("the responder may not be asked: {refused}"));

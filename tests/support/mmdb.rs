@@ -9,9 +9,9 @@ pub enum Value {
     /// Yes or no.
     Truth(bool),
     /// Values by name.
-    Map(Vec<(&'static str, Value)>),
+    Map(Vec<(&'static str, Self)>),
     /// Values in order.
-    List(Vec<Value>),
+    List(Vec<Self>),
 }
 
 use Value::{List, Map, Number, Text, Truth};
