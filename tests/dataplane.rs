@@ -1,6 +1,6 @@
 //! The running proxy on real sockets: bytes in, bytes out. One file per subject.
 
-#![allow(clippy::unwrap_used, reason = "a test may end where its set-up fails")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may end where its set-up fails")]
 
 mod support;
 

@@ -230,8 +230,8 @@ impl Authority {
 fn stapled(proxy: &TestProxy) -> Vec<u8> {
     let keeps: Arc<Keeps> = Arc::default();
     ask(&client(&rustls::version::TLS13, &keeps), proxy.https()).unwrap();
-    let answer = keeps.0.lock().unwrap().clone();
-    answer
+    let answer = keeps.0.lock().unwrap();
+    answer.clone()
 }
 
 #[test]

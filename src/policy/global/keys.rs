@@ -218,7 +218,7 @@ pub const KEYS: &[Key] = &[
     ),
     on(
         "max-ssl-handshakes",
-        "64",
+        "512",
         "TLS handshakes at once on one worker; a newcomer waits up to a second, then the oldest that has lasted longer makes room.",
     ),
     on("max-worker-connections", "16384", "Connections per worker."),
