@@ -13,6 +13,8 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwapOption;
 use maxminddb::{PathElement, Reader};
+use serde::de::Visitor;
+use serde::{Deserialize, Deserializer};
 
 use crate::policy::template;
 
@@ -78,9 +80,10 @@ impl Places {
             return;
         }
         // The first time, what comes next already finds them.
-        self.0.read_again(&mut Seen::new());
+        let mut seen = Seen::new();
+        self.0.read_again(&mut seen);
         let shared = Arc::clone(&self.0);
-        let thread = std::thread::Builder::new().name("geoip".into()).spawn(move || shared.follow());
+        let thread = std::thread::Builder::new().name("geoip".into()).spawn(move || shared.follow(seen));
         match thread {
             Ok(_) => wish.started = true,
             Err(error) => tracing::error!(%error, "the GeoIP databases are not read again"),
@@ -89,8 +92,7 @@ impl Places {
 }
 
 impl Shared {
-    fn follow(&self) {
-        let mut seen = files(&self.directory);
+    fn follow(&self, mut seen: Seen) {
         loop {
             let wish = self.wish.lock().unwrap_or_else(PoisonError::into_inner);
             let pause = wish.reload.filter(|_| wish.on).unwrap_or(Duration::from_hours(24));
@@ -154,14 +156,46 @@ impl Database {
 
     fn value(&self, path: &[PathElement<'_>], client: IpAddr) -> Option<String> {
         let found = self.reader.lookup(client).ok()?;
-        let text = |path| found.decode_path::<String>(path).ok().flatten();
-        let number = |path| found.decode_path::<f64>(path).ok().flatten().map(|number| number.to_string());
-        let whole = |path| found.decode_path::<u64>(path).ok().flatten().map(|number| number.to_string());
-        let truth = |path| {
-            let truth = found.decode_path::<bool>(path).ok().flatten()?;
-            Some(if truth { "1" } else { "0" }.to_owned())
-        };
-        text(path).or_else(|| whole(path)).or_else(|| number(path)).or_else(|| truth(path))
+        found.decode_path::<Scalar>(path).ok().flatten().map(|scalar| scalar.0)
+    }
+}
+
+/// A value of a database as a variable has it, whatever its type: nginx's module prints numbers and `1` or `0`.
+struct Scalar(String);
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Printed)
+    }
+}
+
+struct Printed;
+
+impl Visitor<'_> for Printed {
+    type Value = Scalar;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text, a number or a truth value")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Scalar, E> {
+        Ok(Scalar(text.to_owned()))
+    }
+
+    fn visit_bool<E>(self, truth: bool) -> Result<Scalar, E> {
+        Ok(Scalar(if truth { "1" } else { "0" }.to_owned()))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Scalar, E> {
+        Ok(Scalar(number.to_string()))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Scalar, E> {
+        Ok(Scalar(number.to_string()))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Scalar, E> {
+        Ok(Scalar(number.to_string()))
     }
 }
 

@@ -155,6 +155,11 @@ impl<'d> Elements<'d> {
     fn sequence(&mut self) -> Option<Self> {
         self.take(16).map(|element| Elements(element.content))
     }
+
+    /// Nothing may follow: clients read an answer to its last byte, and would not take what we only read in part.
+    fn end(&self) -> Option<()> {
+        self.0.is_empty().then_some(())
+    }
 }
 
 /// Judges an answer about the first certificate of a chain. `now` is seconds since 1970.
@@ -168,15 +173,19 @@ pub fn judge(
     now: i64,
 ) -> Result<Validity, Unusable> {
     let issuer = chain.get(1).ok_or(Unusable::Malformed)?;
-    let mut response = Elements(answer).sequence().ok_or(Unusable::Malformed)?;
+    let mut outer = Elements(answer);
+    let mut response = outer.sequence().ok_or(Unusable::Malformed)?;
+    outer.end().ok_or(Unusable::Malformed)?;
     match response.take(10).map(|status| status.content) {
         Some([0]) => {}
         Some([status]) => return Err(Unusable::Status(*status)),
         _ => return Err(Unusable::Malformed),
     }
     let basic = basic(&mut response).ok_or(Unusable::Malformed)?;
-    let mut basic = Elements(basic).sequence().ok_or(Unusable::Malformed)?;
+    let mut whole = Elements(basic);
+    let mut basic = whole.sequence().ok_or(Unusable::Malformed)?;
     let signed = Signed::read(&mut basic).ok_or(Unusable::Malformed)?;
+    whole.end().and_then(|()| basic.end()).ok_or(Unusable::Malformed)?;
     signed.verify(issuer, now)?;
     single(signed.data, question, now)
 }
@@ -185,7 +194,8 @@ pub fn judge(
 fn basic<'d>(response: &mut Elements<'d>) -> Option<&'d [u8]> {
     let mut bytes = Elements(response.context(0)?.content).sequence()?;
     (bytes.take(6)?.content == BASIC).then_some(())?;
-    bytes.take(4).map(|octets| octets.content)
+    let octets = bytes.take(4)?.content;
+    bytes.end().and_then(|()| response.end()).map(|()| octets)
 }
 
 /// A signed response.
@@ -214,6 +224,7 @@ impl<'d> Signed<'d> {
             while let Some(certificate) = list.take(16) {
                 certificates.push(CertificateDer::from(certificate.raw));
             }
+            list.end()?;
         }
         Some(Self { data, algorithm, signature, certificates })
     }

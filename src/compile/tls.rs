@@ -53,7 +53,8 @@ pub(super) fn choose(
 const OWN: &str = "which has a tls section of its own";
 const COVERED: &str = "and the default certificate is made for it";
 /// What a fault leads to where the Ingress decides.
-const AS_DEFAULT: &str = "the host has the default certificate and redirects to https";
+const AS_DEFAULT: &str =
+    "the host has the default certificate, also where ssl-redirect sends its clients to https";
 /// What it leads to where the host belongs to another namespace.
 const FOREIGN: &str =
     "the entry has no effect, since the host belongs to an older Ingress of another namespace";

@@ -7,7 +7,7 @@ use super::*;
 #[path = "../../tests/support/mmdb.rs"]
 mod mmdb;
 
-use mmdb::Value::{List, Map, Number, Text, Truth};
+use mmdb::Value::{List, Map, Short, Text, Truth};
 use mmdb::database;
 
 fn city() -> Vec<u8> {
@@ -16,7 +16,7 @@ fn city() -> Vec<u8> {
     let record = Map(vec![
         ("city", Map(vec![("names", names("London"))])),
         ("country", Map(vec![("iso_code", Text("GB")), ("names", names("United Kingdom"))])),
-        ("location", Map(vec![("metro_code", Number(42)), ("time_zone", Text("Europe/London"))])),
+        ("location", Map(vec![("metro_code", Short(42)), ("time_zone", Text("Europe/London"))])),
         ("subdivisions", List(regions)),
     ]);
     database("GeoLite2-City", 81, &record)

@@ -18,12 +18,11 @@ use crate::policy::global::Globals;
 use crate::policy::request_headers::{Hop, Outgoing, Purpose};
 use crate::policy::response_headers::{self, Kind, Length};
 use crate::policy::retry::Failure;
-use crate::policy::session_cookie::{self, Sent};
 use crate::policy::snippet::{Run, Stage};
 use crate::policy::template::{Facts, RouteFacts};
 use crate::reply::LocalReply;
 use crate::request::{RequestView, Scheme};
-use crate::route::decide::{Forward, Sticky, Unrecorded};
+use crate::route::decide::{Forward, Unrecorded};
 use crate::route::{Backend, EndpointSet, Location, choose};
 use crate::telemetry::metrics::Counter;
 use crate::upstream::{
@@ -35,12 +34,14 @@ mod error_page;
 mod fastcgi;
 mod head;
 mod shown;
+mod sticky;
 mod switch;
 
 pub use error_page::{error_backend, error_page};
 use head::{as_granted, complete_handshake, sound_host};
 pub(super) use head::{as_granted as granted, head_for_backend};
 use shown::{passed, shown};
+use sticky::{bound, key_of, set_cookie};
 
 /// A request inside its location.
 #[derive(Clone, Copy)]
@@ -212,20 +213,6 @@ fn protocol_for(way: &Way<'_>, forward: &Forward<'_>) -> BackendProtocol {
     } else {
         way.location.policies.protocol
     }
-}
-
-/// Which backend a sticky cookie is bound to, and its key for the primary.
-fn bound<'c>(primary: &Backend, cookie: Option<&'c str>) -> (Sticky, Option<&'c str>) {
-    let Some(value) = cookie else { return (Sticky::Unbound, None) };
-    if let Some(key) = key_of(primary, value) {
-        return (Sticky::Primary, Some(key));
-    }
-    let canary = primary.canary.as_ref().and_then(|canary| key_of(&canary.backend, value));
-    (if canary.is_some() { Sticky::Canary } else { Sticky::Unbound }, None)
-}
-
-fn key_of<'c>(backend: &Backend, value: &'c str) -> Option<&'c str> {
-    session_cookie::key_for(value, &session_cookie::backend_tag(&backend.name))
 }
 
 // === impl Trip ===
@@ -488,16 +475,4 @@ fn ahead(way: &Way<'_>, fields: &Fields, body: ResponseBody) -> ResponseBody {
         return body;
     }
     ahead::read(body, most, &way.exchange.worker.memory)
-}
-
-fn set_cookie(way: &Way<'_>, backend: &Backend, key: &str, fields: &mut Fields) {
-    let value = session_cookie::value(key, &session_cookie::backend_tag(&backend.name));
-    let sent = Sent {
-        rule_path: &way.location.rule_path,
-        scheme: way.view.scheme,
-        user_agent: way.view.fields.get_str("user-agent").unwrap_or_default(),
-        now: way.exchange.worker.unix_now(),
-    };
-    let line = backend.policies.cookie.set_cookie(&value, &sent);
-    let _unsendable = fields.append("Set-Cookie", line.as_bytes());
 }

@@ -6,6 +6,10 @@ pub enum Value {
     Text(&'static str),
     /// An unsigned number.
     Number(u32),
+    /// A small number, as readers expect some of them.
+    Short(u16),
+    /// A large number.
+    Long(u64),
     /// Yes or no.
     Truth(bool),
     /// Values by name.
@@ -14,7 +18,7 @@ pub enum Value {
     List(Vec<Self>),
 }
 
-use Value::{List, Map, Number, Text, Truth};
+use Value::{List, Long, Map, Number, Short, Text, Truth};
 
 impl Value {
     /// Section "Data section" of the format: a control byte of type and size, then the bytes.
@@ -28,6 +32,14 @@ impl Value {
             }
             Number(number) => {
                 out.push(6 << 5 | 4);
+                out.extend_from_slice(&number.to_be_bytes());
+            }
+            Short(number) => {
+                out.push(5 << 5 | 2);
+                out.extend_from_slice(&number.to_be_bytes());
+            }
+            Long(number) => {
+                out.extend_from_slice(&[8, 9 - 7]);
                 out.extend_from_slice(&number.to_be_bytes());
             }
             // Extended types: the control byte names none, the next one is the type less seven.
@@ -61,15 +73,15 @@ pub fn database(kind: &'static str, first: u8, record: &Value) -> Vec<u8> {
     record.write(&mut out);
     out.extend_from_slice(b"\xab\xcd\xefMaxMind.com");
     let metadata = Map(vec![
-        ("binary_format_major_version", Number(2)),
-        ("binary_format_minor_version", Number(0)),
-        ("build_epoch", Number(1_700_000_000)),
+        ("binary_format_major_version", Short(2)),
+        ("binary_format_minor_version", Short(0)),
+        ("build_epoch", Long(1_700_000_000)),
         ("database_type", Text(kind)),
         ("description", Map(vec![])),
-        ("ip_version", Number(4)),
+        ("ip_version", Short(4)),
         ("languages", List(vec![])),
         ("node_count", Number(NODES)),
-        ("record_size", Number(24)),
+        ("record_size", Short(24)),
     ]);
     metadata.write(&mut out);
     out

@@ -11,7 +11,6 @@ const REQUEST_PATH: &[&str] = &[
 
 /// Files that may be longer than `LIMIT` lines, and why.
 const LONG: &[(&str, &str)] = &[
-    ("policy/global/parse.rs", "one line per key: the list is the documentation"),
     ("policy/snippet/run.rs", "one request's way through snippets, a short function a question"),
     (
         "compile/incremental.rs",
