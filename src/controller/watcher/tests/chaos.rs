@@ -89,7 +89,10 @@ impl Server {
             6 => call.reply(200, &json!("no object at all")).await,
             7 => {
                 let mut stream = call.stream().await;
-                stream.try_event("ADDED", object("ghost", 1)).await;
+                // In a list that never ends it counts for nothing; in a watch it would be a lie that nothing mends.
+                if listing {
+                    stream.try_event("ADDED", object("ghost", 1)).await;
+                }
                 stream.raw(b"{\"type\": \"ADDED\", \"obj").await;
             }
             8 => {
