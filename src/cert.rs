@@ -55,6 +55,11 @@ impl Pair {
         self.stapled.store(Some(Arc::new(Stapled { key: Arc::new(key), until })));
     }
 
+    /// True where there is an OCSP answer to show at this time.
+    pub fn is_stapled(&self, now: i64) -> bool {
+        self.stapled.load().as_ref().is_some_and(|stapled| now < stapled.until)
+    }
+
     /// What a handshake shows at this time, with the OCSP answer where there is one.
     pub fn with_staple(&self, now: i64) -> Arc<CertifiedKey> {
         match &*self.stapled.load() {

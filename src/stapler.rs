@@ -102,8 +102,12 @@ impl Stapler {
         }
         let pairs = pairs(&snapshot);
         self.plans.retain(|id, _| pairs.contains_key(id));
-        let now = Instant::now();
-        let due = pairs.iter().filter(|(id, _)| self.plans.get(*id).is_none_or(|plan| plan.next <= now));
+        let (now, date) = (Instant::now(), unix_now());
+        // A Secret that went and came back is a pair without the answer that its former self had.
+        let lost = |pair: &Pair, plan: &Plan| plan.failures == 0 && !pair.is_stapled(date);
+        let due = pairs
+            .iter()
+            .filter(|(id, pair)| self.plans.get(*id).is_none_or(|plan| plan.next <= now || lost(pair, plan)));
         let questions = due.filter_map(|(id, pair)| Some((id, pair, ocsp::question(&pair.key.cert)?)));
         let this = &*self;
         let asked = questions.map(|(id, pair, question)| async move {

@@ -472,7 +472,7 @@ impl Compiler {
         });
         let named: Vec<Named<'_>> = named.collect();
         let is_host = |name: &str| self.hosts.get(name).is_some_and(|host| host.server.is_some());
-        let mut next = names::overlay(&named, is_host);
+        let mut next = names::overlay(&named, &settings.globals.host_ownership, is_host);
         let old = mem::take(&mut self.overlay);
         for name in old.exact.keys().filter(|name| !next.exact.contains_key(*name)) {
             if self.hosts.get(name).is_none_or(|host| host.server.is_none()) {

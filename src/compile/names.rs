@@ -11,6 +11,7 @@ use super::ownership;
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::{CertInfo, ObjectKey};
 use crate::policy::from_to_www;
+use crate::policy::host_ownership::HostOwnership;
 use crate::policy::server_alias::Alias;
 use crate::route::host::AliasNames;
 use crate::route::path::PathIndex;
@@ -39,15 +40,19 @@ pub(super) struct Overlay {
 
 /// Collects the further names. `named` comes in order of host names; `is_host` knows the hosts of Ingresses, which no
 /// further name takes.
-pub(super) fn overlay<'n>(named: &[Named<'n>], is_host: impl Fn(&str) -> bool) -> Overlay {
+pub(super) fn overlay<'n>(
+    named: &[Named<'n>],
+    ownership: &HostOwnership,
+    is_host: impl Fn(&str) -> bool,
+) -> Overlay {
     let mut overlay = Overlay::default();
     // Redirecting servers stand before all others in nginx's configuration, so twins go before aliases.
     for host in named.iter().filter(|host| host.from_to_www) {
-        overlay.twin(host, &is_host);
+        overlay.twin(host, ownership, &is_host);
     }
     let claims = claims(named);
     for host in named {
-        overlay.aliases(host, &claims, &is_host);
+        overlay.aliases(host, &claims, ownership, &is_host);
     }
     overlay
 }
@@ -78,10 +83,18 @@ fn has_aliases(contribution: &Contribution) -> bool {
     !contribution.is_canary() && !contribution.policies.server.aliases.is_empty()
 }
 
+/// What an expression or an open end matches no list can foresee: only who may have every host may have that.
+fn may_alias(ownership: &HostOwnership, namespace: &str, alias: &Alias, text: &str) -> bool {
+    match alias {
+        Alias::Exact(_) | Alias::Suffix(_) => ownership.may_have(namespace, text),
+        Alias::Prefix(_) | Alias::Regex(_) => ownership.may_have(namespace, ""),
+    }
+}
+
 // === impl Overlay ===
 
 impl Overlay {
-    fn twin(&mut self, host: &Named<'_>, is_host: &impl Fn(&str) -> bool) {
+    fn twin(&mut self, host: &Named<'_>, ownership: &HostOwnership, is_host: &impl Fn(&str) -> bool) {
         let name = &host.server.name;
         let holder = ownership::holder(host.entries);
         let owner = host.entries.iter().find(|entry| {
@@ -94,6 +107,12 @@ impl Overlay {
             return;
         };
         if is_host(&twin) || self.exact.contains_key(&*twin) {
+            return;
+        }
+        if owner.is_some_and(|entry| !ownership.may_have(&entry.contribution.key.namespace, &twin)) {
+            let reason =
+                format!("host-allow-list does not give {twin} to the namespace, so {name} has no twin");
+            self.tell(owner.map(|entry| &entry.contribution), ownership::SHUT, reason);
             return;
         }
         let twin: Arc<str> = Arc::from(twin);
@@ -118,6 +137,7 @@ impl Overlay {
         &mut self,
         host: &Named<'_>,
         claims: &BTreeMap<String, ObjectKey>,
+        ownership: &HostOwnership,
         is_host: &impl Fn(&str) -> bool,
     ) {
         let Some(owner) = alias_owner(host.entries) else { return };
@@ -138,6 +158,10 @@ impl Overlay {
                 let reason =
                     format!("{text} is a host of its own, so it is no alias of {}", host.server.name);
                 self.tell(Some(&owner.contribution), "AliasIgnored", reason);
+            } else if !may_alias(ownership, &owner.contribution.key.namespace, alias, &text) {
+                let reason =
+                    format!("host-allow-list does not give {text} to the namespace, so it is no alias");
+                self.tell(Some(&owner.contribution), ownership::SHUT, reason);
             } else if claims.get(&text).is_some_and(|who| who.namespace != owner.contribution.key.namespace) {
                 let reason = format!("an older Ingress of another namespace has the alias {text}");
                 self.tell(Some(&owner.contribution), "AliasIgnored", reason);

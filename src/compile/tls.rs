@@ -38,16 +38,22 @@ pub(super) fn choose(
         };
     }
     if default.is_some_and(|info| covers(info, host)) {
-        return (None, foreign.iter().map(|late| not_yours(host, late, COVERED)).collect());
+        // The certificate shown is the same; that somebody asks for one still sends clients to https.
+        let choice = (!foreign.is_empty()).then_some(CertificateChoice::Default);
+        return (choice, foreign.iter().map(|late| not_yours(host, late, COVERED)).collect());
     }
-    let mut told = Vec::new();
+    let (mut told, mut plain) = (Vec::new(), None);
     for decider in foreign {
         match secret_for(host, decider, certificates) {
             Ok(secret) => return (Some(CertificateChoice::Secret(secret)), told),
-            Err(fault) => told.push(fault.tell(host, decider, FOREIGN)),
+            Err(fault) => {
+                // The host shows the default certificate anyway; who asked for TLS is not left without.
+                plain = Some(CertificateChoice::Default);
+                told.push(fault.tell(host, decider, AS_DEFAULT));
+            }
         }
     }
-    (None, told)
+    (plain, told)
 }
 
 const OWN: &str = "which has a tls section of its own";
@@ -55,9 +61,6 @@ const COVERED: &str = "and the default certificate is made for it";
 /// What a fault leads to where the Ingress decides.
 const AS_DEFAULT: &str =
     "the host has the default certificate, also where ssl-redirect sends its clients to https";
-/// What it leads to where the host belongs to another namespace.
-const FOREIGN: &str =
-    "the entry has no effect, since the host belongs to an older Ingress of another namespace";
 
 fn not_yours(host: &str, late: &Contribution, why: &str) -> Diagnostic {
     let finding = Finding {

@@ -448,6 +448,10 @@ async fn answer(way: &Way<'_>, backend: &Arc<Backend>, got: Got) -> Result<Respo
     let (globals, scheme) = (way.globals(), way.view.scheme);
     match content {
         Content::Tunnel(tunnel) => switch::switch(way, head, tunnel),
+        // RFC 8441 section 4: to the client any 2xx says that the tunnel stands.
+        Content::Body(_) if way.view.method == Method::CONNECT && head.status.is_success() => {
+            Err(LocalReply::BadGateway { reason: "no_tunnel" })
+        }
         Content::Body(body) => {
             let body = ahead(way, &head.fields, body);
             let keeps_length = way.view.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;

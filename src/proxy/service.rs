@@ -242,8 +242,14 @@ async fn inside(way: &Way<'_>, forward: &Forward<'_>, body: RequestBody) -> Resp
         }
         Ok(response) if errors.replaces(response.head.status.as_u16(), Made::ByBackend) => {
             let status = response.head.status;
+            let challenges: Vec<Box<[u8]>> = if status == http::StatusCode::UNAUTHORIZED {
+                response.head.fields.get_all("www-authenticate").map(Box::from).collect()
+            } else {
+                Vec::new()
+            };
             drop_quietly(response);
-            Box::pin(error_page(way, status, spare.unwrap_or(RequestBody::Empty))).await
+            let page = Box::pin(error_page(way, status, spare.unwrap_or(RequestBody::Empty))).await;
+            challenged(page, challenges.iter().map(|challenge| &**challenge))
         }
         Ok(response) => response,
         Err(reply) => Box::pin(ours(way, reply, spare.unwrap_or(RequestBody::Empty))).await,
@@ -296,9 +302,20 @@ async fn ours(way: &Way<'_>, reply: LocalReply, body: RequestBody) -> Response {
         if reply.refuses() && response.head.status.as_u16() < 400 {
             response.head.status = status;
         }
+        if let LocalReply::Unauthorized { challenges } = &reply {
+            return challenged(response, challenges.iter().map(|challenge| challenge.as_bytes()));
+        }
         return response;
     }
     local(way.exchange, &reply, true)
+}
+
+/// A page in the place of a 401 still asks for what the 401 asked for, as with nginx: without that no browser would.
+fn challenged<'c>(mut page: Response, challenges: impl Iterator<Item = &'c [u8]>) -> Response {
+    for challenge in challenges {
+        let _refused = page.head.fields.append("WWW-Authenticate", challenge);
+    }
+    page
 }
 
 /// An answer of the error backend instead of one with `status`. Without one the built-in default backend answers, as in

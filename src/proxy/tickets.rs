@@ -96,6 +96,10 @@ impl ProducesTickets for Tickets {
 
     fn decrypt(&self, cipher: &[u8]) -> Option<Vec<u8>> {
         let globals = self.globals();
+        // TLS 1.2 of the library asks without looking whether they are on.
+        if !globals.ssl_session_tickets {
+            return None;
+        }
         let (current, all) = self.keys(&globals);
         let named = cipher.get(..NAME)?;
         if let Some(key) = all.iter().find(|key| name(key) == Some(named.to_vec())) {

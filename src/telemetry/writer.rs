@@ -7,11 +7,14 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
+
+use rustix::fs::OFlags;
 
 pub mod syslog;
 
@@ -58,7 +61,7 @@ impl Destination {
         let opened = match self {
             Self::Stdout => io::stdout().as_fd().try_clone_to_owned().map(File::from),
             Self::Stderr => io::stderr().as_fd().try_clone_to_owned().map(File::from),
-            Self::File(path) => OpenOptions::new().append(true).create(true).open(path),
+            Self::File(path) => open_file(path),
             // Its name is resolved by the thread that sends: that may take a while.
             Self::Syslog(server) => return Ok(Sink::Syslog(Box::new(Sender::new(server)))),
         };
@@ -73,6 +76,21 @@ impl Destination {
             Self::Syslog(_) => Path::new("syslog"),
         }
     }
+}
+
+/// Opening a pipe waits for its reader, and who opens logs has no time to wait: a pipe that nobody reads is an error.
+fn open_file(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    let is_pipe = std::fs::metadata(path).is_ok_and(|facts| facts.file_type().is_fifo());
+    // Held until the pipe is open for writing as well.
+    let _reader_is_there = if is_pipe {
+        let flags = OFlags::NONBLOCK.bits().cast_signed();
+        Some(options.clone().custom_flags(flags).open(path)?)
+    } else {
+        None
+    };
+    options.open(path)
 }
 
 /// An open destination.

@@ -184,9 +184,10 @@ fn a_certificate_of_a_younger_namespace_takes_nobodys_place() {
     let proxy = start(&(mine.clone() + &services + &own + &foreign("pair") + &usable), &[]);
     assert!(names_at(&proxy).contains(&"DNSName(mine.test)".to_owned()), "{:?}", names_at(&proxy));
 
-    // A broken one changes nothing: neither certificate nor redirect.
+    // A broken one leaves the host with the default certificate, and its clients are sent to https as they were by
+    // ingress-nginx: what asks for TLS is not served in clear text.
     let proxy = start(&(mine.clone() + &services + &foreign("absent")), &[]);
-    assert_eq!(get(proxy.http(), "h.test", "/").status, 200);
+    assert_eq!(get(proxy.http(), "h.test", "/theirs").status, 308);
 
     // Where the operator's default is made for the host, it stays.
     let default = pair("default", &["*.test", "h.test", "operator.test"]);
@@ -199,7 +200,11 @@ fn a_certificate_of_a_younger_namespace_takes_nobodys_place() {
     let flags = ["--configmap=default/config", "--default-ssl-certificate=default/default"];
     let proxy = TestProxy::start(&manifests, &flags);
     assert!(names_at(&proxy).contains(&"DNSName(operator.test)".to_owned()), "{:?}", names_at(&proxy));
-    assert_eq!(get(proxy.http(), "h.test", "/").status, 200, "no redirect to https by a foreign tls section");
+    assert_eq!(
+        get(proxy.http(), "h.test", "/").status,
+        308,
+        "who asks for TLS is not left without, as before"
+    );
 
     // Nobody else has one for the host: as with ingress-nginx, it serves all of it.
     let proxy = start(&(mine + &services + &foreign("pair") + &usable), &[]);
@@ -226,6 +231,25 @@ fn host_ownership_keeps_other_namespaces_out_of_a_host() {
     let proxy = listed("other: h.test");
     assert_eq!(get(proxy.http(), "h.test", "/").status, 404);
     assert_eq!(who(proxy.http(), "h.test", "/theirs"), "theirs");
+    // Nor does another name lead there: an alias, a pattern, or the twin with or without www.
+    for alias in ["h.test", "x.h.test", "*.h.test", "~^.+\\.h\\.test$", "h.*"] {
+        let annotations = [("server-alias", alias), ("ssl-redirect", "false")];
+        let manifests = theirs(&ingress("t", &annotations, &[("t.test", "/", "Prefix", "t")]))
+            + &theirs(&service("t", &[shared.theirs.address()]));
+        let list = [
+            ("host-ownership", "allow-list"),
+            ("host-allow-list", "default: h.test *.h.test\nother: t.test"),
+        ];
+        let proxy = start(&manifests, &list);
+        assert_eq!(who(proxy.http(), "t.test", "/"), "theirs");
+        for host in ["h.test", "x.h.test"] {
+            assert_eq!(get(proxy.http(), host, "/").status, 404, "{alias} {host}");
+        }
+        assert!(told(&proxy).contains("host-allow-list does not give"), "{alias}: {}", told(&proxy));
+    }
+    let twin = theirs(&ingress("t", &[("from-to-www-redirect", "true")], &[("h.test", "/", "Prefix", "t")]));
+    let list = [("host-ownership", "allow-list"), ("host-allow-list", "other: h.test")];
+    assert_eq!(get(start(&twin, &list).http(), "www.h.test", "/").status, 404);
     // Without a sound list nobody has any host.
     assert_eq!(get(listed("").http(), "h.test", "/").status, 404);
 }

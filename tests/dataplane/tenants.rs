@@ -334,6 +334,29 @@ fn an_error_page_makes_no_refusal_a_success() {
     assert!(backend.requests().is_empty());
 }
 
+/// As nginx: without the challenge no browser would ask for a password.
+#[test]
+fn a_page_in_the_place_of_a_401_still_asks_for_the_password() {
+    let (backend, errors) = (Backend::echo("b"), Backend::echo("errors"));
+    let secret = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: users, namespace: default}\ntype: Opaque\nstringData: {auth: \"u:{PLAIN}pw\"}\n";
+    let guard = [
+        ("auth-type", "basic"),
+        ("auth-secret", "users"),
+        ("auth-realm", "r"),
+        ("custom-http-errors", "401"),
+        ("default-backend", "errors"),
+    ];
+    let manifests = ingress("b", &guard, &[("h.test", "/", "Prefix", "b")])
+        + &service("b", &[backend.address()])
+        + &service("errors", &[errors.address()])
+        + secret;
+    let proxy = TestProxy::start(&manifests, &[]);
+    let answer = get(proxy.http(), "h.test", "/");
+    assert_eq!((answer.status, answer.field("x-backend")), (401, Some("errors")));
+    assert_eq!(answer.field("www-authenticate"), Some("Basic realm=\"r\""));
+    assert!(backend.requests().is_empty());
+}
+
 /// CVE-2020-8553: names are pairs and never joined.
 #[test]
 fn namespaces_and_names_that_join_to_the_same_text_stay_apart() {

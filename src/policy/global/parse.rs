@@ -378,7 +378,8 @@ impl Report<'_> {
         } else if key.name.starts_with("host-") {
             "until it is mended what cannot be read lets nobody in".to_owned()
         } else {
-            format!("until it is mended the default counts: {}", key.default)
+            let default = if key.default.is_empty() { "none" } else { key.default };
+            format!("until it is mended the default counts: {default}")
         };
         // A key is shown to nobody, not even a broken one.
         let value = if key.name == "ssl-session-ticket-key" { "" } else { value };

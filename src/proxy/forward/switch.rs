@@ -39,8 +39,8 @@ pub(super) fn switch(way: &Way<'_>, mut head: ResponseHead, tunnel: Tunnel) -> R
         head.status = StatusCode::OK;
         head.fields.remove("sec-websocket-accept");
     }
-    let timeout = way.location.policies.timeout;
-    let idle = timeout.read.max(timeout.send);
+    // nginx begins its `proxy_read_timeout` anew with bytes of either side.
+    let idle = way.location.policies.timeout.read;
     let exchange = Rc::clone(way.exchange);
     let web_socket = asked.eq_ignore_ascii_case("websocket");
     let upgrade = Box::new(move |client: DownstreamStream| -> std::pin::Pin<Box<dyn Future<Output = ()>>> {

@@ -58,6 +58,17 @@ fn a_line_written_after_an_idle_time_wakes_the_thread() {
 }
 
 #[test]
+fn a_pipe_that_nobody_reads_is_an_error_and_holds_nobody_up() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pipe");
+    let mode = rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR;
+    rustix::fs::mknodat(rustix::fs::CWD, &path, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+    assert!(
+        LineWriter::start(&Destination::File(path), Bounds { lanes: 1, lines: 10, bytes: 1024 }).is_err()
+    );
+}
+
+#[test]
 fn a_reader_that_stalls_costs_lines_and_never_blocks_the_producer() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("pipe");
