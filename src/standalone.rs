@@ -1,7 +1,7 @@
 //! A directory of manifests as a source of objects: reads it, notices changes, and fills in what no API server is there
 //! to fill in. Publishes nothing; `control` does.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -91,8 +91,9 @@ impl Directory {
         self.writing.due(now)
     }
 
-    /// Reads what changed since the last reading; a file that is being written at `now` keeps its last content. The directory is listed before and after, and read again until both
-    /// agree; a writer that never pauses cannot hold this up for long.
+    /// Reads what changed since the last reading; a file that is being written at `now` keeps its last content. The
+    /// directory is listed before and after, and read again until both agree; a writer that never pauses cannot hold
+    /// this up for long.
     ///
     /// # Errors
     /// When the directory itself cannot be read; the last content stays.
@@ -124,7 +125,7 @@ impl Directory {
     }
 
     fn take(&mut self, listing: &scan::Listing, now: Instant) -> (usize, usize) {
-        let held = self.writing.held(now);
+        let held: BTreeSet<PathBuf> = self.writing.held(now).into_iter().map(Path::to_owned).collect();
         let before = self.files.len();
         self.files.retain(|path, _| listing.files.contains_key(path));
         let gone = before - self.files.len();
@@ -138,7 +139,13 @@ impl Directory {
                 continue;
             }
             let shown = path.to_string_lossy();
-            let (scanned, fresh) = match scan::read(path) {
+            let read = scan::read(path);
+            let had_objects = last.as_ref().is_some_and(|file| !file.manifest.objects.is_empty());
+            let lost = had_objects && read.as_ref().is_ok_and(|(_, bytes)| bytes.is_empty());
+            if std::path::absolute(path).is_ok_and(|path| self.writing.doubts(&path, lost, now)) {
+                continue;
+            }
+            let (scanned, fresh) = match read {
                 Ok((scanned, _)) if last.as_ref().is_some_and(|file| file.scanned.same_content(&scanned)) => {
                     (scanned, None)
                 }

@@ -130,6 +130,29 @@ fn a_file_that_does_not_parse_keeps_its_last_good_content() {
 }
 
 #[test]
+fn a_file_that_is_empty_without_notice_keeps_its_content_until_it_is_looked_at_again() {
+    let root = TempDir::new().unwrap();
+    let file = root.path().join("a.yaml");
+    fs::write(&file, map("a", "1")).unwrap();
+    let mut directory = Directory::new(root.path());
+    let start = Instant::now();
+    let mut at = |millis: u64| {
+        let now = start + Duration::from_millis(millis);
+        let reading = directory.read(now).unwrap();
+        (values(&reading.world), directory.overdue(now).map(|due| due - start))
+    };
+    assert_eq!(at(0), (pairs(&[("a", "1")]), None));
+    fs::write(&file, "").unwrap();
+    assert_eq!(at(10), (pairs(&[("a", "1")]), Some(Duration::from_millis(210))));
+    fs::write(&file, map("a", "2")).unwrap();
+    assert_eq!(at(210), (pairs(&[("a", "2")]), None));
+    // Emptied on purpose: it is empty in the end.
+    fs::write(&file, "").unwrap();
+    assert_eq!(at(300).0, pairs(&[("a", "2")]));
+    assert_eq!(at(500), (pairs(&[]), None));
+}
+
+#[test]
 fn half_a_file_that_is_being_written_takes_nothing_away() {
     let root = TempDir::new().unwrap();
     let (file, other) = (root.path().join("a.yaml"), root.path().join("b.yaml"));

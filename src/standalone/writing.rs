@@ -15,6 +15,8 @@ const PATIENCE: Duration = Duration::from_millis(200);
 #[derive(Debug, Default)]
 pub(super) struct Writing {
     open: BTreeMap<PathBuf, Instant>,
+    /// Those that were found empty, and when.
+    doubted: BTreeMap<PathBuf, Instant>,
 }
 
 impl Writing {
@@ -32,15 +34,30 @@ impl Writing {
         }
     }
 
+    /// True when a file that was found empty keeps its last content for now: most writers empty a file before they write
+    /// it anew, and the notice of that may be on its way. The second time its emptiness counts.
+    pub(super) fn doubts(&mut self, path: &Path, is_empty: bool, now: Instant) -> bool {
+        if self.doubted.remove(path).is_some() || !is_empty {
+            return false;
+        }
+        self.doubted.insert(path.to_owned(), now);
+        true
+    }
+
     /// The files that must not be read yet.
     pub(super) fn held(&self, now: Instant) -> BTreeSet<&Path> {
-        let young = self.open.iter().filter(|(_, since)| now < **since + PATIENCE);
+        let young = self.open.iter().chain(&self.doubted).filter(|(_, since)| now < **since + PATIENCE);
         young.map(|(path, _)| path.as_path()).collect()
     }
 
     /// When the next of them is read although nobody closed it.
     pub(super) fn due(&self, now: Instant) -> Option<Instant> {
-        self.open.values().map(|since| *since + PATIENCE).filter(|due| *due > now).min()
+        self.open
+            .values()
+            .chain(self.doubted.values())
+            .map(|since| *since + PATIENCE)
+            .filter(|due| *due > now)
+            .min()
     }
 }
 
@@ -83,6 +100,16 @@ mod tests {
         check(&longer, 260, &[], None);
         let anew = [open, &[(250, Stir::Settle, &["/a"] as &[&str]), (300, Stir::Write, &["/a"])]].concat();
         check(&anew, 310, &["/a"], Some(500));
+    }
+
+    #[test]
+    fn an_empty_file_is_doubted_once() {
+        let (mut writing, now) = (Writing::default(), Instant::now());
+        assert!(!writing.doubts(Path::new("/a"), false, now));
+        assert!(writing.doubts(Path::new("/a"), true, now));
+        assert_eq!(writing.due(now), Some(now + PATIENCE));
+        assert!(!writing.doubts(Path::new("/a"), true, now + PATIENCE));
+        assert_eq!(writing.due(now), None);
     }
 
     #[test]

@@ -60,6 +60,18 @@ impl Globals {
             globals.firewall = Some("NotSupported");
             report.firewall();
         }
+        let lists = globals.host_allow_list != AllowList::default();
+        if lists && !matches!(globals.host_ownership, HostOwnership::AllowList(_)) {
+            let reason =
+                "has no effect without host-ownership: allow-list, so every namespace may have every host";
+            report.add(
+                "NoEffect",
+                "host-allow-list",
+                "",
+                reason.into(),
+                "set host-ownership: allow-list".into(),
+            );
+        }
         for Unknown { key, variable, reason, hint } in log_format::unknown(&config_map.data) {
             report.add("UnknownVariable", key, &variable, reason, hint);
         }

@@ -59,6 +59,14 @@ fn unknown_keys_are_reported_with_the_nearest_name() {
 }
 
 #[test]
+fn a_list_of_hosts_that_nothing_asks_for_is_told() {
+    let list = ("host-allow-list", "team-a: a.example");
+    assert_eq!(parse(&[list]).1, ["NoEffect"]);
+    assert_eq!(parse(&[list, ("host-ownership", "first-namespace")]).1, ["NoEffect"]);
+    assert!(parse(&[list, ("host-ownership", "allow-list")]).1.is_empty());
+}
+
+#[test]
 fn keys_without_effect_say_so() {
     assert_eq!(
         parse(&[("lua-shared-dicts", "x: 1"), ("ssl-early-data", "true")]).1,
