@@ -105,9 +105,9 @@ pub fn read_use_regex(reader: &mut Reader<'_>) -> bool {
 /// Rewrites `path`: the whole of it becomes the target with groups of `pattern` filled in, encoded again
 /// (`routing.md` 5.1). The query stays; an empty one loses its `?`. `None` when the pattern does not match.
 ///
-/// The result is always in origin-form (RFC 9112 section 3.2.1): one that starts otherwise (`@host`, `*`, `.host`) would
-/// mean something else to a backend that puts a host before it, so it gets the slash that it lacks. A target that is
-/// written as a URL redirects, as nginx does.
+/// A result that is not in origin-form (RFC 9112 section 3.2.1) and could mean something else (`@host`, `*`, `.host`, a
+/// URL) gets the slash that it lacks; a mere word leaves as it is, as nginx sends it (vector `rewrite-no-leading-slash`).
+/// A target that is written as a URL redirects, as nginx does.
 ///
 /// # Errors
 /// [`RewriteError`]; the request is answered 500.
@@ -126,7 +126,7 @@ pub fn apply(
     }
     let redirects = is_url(&rewrite.target.text);
     let mut target = Vec::with_capacity(plain.len() + 16);
-    if !redirects && plain.first() != Some(&b'/') {
+    if !redirects && !is_plain_path(&plain) {
         target.push(b'/');
     }
     encode(&plain, &mut target);
@@ -147,6 +147,12 @@ pub fn apply(
         String::from_utf8_lossy(&value).into_owned()
     });
     Ok(Some(Outcome::Forward(Rewritten { target, forwarded_prefix })))
+}
+
+/// True for a path, and for a word that can be nothing else than a path without its slash.
+fn is_plain_path(plain: &[u8]) -> bool {
+    let first = plain.first().copied().unwrap_or_default();
+    first == b'/' || (first.is_ascii_alphanumeric() && !plain.iter().any(|byte| matches!(byte, b':' | b'@')))
 }
 
 /// True for a target that nginx takes for the URL of a redirect. What groups bring makes no URL of it, but a host:
