@@ -21,6 +21,7 @@ use super::worker::Worker;
 use crate::limit::Held;
 use crate::message::Meter;
 use crate::places::Databases;
+use crate::policy::snippet::{Remains, Run};
 use crate::policy::template::{Places, RouteFacts};
 use crate::policy::tracing::context::TraceContext;
 use crate::reply::{LocalReply, RedirectCause};
@@ -37,10 +38,12 @@ use crate::wire::{Fields, RequestHead};
 
 mod attempt;
 mod lookup;
+mod own;
 mod words;
 
 pub use attempt::Try;
 use lookup::{Lookup, OptionalLookup, Placed};
+use own::{Own, Rewritten};
 
 /// One request, its way and its answer.
 pub struct Exchange {
@@ -70,6 +73,10 @@ pub struct Exchange {
     granted: OnceCell<Granted>,
     running: OnceCell<Running>,
     traced: OnceCell<Box<Traced>>,
+    /// Variables that snippets set, where the log shows one.
+    remains: RefCell<Option<Box<Remains>>>,
+    /// Path and query as rewritten, where they were.
+    rewritten: RefCell<Option<Box<Rewritten>>>,
     tries: RefCell<SmallVec<[Try; 1]>>,
     local: Cell<Option<LocalReason>>,
     status: Cell<u16>,
@@ -132,6 +139,8 @@ impl Exchange {
             granted: OnceCell::new(),
             running: OnceCell::new(),
             traced: OnceCell::new(),
+            remains: RefCell::default(),
+            rewritten: RefCell::default(),
             tries: RefCell::default(),
             local: Cell::new(None),
             status: Cell::new(0),
@@ -157,6 +166,18 @@ impl Exchange {
         if let Some(location) = location {
             let _first_counts = self.location.set(Arc::clone(location));
         }
+    }
+
+    /// Keeps the variables that snippets set so far, where the log shows one.
+    pub fn remember(&self, run: &Run<'_>) {
+        if let Some(remains) = run.remains().filter(|_| self.worker.log.wants_own()) {
+            *self.remains.borrow_mut() = Some(Box::new(remains));
+        }
+    }
+
+    /// Its target was rewritten to this one: `$uri` and `$args` follow.
+    pub fn rewritten(&self, target: &[u8]) {
+        *self.rewritten.borrow_mut() = Some(Box::new(Rewritten::of(target)));
     }
 
     /// Begins its span, where the location that took it is traced.
@@ -228,6 +249,7 @@ impl Exchange {
             places: self.places(),
             trace: self.trace(),
             now,
+            rest: Some(self),
         }
     }
 
@@ -378,6 +400,8 @@ impl Exchange {
         let granted = self.granted().and_then(|granted| granted.user.as_deref()).map(Cow::Borrowed);
         let claimed = || lookup::claimed_user(&self.head.fields).map(Cow::Owned);
         let user: Option<Cow<'_, [u8]>> = granted.or_else(claimed).filter(|user| !user.is_empty());
+        let rewritten = self.rewritten.borrow();
+        let own = Own { remains: self.remains.borrow(), maps: &self.snapshot.table.globals.snippets.maps };
         let place = self.places.as_deref().map(|places| Placed { places, client: self.client.get() });
         let record = Record {
             time: SystemTime::now(),
@@ -394,8 +418,11 @@ impl Exchange {
             scheme: self.connection.scheme.as_str(),
             host: &names.host,
             best_host: &names.best,
-            uri: &uri,
-            args: path.and_then(|at| self.head.target.get(at + 1..)),
+            uri: rewritten.as_deref().map_or(&uri, |rewritten| &rewritten.uri),
+            args: match rewritten.as_deref() {
+                Some(rewritten) => rewritten.args.as_deref(),
+                None => path.and_then(|at| self.head.target.get(at + 1..)),
+            },
             request_fields: &Lookup(&self.head.fields),
             response_fields: &Lookup(&answer),
             upstream_fields: &OptionalLookup(raw.as_deref()),
@@ -414,6 +441,7 @@ impl Exchange {
             tls_server_name: tls.and_then(|tls| tls.server_name.as_deref()),
             upstream_name: self.upstream_name(backend.as_ref()),
             alternative_upstream_name: canary.as_ref().map_or("", |canary| &canary.name),
+            own: Some(&own),
             tries,
             route: self.labels(&names.host),
             place: place.as_ref().map(|place| place as &dyn PlaceLookup),

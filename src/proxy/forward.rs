@@ -97,6 +97,7 @@ impl<'w> Way<'w> {
                 server_name: &self.view.host.name,
                 places: self.exchange.places(),
                 trace: self.exchange.trace(),
+                rest: Some(&**self.exchange),
                 ..RouteFacts::default()
             },
         }
@@ -116,6 +117,7 @@ impl<'w> Way<'w> {
             places: self.exchange.places(),
             trace: self.exchange.trace(),
             now: self.run.now,
+            rest: Some(&**self.exchange),
         }
     }
 

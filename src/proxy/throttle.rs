@@ -91,12 +91,11 @@ impl Body for Throttled {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::paused::block_on;
 
     #[test]
     fn the_first_second_s_worth_goes_at_once_and_nothing_is_lost() {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(async {
+        block_on(async {
             let rate = ResponseRate::of(1, 0).unwrap();
             let bytes = Bytes::from(vec![b'x'; 3000]);
             let mut body = throttled(ResponseBody::Full(bytes), rate, Duration::ZERO);

@@ -262,6 +262,28 @@ pub(super) fn silent() -> RequestBody {
     RequestBody::Stream(Box::pin(Never))
 }
 
+/// A streamed body whose only bytes come once the backend began to answer.
+pub(super) fn after_the_answer(times: &Rc<UpstreamTimes>, piece: &'static [u8]) -> RequestBody {
+    struct Late {
+        times: Rc<UpstreamTimes>,
+        piece: Option<&'static [u8]>,
+    }
+    impl Body for Late {
+        type Data = Bytes;
+        type Error = BodyError;
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            if self.times.received() == 0 {
+                return std::task::Poll::Pending;
+            }
+            std::task::Poll::Ready(self.piece.take().map(|piece| Ok(Frame::data(Bytes::from_static(piece)))))
+        }
+    }
+    RequestBody::Stream(Box::pin(Late { times: Rc::clone(times), piece: Some(piece) }))
+}
+
 #[test]
 fn the_future_of_an_exchange_stays_small() {
     local(async {

@@ -1,7 +1,7 @@
 //! Every routing vector through real sockets and real TLS against the built binary: a directory of manifests, a
 //! fresh process and echo backends per case. `vectors_core` asks the same questions of the pure core.
 //!
-//! `NARTHEX_CASE=name cargo test --test vectors_blackbox` runs one case, with the log of its process.
+//! `NARTHEX_CASE=name cargo test --test vectors_blackbox -- --nocapture` runs one case, with the log of its process.
 
 mod case;
 mod client;
@@ -87,7 +87,7 @@ fn run(case: &Value, ours: &Ours) -> (usize, Vec<String>) {
             }
         }
         if std::env::var_os("NARTHEX_CASE").is_some() {
-            failures.push(format!("log of the process:\n{}", started.log()));
+            println!("log of the process:\n{}", started.log());
         }
         failures
     });
