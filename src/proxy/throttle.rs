@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::message::{BodyError, ResponseBody};
+use crate::message::{BodyError, Flow, ResponseBody};
 use crate::policy::response_rate::ResponseRate;
 
 /// A body that passes at `rate`; `elapsed` since the request came.
@@ -37,6 +37,8 @@ struct Throttled {
     held: Bytes,
     wait: Pin<Box<Sleep>>,
 }
+
+impl Flow for Throttled {}
 
 impl Body for Throttled {
     type Data = Bytes;
