@@ -1,7 +1,7 @@
 //! Every routing vector through real sockets and real TLS against the built binary: a directory of manifests, a
 //! fresh process and echo backends per case. `vectors_core` asks the same questions of the pure core.
 //!
-//! `NARTHEX_CASE=name cargo test --test vectors_blackbox -- --nocapture` runs one case, with the log of its process.
+//! `NARTHEX_CASE=name cargo test --test vectors_blackbox` runs one case, with the log of its process.
 
 mod case;
 mod client;
@@ -13,6 +13,7 @@ mod process;
 mod tls;
 
 use std::collections::BTreeMap;
+use std::io::Write;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -87,7 +88,8 @@ fn run(case: &Value, ours: &Ours) -> (usize, Vec<String>) {
             }
         }
         if std::env::var_os("NARTHEX_CASE").is_some() {
-            println!("log of the process:\n{}", started.log());
+            // Around the capture of the harness: whoever asks for one case wants to read it, failed or not.
+            writeln!(std::io::stderr(), "log of the process:\n{}", started.log()).expect("there is a stderr");
         }
         failures
     });
