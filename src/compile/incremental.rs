@@ -273,9 +273,11 @@ impl Compiler {
     }
 
     fn follow_certificates(&mut self, inputs: &Inputs<'_>, work: &mut Work) {
-        let same = |a: &Result<Arc<CertInfo>, String>, b: &Result<Arc<CertInfo>, String>| match (a, b) {
-            (Ok(a), Ok(b)) => Arc::ptr_eq(a, b),
-            (Err(a), Err(b)) => a == b,
+        type Seen<'k, 's> = (&'k ObjectKey, &'s Result<Arc<CertInfo>, String>);
+        // Several Secrets may hold one pair, or be broken the same way.
+        let same = |(known, a): Seen<'_, '_>, (key, b): Seen<'_, '_>| match (a, b) {
+            (Ok(a), Ok(b)) => Arc::ptr_eq(a, b) && known == key,
+            (Err(a), Err(b)) => a == b && known == key,
             _ => false,
         };
         let changes = follow_by(&mut self.seen_certificates, inputs.certificates, same, |a, b| a == b);
