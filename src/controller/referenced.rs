@@ -81,7 +81,10 @@ impl Referenced {
     pub(super) fn see(&self, change: &Change) {
         let Some(shared) = &self.0 else { return };
         let (Change::Listed { feed, .. } | Change::Applied { feed, .. } | Change::Deleted { feed, .. }) =
-            change;
+            change
+        else {
+            return;
+        };
         if shared.naming.contains(feed) {
             shared.known().take(change.clone());
             shared.changed.notify_one();
@@ -193,6 +196,7 @@ impl Shared {
                 held.remove(&reference);
                 (Vec::new(), vec![reference])
             }
+            Change::Zone(_) => return,
         };
         if open {
             tell(parent, applied, deleted, sink);

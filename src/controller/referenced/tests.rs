@@ -5,6 +5,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::super::nodes::Nodes;
 use super::*;
 use crate::config::{Config, Source};
 use crate::controller::archive::Archive;
@@ -40,7 +41,8 @@ async fn scene() -> Scene {
     let settings = Settings::of(&Config::without_flags(Source::Directory("m".into())).unwrap());
     let referenced = Referenced::new(&feeds, settings);
     let reporter = Reporter::new(api.client.clone(), false);
-    let reports = Reports { board: Board::default(), reporter, archive: Archive::default() };
+    let reports =
+        Reports { board: Board::default(), reporter, archive: Archive::default(), nodes: Nodes::default() };
     let run = referenced.clone().run(api.client.clone(), Link::new(2), reports, sink);
     Scene { api, changes, referenced, task: tokio::spawn(run) }
 }
@@ -68,6 +70,7 @@ fn short(change: &Change) -> String {
         Change::Listed { feed, objects } => format!("{feed} listed {}", names(objects)),
         Change::Applied { feed, reference, .. } => format!("{feed} applied {}", reference.key.name),
         Change::Deleted { feed, reference } => format!("{feed} deleted {}", reference.key.name),
+        Change::Zone(zone) => format!("zone {zone}"),
     }
 }
 
