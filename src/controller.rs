@@ -100,7 +100,8 @@ pub fn start(
     let count = feeds.len();
     let archive = Archive::new(cluster.snapshot_dir.as_deref());
     let again: Arc<[watch::Sender<u64>]> = feeds.iter().map(|_| watch::Sender::new(0)).collect();
-    let suspect = suspect(archive.clone(), Arc::clone(&again));
+    let referenced = Referenced::new(&feeds, settings.clone());
+    let suspect = suspect(archive.clone(), referenced.clone(), Arc::clone(&again));
     let wanted = Wanted {
         addresses: cluster
             .status
@@ -120,7 +121,7 @@ pub fn start(
             AddressSource::Given(_) | AddressSource::Nodes { .. } => None,
         })),
         reporter: Reporter::new(client.clone(), cluster.sync_events),
-        referenced: Referenced::new(&feeds, settings.clone()),
+        referenced,
         metrics: metrics.clone(),
         cluster: cluster.clone(),
         feeds,
@@ -155,7 +156,7 @@ struct Parts {
 }
 
 /// What a suspicious list comes to: the archive rests while one is in doubt, and the feed is listed a second time.
-fn suspect(archive: Archive, again: Arc<[watch::Sender<u64>]>) -> Suspect {
+fn suspect(archive: Archive, referenced: Referenced, again: Arc<[watch::Sender<u64>]>) -> Suspect {
     let held: Mutex<BTreeSet<FeedId>> = Mutex::default();
     Box::new(move |suspicion| {
         let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -163,6 +164,7 @@ fn suspect(archive: Archive, again: Arc<[watch::Sender<u64>]>) -> Suspect {
             Suspicion::Held(feed) => drop(held.insert(feed)),
             Suspicion::Settled(feed) => drop(held.remove(&feed)),
             Suspicion::Ask(feed) => {
+                referenced.ask(feed);
                 if let Some(again) = again.get(feed) {
                     again.send_modify(|count| *count += 1);
                 }

@@ -62,7 +62,8 @@ impl Referenced {
             |kind| matches!(kind, Kind::Ingress | Kind::IngressClass | Kind::ConfigMap | Kind::Namespace);
         let naming: BTreeSet<FeedId> =
             numbered().filter(|(_, feed)| names(feed.kind)).map(|(id, _)| id).collect();
-        let mut known = Objects::new(feeds.len());
+        // What is in doubt still names what it needs.
+        let mut known = Objects::new(feeds.len()).guarded(settings.mass_removal_guard);
         for (feed, _) in numbered().filter(|(id, _)| !naming.contains(id)) {
             known.take(Change::Listed { feed, objects: Vec::new() });
         }
@@ -75,6 +76,12 @@ impl Referenced {
             followed: Mutex::default(),
             changed: Notify::new(),
         })))
+    }
+
+    /// The next list of this feed is believed, whatever it lacks: `control` asked for it.
+    pub(super) fn ask(&self, feed: FeedId) {
+        let Some(shared) = &self.0 else { return };
+        shared.known().ask(feed);
     }
 
     /// Looks at a change on its way to `control`.
