@@ -183,7 +183,7 @@ pub fn access(location: &Location, view: &RequestView<'_>, run: &Run<'_>) -> Opt
     if location.is_acme() {
         return None;
     }
-    match run.access(location.policies.ip_access.as_ref(), view.forwarded.client) {
+    match run.access(location.policies.ip_access.as_ref(), view.forwarded.client, view.method) {
         Verdict::Refuse(reply) => Some(reply),
         Verdict::Admit | Verdict::Abstain => None,
     }
