@@ -14,7 +14,7 @@ import os
 import sys
 import time
 
-from pair import PATIENCE, Listener, missing, narthex, nginx, objects, side_by_side, user
+from pair import MAIN, OWN_FOLDER, PATIENCE, Listener, missing, narthex, nginx, objects, side_by_side, user
 
 MODULE = "ngx_http_headers_more_filter_module.so"
 
@@ -312,14 +312,9 @@ CASES = {
     ),
 }
 
-NGINX = """
-load_module %(modules)s/ngx_http_headers_more_filter_module.so;
-daemon off;
-worker_processes 1;
-pid %(folder)s/nginx.pid;
+NGINX = """load_module %(modules)s/ngx_http_headers_more_filter_module.so;
+""" + MAIN + """worker_processes 1;
 error_log %(folder)s/error.log notice;
-%(user)s
-events { worker_connections 512; }
 http {
   log_format lines '%(log)s';
   access_log %(folder)s/nginx.access lines;
@@ -327,12 +322,7 @@ http {
   default_type text/html;
   server_tokens off;
   port_in_redirect off;
-  client_body_temp_path %(folder)s/body;
-  proxy_temp_path %(folder)s/proxy;
-  fastcgi_temp_path %(folder)s/fastcgi;
-  uwsgi_temp_path %(folder)s/uwsgi;
-  scgi_temp_path %(folder)s/scgi;
-%(http)s
+  """ + OWN_FOLDER + """%(http)s
 %(servers)s
 }
 """

@@ -271,12 +271,18 @@ fn write(variable: &Variable, facts: &Facts<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(argument(view.query.unwrap_or_default(), name));
         }
         Variable::Cookie(name) => out.extend_from_slice(view.cookie(name).unwrap_or_default().as_bytes()),
-        Variable::RequestField(name) => match view.fields.get(name) {
-            Some(value) => out.extend_from_slice(value),
+        Variable::RequestField(name) => {
+            let separator: &[u8] = if &**name == "cookie" { b"; " } else { b", " };
+            let start = out.len();
+            for (line, value) in view.fields.get_all(name).enumerate() {
+                out.extend_from_slice(if line > 0 { separator } else { b"" });
+                out.extend_from_slice(value);
+            }
             // HTTP/2 names the host in `:authority`; nginx shows it as `Host`.
-            None if &**name == "host" => out.extend_from_slice(view.host.raw.as_bytes()),
-            None => {}
-        },
+            if out.len() == start && &**name == "host" {
+                out.extend_from_slice(view.host.raw.as_bytes());
+            }
+        }
         // Parsers refuse them where nothing stands before the request.
         Variable::ResponseField(_)
         | Variable::UpstreamField(_)

@@ -298,8 +298,7 @@ fn write_set_cookie(fields: &dyn FieldLookup, name: &str, out: &mut Out<'_>) -> 
     let mut found = false;
     fields.each("set-cookie", &mut |line| {
         let pair = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-        let value = pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
-        if let Some(value) = value.filter(|_| !found) {
+        if let Some(value) = named(pair, name).filter(|_| !found) {
             out.text(value);
             found = true;
         }
@@ -311,11 +310,7 @@ fn write_cookie(fields: &dyn FieldLookup, name: &str, out: &mut Out<'_>) -> bool
     let mut found = false;
     fields.each("cookie", &mut |line| {
         for pair in line.split(|byte| *byte == b';') {
-            let Some(value) =
-                pair.trim_ascii().strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="))
-            else {
-                continue;
-            };
+            let Some(value) = named(pair.trim_ascii(), name) else { continue };
             if !found {
                 out.text(value);
                 found = true;
@@ -323,6 +318,12 @@ fn write_cookie(fields: &dyn FieldLookup, name: &str, out: &mut Out<'_>) -> bool
         }
     });
     found
+}
+
+/// Value of `name=value`; names of cookies compare without case, as in nginx.
+fn named<'p>(pair: &'p [u8], name: &str) -> Option<&'p [u8]> {
+    let (key, value) = pair.split_at_checked(name.len())?;
+    key.eq_ignore_ascii_case(name.as_bytes()).then(|| value.strip_prefix(b"=")).flatten()
 }
 
 /// First argument of that name; names compare without case, as in nginx.
