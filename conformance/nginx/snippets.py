@@ -97,7 +97,11 @@ CASES = {
         [
             (GET, target, {})
             for target in ("/a/x?y=1", "/a/x%20y", "/c/x?y", "/c/a%2Bb%26c", "/d/1&2", "/d/1%262?z", "/e/x?y=1", "/f/x")
-        ],
+        ]
+        # Every byte as the client may encode it, and those that it may send as they are.
+        + [(GET, "/c/a%%%02Xb" % byte, {}) for byte in range(1, 128)]
+        + [(GET, "/c/a%sb" % chr(byte), {}) for byte in range(0x21, 0x7f) if chr(byte) not in "#%?\\"]
+        + [(GET, "/c/%E4%B8%AD%C3%A9", {})],
     ),
     "rewrite-last": (
         "rewrite ^/one$ /two last; rewrite ^/two$ /three last; rewrite ^/loop$ /loop last; add_header X $uri;",

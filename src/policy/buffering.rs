@@ -77,7 +77,7 @@ impl Buffering {
 impl Buffering {
     /// What a snippet says in place of that: `proxy_buffering`, bytes of `proxy_buffers`, `proxy_max_temp_file_size`.
     pub(super) fn buffer(&mut self, on: Option<bool>, buffers: Option<u64>, temp: Option<u64>) {
-        if !on.unwrap_or(self.ahead.is_some()) {
+        if !on.unwrap_or_else(|| self.ahead.is_some()) {
             self.ahead = None;
             return;
         }
@@ -85,7 +85,7 @@ impl Buffering {
             return;
         }
         let size = u64::from(self.header_bytes.unwrap_or(4 << 10));
-        let buffers = buffers.unwrap_or(size.saturating_mul(4)).max(1 << 10);
+        let buffers = buffers.unwrap_or_else(|| size.saturating_mul(4)).max(1 << 10);
         self.ahead = Some(buffers.saturating_add(temp.unwrap_or(MOST_AHEAD)).min(MOST_AHEAD));
     }
 }

@@ -88,8 +88,8 @@ fn dress(exchange: &Exchange, response: &mut Response) {
 fn pace(exchange: &Exchange, response: &mut Response) {
     let location = exchange.location().and_then(|location| location.policies.response_rate);
     let own = exchange.pace.get();
-    let bytes = own.bytes.or(location.map(|rate| rate.bytes)).filter(|bytes| *bytes > 0);
-    let after = own.after.or(location.map(|rate| rate.after)).unwrap_or(0);
+    let bytes = own.bytes.or_else(|| location.map(|rate| rate.bytes)).filter(|bytes| *bytes > 0);
+    let after = own.after.or_else(|| location.map(|rate| rate.after)).unwrap_or(0);
     if let Some(rate) =
         bytes.map(|bytes| ResponseRate { bytes, after }).filter(|_| response.upgrade.is_none())
     {

@@ -354,7 +354,7 @@ impl Shared {
                     Sink::Syslog(sender) => {
                         let (sent, failure) = sender.send(&batch.text);
                         if let Some(error) = &failure {
-                            trouble.tell(&format_args!("syslog server {}", sender.server()), error);
+                            trouble.tell_beside(sender.server(), error);
                         }
                         (sent, u64::from(failure.is_some()))
                     }
@@ -414,6 +414,16 @@ impl Trouble {
         if self.told.is_none_or(|told| told.elapsed() >= REPEAT) {
             self.told = Some(Instant::now());
             tracing::error!(%destination, %error, "a log cannot be written, its lines are lost");
+        }
+    }
+
+    /// As [`Trouble::tell`] for a syslog server: all logs go there, so standard error is what is left.
+    fn tell_beside(&mut self, server: &Server, error: &io::Error) {
+        if self.told.is_none_or(|told| told.elapsed() >= REPEAT) {
+            self.told = Some(Instant::now());
+            let text = format!("syslog server {server} cannot be reached, lines of logs are lost: {error}\n");
+            // There is nobody left to tell of a failure.
+            let _ = io::stderr().write_all(text.as_bytes());
         }
     }
 }

@@ -18,6 +18,7 @@ use crate::policy::annotation::parse_size;
 use crate::policy::ip_access::IpAccess;
 use crate::policy::redirect::RedirectStyle;
 use crate::policy::rewrite::encode;
+use crate::policy::rewrite::url::unescape;
 use crate::policy::satisfy::Verdict;
 use crate::policy::template::{Facts, Places, Rest, Template};
 use crate::reply::LocalReply;
@@ -33,7 +34,7 @@ mod url;
 pub use remains::{Remains, Shown};
 
 use scene::{Groups, Scene};
-use url::{content_type, unescape};
+use url::content_type;
 
 /// Steps of one request (`B-17`).
 const MAX_STEPS: u32 = 1000;

@@ -47,7 +47,7 @@ pub(super) fn write(variable: &Variable, record: &Record<'_>, clock: &mut Clock,
 /// The value as it is, without any escaping; `None` where there is none.
 pub fn bytes(variable: &Variable, record: &Record<'_>, clock: &mut Clock) -> Option<Vec<u8>> {
     let mut value = Vec::new();
-    let mut out = Out::new(&mut value, Escape::None, LINE_MAX);
+    let mut out = Out::new(&mut value, Escape::Verbatim, LINE_MAX);
     out.begin_field();
     write(variable, record, clock, &mut out).then_some(value)
 }
