@@ -1,13 +1,15 @@
 //! `rewrite-target`, `use-regex`: the path a backend is asked for.
 
 use super::annotation::{Reader, Risk, Scope, Spec};
+use super::template::{self, Facts};
 use crate::pattern::{Captures, Pattern};
 use crate::request::NormPath;
+use crate::variable::{Known, Variable};
 use crate::wire::fields::is_field_value;
 
 const TARGET: Spec = Spec::new("rewrite-target", Scope::Location, Risk::Medium)
     .values("none", "/$2")
-    .doc("The backend is asked for this path; `$1` to `$9` and `$name` are groups of the rule's path, which becomes an expression. Puts the whole host into regex mode.");
+    .doc("The backend is asked for this path; `$1` to `$9` and `$name` are groups of the rule's path, which becomes an expression; other names are variables. Puts the whole host into regex mode.");
 const USE_REGEX: Spec = Spec::new("use-regex", Scope::Location, Risk::Low).values("false", "true").doc(
     "Paths are expressions: case-insensitive, tied to the start only. Puts the whole host into regex mode.",
 );
@@ -25,8 +27,8 @@ pub enum Piece {
     Literal(Box<str>),
     /// `$1` to `$9`.
     Group(u8),
-    /// `$name`.
-    Name(Box<str>),
+    /// `$name`: the group of that name, else the variable of nginx.
+    Name(Box<str>, Option<Variable>),
 }
 
 /// Text with captures of a pattern.
@@ -117,10 +119,11 @@ pub fn apply(
     path: &NormPath<'_>,
     query: Option<&[u8]>,
     prefix: Option<&super::forwarded_prefix::ForwardedPrefix>,
+    facts: &Facts<'_>,
 ) -> Result<Option<Outcome>, RewriteError> {
     let found = pattern.find(path.as_bytes()).map_err(|_| RewriteError::StepLimit)?;
     let Some(captures) = found else { return Ok(None) };
-    let plain = rewrite.target.expand(&captures);
+    let plain = rewrite.target.expand(&captures, facts);
     if plain.is_empty() {
         return Err(RewriteError::Empty);
     }
@@ -143,7 +146,7 @@ pub fn apply(
     }
     let forwarded_prefix = prefix.map(|prefix| {
         let mut value = Vec::new();
-        encode(&prefix.0.expand(&captures), &mut value);
+        encode(&prefix.0.expand(&captures, facts), &mut value);
         String::from_utf8_lossy(&value).into_owned()
     });
     Ok(Some(Outcome::Forward(Rewritten { target, forwarded_prefix })))
@@ -223,30 +226,39 @@ impl Substitution {
                 (None | Some(b'0'), _) | (_, "") => {
                     return Err("a $ is not followed by a group, such as $1 or $name".into());
                 }
-                (_, name) => Piece::Name(name.into()),
+                (_, name) => {
+                    let known = |variable: &Variable| variable.known() <= Known::Route;
+                    Piece::Name(name.into(), Variable::parse(name).filter(known))
+                }
             });
             push(&mut pieces, rest);
         }
         Ok(Self { text: text.into(), pieces: pieces.into() })
     }
 
-    /// Names of groups that `pattern` does not have; they stay empty.
+    /// Names that are no group of `pattern` and no variable; they stay empty.
     pub fn unknown_names<'s>(&'s self, pattern: &'s Pattern) -> impl Iterator<Item = &'s str> {
         self.pieces.iter().filter_map(move |piece| match piece {
-            Piece::Name(name) if !pattern.has_group(name) => Some(&**name),
+            Piece::Name(name, None) if !pattern.has_group(name) => Some(&**name),
             _ => None,
         })
     }
 
-    /// The text with groups filled in; missing ones are empty.
-    pub fn expand(&self, captures: &Captures<'_>) -> Vec<u8> {
+    /// The text with groups and variables filled in; missing ones are empty.
+    pub fn expand(&self, captures: &Captures<'_>, facts: &Facts<'_>) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.text.len() + 64);
         for piece in &self.pieces {
-            out.extend_from_slice(match piece {
-                Piece::Literal(text) => text.as_bytes(),
-                Piece::Group(number) => captures.group(usize::from(*number)).unwrap_or_default(),
-                Piece::Name(name) => captures.name(name).unwrap_or_default(),
-            });
+            match piece {
+                Piece::Literal(text) => out.extend_from_slice(text.as_bytes()),
+                Piece::Group(number) => {
+                    out.extend_from_slice(captures.group(usize::from(*number)).unwrap_or_default());
+                }
+                Piece::Name(name, variable) => match (captures.name(name), variable) {
+                    (Some(group), _) => out.extend_from_slice(group),
+                    (None, Some(variable)) => template::write(variable, facts, &mut out),
+                    (None, None) => {}
+                },
+            }
         }
         out
     }

@@ -100,11 +100,41 @@ fn paths_of_the_wrong_type_are_refused_unless_the_config_map_is_lax() {
 #[test]
 fn hostile_text_and_forbidden_words_are_refused() {
     let sources = sources("annotation-value-word-blocklist: load_module");
-    check(&sources, &text("new", "team", "", "a.test", "/etc/nginx", "Prefix"), Some("not allowed"));
+    check(
+        &sources,
+        &text("new", "team", "", "a.test", "/etc/nginx", "Prefix"),
+        Some("invalid value found: /etc/nginx"),
+    );
     let word = "nginx.ingress.kubernetes.io/connection-proxy-header: load_module";
     let words =
         "nginx.ingress.kubernetes.io/connection-proxy-header annotation contains invalid word load_module";
     check(&sources, &text("new", "team", word, "a.test", "/", "Prefix"), Some(words));
+}
+
+#[test]
+fn values_that_ingress_nginx_checks_are_refused_and_others_only_told() {
+    let refused = [
+        "permanent-redirect: https://$host/",
+        "permanent-redirect-code: soon",
+        "server-alias: a;b",
+        "custom-http-errors: \"200\"",
+        "upstream-hash-by: $host;",
+        "load-balance: fair",
+    ];
+    for annotation in refused {
+        let prefixed = format!("nginx.ingress.kubernetes.io/{annotation}");
+        let (name, _) = prefixed.split_once(':').unwrap();
+        let words = format!("annotation {name} contains invalid value");
+        let mut sources = sources("");
+        let object = text("new", "team", &prefixed, "a.test", "/", "Prefix");
+        check(&sources, &object, Some(&words));
+        sources.options.validate_annotations = false;
+        check(&sources, &object, None);
+    }
+    for annotation in ["proxy-body-size: 15r", "ssl-redirect: perhaps", "canary-weight: many"] {
+        let annotation = format!("nginx.ingress.kubernetes.io/{annotation}");
+        check(&sources(""), &text("new", "team", &annotation, "a.test", "/", "Prefix"), None);
+    }
 }
 
 #[test]
