@@ -1,8 +1,10 @@
 //! From findings about one Ingress to a verdict: what is refused, in the words that users of ingress-nginx know. Pure.
 
 use crate::compile::Options;
+use crate::compile::class::{self, Classes};
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::model::{Ingress, ObjectKey, World};
+use crate::model::{Ingress, ObjectKey, PathRule, PathType, World};
+use crate::policy::annotation::parse_bool;
 use crate::policy::global::Globals;
 
 /// Most warnings of an answer; `kubectl` prints each.
@@ -43,8 +45,10 @@ pub fn verdict(
         .or_else(|| catch_all(ingress, options))
         .or_else(|| strict_path(found, globals))
         .or_else(|| foreign_prefix(ingress, options))
+        .or_else(|| snippet(ingress, options, globals))
         .or_else(|| found.iter().find(|one| refuses(one) || validated(one, options)).map(message))
-        .or_else(|| overlap(ingress, found, world, options));
+        .or_else(|| overlap(ingress, found, world, options))
+        .or_else(|| twin(ingress, world, options));
     match refusal {
         Some(message) => {
             Verdict::Refuse { message: shortened(&message, LONGEST_MESSAGE).to_owned(), warnings }
@@ -123,6 +127,22 @@ fn foreign_prefix(ingress: &Ingress, options: &Options) -> Option<String> {
         format!(
             "this deployment has a custom annotation prefix defined. Use '{}' instead of '{USUAL}'",
             options.annotations_prefix
+        )
+    })
+}
+
+/// Snippets where the administrator allows none; ingress-nginx says so before it looks at risks.
+fn snippet(ingress: &Ingress, options: &Options, globals: &Globals) -> Option<String> {
+    if globals.allow_snippet_annotations {
+        return None;
+    }
+    let own = |name: &&String| {
+        name.split_once('/')
+            .is_some_and(|(prefix, name)| prefix == options.annotations_prefix && name.ends_with("-snippet"))
+    };
+    ingress.meta.annotations.keys().find(own).map(|name| {
+        format!(
+            "{name} annotation cannot be used. Snippet directives are disabled by the Ingress administrator"
         )
     })
 }
@@ -238,6 +258,69 @@ fn overlap(ingress: &Ingress, found: &[Diagnostic], world: &World, options: &Opt
         let host = if rule.host.is_empty() { "_" } else { &rule.host };
         Some(format!("host \"{host}\" and path \"{path}\" is already defined in ingress {owner}"))
     })
+}
+
+/// A path that another Ingress has with another type. Both would be served, each where it matches; ingress-nginx refuses
+/// it where its location has the very text of the other's, whatever the types.
+fn twin(ingress: &Ingress, world: &World, options: &Options) -> Option<String> {
+    let canary = format!("{}/canary", options.annotations_prefix);
+    if ingress.meta.annotations.contains_key(&canary) {
+        return None;
+    }
+    let classes = Classes::new(&world.classes, options);
+    let is_ours = |other: &Ingress| {
+        !other.meta.annotations.contains_key(&canary)
+            && matches!(classes.judge(other, options), class::Verdict::Ours(_))
+    };
+    let others = world.ingresses.iter().filter(|(key, _)| **key != ingress.meta.key);
+    for rule in &ingress.rules {
+        for path in rule.paths.iter().flatten() {
+            let declares = |other: &Ingress| {
+                let rules = other.rules.iter().filter(|other| other.host == rule.host);
+                let mut paths = rules.filter_map(|rule| rule.paths.as_ref()).flatten();
+                paths.any(|one| meets(path, one, other, options))
+            };
+            if let Some((owner, _)) = others.clone().find(|(_, other)| declares(other) && is_ours(other)) {
+                let host = if rule.host.is_empty() { "_" } else { &rule.host };
+                return Some(format!(
+                    "host \"{host}\" and path \"{}\" is already defined in ingress {owner}",
+                    written(path)
+                ));
+            }
+        }
+    }
+    None
+}
+
+fn written(path: &PathRule) -> &str {
+    if path.path.is_empty() { "/" } else { &path.path }
+}
+
+/// True when a new path and one of `other`, of different types, are one text to ingress-nginx: beside an Exact path, a
+/// Prefix but `/` is only what has a slash at its end, unless it is an expression.
+fn meets(new: &PathRule, there: &PathRule, other: &Ingress, options: &Options) -> bool {
+    let exact = |path: &PathRule| path.path_type == Some(PathType::Exact);
+    let (text, found) = (written(new), written(there));
+    match (exact(new), exact(there)) {
+        (false, true) => text == found,
+        (true, false) if found == "/" => text == "/",
+        (true, false) => {
+            let says = |name: &str| {
+                other
+                    .meta
+                    .annotations
+                    .get(&format!("{}/{name}", options.annotations_prefix))
+                    .map(|text| text.trim())
+            };
+            let expression = says("use-regex").is_some_and(|text| parse_bool(text) == Ok(true))
+                || says("rewrite-target").is_some_and(|target| !target.is_empty() && target != found);
+            match expression {
+                true => text == found,
+                false => text.strip_suffix('/') == Some(found.trim_end_matches('/')),
+            }
+        }
+        _ => false,
+    }
 }
 
 /// `spec.rules[1].http.paths[2].path` as `(1, 2)`.

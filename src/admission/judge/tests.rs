@@ -138,6 +138,38 @@ fn values_that_ingress_nginx_checks_are_refused_and_others_only_told() {
 }
 
 #[test]
+fn a_path_of_another_type_is_refused_where_ingress_nginx_has_the_same_text() {
+    let regex = "nginx.ingress.kubernetes.io/use-regex: \"true\"";
+    for (there, annotations, new, refused) in [
+        (("/", "Prefix"), "", ("/", "Exact"), true),
+        (("/x", "Exact"), "", ("/x", "Prefix"), true),
+        (("/x", "Prefix"), "", ("/x", "Exact"), false),
+        (("/x", "Prefix"), "", ("/x/", "Exact"), true),
+        (("/x", "Prefix"), regex, ("/x", "Exact"), true),
+        (("/x", "Prefix"), "", ("/y", "Exact"), false),
+    ] {
+        let mut sources = sources("");
+        let (first, _) = ingress(&text("first", "team", annotations, "twin.test", there.0, there.1));
+        sources.world.ingresses.insert(first.meta.key.clone(), first);
+        let words =
+            format!("host \"twin.test\" and path \"{}\" is already defined in ingress team/first", new.0);
+        let object = text("new", "team", "", "twin.test", new.0, new.1);
+        check(&sources, &object, refused.then_some(&*words));
+        check(&sources, &object.replace("name: new", "name: first"), None);
+        let canary = "nginx.ingress.kubernetes.io/canary: \"true\"";
+        check(&sources, &text("new", "team", canary, "twin.test", new.0, new.1), None);
+    }
+}
+
+#[test]
+fn snippets_that_nobody_may_use_are_told_before_their_risk() {
+    let snippet = "nginx.ingress.kubernetes.io/configuration-snippet: \"return 200;\"";
+    let object = text("new", "team", snippet, "a.test", "/", "Prefix");
+    check(&sources(""), &object, Some("Snippet directives are disabled by the Ingress administrator"));
+    check(&sources("allow-snippet-annotations: \"true\""), &object, Some("risky"));
+}
+
+#[test]
 fn what_is_not_ours_is_not_looked_at() {
     let mut sources = sources("");
     let foreign = text("new", "team", "", "a.test", "/etc/nginx", "Prefix")
