@@ -1,8 +1,10 @@
 //! From findings about one Ingress to a verdict: what is refused, in the words that users of ingress-nginx know. Pure.
 
 use crate::compile::Options;
+use crate::compile::class::{self, Classes};
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::model::{Ingress, ObjectKey, World};
+use crate::model::{Ingress, ObjectKey, PathRule, PathType, World};
+use crate::policy::annotation::parse_bool;
 use crate::policy::global::Globals;
 
 /// Most warnings of an answer; `kubectl` prints each.
@@ -43,8 +45,10 @@ pub fn verdict(
         .or_else(|| catch_all(ingress, options))
         .or_else(|| strict_path(found, globals))
         .or_else(|| foreign_prefix(ingress, options))
-        .or_else(|| found.iter().find(|one| refuses(one)).map(message))
-        .or_else(|| overlap(ingress, found, world, options));
+        .or_else(|| snippet(ingress, options, globals))
+        .or_else(|| found.iter().find(|one| refuses(one) || validated(one, options)).map(message))
+        .or_else(|| overlap(ingress, found, world, options))
+        .or_else(|| twin(ingress, world, options));
     match refusal {
         Some(message) => {
             Verdict::Refuse { message: shortened(&message, LONGEST_MESSAGE).to_owned(), warnings }
@@ -74,7 +78,7 @@ fn deep_inspect(ingress: &Ingress) -> Option<String> {
     let hosts = ingress.rules.iter().map(|rule| &rule.host);
     let tls = ingress.tls.iter().flat_map(|block| block.hosts.iter().chain([&block.secret_name]));
     let bad = paths.chain(hosts).chain(tls).find(|text| is_hostile(text))?;
-    Some(format!("invalid ingress: the value {bad:?} is not allowed"))
+    Some(format!("invalid object: invalid value found: {}", bad.escape_debug()))
 }
 
 fn is_hostile(text: &str) -> bool {
@@ -96,8 +100,8 @@ fn is_hostile(text: &str) -> bool {
 
 fn catch_all(ingress: &Ingress, options: &Options) -> Option<String> {
     (options.disable_catch_all && ingress.default_backend.is_some()).then(|| {
-        "This deployment is trying to create a catch-all ingress while DisableCatchAll flag is set to true. Remove \
-         '.spec.defaultBackend' or set DisableCatchAll flag to false."
+        "this deployment is trying to create a catch-all ingress while DisableCatchAll flag is set to true. Remove \
+         '.spec.defaultBackend' or set DisableCatchAll flag to false"
             .to_owned()
     })
 }
@@ -121,8 +125,24 @@ fn foreign_prefix(ingress: &Ingress, options: &Options) -> Option<String> {
     let mut names = ingress.meta.annotations.keys();
     names.find(|name| name.split_once('/').is_some_and(|(prefix, _)| prefix == USUAL)).map(|_| {
         format!(
-            "This deployment has a custom annotation prefix '{}' and does not accept the default one '{USUAL}'",
+            "this deployment has a custom annotation prefix defined. Use '{}' instead of '{USUAL}'",
             options.annotations_prefix
+        )
+    })
+}
+
+/// Snippets where the administrator allows none; ingress-nginx says so before it looks at risks.
+fn snippet(ingress: &Ingress, options: &Options, globals: &Globals) -> Option<String> {
+    if globals.allow_snippet_annotations {
+        return None;
+    }
+    let own = |name: &&String| {
+        name.split_once('/')
+            .is_some_and(|(prefix, name)| prefix == options.annotations_prefix && name.ends_with("-snippet"))
+    };
+    ingress.meta.annotations.keys().find(own).map(|name| {
+        format!(
+            "{name} annotation cannot be used. Snippet directives are disabled by the Ingress administrator"
         )
     })
 }
@@ -148,24 +168,73 @@ fn refuses(found: &Diagnostic) -> bool {
     found.severity == Severity::Error && !MAY_COME_LATER.contains(&found.code)
 }
 
+/// Annotations whose value ingress-nginx has checked before it admits an Ingress, though with a bad one nothing is left
+/// open here and the default counts.
+const VALIDATED: [&str; 25] = [
+    "auth-realm",
+    "client-body-buffer-size",
+    "connection-proxy-header",
+    "custom-http-errors",
+    "default-backend",
+    "fastcgi-index",
+    "fastcgi-params-configmap",
+    "from-to-www-redirect",
+    "http2-push-preload",
+    "limit-allowlist",
+    "limit-whitelist",
+    "load-balance",
+    "permanent-redirect",
+    "permanent-redirect-code",
+    "relative-redirects",
+    "server-alias",
+    "ssl-ciphers",
+    "ssl-passthrough",
+    "temporal-redirect",
+    "temporal-redirect-code",
+    "upstream-hash-by",
+    "upstream-hash-by-subset",
+    "upstream-hash-by-subset-size",
+    "upstream-vhost",
+    "x-forwarded-prefix",
+];
+
+/// A value that the checks of ingress-nginx refuse (`--enable-annotation-validation`).
+fn validated(found: &Diagnostic, options: &Options) -> bool {
+    let name = annotation(found).and_then(|full| full.strip_prefix(options.annotations_prefix.as_str()));
+    let name = name.and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
+    options.validate_annotations && found.code == "InvalidAnnotation" && VALIDATED.contains(&name)
+}
+
+/// Full name of the annotation that a finding is about.
+fn annotation(found: &Diagnostic) -> Option<&str> {
+    found.field.strip_prefix("metadata.annotations[")?.strip_suffix(']')
+}
+
 fn message(found: &Diagnostic) -> String {
-    let annotation = found
-        .field
-        .strip_prefix("metadata.annotations[")
-        .and_then(|rest| rest.strip_suffix(']'))
-        .unwrap_or(&found.field);
+    let annotation = annotation(found).unwrap_or(&found.field);
     match found.code {
         "AnnotationBlocklisted" => {
             let word = found.reason.split('"').nth(1).unwrap_or_default();
             format!("{annotation} annotation contains invalid word {word}")
         }
         "AnnotationRiskTooHigh" => {
-            format!("annotation {annotation} is too risky for this controller: it {}", found.reason)
+            format!(
+                "annotation {annotation} is too risky for this controller: its annotation group contains risky annotation \
+                 based on ingress configuration; it {}",
+                found.reason
+            )
         }
         code if code.contains("Snippet") && annotation.ends_with("-snippet") => format!(
             "{annotation} annotation cannot be used. Snippet directives are disabled by the Ingress administrator: {}",
             found.reason
         ),
+        "InvalidAnnotation" => {
+            let hint = if found.hint.is_empty() { String::new() } else { format!(" ({})", found.hint) };
+            format!(
+                "annotation {annotation} contains invalid value {:?}: it {}{hint}",
+                found.value, found.reason
+            )
+        }
         _ => {
             let value = if found.value.is_empty() { String::new() } else { format!("={:?}", found.value) };
             let hint = if found.hint.is_empty() { String::new() } else { format!(" ({})", found.hint) };
@@ -189,6 +258,69 @@ fn overlap(ingress: &Ingress, found: &[Diagnostic], world: &World, options: &Opt
         let host = if rule.host.is_empty() { "_" } else { &rule.host };
         Some(format!("host \"{host}\" and path \"{path}\" is already defined in ingress {owner}"))
     })
+}
+
+/// A path that another Ingress has with another type. Both would be served, each where it matches; ingress-nginx refuses
+/// it where its location has the very text of the other's, whatever the types.
+fn twin(ingress: &Ingress, world: &World, options: &Options) -> Option<String> {
+    let canary = format!("{}/canary", options.annotations_prefix);
+    if ingress.meta.annotations.contains_key(&canary) {
+        return None;
+    }
+    let classes = Classes::new(&world.classes, options);
+    let is_ours = |other: &Ingress| {
+        !other.meta.annotations.contains_key(&canary)
+            && matches!(classes.judge(other, options), class::Verdict::Ours(_))
+    };
+    let others = world.ingresses.iter().filter(|(key, _)| **key != ingress.meta.key);
+    for rule in &ingress.rules {
+        for path in rule.paths.iter().flatten() {
+            let declares = |other: &Ingress| {
+                let rules = other.rules.iter().filter(|other| other.host == rule.host);
+                let mut paths = rules.filter_map(|rule| rule.paths.as_ref()).flatten();
+                paths.any(|one| meets(path, one, other, options))
+            };
+            if let Some((owner, _)) = others.clone().find(|(_, other)| declares(other) && is_ours(other)) {
+                let host = if rule.host.is_empty() { "_" } else { &rule.host };
+                return Some(format!(
+                    "host \"{host}\" and path \"{}\" is already defined in ingress {owner}",
+                    written(path)
+                ));
+            }
+        }
+    }
+    None
+}
+
+fn written(path: &PathRule) -> &str {
+    if path.path.is_empty() { "/" } else { &path.path }
+}
+
+/// True when a new path and one of `other`, of different types, are one text to ingress-nginx: beside an Exact path, a
+/// Prefix but `/` is only what has a slash at its end, unless it is an expression.
+fn meets(new: &PathRule, there: &PathRule, other: &Ingress, options: &Options) -> bool {
+    let exact = |path: &PathRule| path.path_type == Some(PathType::Exact);
+    let (text, found) = (written(new), written(there));
+    match (exact(new), exact(there)) {
+        (false, true) => text == found,
+        (true, false) if found == "/" => text == "/",
+        (true, false) => {
+            let says = |name: &str| {
+                other
+                    .meta
+                    .annotations
+                    .get(&format!("{}/{name}", options.annotations_prefix))
+                    .map(|text| text.trim())
+            };
+            let expression = says("use-regex").is_some_and(|text| parse_bool(text) == Ok(true))
+                || says("rewrite-target").is_some_and(|target| !target.is_empty() && target != found);
+            match expression {
+                true => text == found,
+                false => text.strip_suffix('/') == Some(found.trim_end_matches('/')),
+            }
+        }
+        _ => false,
+    }
 }
 
 /// `spec.rules[1].http.paths[2].path` as `(1, 2)`.

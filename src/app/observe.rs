@@ -1,6 +1,6 @@
 //! What a publication tells metrics and the access log.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock};
 use std::time::{Instant, SystemTime};
@@ -142,26 +142,31 @@ fn facts(host: &str, key: Option<&ObjectKey>, info: &CertInfo) -> CertificateFac
     }
 }
 
-/// Ingresses with a rule that leads to no endpoint (`orphan_ingress`).
+/// Whether the rules of each Ingress lead to Services that exist and have endpoints (`orphan_ingress`): as ingress-nginx
+/// tells it, 0 for those that do, and nothing about endpoints where there is no Service.
 fn orphans(snapshot: &Snapshot) -> Vec<Orphan> {
-    let mut found = BTreeSet::new();
+    let mut found: BTreeMap<(&ObjectKey, OrphanKind), bool> = BTreeMap::new();
     for server in servers(&snapshot.table) {
         for location in server.locations.iter().filter(|location| !location.implicit) {
             let (Some(owner), LocationTarget::Backend(backend)) = (&location.owner, &location.target) else {
                 continue;
             };
             let set = snapshot.endpoints.of(backend.slot);
-            if set.ready.is_empty() {
-                let kind = if set.empty_because.contains("does not exist") {
-                    OrphanKind::NoService
-                } else {
-                    OrphanKind::NoEndpoint
-                };
-                found.insert((owner.namespace.to_string(), owner.name.to_string(), kind));
+            let empty = set.ready.is_empty();
+            let missing = empty && set.empty_because.contains("does not exist");
+            *found.entry((owner, OrphanKind::NoService)).or_default() |= missing;
+            if !missing {
+                *found.entry((owner, OrphanKind::NoEndpoint)).or_default() |= empty;
             }
         }
     }
-    found.into_iter().map(|(namespace, ingress, kind)| Orphan { namespace, ingress, kind }).collect()
+    let told = |((key, kind), orphaned): ((&ObjectKey, OrphanKind), bool)| Orphan {
+        namespace: key.namespace.to_string(),
+        ingress: key.name.to_string(),
+        kind,
+        orphaned,
+    };
+    found.into_iter().map(told).collect()
 }
 
 /// Keeps the way of spans that of the ConfigMap. `instead` is the collector that the environment names.

@@ -219,7 +219,7 @@ fn unknown_groups(draft: &Draft<'_>, pattern: &Pattern) -> Option<Diagnostic> {
         field: &format!("{}.path", rule.field),
         value: &draft.path,
         reason: format!(
-            "rewrite-target {:?} asks for groups that the path does not have, which stay empty: {}",
+            "rewrite-target {:?} asks for what is no group of the path and no variable, and stays empty: {}",
             target.text,
             unknown.join(", ")
         ),

@@ -15,6 +15,9 @@ const SHORTEST_STATUS_INTERVAL: Duration = Duration::from_secs(5);
 /// Shortest `--election-ttl`: a lease is renewed twice in it, and an API server may take a second.
 const SHORTEST_ELECTION_TTL: Duration = Duration::from_secs(4);
 
+/// `--election-ttl` where it is 0.
+const DEFAULT_ELECTION_TTL: Duration = Duration::from_secs(30);
+
 /// How the cluster is reached and told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cluster {
@@ -110,7 +113,7 @@ pub struct ClusterFlags {
     /// Lease that elects the process which writes status
     #[arg(long, value_name = "NAME", default_value = "ingress-controller-leader")]
     election_id: String,
-    /// After this time without renewal another process leads, seconds
+    /// After this time without renewal another process leads, seconds; less than 4 counts as 4, 0 as 30
     #[arg(long, value_name = "SECONDS", default_value = "30s", value_parser = seconds)]
     election_ttl: Duration,
     /// Write status without asking who leads
@@ -122,7 +125,7 @@ pub struct ClusterFlags {
     /// Clear the status when the last controller ends
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value = "true", value_parser = go_bool, value_name = "BOOL", hide_default_value = true)]
     update_status_on_shutdown: bool,
-    /// How often status is compared, seconds, at least 5
+    /// How often status is compared, seconds; less than 5 counts as 5
     #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     status_update_interval: Duration,
     /// Service whose addresses are written into the status of Ingresses
@@ -167,12 +170,11 @@ impl ClusterFlags {
             (None, false) => AddressSource::Given(given),
             (None, true) => AddressSource::Nodes { internal: self.report_node_internal_ip_address },
         };
-        if self.status_update_interval < SHORTEST_STATUS_INTERVAL {
-            return Err("--status-update-interval is at least 5 seconds".into());
-        }
-        if self.election_ttl < SHORTEST_ELECTION_TTL {
-            return Err("--election-ttl is at least 4 seconds".into());
-        }
+        // As ingress-nginx: what is too short is no reason not to start.
+        let election_ttl = match self.election_ttl {
+            Duration::ZERO => DEFAULT_ELECTION_TTL,
+            ttl => ttl.max(SHORTEST_ELECTION_TTL),
+        };
         if !self.disable_leader_election && self.election_id.is_empty() {
             return Err(
                 "--election-id is empty; write --disable-leader-election to lead without a Lease".into()
@@ -197,10 +199,10 @@ impl ClusterFlags {
             namespace: namespace.cloned().unwrap_or_else(|| "default".into()),
             identity: environment.pod_name.clone(),
             election: (!self.disable_leader_election && !self.coexist)
-                .then_some(Election { lease: self.election_id, ttl: self.election_ttl }),
+                .then_some(Election { lease: self.election_id, ttl: election_ttl }),
             status: (self.update_status && !self.coexist).then_some(Status {
                 source,
-                interval: self.status_update_interval,
+                interval: self.status_update_interval.max(SHORTEST_STATUS_INTERVAL),
                 clear_on_shutdown: self.update_status_on_shutdown,
             }),
             events: !self.coexist,
@@ -285,8 +287,16 @@ mod tests {
         assert_eq!(resolve(&["--update-status=false"]).unwrap().status, None);
         assert_eq!(resolve(&["--disable-leader-election"]).unwrap().election, None);
         assert_eq!(resolve(&["--election-ttl=1m"]).unwrap().election.unwrap().ttl, Duration::from_secs(60));
-        fails(&["--status-update-interval=4"], "at least 5");
-        fails(&["--election-ttl=1s"], "at least 4");
+        let ttl = |flag: &str| resolve(&[flag]).unwrap().election.unwrap().ttl.as_secs();
+        assert_eq!((ttl("--election-ttl=1s"), ttl("--election-ttl=0s")), (4, 30));
+        for (text, expect) in [("1m30s", 90), ("1h0m0s", 3600), ("5500ms", 5), ("0.5h", 1800), ("12", 12)] {
+            assert_eq!(ttl(&format!("--election-ttl={text}")), expect, "{text}");
+        }
+        for bad in ["1x", "s", ".s", "1s5", "-1s", "1.2.3s"] {
+            fails(&[&format!("--election-ttl={bad}")], "number of seconds");
+        }
+        let interval = |flag: &str| resolve(&[flag]).unwrap().status.unwrap().interval.as_secs();
+        assert_eq!((interval("--status-update-interval=1"), interval("--status-update-interval=9")), (5, 9));
         fails(&["--election-id="], "--disable-leader-election");
     }
 

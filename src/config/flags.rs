@@ -306,16 +306,42 @@ fn resolver(text: &str) -> Result<SocketAddr, String> {
         .map_err(|_| "write it as ADDRESS:PORT".into())
 }
 
-/// Whole seconds as ingress-nginx has it, or a number with `s`, `m` or `h`.
+/// Whole seconds, or a duration of Go (`1m30s`): ingress-nginx has flags of both kinds.
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {
-    let (number, unit) = match text.char_indices().last() {
-        Some((at, 's')) => (text.get(..at), 1),
-        Some((at, 'm')) => (text.get(..at), 60),
-        Some((at, 'h')) => (text.get(..at), 3600),
-        _ => (Some(text), 1),
-    };
-    number
-        .and_then(|number| number.parse::<u32>().ok())
-        .map(|number| Duration::from_secs(u64::from(number) * unit))
-        .ok_or_else(|| "write a number of seconds".into())
+    let plain = || text.parse::<u32>().ok().map(|number| Duration::from_secs(number.into()));
+    plain().or_else(|| go_duration(text)).ok_or_else(|| "write a number of seconds, or such as 1m30s".into())
+}
+
+/// Numbers with units, one after the other, as Go's `ParseDuration` takes them.
+fn go_duration(text: &str) -> Option<Duration> {
+    const UNITS: [(&str, u128); 7] = [
+        ("ns", 1),
+        ("us", 1_000),
+        ("µs", 1_000),
+        ("ms", 1_000_000),
+        ("s", 1_000_000_000),
+        ("m", 60_000_000_000),
+        ("h", 3_600_000_000_000),
+    ];
+    let mut rest = text;
+    let mut nanoseconds = 0_u128;
+    while !rest.is_empty() {
+        let end = rest.find(|letter: char| !letter.is_ascii_digit() && letter != '.')?;
+        let (number, unit) = rest.split_at(end);
+        let (whole, part) = number.split_once('.').unwrap_or((number, ""));
+        let end = unit.find(|letter: char| letter.is_ascii_digit() || letter == '.').unwrap_or(unit.len());
+        let (unit, next) = unit.split_at(end);
+        let (_, size) = UNITS.iter().find(|(name, _)| *name == unit)?;
+        let sound = |digits: &str| digits.len() <= 9 && digits.bytes().all(|byte| byte.is_ascii_digit());
+        if (whole.is_empty() && part.is_empty()) || !sound(whole) || !sound(part) {
+            return None;
+        }
+        let value = |digits: &str| digits.parse::<u128>().unwrap_or(0);
+        let places = u32::try_from(part.len()).ok()?;
+        nanoseconds += value(whole) * size + value(part) * size / 10_u128.pow(places);
+        rest = next;
+    }
+    let seconds = u64::try_from(nanoseconds / 1_000_000_000).ok()?;
+    let nanos = u32::try_from(nanoseconds % 1_000_000_000).ok()?;
+    (!text.is_empty()).then(|| Duration::new(seconds, nanos))
 }

@@ -1,15 +1,17 @@
 //! `rewrite-target`, `use-regex`: the path a backend is asked for.
 
 use super::annotation::{Reader, Risk, Scope, Spec};
+use super::template::{self, Facts};
 use crate::pattern::{Captures, Pattern};
-use crate::request::NormPath;
+use crate::request::{NormPath, split_target};
+use crate::variable::{Known, Variable};
 use crate::wire::fields::is_field_value;
 
 pub(in crate::policy) mod url;
 
 const TARGET: Spec = Spec::new("rewrite-target", Scope::Location, Risk::Medium)
     .values("none", "/$2")
-    .doc("The backend is asked for this path; `$1` to `$9` and `$name` are groups of the rule's path, which becomes an expression. Puts the whole host into regex mode.");
+    .doc("The backend is asked for this path; `$1` to `$9` and `$name` are groups of the rule's path, which becomes an expression; other names are variables. Puts the whole host into regex mode.");
 const USE_REGEX: Spec = Spec::new("use-regex", Scope::Location, Risk::Low).values("false", "true").doc(
     "Paths are expressions: case-insensitive, tied to the start only. Puts the whole host into regex mode.",
 );
@@ -27,8 +29,8 @@ pub enum Piece {
     Literal(Box<str>),
     /// `$1` to `$9`.
     Group(u8),
-    /// `$name`.
-    Name(Box<str>),
+    /// `$name`: the group of that name, else the variable of nginx.
+    Name(Box<str>, Option<Variable>),
 }
 
 /// Text with captures of a pattern.
@@ -109,8 +111,8 @@ pub fn read_use_regex(reader: &mut Reader<'_>) -> bool {
 ///
 /// A result that is not in origin-form (RFC 9112 section 3.2.1) and could mean something else (`@host`, `*`, `.host`, a
 /// URL) gets the slash that it lacks; a mere word leaves as it is, as nginx sends it (vector `rewrite-no-leading-slash`).
-/// A target that is written as a URL redirects, as nginx does; `sent` is the path as the client wrote it, whose escapes
-/// decide how groups stand in that URL.
+/// A target that is written as a URL redirects, as nginx does; whether the client escaped anything
+/// decides how groups stand in that URL.
 ///
 /// # Errors
 /// [`RewriteError`]; the request is answered 500.
@@ -119,15 +121,17 @@ pub fn apply(
     pattern: &Pattern,
     path: &NormPath<'_>,
     query: Option<&[u8]>,
-    sent: &[u8],
     prefix: Option<&super::forwarded_prefix::ForwardedPrefix>,
+    facts: &Facts<'_>,
 ) -> Result<Option<Outcome>, RewriteError> {
     let found = pattern.find(path.as_bytes()).map_err(|_| RewriteError::StepLimit)?;
     let Some(captures) = found else { return Ok(None) };
     let redirects = is_url(&rewrite.target.text);
     // As nginx: in a URL what the client had to encode is encoded again, if the client encoded anything.
+    let (sent, _) = split_target(facts.view.target);
     let quoted = redirects && sent.iter().any(|byte| matches!(byte, b'%' | b'+'));
-    let plain = rewrite.target.expand_with(&captures, if quoted { url::quote } else { <[u8]>::to_vec });
+    let plain =
+        rewrite.target.expand_with(&captures, facts, if quoted { url::quote } else { <[u8]>::to_vec });
     if plain.is_empty() {
         return Err(RewriteError::Empty);
     }
@@ -153,7 +157,7 @@ pub fn apply(
     }
     let forwarded_prefix = prefix.map(|prefix| {
         let mut value = Vec::new();
-        encode(&prefix.0.expand(&captures), &mut value);
+        encode(&prefix.0.expand(&captures, facts), &mut value);
         String::from_utf8_lossy(&value).into_owned()
     });
     Ok(Some(Outcome::Forward(Rewritten { target, forwarded_prefix })))
@@ -233,28 +237,36 @@ impl Substitution {
                 (None | Some(b'0'), _) | (_, "") => {
                     return Err("a $ is not followed by a group, such as $1 or $name".into());
                 }
-                (_, name) => Piece::Name(name.into()),
+                (_, name) => {
+                    let known = |variable: &Variable| variable.known() <= Known::Route;
+                    Piece::Name(name.into(), Variable::parse(name).filter(known))
+                }
             });
             push(&mut pieces, rest);
         }
         Ok(Self { text: text.into(), pieces: pieces.into() })
     }
 
-    /// Names of groups that `pattern` does not have; they stay empty.
+    /// Names that are no group of `pattern` and no variable; they stay empty.
     pub fn unknown_names<'s>(&'s self, pattern: &'s Pattern) -> impl Iterator<Item = &'s str> {
         self.pieces.iter().filter_map(move |piece| match piece {
-            Piece::Name(name) if !pattern.has_group(name) => Some(&**name),
+            Piece::Name(name, None) if !pattern.has_group(name) => Some(&**name),
             _ => None,
         })
     }
 
-    /// The text with groups filled in; missing ones are empty.
-    pub fn expand(&self, captures: &Captures<'_>) -> Vec<u8> {
-        self.expand_with(captures, <[u8]>::to_vec)
+    /// The text with groups and variables filled in; missing ones are empty.
+    pub fn expand(&self, captures: &Captures<'_>, facts: &Facts<'_>) -> Vec<u8> {
+        self.expand_with(captures, facts, <[u8]>::to_vec)
     }
 
-    /// As [`Substitution::expand`], each group written by `write`.
-    fn expand_with(&self, captures: &Captures<'_>, write: fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
+    /// As [`Substitution::expand`], each group written by `write`; variables stay as they are.
+    fn expand_with(
+        &self,
+        captures: &Captures<'_>,
+        facts: &Facts<'_>,
+        write: fn(&[u8]) -> Vec<u8>,
+    ) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.text.len() + 64);
         for piece in &self.pieces {
             match piece {
@@ -262,7 +274,11 @@ impl Substitution {
                 Piece::Group(number) => {
                     out.extend_from_slice(&write(captures.group(usize::from(*number)).unwrap_or_default()));
                 }
-                Piece::Name(name) => out.extend_from_slice(&write(captures.name(name).unwrap_or_default())),
+                Piece::Name(name, variable) => match (captures.name(name), variable) {
+                    (Some(group), _) => out.extend_from_slice(&write(group)),
+                    (None, Some(variable)) => template::write(variable, facts, &mut out),
+                    (None, None) => {}
+                },
             }
         }
         out

@@ -263,7 +263,8 @@ fn variable(name: &str, scope: &Scope<'_>) -> Result<Variable, TemplateError> {
     }
 }
 
-fn write(variable: &Variable, facts: &Facts<'_>, out: &mut Vec<u8>) {
+/// Appends the value of a variable; nothing for what is absent.
+pub(super) fn write(variable: &Variable, facts: &Facts<'_>, out: &mut Vec<u8>) {
     let view = facts.view;
     match variable {
         Variable::Fixed(fixed) => write_fixed(*fixed, facts, out),

@@ -14,9 +14,10 @@ use crate::policy::cors::Cors;
 use crate::policy::satisfy::Verdict;
 use crate::policy::snippet::Run;
 use crate::policy::snippet::script::Rival;
+use crate::policy::template::Facts;
 use crate::policy::{from_to_www, ip_access, rewrite, ssl_redirect};
 use crate::reply::{LocalReply, RedirectCause};
-use crate::request::{RequestView, split_target};
+use crate::request::RequestView;
 
 mod script;
 
@@ -334,8 +335,9 @@ impl<'t> Walk<'t, '_, '_, '_, '_> {
         };
         let (path, query) = (self.run.path(self.view), self.run.query(self.view));
         let prefix = policies.forwarded_prefix.as_ref();
-        let (sent, _) = split_target(self.view.target);
-        match rewrite::apply(wanted, pattern, path, query, sent, prefix) {
+        let route = script::facts_of(self.location, self.view, self.run);
+        let facts = Facts { view: self.view, route };
+        match rewrite::apply(wanted, pattern, path, query, prefix, &facts) {
             Ok(Some(rewrite::Outcome::Redirect(location))) => {
                 let cause = RedirectCause::Rewrite;
                 let reply = LocalReply::Redirect { status: http::StatusCode::FOUND, location, cause };

@@ -100,11 +100,73 @@ fn paths_of_the_wrong_type_are_refused_unless_the_config_map_is_lax() {
 #[test]
 fn hostile_text_and_forbidden_words_are_refused() {
     let sources = sources("annotation-value-word-blocklist: load_module");
-    check(&sources, &text("new", "team", "", "a.test", "/etc/nginx", "Prefix"), Some("not allowed"));
+    check(
+        &sources,
+        &text("new", "team", "", "a.test", "/etc/nginx", "Prefix"),
+        Some("invalid value found: /etc/nginx"),
+    );
     let word = "nginx.ingress.kubernetes.io/connection-proxy-header: load_module";
     let words =
         "nginx.ingress.kubernetes.io/connection-proxy-header annotation contains invalid word load_module";
     check(&sources, &text("new", "team", word, "a.test", "/", "Prefix"), Some(words));
+}
+
+#[test]
+fn values_that_ingress_nginx_checks_are_refused_and_others_only_told() {
+    let refused = [
+        "permanent-redirect: https://$host/",
+        "permanent-redirect-code: soon",
+        "server-alias: a;b",
+        "custom-http-errors: \"200\"",
+        "upstream-hash-by: $host;",
+        "load-balance: fair",
+    ];
+    for annotation in refused {
+        let prefixed = format!("nginx.ingress.kubernetes.io/{annotation}");
+        let (name, _) = prefixed.split_once(':').unwrap();
+        let words = format!("annotation {name} contains invalid value");
+        let mut sources = sources("");
+        let object = text("new", "team", &prefixed, "a.test", "/", "Prefix");
+        check(&sources, &object, Some(&words));
+        sources.options.validate_annotations = false;
+        check(&sources, &object, None);
+    }
+    for annotation in ["proxy-body-size: 15r", "ssl-redirect: perhaps", "canary-weight: many"] {
+        let annotation = format!("nginx.ingress.kubernetes.io/{annotation}");
+        check(&sources(""), &text("new", "team", &annotation, "a.test", "/", "Prefix"), None);
+    }
+}
+
+#[test]
+fn a_path_of_another_type_is_refused_where_ingress_nginx_has_the_same_text() {
+    let regex = "nginx.ingress.kubernetes.io/use-regex: \"true\"";
+    for (there, annotations, new, refused) in [
+        (("/", "Prefix"), "", ("/", "Exact"), true),
+        (("/x", "Exact"), "", ("/x", "Prefix"), true),
+        (("/x", "Prefix"), "", ("/x", "Exact"), false),
+        (("/x", "Prefix"), "", ("/x/", "Exact"), true),
+        (("/x", "Prefix"), regex, ("/x", "Exact"), true),
+        (("/x", "Prefix"), "", ("/y", "Exact"), false),
+    ] {
+        let mut sources = sources("");
+        let (first, _) = ingress(&text("first", "team", annotations, "twin.test", there.0, there.1));
+        sources.world.ingresses.insert(first.meta.key.clone(), first);
+        let words =
+            format!("host \"twin.test\" and path \"{}\" is already defined in ingress team/first", new.0);
+        let object = text("new", "team", "", "twin.test", new.0, new.1);
+        check(&sources, &object, refused.then_some(&*words));
+        check(&sources, &object.replace("name: new", "name: first"), None);
+        let canary = "nginx.ingress.kubernetes.io/canary: \"true\"";
+        check(&sources, &text("new", "team", canary, "twin.test", new.0, new.1), None);
+    }
+}
+
+#[test]
+fn snippets_that_nobody_may_use_are_told_before_their_risk() {
+    let snippet = "nginx.ingress.kubernetes.io/configuration-snippet: \"return 200;\"";
+    let object = text("new", "team", snippet, "a.test", "/", "Prefix");
+    check(&sources(""), &object, Some("Snippet directives are disabled by the Ingress administrator"));
+    check(&sources("allow-snippet-annotations: \"true\""), &object, Some("risky"));
 }
 
 #[test]

@@ -1,14 +1,17 @@
 use super::*;
 use crate::pattern::{Anchor, Case};
-use crate::policy::annotation::sample::{diagnostics, read as read_with};
+use crate::policy::annotation::sample::{diagnostics, fields, read as read_with, view};
+use crate::policy::template::RouteFacts;
 use crate::request::{normalize, split_target};
 
 fn outcome(path: &str, target: &str, request: &str) -> Result<Option<Outcome>, RewriteError> {
     let rewrite = Rewrite { target: Substitution::parse(target).unwrap() };
     let pattern = Pattern::compile(path, Case::Insensitive, Anchor::None).unwrap();
     let norm = normalize(request.as_bytes()).unwrap();
-    let (sent, query) = split_target(request.as_bytes());
-    apply(&rewrite, &pattern, &norm, query, sent, None)
+    let fields = fields(&[("X-Up", "a b")]);
+    let view = view(request, &fields);
+    let facts = Facts { view: &view, route: RouteFacts { service: "svc", ..RouteFacts::default() } };
+    apply(&rewrite, &pattern, &norm, split_target(request.as_bytes()).1, None, &facts)
 }
 
 fn rewritten(path: &str, target: &str, request: &str) -> Result<Option<String>, RewriteError> {
@@ -33,6 +36,15 @@ fn groups_are_filled_in_and_the_rest_is_dropped() {
     check("/a(b)?", "/$1/$9/$nope", "/a", "///");
     check("/a(.)", "/$10", "/ax", "/x0");
     check("/API/(.*)", "/$1", "/api/K", "/K");
+}
+
+#[test]
+fn names_that_are_no_groups_are_variables() {
+    check("/x/(.*)", "/$service_name/$host/$1", "/x/k", "/svc/host.test/k");
+    check("/x/(.*)", "/$http_x_up/$1", "/x/k", "/a%20b/k");
+    check("/x/(?<host>.*)", "/$host", "/x/k", "/k");
+    check("/x/(.*)", "/$request_uri", "/x/k?a=b", "//x/k%3Fa=b?a=b");
+    check("/x/(.*)", "/$upstream_status/$1", "/x/k", "//k");
 }
 
 #[test]
@@ -112,7 +124,10 @@ fn a_prefix_takes_groups_of_the_same_match() {
     let prefix = super::super::forwarded_prefix::ForwardedPrefix(Substitution::parse("/$1").unwrap());
     let pattern = Pattern::compile("/(t[0-9])/(.*)", Case::Insensitive, Anchor::None).unwrap();
     let path = normalize(b"/t1/y").unwrap();
-    let done = apply(&rewrite, &pattern, &path, None, b"/t1/y", Some(&prefix)).unwrap().unwrap();
+    let none = fields(&[]);
+    let view = view("/", &none);
+    let facts = Facts { view: &view, route: RouteFacts::default() };
+    let done = apply(&rewrite, &pattern, &path, None, Some(&prefix), &facts).unwrap().unwrap();
     assert_eq!(
         done,
         Outcome::Forward(Rewritten { target: b"/y".to_vec(), forwarded_prefix: Some("/t1".into()) })

@@ -134,19 +134,7 @@ pub(super) fn location(
     if location.is_acme() {
         return Ok(Rewrites::Go);
     }
-    let owner = location.owner.as_ref();
-    let backend = location.backend();
-    let route = RouteFacts {
-        namespace: owner.map_or("", |owner| &owner.namespace),
-        ingress: owner.map_or("", |owner| &owner.name),
-        service: backend.map_or("", |backend| &backend.key.service),
-        service_port: backend.map_or("", |backend| &backend.key.port),
-        location_path: &location.rule_path,
-        upstream_name: backend.map_or("", |backend| &backend.name),
-        server_name: &view.host.name,
-        ..facts(run)
-    };
-    let stage = stage(table, view, route, location.policies.redirect_style);
+    let stage = stage(table, view, facts_of(location, view, run), location.policies.redirect_style);
     for script in all() {
         match script.location(run.path(view).as_bytes(), Rival::Nothing) {
             Err(_) => return Err(over_limit()),
@@ -185,6 +173,26 @@ pub(super) fn rival(location: &Location) -> Rival {
 /// The path that counts, for people.
 pub(super) fn path(run: &Run<'_>, view: &RequestView<'_>) -> String {
     format!("a snippet makes it {}", String::from_utf8_lossy(run.path(view).as_bytes()))
+}
+
+/// What variables know inside a location.
+pub(super) fn facts_of<'f>(
+    location: &'f Location,
+    view: &'f RequestView<'_>,
+    run: &Run<'f>,
+) -> RouteFacts<'f> {
+    let owner = location.owner.as_ref();
+    let backend = location.backend();
+    RouteFacts {
+        namespace: owner.map_or("", |owner| &owner.namespace),
+        ingress: owner.map_or("", |owner| &owner.name),
+        service: backend.map_or("", |backend| &backend.key.service),
+        service_port: backend.map_or("", |backend| &backend.key.port),
+        location_path: &location.rule_path,
+        upstream_name: backend.map_or("", |backend| &backend.name),
+        server_name: &view.host.name,
+        ..facts(run)
+    }
 }
 
 fn facts<'r>(run: &Run<'r>) -> RouteFacts<'r> {

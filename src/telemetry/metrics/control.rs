@@ -37,7 +37,7 @@ pub struct CertificateFacts {
     pub not_after: i64,
 }
 
-/// Why an Ingress is an orphan.
+/// Why an Ingress may be an orphan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum OrphanKind {
     /// The Service does not exist.
@@ -46,15 +46,17 @@ pub enum OrphanKind {
     NoEndpoint,
 }
 
-/// An Ingress that leads nowhere.
+/// Whether an Ingress leads nowhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Orphan {
     /// Namespace.
     pub namespace: String,
     /// Name.
     pub ingress: String,
-    /// Why.
+    /// What it may lack.
     pub kind: OrphanKind,
+    /// It does.
+    pub orphaned: bool,
 }
 
 /// Sizes of a routing table.
@@ -348,7 +350,9 @@ impl ControlMetrics {
                 OrphanKind::NoService => "no-service",
                 OrphanKind::NoEndpoint => "no-endpoint",
             };
-            self.orphan.with_label_values(&[one.namespace.as_str(), &one.ingress, kind]).set(1);
+            self.orphan
+                .with_label_values(&[one.namespace.as_str(), &one.ingress, kind])
+                .set(one.orphaned.into());
         }
     }
 

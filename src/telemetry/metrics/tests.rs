@@ -449,6 +449,7 @@ fn the_control_plane_tells_under_the_names_of_ingress_nginx() {
         namespace: "default".to_owned(),
         ingress: "web".to_owned(),
         kind: OrphanKind::NoEndpoint,
+        orphaned: true,
     }]);
     control.set_certificates(&[CertificateFacts {
         host: "foo.bar".to_owned(),
