@@ -34,8 +34,9 @@ lint: setup ## Check format and lints as CI does
 bench: setup ## Run the benches (benches/README.md)
 	$(CARGO) bench --locked $(ARGS)
 
-bench-compare: setup ## Measure nginx, nginx with Lua, haproxy and Narthex side by side; SHORT=1: minutes less (docs/performance.md)
+bench-compare: setup ## Measure nginx, nginx with Lua, haproxy, Envoy, a naive proxy and Narthex side by side; SHORT=1: minutes less (docs/performance.md)
 	$(CARGO) build --locked --profile dist --bin narthex
+	CARGO="$(CARGO)" CARGO_TARGET_DIR="$$(dirname "$$(dirname "$$(.ci/binary dist)")")" benches/compare/prepare
 	python3 benches/compare/compare.py --bin "$$(.ci/binary dist)" $(if $(SHORT),--short) $(ARGS)
 
 bench-scale: setup ## Hosts by the thousand, changes and compiling under load, tail, overload; SHORT=1: smaller (docs/performance.md)

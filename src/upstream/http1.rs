@@ -223,7 +223,7 @@ impl Exchange {
     /// Writes what can be written.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<Progress, crate::message::BodyError> {
         let before = self.sender.written();
-        let progress = self.sender.poll(cx, &mut self.connection.stream);
+        let progress = self.sender.poll(cx, &mut self.connection.stream, self.home.pool.memory());
         let moved = self.sender.written().saturating_sub(before);
         if moved > 0 {
             self.times.add_sent(usize::try_from(moved).unwrap_or(usize::MAX));

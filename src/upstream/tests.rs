@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::resolve::{NameServers, Resolver};
 use super::*;
-use crate::message::{BodyError, LocalBody};
+use crate::message::{BodyError, Flow, LocalBody};
 use crate::policy::global::UpstreamKeepalive;
 use crate::policy::timeout::Timeouts;
 
@@ -216,6 +216,8 @@ pub(super) fn stream_of(pieces: Vec<Bytes>, last: Option<Result<Frame<Bytes>, Bo
         frames: std::vec::IntoIter<Result<Frame<Bytes>, BodyError>>,
         pause: bool,
     }
+    impl Flow for Pieces {}
+
     impl Body for Pieces {
         type Data = Bytes;
         type Error = BodyError;
@@ -245,6 +247,8 @@ pub(super) fn bulk(total: usize) -> RequestBody {
 /// A streamed body from which nothing ever comes.
 pub(super) fn silent() -> RequestBody {
     struct Never;
+    impl Flow for Never {}
+
     impl Body for Never {
         type Data = Bytes;
         type Error = BodyError;
