@@ -105,7 +105,7 @@ class Proxy:
         key, certificate = (f"{self.directory.name}/{number}.{end}" for end in ("key", "crt"))
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key,
-             "-out", certificate, "-subj", "/CN=h.test", "-addext", "subjectAltName=DNS:h.test", "-days", "30"],
+             "-out", certificate, "-subj", "/CN=h.test", "-addext", "subjectAltName=DNS:h.test", "-days", "90"],
             check=True, capture_output=True,
         )
         lines = {name: Path(path).read_text().replace("\n", "\n    ") for name, path in (("crt", certificate), ("key", key))}
