@@ -268,6 +268,8 @@ pub(super) fn after_the_answer(times: &Rc<UpstreamTimes>, piece: &'static [u8]) 
         times: Rc<UpstreamTimes>,
         piece: Option<&'static [u8]>,
     }
+    impl Flow for Late {}
+
     impl Body for Late {
         type Data = Bytes;
         type Error = BodyError;
