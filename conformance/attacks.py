@@ -397,8 +397,10 @@ async def stale(binary: str, scale: float) -> None:
     async def closing(reader, writer) -> None:
         """Closes a connection that nobody used for a moment, as a server with a short keep-alive does."""
         with contextlib.suppress(*ENDS):
+            patience = None
             while True:
-                head = await asyncio.wait_for(read_head(reader), idle)
+                head = await asyncio.wait_for(read_head(reader), patience)
+                patience = idle
                 length = re.search(r"content-length: (\d+)", head)
                 body = await reader.readexactly(int(length[1]) if length else 0)
                 if body:
