@@ -410,6 +410,10 @@ impl Compiler {
         for change in follow(&mut self.services.slices, &inputs.world.slices) {
             self.services.follow_slice(&change.key, change.before.as_deref(), &mut touched);
         }
+        if self.services.zone != inputs.world.zone {
+            self.services.zone = Arc::clone(&inputs.world.zone);
+            touched.extend(self.services.services.keys().cloned());
+        }
         self.endpoints.refresh(&self.slots, &self.services, settings, &touched, backends);
     }
 
