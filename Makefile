@@ -7,7 +7,7 @@ ARGS ?=
 CLUSTER_CACHE = $${NARTHEX_CLUSTER_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/narthex-cluster}
 
 .DEFAULT_GOAL := help
-.PHONY: attacks grpc signin logs metrics differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare clean fuzz-proxy promises bench-scale bench-guard pgo cluster-bench gateway-conformance
+.PHONY: attacks grpc tls-scan signin logs metrics differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare clean fuzz-proxy promises bench-scale bench-guard pgo cluster-bench gateway-conformance
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -116,6 +116,9 @@ soak: build ## Mixed load, swaps and churn for ten minutes; prints the slope of 
 
 attacks: $(if $(BIN),,build) ## Attack the built binary at the numbers of docs/security.md, BIN=... another one (ARGS='[--short] [NAME]...')
 	python3 conformance/attacks.py --bin "$(or $(BIN),$$(.ci/binary))" $(ARGS)
+
+tls-scan: $(if $(BIN),,build) ## Scan the TLS port with testssl.sh and sslyze; every remark is one that is explained (BIN=... another binary)
+	python3 conformance/scanners.py --bin "$(or $(BIN),$$(.ci/binary))"
 
 sbom: ## Write the bill of materials, CycloneDX, to target/narthex.cdx.json
 	mkdir -p target && .ci/sbom >target/narthex.cdx.json

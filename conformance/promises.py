@@ -21,7 +21,7 @@ DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "security.md"
 ROW = re.compile(r"^\| (?P<ids>P\d+(?:, P\d+)*) \| (?P<text>.*?) \| (?P<proof>.*) \| (?P<figure>[^|]*)\|$")
 COMMAND = re.compile(r"`((?:cargo|make) [^`]*)`")
 # These take minutes, a cluster, or machinery that is not everywhere.
-LONG = ("make soak", "make cluster-test", "make malformed", "make fuzz-smoke", "make fuzz-proxy", "cargo bench")
+LONG = ("make soak", "make cluster-test", "make malformed", "make fuzz-smoke", "make fuzz-proxy", "make attacks", "cargo bench")
 
 
 def built(commands: list[str]) -> dict[str, str]:
@@ -53,6 +53,8 @@ def run(command: str, programs: dict[str, str]) -> tuple[bool, str]:
     if is_test := words[:2] == ["cargo", "test"]:
         filters = words[3:] if words[2] == "--lib" else words[4:]
         words = [programs[target(command)], "--nocapture", *filters]
+    elif words[0] == "make":
+        words.insert(1, "--no-print-directory")
     begin = time.monotonic()
     done = subprocess.run(words, capture_output=True, text=True, cwd=DOCUMENT.parent.parent, check=False)
     seconds = time.monotonic() - begin

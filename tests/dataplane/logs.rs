@@ -4,7 +4,7 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use crate::support::backend::Backend;
-use crate::support::client::get;
+use crate::support::client::{Raw, get};
 use crate::support::manifests::{annotated, config_map, simple};
 use crate::support::{TestProxy, eventually};
 
@@ -28,6 +28,34 @@ fn requests_are_told_to_a_syslog_server_instead_of_a_file() {
     let text = String::from_utf8_lossy(&datagram[..length]).into_owned();
     // <190>Jan  2 15:04:05 host nginx: line
     assert!(text.starts_with("<190>") && text.ends_with(" nginx: GET /logged 200"), "{text}");
+}
+
+/// P25, of what leaves the machine: the default format names no field that proves who somebody is.
+#[test]
+fn no_line_to_a_syslog_server_holds_a_secret() {
+    let backend = Backend::answering(|_| {
+        b"HTTP/1.1 200 OK\r\nSet-Cookie: session=CANARY1\r\nContent-Length: 0\r\n\r\n".to_vec()
+    });
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let port = server.local_addr().unwrap().port().to_string();
+    let data = [("enable-syslog", "true"), ("syslog-host", "127.0.0.1"), ("syslog-port", port.as_str())];
+    let manifests = simple(backend.address()) + &config_map(&data);
+    let proxy = TestProxy::start(&manifests, &["--configmap=default/config"]);
+    for (field, status) in [
+        ("Authorization: Bearer CANARY2", 200),
+        ("Proxy-Authorization: Basic CANARY3", 200),
+        ("Cookie: a=CANARY4", 200),
+        ("Authorization : CANARY5", 400),
+    ] {
+        let mut raw = Raw::connect(proxy.http());
+        raw.send(format!("GET /logged HTTP/1.1\r\nHost: h.test\r\n{field}\r\nConnection: close\r\n\r\n"));
+        assert_eq!(raw.answer().status, status, "{field}");
+        let mut datagram = [0; 4000];
+        let length = server.recv(&mut datagram).unwrap();
+        let text = String::from_utf8_lossy(&datagram[..length]).into_owned();
+        assert!(text.contains(&status.to_string()) && !text.contains("CANARY"), "{text}");
+    }
 }
 
 #[test]

@@ -234,6 +234,30 @@ fn a_span_reaches_the_collector_with_the_attributes_of_the_nginx_module() {
     });
 }
 
+/// P25: spans hold nothing that proves who somebody is, and no key of the one who is asked.
+#[test]
+fn no_span_holds_a_secret() {
+    let collector = Collector::start();
+    let backend = Backend::answering(|_| {
+        b"HTTP/1.1 200 OK\r\nSet-Cookie: session=CANARY1\r\nX-Auth-Token: CANARY2\r\nContent-Length: 0\r\n\r\n".to_vec()
+    });
+    let users = "---\napiVersion: v1\nkind: Secret\nmetadata: {name: users, namespace: default}\ntype: Opaque\nstringData: {auth: \"CANARY3:{PLAIN}CANARY4\"}\n";
+    let basic = [("auth-type", "basic"), ("auth-secret", "users")];
+    let manifests = ingress("open", &[], &[("h.test", "/", "Prefix", "b")])
+        + &ingress("shut", &basic, &[("h.test", "/shut", "Prefix", "b")])
+        + &service("b", &[backend.address()])
+        + users;
+    let port = collector.port.to_string();
+    let proxy = proxy(&manifests, &traced(&port, &[]));
+    let fields = "Authorization: Basic CANARY5\r\nProxy-Authorization: CANARY6\r\nCookie: a=CANARY7\r\nX-Auth-Token: CANARY8\r\n";
+    assert_eq!((get(&proxy, "/x", fields), get(&proxy, "/shut", fields)), (200, 401));
+    // The user's name is not in the password file: what is wrong about it is told to nobody either.
+    eventually("two spans arrive", || collector.spans().len() >= 2);
+    let told = format!("{:?}", collector.got.lock().unwrap());
+    let at = told.find("CANARY");
+    assert!(at.is_none(), "{:?}", at.map(|at| &told[at.saturating_sub(200)..at + 10]));
+}
+
 #[test]
 fn traces_begin_here_where_clients_are_not_trusted_and_pass_untouched_where_nothing_is_traced() {
     let backend = Backend::echo("b");

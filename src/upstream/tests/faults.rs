@@ -235,6 +235,26 @@ fn silence_ends_in_the_timeout_of_its_phase() {
     });
 }
 
+/// A listener whose queue is full drops what asks for a connection, as a machine that is gone does.
+#[test]
+fn a_backend_that_takes_no_connection_ends_in_the_connect_timeout() {
+    let hole = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    hole.bind(&SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    hole.listen(0).unwrap();
+    let address = hole.local_addr().unwrap().as_socket().unwrap();
+    let connect = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200));
+    let waiting: Vec<_> = (0..16).map_while(|_| connect().ok()).collect();
+    assert!(waiting.len() < 16, "the queue is full");
+    local(async {
+        let (upstreams, peer) = (upstreams(), clear(address));
+        let body = RequestBody::Full(Bytes::from_static(b"x"));
+        let ask = Ask { timeouts: HASTY, ..Ask::post(&peer, Framing::Length(1), body) };
+        let failed = ask.send(&upstreams).await.unwrap_err();
+        assert_eq!((failed.error.reason(), failed.error.timeout()), ("connect_timeout", Some("connect")));
+        assert!(!failed.error.sent && failed.body.is_some(), "another endpoint may be asked");
+    });
+}
+
 #[test]
 fn a_body_that_stalls_is_cut_by_the_read_timeout() {
     local(async {
