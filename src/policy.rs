@@ -236,6 +236,8 @@ pub struct ServerPolicies {
     pub snippet: Option<Arc<snippet::Script>>,
     /// `stream-snippet`.
     pub streams: Arc<[snippet::StreamRule]>,
+    /// Variables that its snippets set.
+    pub names: snippet::Names,
     /// `ssl-ciphers`, `ssl-prefer-server-ciphers`.
     pub tls: server_tls::ServerTls,
     /// `server-snippet` holds directives that protect, honoured or not.

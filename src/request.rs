@@ -13,7 +13,7 @@ use crate::wire::{Fields, Version};
 
 pub mod normalize;
 
-pub use normalize::{BadTarget, NormPath, normalize, split_target};
+pub use normalize::{BadTarget, NormPath, decoded, normalize, split_target};
 
 /// Scheme of the downstream connection itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -92,13 +92,24 @@ pub struct RequestView<'r> {
 }
 
 impl RequestView<'_> {
-    /// Value of the first cookie called `name` over all `Cookie` lines (RFC 6265 section 5.4; case-sensitive name).
+    /// Value of the first cookie called `name` over all `Cookie` lines, whatever the case of the name: nginx's
+    /// `$cookie_<name>`.
     pub fn cookie(&self, name: &str) -> Option<&str> {
+        self.cookies().find_map(|(key, value)| key.eq_ignore_ascii_case(name).then_some(value))
+    }
+
+    /// Value of the last cookie called exactly `name`, as the sticky balancer of ingress-nginx reads it: a cookie for a
+    /// longer path comes first (RFC 6265 section 5.4), so the one with the widest path counts.
+    pub fn last_cookie(&self, name: &str) -> Option<&str> {
+        self.cookies().filter(|(key, _)| *key == name).last().map(|(_, value)| value)
+    }
+
+    fn cookies(&self) -> impl Iterator<Item = (&str, &str)> {
         self.fields
             .get_all("cookie")
             .filter_map(|line| std::str::from_utf8(line).ok())
             .flat_map(|line| line.split(';'))
             .filter_map(|pair| pair.trim().split_once('='))
-            .find_map(|(key, value)| (key.trim_end() == name).then(|| value.trim()))
+            .map(|(key, value)| (key.trim_end(), value.trim()))
     }
 }

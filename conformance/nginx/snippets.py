@@ -12,8 +12,9 @@ import argparse
 import http.client
 import os
 import sys
+import time
 
-from pair import PATIENCE, Listener, missing, narthex, nginx, objects, side_by_side, user
+from pair import MAIN, OWN_FOLDER, PATIENCE, Listener, missing, narthex, nginx, objects, side_by_side, user
 
 MODULE = "ngx_http_headers_more_filter_module.so"
 
@@ -22,7 +23,16 @@ HTTP = """
 map $http_user_agent $kind { default other; "" none; curl/8 Exact; ~*^bot/(\\d+) bot$1; }
 map $kind $twice { exact yes; default no-$kind; }
 map $host $site { hostnames; default d; *.deep.test wild; maps.test own; }
+map $remote_addr $network { ~(?P<net>\d+\.\d+\.\d+)\. $net.0; default 0.0.0.0; }
+map $status $class { ~^2 good; ~^3 moved; default bad-$status; }
+map $upstream_status $asked { "" nobody; default somebody-$upstream_status; }
+map $request_uri $masked { ~^([^?]*)\?token= $1?hidden; default $request_uri; }
+map $arg_v $lasting { default l-$uri; }
+map $arg_v $passing { volatile; default p-$uri; }
+map $sent_http_x_other $other { default "other:$sent_http_x_other"; }
 """
+# The line of the access log, whose variables are those of snippets.
+LOG = "$network|$class|$asked|$masked|$kind|$twice|$lasting|$passing|$other|$x|$r|$e|$user|$uri|$args|$arg_a|$status"
 
 # name: location text, server text, requests. A request: (method, target, fields).
 GET = "GET"
@@ -179,6 +189,25 @@ CASES = {
         "",
         [(GET, "/", {"User-Agent": agent}) for agent in ("curl/8", "CURL/8", "bot/77", "wget", "")],
     ),
+    "maps-at-the-end": (
+        "set $x a-$arg_a; set $user $http_x_in; if ($arg_s) { return 404; } if ($lasting) { add_header L $lasting; }"
+        " if ($passing) { add_header P $passing; } rewrite ^/old/(.*)$ /new/$1?b=2 break; add_header X-Class $class;",
+        "",
+        [
+            (GET, "/old/a%20b?a=1", {"X-In": 'q"\\'}),
+            (GET, "/?token=secret&a=2", {"X-Status": "302"}),
+            (GET, "/?s=1", {}),
+            (GET, "/x", {"X-Status": "500"}),
+        ],
+    ),
+    "answer-variables": (
+        'add_header V "$upstream_status|$status|$server_addr|$hostname|$connection_requests|$upstream_addr|$pipe|'
+        '$upstream_response_time|$body_bytes_sent|$request_completion|$request_length|$sent_http_content_type" always;'
+        ' proxy_set_header X-Early "$status|$upstream_addr|$upstream_status|$hostname|$server_addr|$bytes_sent|$connection_requests";'
+        " if ($arg_r) { return 200 $hostname$server_addr$status; }",
+        "",
+        [(GET, "/", {}), (GET, "/", {"X-Status": "404"}), (GET, "/?r=1", {})],
+    ),
     "method": ("proxy_method PUT;", "", [(GET, "/", {})]),
     "variables": (
         'add_header V "$request_method|$request_uri|$uri|$args|$is_args|$host|$scheme|$server_protocol|$http_x_in|'
@@ -197,26 +226,17 @@ CASES = {
     ),
 }
 
-NGINX = """
-load_module %(modules)s/ngx_http_headers_more_filter_module.so;
-daemon off;
-worker_processes 1;
-pid %(folder)s/nginx.pid;
+NGINX = """load_module %(modules)s/ngx_http_headers_more_filter_module.so;
+""" + MAIN + """worker_processes 1;
 error_log %(folder)s/error.log notice;
-%(user)s
-events { worker_connections 512; }
 http {
-  access_log off;
+  log_format lines '%(log)s';
+  access_log %(folder)s/nginx.access lines;
   include /etc/nginx/mime.types;
   default_type text/html;
   server_tokens off;
   port_in_redirect off;
-  client_body_temp_path %(folder)s/body;
-  proxy_temp_path %(folder)s/proxy;
-  fastcgi_temp_path %(folder)s/fastcgi;
-  uwsgi_temp_path %(folder)s/uwsgi;
-  scgi_temp_path %(folder)s/scgi;
-%(http)s
+  """ + OWN_FOLDER + """%(http)s
 %(servers)s
 }
 """
@@ -281,24 +301,42 @@ def configuration(cases, port, backend, folder, modules):
         SERVER % {"port": port, "host": name + ".test", "server": server, "location": location, "backend": backend}
         for name, (location, server, _) in cases.items()
     ]
-    values = {"folder": folder, "modules": modules, "user": user(), "http": HTTP, "servers": "".join(servers)}
+    values = {"folder": folder, "modules": modules, "user": user(), "http": HTTP, "servers": "".join(servers), "log": LOG}
     return NGINX % values
 
 
-def manifests(cases, backend):
+def manifests(cases, backend, folder):
     data = {
         "allow-snippet-annotations": "true",
         "annotations-risk-level": "Critical",
         "http-snippet": HTTP,
-        "disable-access-log": "true",
+        "log-format-upstream": LOG,
+        "access-log-path": os.path.join(folder, "narthex.access"),
     }
     texts = {name: {"configuration-snippet": case[0], "server-snippet": case[1]} for name, case in cases.items()}
     hosts = {name: {key: text for key, text in both.items() if text} for name, both in texts.items()}
     return objects(hosts, {"backend": [backend]}, data)
 
 
-def ask(port, host, request, backend):
-    """What came back, and what the backend saw, in words that can be compared."""
+def lines_of(path, count):
+    """The lines of a log, once there are more than `count`."""
+    end = time.monotonic() + PATIENCE
+    lines = []
+    while time.monotonic() < end:
+        if os.path.exists(path):
+            with open(path, encoding="latin-1") as file:
+                lines = file.read().split("\n")[:-1]
+        if len(lines) > count >= 0:
+            break
+        if count < 0:
+            break
+        time.sleep(0.01)
+    return lines
+
+
+def ask(port, host, request, backend, log):
+    """What came back, what the backend saw and what was logged, in words that can be compared."""
+    logged = len(lines_of(log, -1))
     method, target, fields = request
     before = len(backend.seen)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
@@ -330,14 +368,18 @@ def ask(port, host, request, backend):
         "fields": heads,
         "body": text.decode("latin-1"),
         "backend": backend.seen[before:],
+        "log": lines_of(log, logged)[logged:],
     }
 
 
-def compare(cases, ports, backend, verbose):
+def compare(cases, folder, ports, backend, verbose):
     differences = 0
     for name, (_, _, requests) in cases.items():
         for number, request in enumerate(requests):
-            theirs, ours = (ask(port, name + ".test", request, backend) for port in ports)
+            theirs, ours = (
+                ask(port, name + ".test", request, backend, os.path.join(folder, proxy + ".access"))
+                for proxy, port in ports.items()
+            )
             for key in sorted(set(theirs) | set(ours)):
                 if theirs.get(key) != ours.get(key):
                     differences += 1
@@ -362,14 +404,14 @@ def main():
     backend = Backend()
 
     def start(folder, ports):
-        ours = manifests(cases, backend.port)
+        ours = manifests(cases, backend.port, folder)
         return {
             "nginx": nginx(configuration(cases, ports["nginx"], backend.port, folder, args.modules), folder),
             "narthex": narthex(args.bin, ours, ports["narthex"], folder, "--workers=1"),
         }
 
     with side_by_side(start) as (folder, ports):
-        differences = compare(cases, (ports["nginx"], ports["narthex"]), backend, args.v)
+        differences = compare(cases, folder, ports, backend, args.v)
         with open(os.path.join(folder, "narthex.log")) as log:
             refused = log.read().count("SnippetRefused")
     total = sum(len(requests) for _, _, requests in cases.values())

@@ -4,7 +4,6 @@ use super::annotation::{Reader, Risk, Scope, Spec};
 use super::global::Globals;
 
 const SIZE: Spec = Spec::new("proxy-body-size", Scope::Location, Risk::Medium)
-    .fail_closed()
     .values("ConfigMap proxy-body-size (1m)", "8m")
     .doc("Largest request body; above it the answer is 413. `0` means no limit.");
 const BUFFER: Spec = Spec::new("client-body-buffer-size", Scope::Location, Risk::Low)
@@ -24,15 +23,12 @@ pub struct BodyLimits {
 }
 
 impl BodyLimits {
-    /// Reads the family over the ConfigMap's values. An empty size counts as absent: the limit of the ConfigMap holds.
+    /// Reads the family over the ConfigMap's values, whose limit also holds where the Ingress' own cannot be read.
     pub fn read(reader: &mut Reader<'_>, globals: &Globals) -> Self {
-        let written = reader.raw(&SIZE).is_some_and(|(_, text)| !text.trim().is_empty());
-        let max = if written {
-            reader.size(&SIZE).map(limit).or(globals.proxy_body_size)
-        } else {
-            globals.proxy_body_size
-        };
-        Self { max, memory: reader.size(&BUFFER).or(globals.client_body_buffer_size) }
+        Self {
+            max: reader.size(&SIZE).map(limit).or(globals.proxy_body_size),
+            memory: reader.size(&BUFFER).or(globals.client_body_buffer_size),
+        }
     }
 }
 
@@ -44,7 +40,7 @@ pub(super) const fn limit(size: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::annotation::sample::{denied, read};
+    use crate::policy::annotation::sample::{diagnostics, read};
 
     fn check(value: &str, expect: Option<u64>) {
         let limits =
@@ -63,10 +59,12 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_limit_shuts_the_routes() {
+    fn where_a_limit_cannot_be_read_that_of_the_config_map_holds() {
+        check("15r", Some(1 << 20));
+        check("much", Some(1 << 20));
         let body = |reader: &mut Reader<'_>| BodyLimits::read(reader, &Globals::default());
-        assert_eq!(denied(&[("proxy-body-size", "much")], body), Some("InvalidAnnotation"));
-        assert_eq!(denied(&[("proxy-body-size", "")], body), None);
-        assert_eq!(denied(&[("client-body-buffer-size", "much")], body), None);
+        for name in ["proxy-body-size", "client-body-buffer-size"] {
+            assert_eq!(diagnostics(&[(name, "much")], body), ["InvalidAnnotation"], "{name}");
+        }
     }
 }

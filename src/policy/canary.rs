@@ -1,6 +1,7 @@
 //! `canary*`: which requests a canary takes. The sticky-cookie rule that stands before all of these is the
 //! balancer's, which owns the cookie.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::annotation::{Reader, Risk, Scope, Spec, is_basic};
@@ -117,7 +118,8 @@ impl Canary {
             return None;
         }
         let header = reader.text(&BY_HEADER, "a field name", is_basic).ok();
-        let value = reader.text(&BY_HEADER_VALUE, "a field value", is_basic).ok();
+        let value =
+            reader.text(&BY_HEADER_VALUE, "a field value", |byte| is_basic(byte) || byte == b' ').ok();
         let pattern = reader.read(&BY_HEADER_PATTERN, |text| Ok(compile(text))).ok();
         if let (None, Some(HeaderTest::Broken)) = (&value, &pattern) {
             let reason = "is no valid expression: requests with the field stay with the primary";
@@ -156,8 +158,13 @@ impl Canary {
 
 impl HeaderRule {
     fn decide(&self, view: &RequestView<'_>) -> Option<Choice> {
-        let value =
-            view.fields.iter().find(|(name, _)| same_variable(name, &self.name)).map(|(_, value)| value)?;
+        let mut values =
+            view.fields.iter().filter(|(name, _)| same_variable(name, &self.name)).map(|(_, value)| value);
+        let first = values.next()?;
+        // Several lines count as one list, as in nginx's variable.
+        let joined =
+            values.fold(Cow::Borrowed(first), |all, value| Cow::Owned([&all, value].join(&b", "[..])));
+        let value = &*joined;
         match &self.test {
             HeaderTest::Switch => switch(value),
             HeaderTest::Value(wanted) => (value == wanted.as_bytes()).then_some(Choice::Canary),

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use http::Method;
 
 use super::annotation::{Fidelity, Reader, Risk, Scope, Spec};
+use crate::diagnostic::Severity;
 use crate::wire::Fields;
 use crate::wire::fields::is_token;
 
@@ -70,10 +71,14 @@ enum Origin {
 }
 
 impl Cors {
-    /// Reads the family. A list of origins without a usable entry admits nobody.
+    /// Reads the family. Entries that are no origins are left out; a list of nothing else counts as absent.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let enabled = reader.bool(&ENABLE).or(false);
-        let origins = reader.read_lines(&ORIGIN, parse_origins).or(Origins::Any);
+        let (origins, fault) = reader.read_lines(&ORIGIN, parse_origins).or((Origins::Any, None));
+        if let Some(reason) = fault {
+            let hint = "correct it; the other origins count";
+            reader.report(ORIGIN.name, Severity::Warning, "InvalidAnnotation", reason, hint);
+        }
         let methods = reader.text(&METHODS, "a list of methods", is_list_char);
         let headers = reader.text(&HEADERS, "a list of field names", is_list_char);
         let credentials = reader.bool(&CREDENTIALS).or(true);
@@ -157,15 +162,22 @@ fn vary_by_origin(fields: &mut Fields) {
     }
 }
 
-fn parse_origins(text: &str) -> Result<Origins, String> {
-    let mut listed = Vec::new();
+/// The origins among the entries, and what is wrong with the first other one.
+fn parse_origins(text: &str) -> Result<(Origins, Option<String>), String> {
+    let (mut listed, mut fault) = (Vec::new(), None);
     for item in text.split([',', '\n']).map(str::trim).filter(|item| !item.is_empty()) {
         if item == "*" {
-            return Ok(Origins::Any);
+            return Ok((Origins::Any, fault));
         }
-        listed.push(parse_origin(&item.to_ascii_lowercase())?);
+        match parse_origin(&item.to_ascii_lowercase()) {
+            Ok(origin) => listed.push(origin),
+            Err(reason) => drop(fault.get_or_insert(reason)),
+        }
     }
-    if listed.is_empty() { Err("names no origin".into()) } else { Ok(Origins::Listed(listed.into())) }
+    match (listed.is_empty(), fault) {
+        (false, fault) => Ok((Origins::Listed(listed.into()), fault)),
+        (true, fault) => Err(fault.unwrap_or_else(|| "names no origin".into())),
+    }
 }
 
 /// `scheme://host[:port]`, where the first label of the host may be `*`, or `null`.
@@ -254,6 +266,16 @@ mod tests {
         check(list, "null", true);
         check(list, "https://evil.testhttps://a.test:8080", false);
         check(list, "", false);
+    }
+
+    #[test]
+    fn entries_that_are_no_origins_are_left_out() {
+        let list = "https://a.test, b.test,  ,https://c.test";
+        check(list, "https://a.test", true);
+        check(list, "https://c.test", true);
+        check(list, "https://b.test", false);
+        check(list, "https://d.test", false);
+        assert_eq!(diagnostics(&[("cors-allow-origin", list)], Cors::read), ["InvalidAnnotation"]);
     }
 
     #[test]

@@ -54,14 +54,26 @@ impl CustomErrors {
 
 /// Statuses from `low` to 599, comma separated; sorted.
 pub(super) fn parse_codes(text: &str, low: u16) -> Result<Arc<[u16]>, String> {
+    match sound_codes(text, low) {
+        (_, Some(reason)) => Err(reason),
+        (codes, None) if codes.is_empty() => Err("lists no status".into()),
+        (codes, None) => Ok(codes),
+    }
+}
+
+/// The statuses among the entries of a list, and what is wrong with the first other entry.
+pub(super) fn sound_codes(text: &str, low: u16) -> (Arc<[u16]>, Option<String>) {
     let mut codes = Vec::new();
-    for item in text.split(',').map(str::trim) {
-        let code = item.parse().ok().filter(|code| item.len() == 3 && (low..=599).contains(code));
-        codes.push(code.ok_or_else(|| format!("{item:?} is no status from {low} to 599"))?);
+    let mut fault = None;
+    for item in text.split(',').map(str::trim).filter(|item| !item.is_empty()) {
+        match item.parse().ok().filter(|code| item.len() == 3 && (low..=599).contains(code)) {
+            Some(code) => codes.push(code),
+            None => drop(fault.get_or_insert_with(|| format!("{item:?} is no status from {low} to 599"))),
+        }
     }
     codes.sort_unstable();
     codes.dedup();
-    Ok(codes.into())
+    (codes.into(), fault)
 }
 
 #[cfg(test)]
@@ -78,11 +90,12 @@ mod tests {
     fn codes_of_the_annotation_replace_those_of_the_config_map() {
         assert_eq!(*errors(&[]).codes, [500]);
         assert_eq!(*errors(&[("custom-http-errors", "503, 404,503")]).codes, [404, 503]);
+        assert_eq!(*errors(&[("custom-http-errors", "404,")]).codes, [404]);
     }
 
     #[test]
     fn a_bad_list_counts_as_absent() {
-        for bad in ["404,", "200", "600", "4O4", "404;503", "+404"] {
+        for bad in [",", "200", "600", "4O4", "404;503", "+404"] {
             assert_eq!(*errors(&[("custom-http-errors", bad)]).codes, [500], "{bad}");
         }
     }

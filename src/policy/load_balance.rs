@@ -67,7 +67,7 @@ impl HashBy {
     /// Reads the family; `None` without `upstream-hash-by`.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let template = reader.read(&HASH_BY, |text| {
-            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_${}".contains(&byte);
+            let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_${} ".contains(&byte);
             match text.bytes().find(|byte| !allowed(*byte)) {
                 Some(byte) => Err(format!("{:?} may not stand in it", char::from(byte))),
                 None => Template::parse(text).map_err(|error| error.to_string()),
@@ -100,6 +100,7 @@ mod tests {
             |text| read(&[("upstream-hash-by", text), ("upstream-hash-by-subset", "true")], HashBy::read);
         assert_eq!(hash("$request_uri").unwrap().subset, Some(3));
         assert!(hash("${host}-$http_x_user").is_some());
+        assert!(hash("$remote_addr $host").is_some());
         assert_eq!(hash("$unheard_of"), None);
         assert_eq!(hash("$host;"), None);
         assert_eq!(read(&[("upstream-hash-by-subset", "true")], HashBy::read), None);

@@ -34,7 +34,7 @@ pub struct Mirror {
     /// Port.
     pub port: u16,
     /// `Host` of the copy.
-    pub authority: Arc<str>,
+    pub authority: Template,
     /// The copy carries the body.
     pub body: bool,
     path: Path,
@@ -55,7 +55,7 @@ impl Mirror {
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let target = reader.read(&TARGET, parse);
         let body = reader.on_off(&BODY).or(true);
-        let host = reader.text(&HOST, "a host", is_basic).ok();
+        let host = reader.read(&HOST, parse_host).ok();
         let mut mirror = target.ok()?;
         mirror.body = body;
         if let Some(host) = host {
@@ -82,6 +82,15 @@ impl Mirror {
             && target.len() <= 16 * 1024
             && target.iter().all(|byte| *byte > b' ' && *byte != 0x7f);
         sound.then_some(target)
+    }
+}
+
+/// A host with variables.
+fn parse_host(text: &str) -> Result<Template, String> {
+    let allowed = |byte: u8| is_basic(byte) || matches!(byte, b'$' | b'{' | b'}');
+    match text.bytes().find(|byte| !allowed(*byte)) {
+        Some(byte) => Err(format!("{:?} may not stand in a host", char::from(byte))),
+        None => Template::parse(text).map_err(|error| error.to_string()),
     }
 }
 
@@ -116,7 +125,8 @@ fn parse(text: &str) -> Result<Mirror, String> {
         path if path.starts_with('/') => Path::Fixed(template),
         _ => return Err("has no path before its query".into()),
     };
-    Ok(Mirror { tls, host: name.into(), port, authority: host.into(), body: true, path })
+    let authority = Template::parse(host).map_err(|error| error.to_string())?;
+    Ok(Mirror { tls, host: name.into(), port, authority, body: true, path })
 }
 
 #[cfg(test)]
@@ -174,7 +184,10 @@ mod tests {
         let all =
             [("mirror-target", "http://m.test/"), ("mirror-host", "x.test"), ("mirror-request-body", "off")];
         let mirror = read(&all, Mirror::read).unwrap();
-        assert_eq!((&*mirror.authority, mirror.body), ("x.test", false));
-        assert_eq!(&*read(&all[..1], Mirror::read).unwrap().authority, "m.test");
+        assert_eq!((mirror.authority.as_str(), mirror.body), ("x.test", false));
+        let host = |annotations: &[(&str, &str)]| read(annotations, Mirror::read).unwrap().authority;
+        assert_eq!(host(&all[..1]).as_str(), "m.test");
+        assert_eq!(host(&[all[0], ("mirror-host", "copy.$host")]).constant(), None);
+        assert_eq!(host(&[all[0], ("mirror-host", "a b")]).as_str(), "m.test");
     }
 }

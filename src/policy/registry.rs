@@ -108,6 +108,7 @@ pub fn read(
         client_certificates: client_certificate::ClientCertificates::read(r),
         snippet: snippets.server,
         streams: snippets.streams,
+        names: snippets.names,
         tls: server_tls::ServerTls::read(r),
         snippet_guards: snippets.server_guards,
         shut: snippets.server_refused,

@@ -184,10 +184,15 @@ pub fn value(key: &str, tag: &str) -> String {
     format!("{key}|{tag}")
 }
 
-/// The key of a cookie's value if the value belongs to the backend with this tag.
-pub fn key_for<'c>(value: &'c str, tag: &str) -> Option<&'c str> {
-    let (key, found) = value.split_once('|')?;
-    (found == tag && !key.is_empty()).then_some(key)
+/// The key of a cookie's value, whichever backend gave it out: backends that share a cookie (one name and path) each
+/// choose by it, and none of them replaces it. Values of old versions are a key alone.
+pub fn key(value: &str) -> Option<&str> {
+    value.split('|').next().filter(|key| !key.is_empty())
+}
+
+/// True when the backend with this tag gave the value out.
+pub fn is_of(value: &str, tag: &str) -> bool {
+    value.split('|').nth(1) == Some(tag)
 }
 
 /// MD5 of the parts in lower-case hex.
@@ -214,13 +219,12 @@ pub fn cookie_time(seconds: i64) -> String {
 }
 
 /// Browsers that take `SameSite=None` for `Strict` or refuse the cookie: Chrome 4x to 6x, iOS 12, Safari on macOS 10.14.
+/// The words are those that ingress-nginx looks for.
 fn misreads_none(user_agent: &str) -> bool {
-    let chrome = ["Chrome/4", "Chrome/5", "Chrome/6"].iter().any(|version| user_agent.contains(version));
-    let ios = ["iPhone", "iPad", "iPod"].iter().any(|device| user_agent.contains(device))
-        && user_agent.contains("OS 12_");
-    let safari = user_agent.contains("Mac OS X 10_14")
-        && user_agent.contains("Safari")
-        && !user_agent.contains("Chrom");
+    let has = |text: &str| user_agent.contains(text);
+    let chrome = ["Chrome/4", "Chrome/5", "Chrome/6"].iter().any(|version| has(version));
+    let ios = has("CPU iPhone OS 12") || has("iPad; CPU OS 12");
+    let safari = has("Macintosh") && has("Intel Mac OS X 10_14") && has("Safari") && !has("Chrome");
     chrome || ios || safari
 }
 

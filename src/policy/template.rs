@@ -85,6 +85,20 @@ pub struct RouteFacts<'r> {
     pub trace: Option<&'r TraceContext>,
     /// Since 1970; zero where nobody asks.
     pub now: Duration,
+    /// What else is known of the request so far.
+    pub rest: Option<&'r dyn Rest>,
+}
+
+/// What is known of a request beyond its head and its route: its connection, the time, what its log line would show.
+pub trait Rest {
+    /// The value so far; `None` where there is none yet.
+    fn value(&self, fixed: Fixed) -> Option<Vec<u8>>;
+}
+
+impl std::fmt::Debug for dyn Rest + '_ {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Rest")
+    }
 }
 
 /// Where addresses are (`$geoip2_*`).
@@ -213,6 +227,20 @@ impl Template {
     }
 }
 
+impl Template {
+    /// Fills in the variables by `value` alone.
+    pub fn fill(&self, mut value: impl FnMut(&Variable) -> Vec<u8>) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.text.len() + 32);
+        for part in &self.parts {
+            match part {
+                Part::Literal(text) => out.extend_from_slice(text.as_bytes()),
+                Part::Variable(variable) => out.extend_from_slice(&value(variable)),
+            }
+        }
+        out
+    }
+}
+
 fn literal(parts: &mut Vec<Part>, text: &str) {
     if !text.is_empty() {
         parts.push(Part::Literal(text.into()));
@@ -243,12 +271,18 @@ fn write(variable: &Variable, facts: &Facts<'_>, out: &mut Vec<u8>) {
             out.extend_from_slice(argument(view.query.unwrap_or_default(), name));
         }
         Variable::Cookie(name) => out.extend_from_slice(view.cookie(name).unwrap_or_default().as_bytes()),
-        Variable::RequestField(name) => match view.fields.get(name) {
-            Some(value) => out.extend_from_slice(value),
+        Variable::RequestField(name) => {
+            let separator: &[u8] = if &**name == "cookie" { b"; " } else { b", " };
+            let start = out.len();
+            for (line, value) in view.fields.get_all(name).enumerate() {
+                out.extend_from_slice(if line > 0 { separator } else { b"" });
+                out.extend_from_slice(value);
+            }
             // HTTP/2 names the host in `:authority`; nginx shows it as `Host`.
-            None if &**name == "host" => out.extend_from_slice(view.host.raw.as_bytes()),
-            None => {}
-        },
+            if out.len() == start && &**name == "host" {
+                out.extend_from_slice(view.host.raw.as_bytes());
+            }
+        }
         // Parsers refuse them where nothing stands before the request.
         Variable::ResponseField(_)
         | Variable::UpstreamField(_)
@@ -329,8 +363,11 @@ fn write_fixed(fixed: Fixed, facts: &Facts<'_>, out: &mut Vec<u8>) {
             let value = view.handshake.and_then(|handshake| handshake.value(fixed));
             out.extend_from_slice(&value.unwrap_or_default());
         }
-        // Known later than any request under way: parsers refuse them, or something stands before the request.
-        _ => {}
+        // Most parsers refuse them; snippets get what is known by then.
+        later => {
+            let value = route.rest.and_then(|rest| rest.value(later));
+            out.extend_from_slice(&value.unwrap_or_default());
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use http_body::{Body, Frame};
 
 use super::exchange::Exchange;
 use crate::limit::{Bodies, Held};
-use crate::message::{BodyError, Response, ResponseBody};
+use crate::message::{BodyError, Flow, Response, ResponseBody};
 use crate::policy::compression::{Answered, Coding};
 
 /// Parts of a body taken in one go before other tasks have their turn.
@@ -158,6 +158,8 @@ struct Compressed {
     _room: Held,
 }
 
+impl Flow for Compressed {}
+
 impl Body for Compressed {
     type Data = Bytes;
     type Error = BodyError;
@@ -218,6 +220,8 @@ mod tests {
 
     /// Parts of a body; `None` is a pause.
     struct Script(VecDeque<Option<&'static str>>);
+
+    impl Flow for Script {}
 
     impl Body for Script {
         type Data = Bytes;

@@ -18,6 +18,7 @@ use crate::policy::global::Globals;
 use crate::policy::request_headers::{Hop, Outgoing, Purpose};
 use crate::policy::response_headers::{self, Kind, Length};
 use crate::policy::retry::Failure;
+use crate::policy::session_cookie;
 use crate::policy::snippet::{Run, Stage};
 use crate::policy::template::{Facts, RouteFacts};
 use crate::reply::LocalReply;
@@ -41,7 +42,7 @@ pub use error_page::{error_backend, error_page};
 use head::{as_granted, complete_handshake, sound_host};
 pub(super) use head::{as_granted as granted, head_for_backend};
 use shown::{passed, shown};
-use sticky::{bound, key_of, set_cookie};
+use sticky::{bound, set_cookie};
 
 /// A request inside its location.
 #[derive(Clone, Copy)]
@@ -97,6 +98,7 @@ impl<'w> Way<'w> {
                 server_name: &self.view.host.name,
                 places: self.exchange.places(),
                 trace: self.exchange.trace(),
+                rest: Some(&**self.exchange),
                 ..RouteFacts::default()
             },
         }
@@ -116,6 +118,7 @@ impl<'w> Way<'w> {
             places: self.exchange.places(),
             trace: self.exchange.trace(),
             now: self.run.now,
+            rest: Some(&**self.exchange),
         }
     }
 
@@ -140,13 +143,12 @@ pub async fn to_backend(
     body: RequestBody,
 ) -> Result<Response, LocalReply> {
     let primary = forward.backend;
-    let cookie = primary.policies.affinity.and_then(|_| way.view.cookie(&primary.policies.cookie.name));
-    let (sticky, primary_key) = bound(primary, cookie);
+    let cookie = primary.policies.affinity.and_then(|_| way.view.last_cookie(&primary.policies.cookie.name));
+    let sticky = bound(primary, cookie);
     let snapshot = &way.exchange.snapshot;
     let chosen = choose(primary, &snapshot.endpoints, way.view, sticky, &mut Unrecorded);
     let backend = chosen.backend;
     way.exchange.chosen(primary, chosen.canary.then_some(backend));
-    let own_key = if chosen.canary { cookie.and_then(|value| key_of(backend, value)) } else { primary_key };
     let described = forward.fallback_for.unwrap_or(primary);
     let method = if way.view.method == Method::CONNECT { &Method::GET } else { way.view.method };
     let written = match way.run.is_idle() {
@@ -186,7 +188,7 @@ pub async fn to_backend(
         fields: &fields,
         protocol,
         page: false,
-        sticky_key: own_key,
+        sticky_key: cookie.and_then(session_cookie::key),
         hash_key: backend.policies.hash_by.as_ref().map(|hash| hash.template.expand(&facts)),
     };
     let got = trip.run(body).await?;

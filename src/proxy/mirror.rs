@@ -93,7 +93,7 @@ fn copy(way: &Way<'_>, forward: &Forward<'_>, mirror: &Mirror, body: &RequestBod
     for name in ["connection", "upgrade", "te"] {
         fields.remove(name);
     }
-    fields.set("Host", mirror.authority.as_bytes()).ok()?;
+    fields.set("Host", mirror.authority.expand(&facts).as_bytes()).ok()?;
     Some(Copy {
         mirror: mirror.clone(),
         method: if way.view.method == Method::CONNECT { Method::GET } else { way.view.method.clone() },

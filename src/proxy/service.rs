@@ -122,6 +122,7 @@ async fn serve(
     }
     let mut run = Run::new(&exchange.request_id, exchange.worker.since_epoch());
     run.places = exchange.places();
+    run.rest = Some(&**exchange);
     let asked = Asked { view: &view, hop, framed, trusted: came.is_trusted(globals) };
     let mut response = routed(exchange, asked, &mut run, body).await;
     dress(exchange, &mut response);
@@ -129,6 +130,7 @@ async fn serve(
         granted.send_cookies(response.head.status.as_u16(), &mut response.head.fields);
     }
     scripted(exchange, &view, &run, &mut response);
+    exchange.remember(&run);
     Ok(response)
 }
 
@@ -164,6 +166,7 @@ async fn routed(exchange: &Rc<Exchange>, asked: Asked<'_>, run: &mut Run<'_>, bo
     let Asked { view, hop, framed, trusted } = asked;
     let decision = decide(table, &exchange.snapshot.endpoints, view, run, &mut Unrecorded);
     let run = &*run;
+    exchange.remember(run);
     let forward = match decision {
         Decision::Forward(forward) => forward,
         Decision::Reply { server, location, reply } => {
@@ -179,6 +182,9 @@ async fn routed(exchange: &Rc<Exchange>, asked: Asked<'_>, run: &mut Run<'_>, bo
     let location = forward.location;
     exchange.routed(forward.server, Some(location));
     exchange.traces(view);
+    if let Cow::Owned(target) = &forward.target {
+        exchange.rewritten(target);
+    }
     if location.policies.rewrite_log {
         tell_rewrite(exchange, view, &forward);
     }

@@ -53,6 +53,23 @@ fn a_header_value_takes_over_from_always_never_and_pattern() {
 }
 
 #[test]
+fn a_header_value_may_hold_spaces_and_lines_of_one_field_are_one_list() {
+    let rule = |value: &'static str| [("canary-by-header", "X-C"), ("canary-by-header-value", value)];
+    check(&rule("do it"), &[("X-C", "do it")], Choice::Canary);
+    check(&rule("do it"), &[("X-C", "always")], Choice::Primary);
+    check(&rule("a"), &[("X-C", "a"), ("x-c", "b")], Choice::Primary);
+    let pattern = [("canary-by-header", "X-C"), ("canary-by-header-pattern", "^a, b$")];
+    check(&pattern, &[("X-C", "a"), ("x-c", "b")], Choice::Canary);
+}
+
+#[test]
+fn names_of_cookies_compare_without_case() {
+    let rule = [("canary-by-cookie", "SidE")];
+    check(&rule, &[("Cookie", "x=1; side=always")], Choice::Canary);
+    check(&rule, &[("Cookie", "SIDE=never; SidE=always")], Choice::Primary);
+}
+
+#[test]
 fn a_header_pattern_matches_anywhere_and_case_counts() {
     let rule = [("canary-by-header", "X-C"), ("canary-by-header-pattern", "be(t)a")];
     check(&rule, &[("X-C", "my beta 2")], Choice::Canary);

@@ -12,7 +12,7 @@ use super::values::{
     addresses, cidrs, field_name, field_names, http_version, large_buffers, limit_key, load_balance,
     log_level, minutes, path, positive, processes, redirect_code, refusal, risk, tests, words,
 };
-use super::{Effect, Globals, KEYS, Key, LogEscape, Referenced};
+use super::{Effect, Globals, KEYS, Key, LogEscape, Referenced, UNKNOWN_VARIABLE};
 use super::{tls, tracing};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::{ConfigMap, Kind, Meta, ObjectKey, ObjectRef};
@@ -72,10 +72,10 @@ impl Globals {
                 "set host-ownership: allow-list".into(),
             );
         }
-        for Unknown { key, variable, reason, hint } in log_format::unknown(&config_map.data) {
-            report.add("UnknownVariable", key, &variable, reason, hint);
-        }
         let (snippets, notes) = GlobalSnippets::read(&config_map.data);
+        for Unknown { key, variable, reason, hint } in log_format::unknown(&config_map.data, &snippets) {
+            report.add(UNKNOWN_VARIABLE, key, &variable, reason, hint);
+        }
         globals.snippets = Arc::new(snippets);
         report.snippets(notes, &config_map.data);
         globals.global_auth = auth.finish();
@@ -114,7 +114,7 @@ impl Globals {
             }),
             "http-access-log-path" => put(&mut self.access_log_path, path(text)),
             "stream-access-log-path" => put(&mut self.stream_access_log_path, path(text)),
-            "bind-address" => put(&mut self.bind_address, addresses(text)),
+            "bind-address" => put_sound(&mut self.bind_address, addresses(text)),
             "block-cidrs" => put(&mut self.block_cidrs, cidrs(text)),
             "block-referers" => put(&mut self.block_referers, tests(text)),
             "block-user-agents" => put(&mut self.block_user_agents, tests(text)),
@@ -125,7 +125,9 @@ impl Globals {
             "client-body-timeout" => put(&mut self.client_body_timeout, timeout::parse(text)),
             "client-header-timeout" => put(&mut self.client_header_timeout, timeout::parse(text)),
             "compute-full-forwarded-for" => put(&mut self.compute_full_forwarded_for, parse_bool(text)),
-            "custom-http-errors" => put(&mut self.custom_http_errors, custom_errors::parse_codes(text, 300)),
+            "custom-http-errors" => {
+                put_sound(&mut self.custom_http_errors, custom_errors::sound_codes(text, 300))
+            }
             "denylist-source-range" => put(&mut self.denylist_source_range, cidrs(text)),
             "disable-access-log" => parse_bool(text).map(|off| {
                 self.disable_access_log |= off;
@@ -389,6 +391,8 @@ impl Report<'_> {
             "until it is mended every route that global-auth-url guards answers 503".to_owned()
         } else if key.name.starts_with("host-") {
             "until it is mended what cannot be read lets nobody in".to_owned()
+        } else if matches!(key.name, "bind-address" | "custom-http-errors") {
+            "the other entries count".to_owned()
         } else {
             let default = if key.default.is_empty() { "none" } else { key.default };
             format!("until it is mended the default counts: {default}")
@@ -452,4 +456,10 @@ impl Report<'_> {
 pub(super) fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), String> {
     *place = value?;
     Ok(())
+}
+
+/// Keeps the entries of a list that can be read; of the others one is told.
+fn put_sound<T>(place: &mut Arc<[T]>, (sound, fault): (Arc<[T]>, Option<String>)) -> Result<(), String> {
+    *place = sound;
+    fault.map_or(Ok(()), Err)
 }

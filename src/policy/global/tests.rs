@@ -50,6 +50,17 @@ fn one_bad_value_affects_its_key_only() {
 }
 
 #[test]
+fn sound_entries_of_a_list_count_beside_others() {
+    let (globals, codes) =
+        parse(&[("custom-http-errors", "404, demo,503,700,"), ("bind-address", "1.1.1.1,x")]);
+    assert_eq!(codes, ["InvalidConfigMapValue", "InvalidConfigMapValue"]);
+    assert_eq!(*globals.custom_http_errors, [404, 503]);
+    assert_eq!(globals.bind_address.len(), 1);
+    assert!(parse(&[("custom-http-errors", "demo")]).0.custom_http_errors.is_empty());
+    assert_eq!(parse(&[("custom-http-errors", "300,404,")]).1, Vec::<&str>::new());
+}
+
+#[test]
 fn unknown_keys_are_reported_with_the_nearest_name() {
     let data = [("use-forwarded-header".to_owned(), "true".to_owned())].into();
     let (_, diagnostics) = Globals::parse_data(&data);

@@ -33,10 +33,16 @@ pub(super) fn tests(text: &str) -> Result<Arc<[TextTest]>, String> {
     items(text).map(TextTest::parse).collect()
 }
 
-pub(super) fn addresses(text: &str) -> Result<Arc<[std::net::IpAddr]>, String> {
-    let parse =
-        |item: &str| item.trim_matches(['[', ']']).parse().map_err(|_| format!("{item:?} is no address"));
-    items(text).map(parse).collect()
+/// The addresses among the entries of a list, and what is wrong with the first other entry.
+pub(super) fn addresses(text: &str) -> (Arc<[std::net::IpAddr]>, Option<String>) {
+    let (mut sound, mut fault) = (Vec::new(), None);
+    for item in items(text) {
+        match item.trim_matches(['[', ']']).parse() {
+            Ok(address) => sound.push(address),
+            Err(_) => drop(fault.get_or_insert_with(|| format!("{item:?} is no address"))),
+        }
+    }
+    (sound.into(), fault)
 }
 
 pub(super) fn risk(text: &str) -> Result<Risk, String> {

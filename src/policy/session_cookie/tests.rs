@@ -11,12 +11,15 @@ fn cookie(annotations: &[(&str, &str)]) -> SessionCookie {
 fn the_value_is_byte_compatible_with_ingress_nginx() {
     let tag = backend_tag("default-a-80");
     assert_eq!(tag, "452371c8807476367bd103adbd36bb9c");
-    assert_eq!(key_for("abc|452371c8807476367bd103adbd36bb9c", &tag), Some("abc"));
-    assert_eq!(key_for(&value("k", &tag), &tag), Some("k"));
-    for foreign in
-        ["abc", "abc|", "|452371c8807476367bd103adbd36bb9c", "abc|452371c8807476367bd103adbd36bb9d", ""]
+    assert!(is_of("abc|452371c8807476367bd103adbd36bb9c", &tag));
+    assert!(is_of(&value("k", &tag), &tag));
+    for foreign in ["abc", "abc|", "", "abc|452371c8807476367bd103adbd36bb9d"] {
+        assert!(!is_of(foreign, &tag), "{foreign:?}");
+    }
+    for (text, expect) in
+        [("abc", Some("abc")), ("abc|t", Some("abc")), ("a|b|c", Some("a")), ("|t", None), ("", None)]
     {
-        assert_eq!(key_for(foreign, &tag), None, "{foreign:?}");
+        assert_eq!(key(text), expect, "{text:?}");
     }
 }
 
@@ -67,6 +70,9 @@ fn same_site_none_is_left_out_only_for_old_browsers_and_only_when_asked() {
     let old = "Mozilla/5.0 (X11) Chrome/55.0 Safari/537.36";
     assert!(!text("true", "None", old));
     assert!(!text("true", "None", "Mozilla/5.0 (iPhone; CPU iPhone OS 12_1 like Mac OS X)"));
+    assert!(!text("true", "None", "Mozilla/5.0 (iPad; CPU OS 12_1 like Mac OS X)"));
+    assert!(text("true", "None", "Mozilla/5.0 (iPad; CPU OS 13_1 like Mac OS X)"));
+    assert!(text("true", "None", "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_14_2) Chrome/80.0 Safari/537"));
     assert!(!text(
         "true",
         "None",

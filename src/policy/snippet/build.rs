@@ -114,16 +114,16 @@ impl<'n> Builder<'n> {
         match statement.name() {
             "add_header" => settings.add_header.push(self.add_header(arguments, first)?),
             "more_set_headers" => {
-                settings.answer_fields.push(self.edit(arguments, Known::Answer, fields::Set)?);
+                settings.answer_fields.push(self.edit(arguments, fields::Set)?);
             }
             "more_clear_headers" => {
-                settings.answer_fields.push(self.edit(arguments, Known::Answer, fields::Clear)?);
+                settings.answer_fields.push(self.edit(arguments, fields::Clear)?);
             }
             "more_set_input_headers" => {
-                settings.request_fields.push(self.edit(arguments, Known::Route, fields::Set)?);
+                settings.request_fields.push(self.edit(arguments, fields::Set)?);
             }
             "more_clear_input_headers" => {
-                settings.request_fields.push(self.edit(arguments, Known::Route, fields::Clear)?);
+                settings.request_fields.push(self.edit(arguments, fields::Clear)?);
             }
             "proxy_set_header" | "grpc_set_header" => self.set_header(statement, context, settings)?,
             "proxy_hide_header" | "grpc_hide_header" => settings.hide.push(lower(first)?),
@@ -135,15 +135,15 @@ impl<'n> Builder<'n> {
             }
             "auth_request_set" => {
                 let name = self.own_name(first)?;
-                settings.auth_set.push((name, self.template(second(statement)?, Known::Answer)?));
+                settings.auth_set.push((name, self.template(second(statement)?)?));
             }
             "expires" => settings.expires = Some(self.expires(first)?),
             "sub_filter" => {
-                let (from, to) = (self.template(first, Known::Route)?, second(statement)?);
+                let (from, to) = (self.template(first)?, second(statement)?);
                 if first.text.is_empty() {
                     return Err(Fault::new(first.at, "there is nothing to look for"));
                 }
-                settings.substitutions.push((from, self.template(to, Known::Answer)?));
+                settings.substitutions.push((from, self.template(to)?));
             }
             "sub_filter_once" => settings.substitute_once = Some(word(first, parse_on_off)?),
             "sub_filter_types" => {
@@ -152,7 +152,7 @@ impl<'n> Builder<'n> {
             }
             "default_type" => settings.default_type = Some(content_type(first)?),
             "proxy_method" => {
-                let method = self.template(first, Known::Answer)?;
+                let method = self.template(first)?;
                 if method.constant().is_some_and(|method| sendable_method(method.as_bytes()).is_none()) {
                     return Err(Fault::new(first.at, "this is no method"));
                 }
@@ -224,8 +224,9 @@ impl<'n> Builder<'n> {
     }
 
     /// Text with variables.
-    pub(super) fn template(&self, word: &Word, until: Known) -> Result<Template, Fault> {
-        let scope = Scope { until, groups: true, own: &|name| self.names.knows(name) };
+    pub(super) fn template(&self, word: &Word) -> Result<Template, Fault> {
+        // As in nginx a variable that has no value yet is empty.
+        let scope = Scope { until: Known::Never, groups: true, own: &|name| self.names.knows(name) };
         Template::parse_in(&word.text, &scope).map_err(|error| Fault::new(word.at, error.to_string()))
     }
 
@@ -239,7 +240,7 @@ impl<'n> Builder<'n> {
 
     fn set(&self, statement: &Statement) -> Result<Step, Fault> {
         let (name, value) = (first(statement)?, second(statement)?);
-        let value = self.template(value, Known::Route)?;
+        let value = self.template(value)?;
         if name.text == "$args" {
             return Ok(Step::SetArgs(value));
         }
@@ -267,7 +268,7 @@ impl<'n> Builder<'n> {
         closing.text = closing.text.strip_suffix(')').ok_or_else(wrong)?.to_owned();
         words.retain(|word| word.quoted || !word.text.is_empty());
         let (subject, rest) = words.split_first().ok_or_else(wrong)?;
-        let value = self.template(subject, Known::Route)?;
+        let value = self.template(subject)?;
         if !subject.text.starts_with('$') || value.variables().count() != 1 {
             return Err(Fault::new(subject.at, "a condition begins with a variable"));
         }
@@ -278,8 +279,8 @@ impl<'n> Builder<'n> {
         };
         let pattern = |case| pattern(operand, case);
         Ok(match operator.text.as_str() {
-            "=" => Condition::Equal(value, self.template(operand, Known::Route)?, true),
-            "!=" => Condition::Equal(value, self.template(operand, Known::Route)?, false),
+            "=" => Condition::Equal(value, self.template(operand)?, true),
+            "!=" => Condition::Equal(value, self.template(operand)?, false),
             "~" => Condition::Match(value, pattern(Case::Sensitive)?, true),
             "~*" => Condition::Match(value, pattern(Case::Insensitive)?, true),
             "!~" => Condition::Match(value, pattern(Case::Sensitive)?, false),
@@ -291,12 +292,12 @@ impl<'n> Builder<'n> {
     fn answer(&self, statement: &Statement) -> Result<Return, Fault> {
         let first = first(statement)?;
         if let Some(text) = statement.arguments().get(1) {
-            let text = Some(self.template(text, Known::Route)?);
+            let text = Some(self.template(text)?);
             return Ok(Return { status: status(first, 200..=599)?, text });
         }
         let url = ["http://", "https://", "$scheme"].iter().any(|start| first.text.starts_with(start));
         if url {
-            return Ok(Return { status: StatusCode::FOUND, text: Some(self.template(first, Known::Route)?) });
+            return Ok(Return { status: StatusCode::FOUND, text: Some(self.template(first)?) });
         }
         Ok(Return { status: status(first, 200..=599)?, text: None })
     }
@@ -324,9 +325,7 @@ impl<'n> Builder<'n> {
             Some((path, query)) => (path, Some(query)),
             None => (text, None),
         };
-        let part = |text: &str| {
-            self.template(&Word { text: text.to_owned(), quoted: true, at: target.at }, Known::Route)
-        };
+        let part = |text: &str| self.template(&Word { text: text.to_owned(), quoted: true, at: target.at });
         Ok(Rewrite {
             pattern: pattern(expression, Case::Sensitive)?,
             path: part(path)?,
@@ -370,20 +369,11 @@ impl<'n> Builder<'n> {
             Some(word) => return Err(Fault::new(word.at, format!("{} is not always", word.text))),
         };
         let value = arguments.get(1).ok_or_else(|| Fault::new(name.at, "a value is missing"))?;
-        Ok(AddHeader {
-            name: fields::name(name)?,
-            value: self.template(&fields::one_line(value), Known::Answer)?,
-            always,
-        })
+        Ok(AddHeader { name: fields::name(name)?, value: self.template(&fields::one_line(value))?, always })
     }
 
-    fn edit(
-        &self,
-        arguments: &[Word],
-        until: Known,
-        kind: fields::Kind,
-    ) -> Result<super::settings::FieldEdit, Fault> {
-        fields::edit(arguments, kind, |word| self.template(word, until))
+    fn edit(&self, arguments: &[Word], kind: fields::Kind) -> Result<super::settings::FieldEdit, Fault> {
+        fields::edit(arguments, kind, |word| self.template(word))
     }
 
     fn set_header(
@@ -393,7 +383,7 @@ impl<'n> Builder<'n> {
         settings: &mut Settings,
     ) -> Result<(), Fault> {
         let (word, value) = (first(statement)?, second(statement)?);
-        let value = self.template(&fields::one_line(value), Known::Route)?;
+        let value = self.template(&fields::one_line(value))?;
         if !matches!(context, Context::Location | Context::Auth) {
             let why = "every location sets fields of its own, so these are not inherited";
             self.notes.push((statement.at, format!("{} {}: {why}", statement.name(), word.text)));
@@ -412,7 +402,7 @@ impl<'n> Builder<'n> {
 
     fn expires(&self, word: &Word) -> Result<Expires, Fault> {
         if word.text.contains('$') {
-            return Ok(Expires::Text(self.template(word, Known::Answer)?));
+            return Ok(Expires::Text(self.template(word)?));
         }
         Expires::parse(&word.text).map_err(|reason| Fault::new(word.at, reason))
     }

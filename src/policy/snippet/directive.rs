@@ -331,7 +331,7 @@ pub fn markdown() -> String {
         let when = match row.known {
             Known::Request | Known::Route => "",
             Known::Answer => "; with the answer",
-            Known::End => "; in logs only",
+            Known::End => "; in logs, and in snippets as far as it is known by then",
             Known::Never => "; no value in this version",
         };
         out.push_str(&format!("| `${}` | {}{when} |\n", row.name, row.doc));

@@ -18,15 +18,18 @@ use crate::policy::ip_access::IpAccess;
 use crate::policy::redirect::RedirectStyle;
 use crate::policy::rewrite::encode;
 use crate::policy::satisfy::Verdict;
-use crate::policy::template::{Facts, Places, Template};
+use crate::policy::template::{Facts, Places, Rest, Template};
 use crate::reply::LocalReply;
 use crate::request::{NormPath, RequestView};
 use crate::wire::Fields;
 use crate::wire::fields::is_field_value;
 use crate::wire::target::MAX_METHOD;
 
+mod remains;
 mod scene;
 mod url;
+
+pub use remains::{Remains, Shown};
 
 use scene::{Groups, Scene};
 use url::{content_type, unescape};
@@ -71,9 +74,11 @@ pub struct Run<'r> {
     pub now: Duration,
     /// Where addresses are, where that is known.
     pub places: Option<&'r dyn Places>,
+    /// What else is known of the request so far.
+    pub rest: Option<&'r dyn Rest>,
     own: Vec<(Box<str>, Vec<u8>)>,
-    /// Those of `auth_request_set`: they come when the rest stands already.
-    authenticated: RefCell<Vec<(Box<str>, Vec<u8>)>>,
+    /// Those of `auth_request_set`, which come when the rest stands already, and of maps once they were asked.
+    late: RefCell<Vec<(Box<str>, Vec<u8>)>>,
     groups: Groups,
     path: Option<NormPath<'static>>,
     args: Option<Vec<u8>>,
@@ -92,6 +97,8 @@ pub struct Seen<'s> {
     pub status: u16,
     /// Fields.
     pub fields: &'s Fields,
+    /// It is the authentication service's: `$upstream_status` is its status.
+    pub by_service: bool,
 }
 
 /// A method that may be written towards a backend: a token that opens no tunnel and echoes no credentials.
@@ -106,6 +113,16 @@ impl<'r> Run<'r> {
     /// A request that has met no snippet yet.
     pub fn new(request_id: &'r str, now: Duration) -> Self {
         Self { request_id, now, ..Self::default() }
+    }
+
+    /// The variables set so far, for the log; `None` where there are none.
+    pub fn remains(&self) -> Option<Remains> {
+        let late = self.late.borrow();
+        if self.own.is_empty() && late.is_empty() {
+            return None;
+        }
+        let own = late.iter().chain(&self.own).cloned().collect();
+        Some(Remains { own, groups: self.groups.clone() })
     }
 
     /// True when no settings count.
@@ -239,7 +256,7 @@ impl<'r> Run<'r> {
         let found =
             pattern.find(text).map_err(|_| failed("an expression of a snippet took too many steps"))?;
         let Some(captures) = found else { return Ok(false) };
-        self.groups = Groups::of(&captures);
+        self.groups = Groups::numbered(&captures);
         for name in pattern.group_names() {
             let value = captures.name(name).unwrap_or_default().to_vec();
             if !self.keep(name, value) {
@@ -251,7 +268,10 @@ impl<'r> Run<'r> {
 
     fn answer(&self, answer: &Return, stage: &Stage<'_>) -> Outcome {
         let status = answer.status;
-        let text = answer.text.as_ref().map(|text| self.text(text, stage));
+        // As nginx, where the status stands before the text is made.
+        let none = Fields::default();
+        let seen = Some(Seen { status: status.as_u16(), fields: &none, by_service: false });
+        let text = answer.text.as_ref().map(|text| self.expand(text, stage, seen));
         let redirects = matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308);
         let reply = match text {
             Some(url) if redirects => match self.place(url, stage) {
@@ -379,8 +399,10 @@ impl<'r> Run<'r> {
         let values = wanted.map(|(name, template)| {
             (name.clone(), template.bytes(&stage.facts, &self.scene(stage, Some(answer), false)))
         });
-        let values = values.collect();
-        *self.authenticated.borrow_mut() = values;
+        let values: Vec<_> = values.collect();
+        let mut late = self.late.borrow_mut();
+        late.retain(|(known, _)| values.iter().all(|(name, _)| name != known));
+        late.extend(values);
     }
 
     /// The TLS settings that snippets change, in place of those of the location.

@@ -274,7 +274,6 @@ fn faults_tell_where_and_why() {
         ("deny 10.0.0.0/33;", "line 1, column 6: \"10.0.0.0/33\" is no address and no network"),
         ("location @x { }", "line 1, column 10: a location begins with a slash; named ones are not known"),
         ("auth_request /x;", "line 1, column 14: only off is known; use the annotation auth-url"),
-        ("set $x $status;", "line 1, column 8: the variable $status has no value here"),
         (
             "expires soon;",
             "line 1, column 9: \"soon\" is no time: write seconds, or numbers with s, m, h, d, w, M or y",

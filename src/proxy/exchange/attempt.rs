@@ -28,6 +28,18 @@ impl Try {
             connect_time: self.times.connect(),
             header_time: self.times.header(),
             response_time: self.times.response().or_else(|| end.checked_duration_since(self.times.start())),
+            ..self.so_far()
+        }
+    }
+
+    /// As it stands while it may still be under way.
+    pub(super) fn so_far(&self) -> UpstreamTry {
+        UpstreamTry {
+            address: self.address,
+            status: self.status,
+            connect_time: self.times.connect(),
+            header_time: self.times.header(),
+            response_time: self.times.response(),
             response_length: self.times.body(),
             starts_group: self.starts_group,
         }

@@ -6,19 +6,17 @@ use crate::route::Backend;
 use crate::route::decide::Sticky;
 use crate::wire::Fields;
 
-/// Which backend a sticky cookie is bound to, and its key for the primary.
-pub(super) fn bound<'c>(primary: &Backend, cookie: Option<&'c str>) -> (Sticky, Option<&'c str>) {
-    let Some(value) = cookie else { return (Sticky::Unbound, None) };
-    if let Some(key) = key_of(primary, value) {
-        return (Sticky::Primary, Some(key));
+/// Which backend a sticky cookie is bound to. Its second part says so, and matters for canaries only.
+pub(super) fn bound(primary: &Backend, cookie: Option<&str>) -> Sticky {
+    let Some((canary, value)) = primary.canary.as_ref().zip(cookie) else { return Sticky::Unbound };
+    let is_of = |backend: &Backend| session_cookie::is_of(value, &session_cookie::backend_tag(&backend.name));
+    if is_of(primary) {
+        Sticky::Primary
+    } else if is_of(&canary.backend) {
+        Sticky::Canary
+    } else {
+        Sticky::Unbound
     }
-    let canary = primary.canary.as_ref().and_then(|canary| key_of(&canary.backend, value));
-    (if canary.is_some() { Sticky::Canary } else { Sticky::Unbound }, None)
-}
-
-/// The key of a cookie that this backend gave out.
-pub(super) fn key_of<'c>(backend: &Backend, value: &'c str) -> Option<&'c str> {
-    session_cookie::key_for(value, &session_cookie::backend_tag(&backend.name))
 }
 
 /// Binds the client to the endpoint of this key.

@@ -188,7 +188,13 @@ pub(super) fn path(run: &Run<'_>, view: &RequestView<'_>) -> String {
 }
 
 fn facts<'r>(run: &Run<'r>) -> RouteFacts<'r> {
-    RouteFacts { request_id: run.request_id, now: run.now, places: run.places, ..RouteFacts::default() }
+    RouteFacts {
+        request_id: run.request_id,
+        now: run.now,
+        places: run.places,
+        rest: run.rest,
+        ..RouteFacts::default()
+    }
 }
 
 fn stage<'s>(

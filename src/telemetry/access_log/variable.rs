@@ -1,11 +1,12 @@
 //! How each variable of an access-log format shows a [`Record`]. The names are those of `crate::variable`.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::clock::{Clock, since_epoch};
-use super::escape::Out;
+use super::escape::{Escape, LINE_MAX, Out};
 use crate::telemetry::record::{FieldLookup, Record, RequestLine, UpstreamTry};
 use crate::variable::{Fixed, Variable};
 
@@ -33,9 +34,22 @@ pub(super) fn write(variable: &Variable, record: &Record<'_>, clock: &mut Clock,
         }
         Variable::UpstreamField(name) => write_field(record.upstream_fields, name, out),
         Variable::UpstreamCookie(name) => write_set_cookie(record.upstream_fields, name, out),
-        // Nothing is kept of a configuration's own variables.
-        Variable::Group(_) | Variable::Own(_) => false,
+        Variable::Own(name) => {
+            let clock = RefCell::new(clock);
+            let shown = |variable: &Variable| bytes(variable, record, &mut clock.borrow_mut());
+            let value = record.own.map(|own| own.own(name, &shown));
+            optional(Some(&value.unwrap_or_default()), out)
+        }
+        Variable::Group(_) => false,
     }
+}
+
+/// The value as it is, without any escaping; `None` where there is none.
+pub fn bytes(variable: &Variable, record: &Record<'_>, clock: &mut Clock) -> Option<Vec<u8>> {
+    let mut value = Vec::new();
+    let mut out = Out::new(&mut value, Escape::None, LINE_MAX);
+    out.begin_field();
+    write(variable, record, clock, &mut out).then_some(value)
 }
 
 #[expect(clippy::too_many_lines, reason = "one line per variable: the list is the documentation")]
@@ -277,8 +291,7 @@ fn write_set_cookie(fields: &dyn FieldLookup, name: &str, out: &mut Out<'_>) -> 
     let mut found = false;
     fields.each("set-cookie", &mut |line| {
         let pair = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
-        let value = pair.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
-        if let Some(value) = value.filter(|_| !found) {
+        if let Some(value) = named(pair, name).filter(|_| !found) {
             out.text(value);
             found = true;
         }
@@ -290,11 +303,7 @@ fn write_cookie(fields: &dyn FieldLookup, name: &str, out: &mut Out<'_>) -> bool
     let mut found = false;
     fields.each("cookie", &mut |line| {
         for pair in line.split(|byte| *byte == b';') {
-            let Some(value) =
-                pair.trim_ascii().strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="))
-            else {
-                continue;
-            };
+            let Some(value) = named(pair.trim_ascii(), name) else { continue };
             if !found {
                 out.text(value);
                 found = true;
@@ -302,6 +311,12 @@ fn write_cookie(fields: &dyn FieldLookup, name: &str, out: &mut Out<'_>) -> bool
         }
     });
     found
+}
+
+/// Value of `name=value`; names of cookies compare without case, as in nginx.
+fn named<'p>(pair: &'p [u8], name: &str) -> Option<&'p [u8]> {
+    let (key, value) = pair.split_at_checked(name.len())?;
+    key.eq_ignore_ascii_case(name.as_bytes()).then(|| value.strip_prefix(b"=")).flatten()
 }
 
 /// First argument of that name; names compare without case, as in nginx.
