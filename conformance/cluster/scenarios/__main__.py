@@ -37,9 +37,13 @@ def main():
     known = dict(scenarios())
     if unknown := set(names) - set(known):
         sys.exit(f"no such scenario: {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
-    failed = []
+    failed, skipped = [], 0
     for name, run in known.items():
         if names and name not in names:
+            continue
+        if not names and getattr(run, "long", False) and not os.environ.get("LAB_LONG"):
+            print(f"{name}\n  not run: it is long (name it, or LAB_LONG=1)", flush=True)
+            skipped += 1
             continue
         print(name, flush=True)
         began = time.monotonic()
@@ -50,7 +54,7 @@ def main():
             failed.append(name)
             print(f"  FAILED: {error!r}")
             show_logs()
-    print(f"{len(names or known) - len(failed)} scenarios passed{', FAILED: ' + ', '.join(failed) if failed else ''}")
+    print(f"{len(names or known) - len(failed) - skipped} scenarios passed{', FAILED: ' + ', '.join(failed) if failed else ''}")
     sys.exit(1 if failed else 0)
 
 
