@@ -12,12 +12,13 @@ import following
 import image
 import many
 import neighbours
+import scope
 import writing
 from scene import CLASS, LAB, apply, backend, ingress, namespace, service, slices
 
 
 def scenarios():
-    for module in (following, writing, neighbours, chaos, image, many):
+    for module in (following, scope, writing, neighbours, chaos, image, many):
         yield from ((name[9:], run) for name, run in vars(module).items() if name.startswith("scenario_") and run.__module__ == module.__name__)
 
 
