@@ -7,7 +7,7 @@ ARGS ?=
 CLUSTER_CACHE = $${NARTHEX_CLUSTER_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/narthex-cluster}
 
 .DEFAULT_GOAL := help
-.PHONY: attacks signin logs metrics differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare clean fuzz-proxy promises bench-scale bench-guard pgo cluster-bench gateway-conformance
+.PHONY: attacks grpc signin logs metrics differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare clean fuzz-proxy promises bench-scale bench-guard pgo cluster-bench gateway-conformance
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -92,6 +92,9 @@ logs: build ## Compare lines of the access log with those of a real nginx
 
 signin: build ## Sign in, share resources and keep cookies as a browser does (Chromium; Authlib from PyPI)
 	conformance/signin "$$(.ci/binary)" $(ARGS)
+
+grpc: build ## Make calls with the gRPC library of Google (grpcio from PyPI)
+	conformance/grpc "$$(.ci/binary)" $(ARGS)
 
 snippets: build ## Compare snippets with a real nginx (needs nginx and its headers-more module)
 	python3 conformance/nginx/snippets.py --bin "$$(.ci/binary)" $(ARGS)

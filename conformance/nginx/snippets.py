@@ -97,7 +97,11 @@ CASES = {
         [
             (GET, target, {})
             for target in ("/a/x?y=1", "/a/x%20y", "/c/x?y", "/c/a%2Bb%26c", "/d/1&2", "/d/1%262?z", "/e/x?y=1", "/f/x")
-        ],
+        ]
+        # Every byte as the client may encode it, and those that it may send as they are.
+        + [(GET, "/c/a%%%02Xb" % byte, {}) for byte in range(1, 128)]
+        + [(GET, "/c/a%sb" % chr(byte), {}) for byte in range(0x21, 0x7f) if chr(byte) not in "#%?\\"]
+        + [(GET, "/c/%E4%B8%AD%C3%A9", {})],
     ),
     "rewrite-last": (
         "rewrite ^/one$ /two last; rewrite ^/two$ /three last; rewrite ^/loop$ /loop last; add_header X $uri;",
@@ -208,6 +212,92 @@ CASES = {
         "",
         [(GET, "/", {}), (GET, "/", {"X-Status": "404"}), (GET, "/?r=1", {})],
     ),
+    "redirects": (
+        "proxy_redirect http://in.test/ /out/; proxy_redirect ~^https://([^/]+)/x(.*) https://else.test/$1$2;"
+        " proxy_redirect ~*^http://UP.test/ $scheme://$host/up/; proxy_redirect /local/ /there/;",
+        "",
+        [
+            (GET, "/", {"X-Status": "302", "X-Send": "Location: " + url})
+            for url in (
+                "http://in.test/a?b",
+                "https://c.test/xyz",
+                "https://c.test/abc",
+                "http://up.TEST/a",
+                "/local/a",
+                "/other",
+                "//in.test/",
+            )
+        ]
+        + [(GET, "/", {"X-Send": "Refresh: 5; url=http://in.test/a"})],
+    ),
+    "redirects-off": ("proxy_redirect off;", "", [(GET, "/", {"X-Status": "302", "X-Send": "Location: http://in.test/"})]),
+    "cookies": (
+        "proxy_cookie_domain in.test out.test; proxy_cookie_domain ~\\.(\\w+)\\.lan$ $1.test; proxy_cookie_path /a/ /b/;"
+        " proxy_cookie_path ~*^/U/(.+) /v/$1;",
+        "",
+        [
+            (GET, "/", {"X-Send": "Set-Cookie: " + line})
+            for line in (
+                "s=1; Domain=in.test; Path=/a/x",
+                "s=1; domain=.IN.test",
+                "s=1; Domain=x.dev.lan; Secure; Path=/u/7",
+                "s=1; Path=/c",
+                "s=1",
+                "s",
+            )
+        ]
+        + [(GET, "/", {"X-Send": ["Set-Cookie: a=1; Path=/a/", "Set-Cookie: b=2; Path=/c"]})],
+    ),
+    "cookie-flags": (
+        "proxy_cookie_flags one secure httponly samesite=strict; proxy_cookie_flags two nosecure nohttponly nosamesite;"
+        " proxy_cookie_flags ~^t samesite=lax; proxy_cookie_flags $arg_c secure;",
+        "",
+        [
+            (GET, "/?c=named", {"X-Send": "Set-Cookie: " + line})
+            for line in (
+                "one=1",
+                "ONE=1; Path=/; secure; HttpOnly; SameSite=none",
+                "one=1; samesite=STRICT",
+                "two=1; Secure; HttpOnly; SameSite=Lax; Path=/",
+                "two=1; Path=/",
+                "three=3; SameSite=Lax",
+                "three=3; secure",
+                "named=1; Max-Age=3",
+                "other=1; Secure",
+                "one",
+            )
+        ],
+    ),
+    "limit-except": (
+        "limit_except GET POST { deny all; }",
+        "",
+        [(method, "/", {}) for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PURGE")],
+    ),
+    "limit-except-allows": (
+        "deny all; limit_except PUT { allow 127.0.0.1; deny all; }",
+        "",
+        [("PUT", "/", {}), (GET, "/", {})],
+    ),
+    "limit-rate": (
+        "set $rate 8k; if ($arg_own) { set $limit_rate 100k; } limit_rate $rate; limit_rate_after 1m;",
+        "",
+        [(GET, "/", {"X-Send": "X-Accel-Limit-Rate: 1000000"}), (GET, "/?own=1", {}), (GET, "/", {"X-Send": "X-Accel-Limit-Rate: fast"})],
+    ),
+    "accel": (
+        "proxy_buffering on; proxy_buffers 4 8k; proxy_max_temp_file_size 0;",
+        "",
+        [
+            (GET, "/", {"X-Send": line})
+            for line in ("X-Accel-Buffering: no", "X-Accel-Buffering: yes", "X-Accel-Expires: 3", "X-Accel-Charset: utf-8")
+        ],
+    ),
+    "version": ("proxy_http_version 1.0;", "", [(GET, "/", {}), ("HEAD", "/", {})]),
+    "next": (
+        "proxy_next_upstream error timeout http_503 non_idempotent; proxy_next_upstream_tries 2; proxy_next_upstream_timeout 3s;"
+        " proxy_ignore_headers X-Accel-Limit-Rate Set-Cookie; etag off; gzip off; proxy_cache off;",
+        "",
+        [(GET, "/", {"X-Status": "503"})],
+    ),
     "method": ("proxy_method PUT;", "", [(GET, "/", {})]),
     "variables": (
         'add_header V "$request_method|$request_uri|$uri|$args|$is_args|$host|$scheme|$server_protocol|$http_x_in|'
@@ -249,8 +339,7 @@ SERVER = """
     location / {
       proxy_set_header Host $http_host;
       proxy_set_header Connection "";
-      proxy_http_version 1.1;
-      proxy_redirect off;
+%(defaults)s
 %(location)s
       proxy_pass http://127.0.0.1:%(backend)d;
     }
@@ -273,34 +362,38 @@ class Backend(Listener):
         line = reader.readline().decode("latin-1").split()
         if len(line) != 3:
             return False
-        fields = {}
+        fields, sends = {}, []
         while text := reader.readline().decode("latin-1").rstrip("\r\n"):
             name, _, value = text.partition(":")
             fields.setdefault(name.lower(), []).append(value.strip())
+            if name.lower() == "x-send":
+                sends.append(value.strip())
         reader.read(int(fields.get("content-length", ["0"])[0]))
         own = {
             name: sorted(values)
             for name, values in fields.items()
             if name not in OWN_REQUEST and not name.startswith(("x-forwarded", "x-original"))
         }
-        self.seen.append({"method": line[0], "target": line[1], "fields": own})
+        self.seen.append({"method": line[0], "target": line[1], "version": line[2], "fields": own})
         status = fields.get("x-status", ["200"])[0]
         page = fields.get("x-page", ["a page"])[0].encode("latin-1")
         out = ["HTTP/1.1 %s X" % status, "Content-Type: " + fields.get("x-type", ["text/plain"])[0], "X-Other: o"]
-        out += ["X-Gone: g", "X-Wild-A: a", "X-Wild-B: b", "Server: backend"]
+        out += sends + ["X-Gone: g", "X-Wild-A: a", "X-Wild-B: b", "Server: backend"]
         if status not in ("204", "304"):
             out.append("Content-Length: %d" % len(page))
         stream.sendall("\r\n".join(out + ["", ""]).encode("latin-1"))
         if line[0] != "HEAD" and status not in ("204", "304"):
             stream.sendall(page)
-        return True
+        return line[2] == "HTTP/1.1"
 
 
 def configuration(cases, port, backend, folder, modules):
-    servers = [
-        SERVER % {"port": port, "host": name + ".test", "server": server, "location": location, "backend": backend}
-        for name, (location, server, _) in cases.items()
-    ]
+    servers = []
+    for name, (location, server, _) in cases.items():
+        # What nginx would call a duplicate is the snippet's.
+        defaults = [line for line in ("proxy_http_version 1.1;", "proxy_redirect off;") if line.split()[0] not in location]
+        values = {"port": port, "host": name + ".test", "server": server, "location": location, "backend": backend}
+        servers.append(SERVER % {"defaults": " ".join(defaults), **values})
     values = {"folder": folder, "modules": modules, "user": user(), "http": HTTP, "servers": "".join(servers), "log": LOG}
     return NGINX % values
 
@@ -344,7 +437,8 @@ def ask(port, host, request, backend, log):
         connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
         connection.putheader("Host", host)
         for name, value in fields.items():
-            connection.putheader(name, value)
+            for one in value if isinstance(value, list) else [value]:
+                connection.putheader(name, one)
         if method == "POST":
             connection.putheader("Content-Length", "0")
         connection.endheaders()

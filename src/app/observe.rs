@@ -166,8 +166,15 @@ fn orphans(snapshot: &Snapshot) -> Vec<Orphan> {
 
 /// Keeps the way of spans that of the ConfigMap. `instead` is the collector that the environment names.
 pub(super) fn spans_hook(spans: Spans, instead: Option<(Arc<str>, u16)>) -> Hook {
+    let mut told = false;
     Box::new(move |snapshot: &Arc<Snapshot>, _: &Report| {
         let tracing = &snapshot.table.globals.tracing;
+        let nowhere = tracing.on && instead.is_none() && tracing.host.is_empty();
+        if nowhere && !told {
+            let hint = "set otlp-collector-host, or OTEL_EXPORTER_OTLP_ENDPOINT";
+            tracing::warn!(hint, "enable-opentelemetry is set and no collector: no span is sent");
+        }
+        told = nowhere;
         let named = || (!tracing.host.is_empty()).then(|| (Arc::clone(&tracing.host), tracing.port));
         let settings = spans::Settings {
             collector: instead.clone().or_else(named),

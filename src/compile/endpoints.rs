@@ -189,7 +189,7 @@ fn checked(wish: Wish<'_>, found: BTreeSet<SocketAddr>, told: Option<Problem>) -
     if let Some((address, reason)) = refused {
         let text =
             format!("endpoint {address} of Service {}/{} is not used: {reason}", key.namespace, key.service);
-        let problem = error("EndpointRefused", text, "see --allow-upstream-cidr");
+        let problem = error("EndpointRefused", text, crate::route::reach::hint(reason));
         return if ready.is_empty() {
             Err(("its endpoints have addresses that may not be reached", problem))
         } else {

@@ -14,15 +14,19 @@ use crate::diagnostic::Severity;
 
 mod build;
 pub mod directive;
+pub mod document;
 mod fields;
 pub mod heads;
 mod lex;
 pub mod maps;
 mod names;
+mod proxying;
+mod rewriting;
 pub mod run;
 pub mod script;
 pub mod settings;
 pub mod stream;
+mod unknown;
 
 pub use names::Names;
 pub use run::{Outcome, Remains, Run, Seen, Stage, Substitutions};

@@ -4,7 +4,7 @@
 //! record goes to the access log and the metrics.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use super::worker::Worker;
 use crate::limit::Held;
 use crate::message::Meter;
 use crate::places::Databases;
-use crate::policy::snippet::{Remains, Run};
+use crate::policy::snippet::Remains;
 use crate::policy::template::{Places, RouteFacts};
 use crate::policy::tracing::context::TraceContext;
 use crate::reply::LocalReply;
@@ -29,7 +29,6 @@ use crate::route::{Backend, Location, Server};
 use crate::snapshot::Snapshot;
 use crate::telemetry::LocalReason;
 use crate::telemetry::metrics::{Gauge, GaugeGuard};
-use crate::upstream::UpstreamTimes;
 use crate::wire::{Fields, RequestHead};
 
 mod account;
@@ -71,6 +70,8 @@ pub struct Exchange {
     traced: OnceCell<Box<Traced>>,
     /// Variables that snippets set, where the log shows one.
     remains: RefCell<Option<Box<Remains>>>,
+    /// How fast the answer goes, where its backend or a snippet says so.
+    pub(super) pace: Cell<Pace>,
     /// Path and query as rewritten, where they were.
     rewritten: RefCell<Option<Box<Rewritten>>>,
     tries: RefCell<SmallVec<[Try; 1]>>,
@@ -88,6 +89,13 @@ pub struct Exchange {
 struct Names {
     host: String,
     best: String,
+}
+
+/// Bytes a second (0 for no limit), and bytes before they count; `None` where the location's own count.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Pace {
+    pub(super) bytes: Option<u64>,
+    pub(super) after: Option<u64>,
 }
 
 /// What stands in for an answer (`custom-http-errors`).
@@ -136,6 +144,7 @@ impl Exchange {
             running: OnceCell::new(),
             traced: OnceCell::new(),
             remains: RefCell::default(),
+            pace: Cell::default(),
             rewritten: RefCell::default(),
             tries: RefCell::default(),
             local: Cell::new(None),
@@ -162,18 +171,6 @@ impl Exchange {
         if let Some(location) = location {
             let _first_counts = self.location.set(Arc::clone(location));
         }
-    }
-
-    /// Keeps the variables that snippets set so far, where the log shows one.
-    pub fn remember(&self, run: &Run<'_>) {
-        if let Some(remains) = run.remains().filter(|_| self.worker.log.wants_own()) {
-            *self.remains.borrow_mut() = Some(Box::new(remains));
-        }
-    }
-
-    /// Its target was rewritten to this one: `$uri` and `$args` follow.
-    pub fn rewritten(&self, target: &[u8]) {
-        *self.rewritten.borrow_mut() = Some(Box::new(Rewritten::of(target)));
     }
 
     /// Begins its span, where the location that took it is traced.
@@ -265,37 +262,9 @@ impl Exchange {
         let _first_counts = self.page.set(Page { by: by.map(Arc::clone), after: self.tries() });
     }
 
-    /// A try begins `now`.
-    pub fn tried(&self, address: Option<SocketAddr>, now: Instant) -> Rc<UpstreamTimes> {
-        let times = Rc::new(UpstreamTimes::starting(now));
-        let before = self.tries();
-        let starts_group = before > 0 && self.page.get().is_some_and(|page| page.after == before);
-        self.tries.borrow_mut().push(Try { address, status: None, times: Rc::clone(&times), starts_group });
-        times
-    }
-
-    /// The last try has its status.
-    pub fn try_status(&self, status: u16) {
-        if let Some(last) = self.tries.borrow_mut().last_mut() {
-            last.status = Some(status);
-        }
-    }
-
-    /// The last try has an answer with these fields.
-    pub fn try_fields(&self, fields: &Fields) {
-        if self.worker.log.wants_upstream_fields() {
-            *self.raw_answer.borrow_mut() = Some(Box::new(fields.clone()));
-        }
-    }
-
     /// Since the request came.
     pub fn elapsed(&self) -> Duration {
         self.start.elapsed()
-    }
-
-    /// Tries so far.
-    pub fn tries(&self) -> usize {
-        self.tries.borrow().len()
     }
 
     /// The answer is ours, and why.

@@ -139,6 +139,11 @@ fn expire(run: &Run<'_>, stage: &Stage<'_>, expires: &Expires, status: u16, fiel
         Expires::Off | Expires::Text(_) => return,
         Expires::Epoch => (1, "no-cache".to_owned()),
         Expires::Max => (2_145_916_555, "max-age=315360000".to_owned()),
+        Expires::Daily(time) => {
+            let today = now - now.rem_euclid(86_400) + time;
+            let next = if today < now { today + 86_400 } else { today };
+            (next, format!("max-age={}", next - now))
+        }
         Expires::After(seconds) if *seconds < 0 => (now.saturating_add(*seconds), "no-cache".to_owned()),
         Expires::After(seconds) => (now.saturating_add(*seconds), format!("max-age={seconds}")),
     };

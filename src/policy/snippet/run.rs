@@ -12,11 +12,13 @@ use smallvec::SmallVec;
 
 use super::maps::Maps;
 use super::script::{Condition, Return, Rewrite, Script, Step, Then};
-use super::settings::{Expires, Settings};
+use super::settings::{Expires, Rule, Settings};
 use crate::pattern::Pattern;
+use crate::policy::annotation::parse_size;
 use crate::policy::ip_access::IpAccess;
 use crate::policy::redirect::RedirectStyle;
 use crate::policy::rewrite::encode;
+use crate::policy::rewrite::url::unescape;
 use crate::policy::satisfy::Verdict;
 use crate::policy::template::{Facts, Places, Rest, Template};
 use crate::reply::LocalReply;
@@ -32,7 +34,7 @@ mod url;
 pub use remains::{Remains, Shown};
 
 use scene::{Groups, Scene};
-use url::{content_type, unescape};
+use url::content_type;
 
 /// Steps of one request (`B-17`).
 const MAX_STEPS: u32 = 1000;
@@ -358,7 +360,15 @@ impl<'r> Run<'r> {
 
     /// What the address of a client leads to: the lists of the location's annotations first, then `allow` and `deny` of
     /// its snippets, or of the server's where the location has neither.
-    pub fn access(&self, lists: Option<&IpAccess>, client: IpAddr) -> Verdict {
+    pub fn access(&self, lists: Option<&IpAccess>, client: IpAddr, method: &http::Method) -> Verdict {
+        // As in nginx, where the block is a location of its own: its rules stand for those around it.
+        let except = self.levels.iter().skip(2).rev().flatten().find_map(|one| one.except.as_ref());
+        let except = except.filter(|except| !except.access.is_empty());
+        if let Some(except) =
+            except.filter(|except| except.methods.iter().all(|one| **one != *method.as_str()))
+        {
+            return verdict(&except.access, client);
+        }
         if let Some(lists) = lists {
             match lists.verdict(client) {
                 Verdict::Abstain => {}
@@ -369,18 +379,24 @@ impl<'r> Run<'r> {
         let has = |level: &SmallVec<[Arc<Settings>; 2]>| level.iter().any(|one| !one.access.is_empty());
         let level = self.levels.iter().enumerate().rev().find(|(_, level)| has(level));
         let Some((_, level)) = level.filter(|(depth, _)| own(*depth)) else { return Verdict::Abstain };
-        let address = client.to_canonical();
-        let mut rules = level.iter().flat_map(|settings| &settings.access);
-        match rules.find(|rule| rule.net.is_none_or(|net| net.contains(&address))) {
-            Some(rule) if rule.allow => Verdict::Admit,
-            Some(_) => Verdict::Refuse(LocalReply::Forbidden { client }),
-            None => Verdict::Abstain,
-        }
+        verdict(level.iter().flat_map(|settings| &settings.access), client)
+    }
+
+    /// Bytes a second and bytes before they count, as far as snippets say: `set $limit_rate` before `limit_rate`.
+    pub fn rate(&self, stage: &Stage<'_>, answer: Seen<'_>) -> (Option<u64>, Option<u64>) {
+        let size = |text: &[u8]| std::str::from_utf8(text).ok().and_then(|text| parse_size(text).ok());
+        let of = |get: fn(&Settings) -> Option<&Template>| {
+            let template = self.all().rev().find_map(get)?;
+            size(&self.expand(template, stage, Some(answer)))
+        };
+        let set = self.own.iter().find(|(name, _)| **name == *"limit_rate");
+        let rate = set.and_then(|(_, value)| size(value));
+        (rate.or_else(|| of(|one| one.rate.as_ref())), of(|one| one.rate_after.as_ref()))
     }
 
     /// True when addresses may be refused by snippets.
     pub fn has_access(&self) -> bool {
-        self.all().any(|settings| !settings.access.is_empty())
+        self.all().any(|settings| !settings.access.is_empty() || settings.except.is_some())
     }
 
     /// `auth_request off` of the location.
@@ -526,6 +542,17 @@ impl Substitutions {
             .get_str("content-encoding")
             .is_some_and(|coding| !coding.trim().eq_ignore_ascii_case("identity"));
         counts && !coded
+    }
+}
+
+/// The first rule that takes the client.
+fn verdict<'r>(rules: impl IntoIterator<Item = &'r Rule>, client: IpAddr) -> Verdict {
+    let address = client.to_canonical();
+    let found = rules.into_iter().find(|rule| rule.net.is_none_or(|net| net.contains(&address)));
+    match found {
+        Some(rule) if rule.allow => Verdict::Admit,
+        Some(_) => Verdict::Refuse(LocalReply::Forbidden { client }),
+        None => Verdict::Abstain,
     }
 }
 

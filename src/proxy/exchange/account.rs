@@ -125,7 +125,7 @@ impl Exchange {
             best_host: &names.best,
             uri: rewritten.as_deref().map_or(&uri, |rewritten| &rewritten.uri),
             args: match rewritten.as_deref() {
-                Some(rewritten) => rewritten.args.as_deref(),
+                Some(rewritten) => Some(&rewritten.args),
                 None => path.and_then(|at| self.head.target.get(at + 1..)),
             },
             request_fields: &Lookup(&self.head.fields),

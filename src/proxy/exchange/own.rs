@@ -7,8 +7,8 @@ use std::time::Instant;
 use smallvec::SmallVec;
 
 use super::Exchange;
-use crate::policy::snippet::Remains;
 use crate::policy::snippet::maps::Maps;
+use crate::policy::snippet::{Remains, Run};
 use crate::policy::template::Rest;
 use crate::telemetry::access_log::{Clock, variable};
 use crate::telemetry::{OwnLookup, UpstreamTry};
@@ -32,13 +32,13 @@ impl OwnLookup for Own<'_> {
 /// A target that a rewrite made, as `$uri` and `$args` show it.
 pub(super) struct Rewritten {
     pub(super) uri: Box<[u8]>,
-    pub(super) args: Option<Box<[u8]>>,
+    pub(super) args: Box<[u8]>,
 }
 
 impl Rewritten {
     pub(super) fn of(target: &[u8]) -> Self {
         let (path, query) = crate::request::split_target(target);
-        Self { uri: crate::request::decoded(path).into(), args: query.map(Into::into) }
+        Self { uri: crate::request::decoded(path).into(), args: query.unwrap_or_default().into() }
     }
 }
 
@@ -51,5 +51,19 @@ impl Rest for Exchange {
             value = variable::bytes(&Variable::Fixed(fixed), record, &mut Clock::system());
         });
         value
+    }
+}
+
+impl Exchange {
+    /// Keeps the variables that snippets set so far, where the log shows one.
+    pub fn remember(&self, run: &Run<'_>) {
+        if let Some(remains) = run.remains().filter(|_| self.worker.log.wants_own()) {
+            *self.remains.borrow_mut() = Some(Box::new(remains));
+        }
+    }
+
+    /// Its target was rewritten to this one: `$uri` and `$args` follow.
+    pub fn rewritten(&self, target: &[u8]) {
+        *self.rewritten.borrow_mut() = Some(Box::new(Rewritten::of(target)));
     }
 }

@@ -110,7 +110,7 @@ fn nested_outcome(
         Outcome::Again | Outcome::Rewritten => return Own::Again,
         Outcome::Done | Outcome::Break => {}
     }
-    let reply = match run.access(None, stage.facts.view.forwarded.client) {
+    let reply = match run.access(None, stage.facts.view.forwarded.client, stage.facts.view.method) {
         Verdict::Refuse(reply) => reply,
         Verdict::Admit | Verdict::Abstain => LocalReply::NoRoute,
     };

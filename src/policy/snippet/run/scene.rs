@@ -5,9 +5,9 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::url::quote;
 use super::{Run, Seen, Stage};
 use crate::pattern::{Captures, Pattern};
+use crate::policy::rewrite::url::quote;
 use crate::policy::snippet::maps::Map;
 use crate::policy::template::{Overlay, argument};
 use crate::variable::{Fixed, Variable};
