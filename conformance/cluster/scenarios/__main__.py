@@ -12,12 +12,13 @@ import following
 import image
 import many
 import neighbours
+import scope
 import writing
 from scene import CLASS, LAB, apply, backend, ingress, namespace, service, slices
 
 
 def scenarios():
-    for module in (following, writing, neighbours, chaos, image, many):
+    for module in (following, scope, writing, neighbours, chaos, image, many):
         yield from ((name[9:], run) for name, run in vars(module).items() if name.startswith("scenario_") and run.__module__ == module.__name__)
 
 
@@ -37,9 +38,13 @@ def main():
     known = dict(scenarios())
     if unknown := set(names) - set(known):
         sys.exit(f"no such scenario: {', '.join(sorted(unknown))}; there are: {', '.join(known)}")
-    failed = []
+    failed, skipped = [], 0
     for name, run in known.items():
         if names and name not in names:
+            continue
+        if not names and getattr(run, "long", False) and not os.environ.get("LAB_LONG"):
+            print(f"{name}\n  not run: it is long (name it, or LAB_LONG=1)", flush=True)
+            skipped += 1
             continue
         print(name, flush=True)
         began = time.monotonic()
@@ -50,7 +55,7 @@ def main():
             failed.append(name)
             print(f"  FAILED: {error!r}")
             show_logs()
-    print(f"{len(names or known) - len(failed)} scenarios passed{', FAILED: ' + ', '.join(failed) if failed else ''}")
+    print(f"{len(names or known) - len(failed) - skipped} scenarios passed{', FAILED: ' + ', '.join(failed) if failed else ''}")
     sys.exit(1 if failed else 0)
 
 

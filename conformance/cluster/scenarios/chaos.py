@@ -242,6 +242,10 @@ def scenario_tokens(narthex):
         first.stop()
 
 
+# A minute and a half: run when it is named, or with LAB_LONG=1.
+scenario_tokens.long = True
+
+
 def scenario_zones(narthex):
     """With --enable-topology-aware-routing endpoints of the own zone are asked, and others when the node says that it lies elsewhere."""
     node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-z", "labels": {"topology.kubernetes.io/zone": "west"}}}
