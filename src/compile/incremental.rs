@@ -273,9 +273,11 @@ impl Compiler {
     }
 
     fn follow_certificates(&mut self, inputs: &Inputs<'_>, work: &mut Work) {
-        let same = |a: &Result<Arc<CertInfo>, String>, b: &Result<Arc<CertInfo>, String>| match (a, b) {
-            (Ok(a), Ok(b)) => Arc::ptr_eq(a, b),
-            (Err(a), Err(b)) => a == b,
+        type Seen<'k, 's> = (&'k ObjectKey, &'s Result<Arc<CertInfo>, String>);
+        // Several Secrets may hold one pair, or be broken the same way.
+        let same = |(known, a): Seen<'_, '_>, (key, b): Seen<'_, '_>| match (a, b) {
+            (Ok(a), Ok(b)) => Arc::ptr_eq(a, b) && known == key,
+            (Err(a), Err(b)) => a == b && known == key,
             _ => false,
         };
         let changes = follow_by(&mut self.seen_certificates, inputs.certificates, same, |a, b| a == b);
@@ -407,6 +409,10 @@ impl Compiler {
         touched.extend(services.into_iter().map(|change| change.key));
         for change in follow(&mut self.services.slices, &inputs.world.slices) {
             self.services.follow_slice(&change.key, change.before.as_deref(), &mut touched);
+        }
+        if self.services.zone != inputs.world.zone {
+            self.services.zone = Arc::clone(&inputs.world.zone);
+            touched.extend(self.services.services.keys().cloned());
         }
         self.endpoints.refresh(&self.slots, &self.services, settings, &touched, backends);
     }
