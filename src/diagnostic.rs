@@ -70,7 +70,7 @@ impl Diagnostic {
         let mut field = self.field.as_str();
         while !field.is_empty() {
             if let Some(line) = self.origin.fields.get(field) {
-                return Some(*line);
+                return Some(line);
             }
             field = field.rfind(['.', '[']).and_then(|end| field.get(..end)).unwrap_or_default();
         }
@@ -101,13 +101,17 @@ impl fmt::Display for Diagnostic {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::model::{Kind, ObjectKey};
 
     #[test]
     fn the_line_is_that_of_the_nearest_known_field() {
         let fields = [("spec.rules[0]", 5), ("spec.rules[0].host", 6), ("spec", 4)];
-        let fields = fields.into_iter().map(|(field, line)| (field.to_owned(), line)).collect();
+        let fields: BTreeMap<_, _> =
+            fields.into_iter().map(|(field, line)| (field.to_owned(), line)).collect();
+        let fields = fields.into();
         let origin = Arc::new(Origin { file: Some("f".into()), line: Some(1), fields });
         let line = |field: &str| {
             let object = ObjectRef { kind: Kind::Ingress, key: ObjectKey::new("a", "b") };

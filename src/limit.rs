@@ -22,6 +22,8 @@ pub use memory::{Bodies, Held, Memory, Pressure};
 pub const CONNECTIONS_PER_WORKER: usize = 16_384;
 /// Descriptors that are no client or upstream connection: listeners, logs, admin, files, the source of configuration.
 const RESERVED_DESCRIPTORS: u64 = 512;
+/// Pipes that a worker may use for long bodies, two descriptors each.
+pub const PIPES_PER_WORKER: usize = 32;
 /// Where idle pooled connections begin to be closed (`F-21`), in percent of the limit.
 const TIGHT_PERCENT: usize = 80;
 /// Where idle client connections begin to be closed (`D-6`), in percent of the limit.
@@ -89,7 +91,8 @@ impl ConnectionLimit {
 /// because most connections need one upstream too.
 pub fn connection_cap(per_worker: usize, workers: usize, descriptors: u64) -> usize {
     let wanted = per_worker.saturating_mul(workers.max(1));
-    let possible = descriptors.saturating_sub(RESERVED_DESCRIPTORS) / 2;
+    let pipes = u64::try_from(PIPES_PER_WORKER.saturating_mul(2).saturating_mul(workers)).unwrap_or(u64::MAX);
+    let possible = descriptors.saturating_sub(RESERVED_DESCRIPTORS).saturating_sub(pipes) / 2;
     wanted.min(usize::try_from(possible).unwrap_or(usize::MAX)).max(1)
 }
 
@@ -107,13 +110,13 @@ mod tests {
     fn the_cap_is_what_workers_get_and_half_of_the_free_descriptors() {
         for (per_worker, workers, descriptors, expect) in [
             (16_384, 4, 1 << 20, 65_536),
-            (16_384, 4, 65_536, 32_512),
-            (16_384, 1, 1_024, 256),
+            (16_384, 4, 65_536, 32_384),
+            (16_384, 1, 1_024, 224),
             (16_384, 1, 512, 1),
             (16_384, 1, 0, 1),
             (16_384, 0, 1 << 20, 16_384),
             (0, 4, 1 << 20, 1),
-            (usize::MAX, 4, u64::MAX, usize::MAX / 2 - 256),
+            (usize::MAX, 4, u64::MAX, usize::MAX / 2 - 384),
         ] {
             assert_eq!(
                 connection_cap(per_worker, workers, descriptors),

@@ -9,8 +9,8 @@ use std::sync::Arc;
 
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::{
-    ConfigMap, EndpointSlice, Ingress, IngressClass, Kind, Meta, Namespace, ObjectKey, ObjectRef, Origin,
-    Secret, Service, World,
+    ConfigMap, EndpointSlice, FieldLines, Ingress, IngressClass, Kind, Meta, Namespace, ObjectKey, ObjectRef,
+    Origin, Secret, Service, World,
 };
 
 mod api;
@@ -334,7 +334,7 @@ impl Manifest {
     }
 
     fn origin(&self, line: u32, fields: BTreeMap<String, u32>) -> Arc<Origin> {
-        Arc::new(Origin { file: Some(Arc::clone(&self.path)), line: Some(line), fields })
+        Arc::new(Origin { file: Some(Arc::clone(&self.path)), line: Some(line), fields: fields.into() })
     }
 
     /// The file itself, where no object can be named.
@@ -350,7 +350,7 @@ impl Manifest {
         reason: String,
         hint: &str,
     ) {
-        let origin = Origin { file: Some(Arc::clone(&self.path)), line, fields: BTreeMap::new() };
+        let origin = Origin { file: Some(Arc::clone(&self.path)), line, fields: FieldLines::default() };
         self.diagnostics.push(Diagnostic {
             object: self.reference(),
             code,

@@ -5,6 +5,7 @@
 
 pub mod certificate;
 pub mod config_map;
+pub mod field_lines;
 pub mod ingress;
 pub mod key;
 pub mod secret;
@@ -13,6 +14,7 @@ pub mod world;
 
 pub use certificate::{CertCatalog, CertInfo};
 pub use config_map::{ConfigMap, IngressClass, Namespace};
+pub use field_lines::FieldLines;
 pub use ingress::{Backend, Ingress, PathRule, PathType, PortRef, Rule, ServiceRef, TlsBlock};
 pub use key::{Kind, Meta, ObjectKey, ObjectRef, Origin, Timestamp};
 pub use secret::{Secret, SecretBytes};

@@ -16,15 +16,15 @@ use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
-use crate::limit::{Bodies, Held, Memory};
+use crate::limit::{Bodies, Held, Memory, PIPES_PER_WORKER};
 
 /// What a pipe can hold, and what passes at once, bytes. The kernel lets any user have that much. With less each side
 /// is woken more often, which costs more than the copies that are saved.
 pub const CAPACITY: usize = 1024 * 1024;
 /// Bodies with less to come are copied, bytes.
 pub const WORTH_IT: u64 = 64 * 1024;
-/// Pipes of one thread, each two descriptors. Bodies beyond that are copied.
-const MOST: usize = 32;
+/// Pipes of one thread. Bodies beyond that are copied.
+const MOST: usize = PIPES_PER_WORKER;
 /// Pipes that are kept for the next body.
 const KEPT: usize = MOST;
 

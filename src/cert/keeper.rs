@@ -186,7 +186,7 @@ fn refused(secret: &Secret, refusal: &Refusal, kept: bool) -> Diagnostic {
 /// `data[x]`, or `stringData[x]` where it was written so.
 fn field_of(secret: &Secret, part: &str) -> String {
     let text = format!("stringData[{part}]");
-    if secret.meta.origin.fields.contains_key(&text) { text } else { format!("data[{part}]") }
+    if secret.meta.origin.fields.get(&text).is_some() { text } else { format!("data[{part}]") }
 }
 
 /// Outside its time a certificate is still served: clients decide, and a proxy with a wrong clock goes on.

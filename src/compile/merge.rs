@@ -132,6 +132,7 @@ pub(super) fn plan(
         PathSemantics::Kubernetes => merge.kubernetes(creator),
     }
     merge.tell_about_claims(creator);
+    merge.plan.rules.shrink_to_fit();
     Some(merge.plan)
 }
 

@@ -217,7 +217,9 @@ impl Draft {
         let paths = lines.filter_map(|(position, path)| {
             self.path(path, format!("spec.rules[{number}].http.paths[{position}]"))
         });
-        RuleLine { host, paths: paths.collect() }
+        let mut paths: Vec<PathLine> = paths.collect();
+        paths.shrink_to_fit();
+        RuleLine { host, paths }
     }
 
     fn path(&mut self, rule: &model::PathRule, field: String) -> Option<PathLine> {

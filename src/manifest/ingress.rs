@@ -16,7 +16,7 @@ pub(super) fn read(root: &Mapping<'_>, meta: Meta) -> Ingress {
     ingress.class_name = spec.field("ingressClassName").and_then(|at| at.text()).map(str::to_owned);
     ingress.default_backend = spec.field("defaultBackend").and_then(|at| backend(&at));
     ingress.rules =
-        spec.field("rules").map(|at| at.items().filter_map(|at| rule(&at)).collect()).unwrap_or_default();
+        spec.field("rules").map(|at| exactly(at.items().filter_map(|at| rule(&at)))).unwrap_or_default();
     ingress.tls =
         spec.field("tls").map(|at| at.items().filter_map(|at| tls(&at)).collect()).unwrap_or_default();
     ingress
@@ -37,12 +37,19 @@ pub(super) fn read_class(root: &Mapping<'_>, meta: Meta) -> IngressClass {
     class
 }
 
+/// What is kept for as long as the object lives takes no more room than it needs.
+fn exactly<T>(items: impl Iterator<Item = T>) -> Vec<T> {
+    let mut all: Vec<T> = items.collect();
+    all.shrink_to_fit();
+    all
+}
+
 fn rule(at: &At<'_>) -> Option<Rule> {
     let fields = at.mapping(&["host", "http"])?;
     let paths = fields.field("http").map(|at| {
         let Some(http) = at.mapping(&["paths"]) else { return Vec::new() };
         let Some(at) = http.required("paths") else { return Vec::new() };
-        at.items().filter_map(|at| path(&at)).collect()
+        exactly(at.items().filter_map(|at| path(&at)))
     });
     Some(Rule { host: fields.text("host"), paths })
 }

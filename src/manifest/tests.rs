@@ -60,7 +60,7 @@ fn an_ingress_is_read_whole_with_the_lines_of_its_fields() {
     assert_eq!((second.name.as_str(), &second.port), ("api", &PortRef::Name("http".into())));
     let origin = &ingress.meta.origin;
     assert_eq!((origin.file.as_deref(), origin.line), (Some("m.yaml"), Some(1)));
-    let line = |field: &str| origin.fields.get(field).copied();
+    let line = |field: &str| origin.fields.get(field);
     assert_eq!(line("metadata.annotations[nginx.ingress.kubernetes.io/app-root]"), Some(8));
     assert_eq!(line("spec.rules[0].http.paths[1].path"), Some(22));
     assert_eq!(line("spec.rules[0].http.paths[1]"), Some(22));

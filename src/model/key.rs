@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
+use super::field_lines::FieldLines;
+
 /// The kinds of objects this product reads.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -115,7 +117,7 @@ pub struct Origin {
     pub line: Option<u32>,
     /// Lines (from 1) of single fields, by path, such as `metadata.annotations[nginx.ingress.kubernetes.io/app-root]`
     /// or `spec.rules[0].http.paths[1].path`. Filled as far as the reader knows them.
-    pub fields: BTreeMap<String, u32>,
+    pub fields: FieldLines,
 }
 
 /// What every object has, less what nobody here reads.
