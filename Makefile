@@ -7,7 +7,7 @@ ARGS ?=
 CLUSTER_CACHE = $${NARTHEX_CLUSTER_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/narthex-cluster}
 
 .DEFAULT_GOAL := help
-.PHONY: signin logs metrics differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare clean fuzz-proxy promises bench-scale bench-guard pgo cluster-bench gateway-conformance
+.PHONY: attacks grpc signin logs metrics differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare clean fuzz-proxy promises bench-scale bench-guard pgo cluster-bench gateway-conformance
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,8 +34,9 @@ lint: setup ## Check format and lints as CI does
 bench: setup ## Run the benches (benches/README.md)
 	$(CARGO) bench --locked $(ARGS)
 
-bench-compare: setup ## Measure nginx, nginx with Lua, haproxy and Narthex side by side; SHORT=1: minutes less (docs/performance.md)
+bench-compare: setup ## Measure nginx, nginx with Lua, haproxy, Envoy, a naive proxy and Narthex side by side; SHORT=1: minutes less (docs/performance.md)
 	$(CARGO) build --locked --profile dist --bin narthex
+	CARGO="$(CARGO)" CARGO_TARGET_DIR="$$(dirname "$$(dirname "$$(.ci/binary dist)")")" benches/compare/prepare
 	python3 benches/compare/compare.py --bin "$$(.ci/binary dist)" $(if $(SHORT),--short) $(ARGS)
 
 bench-scale: setup ## Hosts by the thousand, changes and compiling under load, tail, overload; SHORT=1: smaller (docs/performance.md)
@@ -92,6 +93,9 @@ logs: build ## Compare lines of the access log with those of a real nginx
 signin: build ## Sign in, share resources and keep cookies as a browser does (Chromium; Authlib from PyPI)
 	conformance/signin "$$(.ci/binary)" $(ARGS)
 
+grpc: build ## Make calls with the gRPC library of Google (grpcio from PyPI)
+	conformance/grpc "$$(.ci/binary)" $(ARGS)
+
 snippets: build ## Compare snippets with a real nginx (needs nginx and its headers-more module)
 	python3 conformance/nginx/snippets.py --bin "$$(.ci/binary)" $(ARGS)
 
@@ -109,6 +113,9 @@ h2spec: build ## Judge HTTP/2 by h2spec, built from source; clear and TLS
 
 soak: build ## Mixed load, swaps and churn for ten minutes; prints the slope of the memory (ARGS='--seconds N')
 	python3 conformance/soak.py --bin "$$(.ci/binary)" $(ARGS)
+
+attacks: $(if $(BIN),,build) ## Attack the built binary at the numbers of docs/security.md, BIN=... another one (ARGS='[--short] [NAME]...')
+	python3 conformance/attacks.py --bin "$(or $(BIN),$$(.ci/binary))" $(ARGS)
 
 sbom: ## Write the bill of materials, CycloneDX, to target/narthex.cdx.json
 	mkdir -p target && .ci/sbom >target/narthex.cdx.json

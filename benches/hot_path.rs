@@ -104,7 +104,7 @@ fn admit(bencher: Bencher<'_, '_>, clients: u32) {
 
 #[divan::bench]
 fn log_line(bencher: Bencher<'_, '_>) {
-    let (format, _) = Format::compile(DEFAULT_FORMAT, Escape::Default);
+    let (format, _) = Format::compile(DEFAULT_FORMAT, Escape::Default, |_| false);
     let mut clock = Clock::system();
     let mut line = Vec::with_capacity(1024);
     let tries = [UpstreamTry {
@@ -159,6 +159,7 @@ fn record(tries: &[UpstreamTry]) -> Record<'_> {
         tls_server_name: Some("shop.example.test"),
         upstream_name: "default-shop-80",
         alternative_upstream_name: "",
+        own: None,
         tries,
         place: None,
         trace: None,

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""The chart against a real API server, inside the lab; `deploy` starts it. Usage: deploy_lab.py NARTHEX HELM"""
+"""The chart against a real API server, inside the lab; `deploy` starts it. Usage: deploy_lab.py NARTHEX HELM KUSTOMIZE"""
 
 import copy
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -43,6 +44,22 @@ VALUES = {
     "secrets of two namespaces, beside another": {"controller": {"secretNamespaces": ["edge", "team"], "coexist": True}},
     "secrets by reference": {"controller": {"secretsByReference": True}},
     "tcp services elsewhere": {"rbac": {"scope": True}, "controller": {"scope": {"enabled": True, "namespace": "team"}}, "tcp": {"5432": "default/postgres:5432"}},
+    "templates in values": {
+        "controller": {
+            "image": {"registry": "registry.k8s.io", "image": "ingress-nginx/controller", "tag": "v1.15.1", "digest": "sha256:" + "0" * 64},
+            "config": {"custom-http-errors": "404", "server-name-hash-bucket-size": 256, "x": "{{ .Release.Name }}"}, "hostAliases": [{"ip": "10.0.0.1", "hostnames": ["{{ .Release.Name }}.test"]}],
+            "affinity": {"podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [{"topologyKey": "kubernetes.io/hostname", "labelSelector": {
+                "matchLabels": {"app.kubernetes.io/name": '{{ include "ingress-nginx.name" . }}'}}}]}},
+            "topologySpreadConstraints": [{"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "ScheduleAnyway", "labelSelector": {
+                "matchLabels": {"app.kubernetes.io/name": '{{ include "ingress-nginx.name" . }}'}}, "matchLabelKeys": ["pod-template-hash"]}],
+            "extraInitContainers": [{"name": "{{ .Release.Name }}-init", "image": "busybox"}],
+            "service": {"annotations": {"a.example/name": '{{ include "ingress-nginx.controller.fullname" . }}'}},
+        },
+        "defaultBackend": {"enabled": True, "labels": {"a": "b"}, "maxUnavailable": 1, "unhealthyPodEvictionPolicy": "AlwaysAllow", "autoscaling": {"enabled": True, "minReplicas": 2},
+                           "service": {"externalIPs": ["192.0.2.7"]}, "extraVolumes": [{"name": "v", "configMap": {"name": "{{ .Release.Name }}"}}],
+                           "extraConfigMaps": [{"name": "pages", "labels": {"c": "d"}, "data": {"404.html": "no"}}]},
+    },
+    "both autoscalers": {"controller": {"autoscaling": {"enabled": True}, "keda": {"enabled": True}, "replicaCount": 2}},
     "cert-manager": {"controller": {"admissionWebhooks": {"certManager": {"enabled": True}}}},
 }
 
@@ -102,15 +119,81 @@ def dry_runs(helm):
         # The API server prunes fields that it does not know; strict validation says so instead.
         kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": ours}))
         print(f"{name}: {len(ours)} objects accepted{', not judged: ' + ', '.join(sorted(foreign)) if foreign else ''}")
-    for provider in sorted(os.listdir(PROVIDERS)):
+    for provider in sorted(os.path.relpath(folder, PROVIDERS) for folder, _, files in os.walk(PROVIDERS) if "deploy.yaml" in files):
         apply_file(os.path.join(PROVIDERS, provider, "deploy.yaml"))
         print(f"provider {provider}: accepted")
-    kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-k", os.path.join(PROVIDERS, "..", "kustomize"))
-    print("the kustomize base: accepted")
     refused(helm, {"replicaCount": 2}, "controller.replicaCount")
     refused(helm, {"controller": {"stats": {}}}, "controller.metrics")
     refused(helm, {"controller": {"nosuchkey": 1}}, "nosuchkey")
-    refused(helm, {"controller": {"image": {"image": "ingress-nginx/controller"}}}, "image of ingress-nginx")
+    refused(helm, {"defaultBackend": {"service": {"port": 80}}}, "defaultBackend.service.servicePort")
+    pictures(helm)
+
+
+def pictures(helm):
+    """Which image comes of which values."""
+    theirs = {"registry": "registry.k8s.io", "image": "ingress-nginx/controller", "tag": "v1.15.1", "digest": "sha256:" + "0" * 64}
+    expected = (
+        ({}, "narthex:0.1.0"),
+        (theirs, "narthex:0.1.0"),
+        ({**theirs, "repository": "r.example:5000/narthex"}, "r.example:5000/narthex:0.1.0"),
+        ({**theirs, "repository": "r.example/narthex", "tag": "7"}, "r.example/narthex:7"),
+        ({"repository": "registry.k8s.io/ingress-nginx/controller", "tag": "v1.9.0"}, "narthex:0.1.0"),
+        ({"repository": "r.example:5000/narthex@sha256:" + "1" * 64}, "r.example:5000/narthex@sha256:" + "1" * 64),
+        ({"registry": "r.example", "tag": "2", "digest": "sha256:" + "1" * 64}, "r.example/narthex:2@sha256:" + "1" * 64),
+    )
+    for image, name in expected:
+        values = {"controller": {"image": image}, "defaultBackend": {"enabled": True}}
+        have = [one["spec"]["template"]["spec"]["containers"][0]["image"] for one in render(helm, values) if one["kind"] == "Deployment"]
+        assert sorted(have) == sorted([name, "registry.k8s.io/defaultbackend-amd64:1.5"]), (image, have)
+    print(f"{len(expected)} ways to name the image give what they say")
+
+
+def theirs(helm):
+    """Values files of a checkout of ingress-nginx, where there is one: the whole of its values.yaml, and those of its CI."""
+    checkout = os.environ.get("INGRESS_NGINX")
+    if not checkout:
+        print("SKIPPED: the values files of ingress-nginx itself (INGRESS_NGINX names a checkout)", file=sys.stderr)
+        return
+    chart = os.path.join(checkout, "charts", "ingress-nginx")
+    paths = [os.path.join(chart, "values.yaml"), *(os.path.join(chart, "ci", name) for name in sorted(os.listdir(os.path.join(chart, "ci"))))]
+    for path in paths:
+        with open(path, encoding="utf-8") as file:
+            objects = render(helm, yaml.safe_load(file))
+        ours = [one for one in objects if one["kind"] not in FOREIGN]
+        kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": ours}))
+        print(f"{os.path.relpath(path, chart)} of ingress-nginx: {len(ours)} objects accepted")
+
+
+def kustomized(kustomize):
+    """The base and every folder of a provider, built by kustomize itself; and an overlay as people write it."""
+    folders = ["kustomize", *(os.path.relpath(folder, os.path.join(PROVIDERS, "..")) for folder, _, files in sorted(os.walk(PROVIDERS)) if "kustomization.yaml" in files)]
+    for name in folders:
+        built = kustomize_build(kustomize, os.path.join(PROVIDERS, "..", name))
+        kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-", stdin=built)
+    print(f"kustomize builds {len(folders)} folders: accepted")
+    with tempfile.TemporaryDirectory(dir=LAB) as overlay:
+        # Bases are relative, and within what is copied here.
+        shutil.copytree(os.path.join(PROVIDERS, "..", "kustomize"), os.path.join(overlay, "base"))
+        os.mkdir(os.path.join(overlay, "mine"))
+        with open(os.path.join(overlay, "mine", "kustomization.yaml"), "w", encoding="utf-8") as file:
+            yaml.safe_dump({
+                "resources": ["../base"], "namespace": "edge", "namePrefix": "my-", "images": [{"name": "narthex", "newName": "r.example/narthex", "newTag": "9"}],
+                "replicas": [{"name": "ingress-nginx-controller", "count": 3}],
+                "labels": [{"pairs": {"team": "edge"}}],
+                "patches": [{"target": {"kind": "Deployment"}, "patch": '[{"op": "add", "path": "/spec/template/spec/containers/0/args/-", "value": "--v=2"}]'}]}, file)
+        built = kustomize_build(kustomize, os.path.join(overlay, "mine"))
+        kubectl("apply", "--server-side", "--dry-run=server", "--validate=strict", "-f", "-", stdin=built)
+        workload = next(one for one in yaml.safe_load_all(built) if one["kind"] == "Deployment")
+        container = workload["spec"]["template"]["spec"]["containers"][0]
+        assert (workload["spec"]["replicas"], container["image"], container["args"][-1]) == (3, "r.example/narthex:9", "--v=2"), workload
+    print("an overlay with a namespace, a prefix, an image and patches: accepted")
+
+
+def kustomize_build(kustomize, folder):
+    done = subprocess.run([kustomize, "build", folder], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "Warning" not in done.stderr, done.stderr
+    return done.stdout
 
 
 class Controller:
@@ -161,9 +244,13 @@ def prepare(objects):
     apply(wanted)
     kubectl("-n", "edge", "patch", "service", "ingress-nginx-controller", "--subresource=status", "--type=merge", "-p",
             '{"status":{"loadBalancer":{"ingress":[{"ip":"192.0.2.1"}]}}}')
+    apply([{"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-1", "labels": {"topology.kubernetes.io/zone": "west"}}}])
     pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "pod-1", "namespace": "edge", "labels": {"app": "x"}},
-           "spec": {"containers": [{"name": "c", "image": "x"}]}}
+           "spec": {"nodeName": "node-1", "containers": [{"name": "c", "image": "x"}]}}
     apply([pod])
+    give = lambda kind, status, *place: kubectl(*place, "patch", kind, f"{kind}-1", "--subresource=status", "--type=merge", "-p", json.dumps({"status": status}))
+    give("node", {"addresses": [{"type": "ExternalIP", "address": "192.0.2.1"}]})
+    give("pod", {"conditions": [{"type": "Ready", "status": "True"}]}, "-n", "edge")
     apply([one for one in objects if one["kind"] == "ValidatingWebhookConfiguration"])
     token = kubectl("-n", "edge", "create", "token", "ingress-nginx").strip()
     path = os.path.join(LAB, "account.kubeconfig")
@@ -188,7 +275,7 @@ def everything_works(narthex, args, kubeconfig):
     assert "the last controller ends" in controller.log(), controller.log()
 
 
-def denied_without(narthex, args, kubeconfig, role, number, verb):
+def denied_without(narthex, args, kubeconfig, role, number, verb, nodes):
     """Runs without one verb of one rule; it must be missed, and said."""
     less = copy.deepcopy(role)
     rule = less["rules"][number]
@@ -208,7 +295,8 @@ def denied_without(narthex, args, kubeconfig, role, number, verb):
             verb = "update" if sub == "status" else verb
             words = f'cannot {verb} resource \\"{resource}{"/" + sub if sub else ""}\\"'
             said = lambda: words in controller.log() or words.replace("\\", "") in controller.log()
-            if resource == "pods":
+            # Else Pods are asked for by the last one that ends.
+            if resource == "pods" and not nodes:
                 eventually("the status", lambda: "192.0.2.1" in kubectl("-n", "edge", "get", "ingress", "one", "-o", "jsonpath={.status}"))
                 controller.stop()
             eventually(f"{role['kind']}: {words}", said)
@@ -218,31 +306,44 @@ def denied_without(narthex, args, kubeconfig, role, number, verb):
         apply([role])
 
 
-def rights(narthex, helm):
-    values = {"controller": {"containerPort": {"http": 20000, "https": 20001}}}
-    objects = render(helm, values)
+# Which values need which rights; by name, the resources whose verbs are taken away one by one, or all.
+RIGHTS = (
+    ("the defaults", {}, None),
+    ("addresses of nodes", {"publishService": {"enabled": False}, "enableTopologyAwareRouting": True}, {"nodes", "pods"}),
+    ("the zone of the own node", {"enableTopologyAwareRouting": True}, {"nodes"}),
+)
+
+
+def rights(narthex, helm, name, values, resources):
+    objects = render(helm, {"controller": {"containerPort": {"http": 20000, "https": 20001}, **values}})
     workload = next(one for one in objects if one["kind"] == "Deployment")
     args = workload["spec"]["template"]["spec"]["containers"][0]["args"]
     kubeconfig = prepare(objects)
     everything_works(narthex, args, kubeconfig)
-    print("the rendered command line works with the rendered rights, and asks for nothing else")
+    print(f"{name}: the rendered command line works with the rendered rights, and asks for nothing else")
     missed = 0
     for role in objects:
         if role["kind"] not in ("ClusterRole", "Role"):
             continue
         for number, rule in enumerate(role["rules"]):
+            if resources and not resources & set(rule["resources"]):
+                continue
             for verb in rule["verbs"]:
-                denied_without(narthex, args, kubeconfig, role, number, verb)
+                denied_without(narthex, args, kubeconfig, role, number, verb, not any(one.startswith("--publish-service") for one in args))
                 missed += 1
-    print(f"each of {missed} verbs is missed when it is taken away")
+    assert missed, name
+    print(f"{name}: each of {missed} verbs is missed when it is taken away")
 
 
 def main():
-    narthex, helm = sys.argv[1:]
+    narthex, helm, kustomize = sys.argv[1:]
     for name in ("edge", "team", "ingress-nginx"):
         kubectl("create", "namespace", name)
     dry_runs(helm)
-    rights(narthex, helm)
+    theirs(helm)
+    kustomized(kustomize)
+    for name, values, resources in RIGHTS:
+        rights(narthex, helm, name, values, resources)
 
 
 main()

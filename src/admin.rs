@@ -17,6 +17,7 @@ use crate::telemetry::Metrics;
 pub mod health;
 pub mod inspect;
 mod intake;
+mod origin;
 mod routes;
 pub mod view;
 

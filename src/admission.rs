@@ -11,6 +11,6 @@ mod server;
 mod verdict;
 
 pub use judge::Judge;
-pub use review::{PATH, Review, answer, read};
+pub use review::{PATH, Review, Subject, answer, read};
 pub use server::{Intake, Webhook, start};
 pub use verdict::{Verdict, verdict};

@@ -41,6 +41,18 @@ impl Environment {
         }
     }
 
+    /// What is wrong with an endpoint that is set and names no collector.
+    pub fn complaint(&self) -> Option<&'static str> {
+        if self.endpoint.is_empty() || self.collector().is_some() {
+            return None;
+        }
+        Some(if self.endpoint.starts_with("https://") {
+            "TLS to the collector is not known here: write http://host:port"
+        } else {
+            "it is no http://host:port"
+        })
+    }
+
     /// Host and port of the endpoint; `None` when it names none, or one that wants TLS.
     pub fn collector(&self) -> Option<(Arc<str>, u16)> {
         let rest = self.endpoint.strip_prefix("http://").unwrap_or(&self.endpoint);
@@ -79,6 +91,10 @@ impl Collector {
     /// # Errors
     /// When thread or runtime cannot be made.
     pub fn start(spans: Spans, environment: Environment) -> std::io::Result<Self> {
+        if let Some(reason) = environment.complaint() {
+            let endpoint = &environment.endpoint;
+            tracing::warn!(%endpoint, reason, "OTEL_EXPORTER_OTLP_ENDPOINT is ignored: otlp-collector-host counts");
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, wake) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let woken = Arc::clone(&wake);
@@ -217,6 +233,8 @@ mod tests {
             let environment = Environment { endpoint: text.into(), ..Environment::default() };
             let read = environment.collector();
             assert_eq!(read.as_ref().map(|(host, port)| (&**host, *port)), expect, "{text}");
+            let wrong = expect.is_none() && !text.is_empty();
+            assert_eq!(environment.complaint().is_some(), wrong, "{text}");
         }
     }
 

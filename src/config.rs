@@ -296,7 +296,7 @@ impl Config {
             Source::Cluster(_) => (ApiServer::Some, Ipv4Addr::UNSPECIFIED.into(), Vec::new),
         };
         let mut notices: Vec<Notice> = unused::given(matches, server).into_iter().map(Notice::Info).collect();
-        notices.extend(without_effect(&flags.objects));
+        notices.extend(without_effect(&source, &flags.objects));
         let listen = flags.listen;
         let given = Given {
             http: listen.http_addr.is_some() || listen.http_port.is_some(),
@@ -407,15 +407,14 @@ fn webhook(
     Ok(Some(Webhook { address, certificate }))
 }
 
-/// Flags that are read and change nothing yet; said at start.
-fn without_effect(objects: &flags::ObjectFlags) -> Vec<Notice> {
-    [("enable-topology-aware-routing", objects.enable_topology_aware_routing)]
-        .into_iter()
-        .filter(|(_, given)| *given)
-        .map(|(name, _)| {
-            Notice::Warning(format!("--{name} is read, but this version does not act on it yet"))
-        })
-        .collect()
+/// Flags that need a cluster and change nothing without one; said at start.
+fn without_effect(source: &Source, objects: &flags::ObjectFlags) -> Option<Notice> {
+    let alone = !matches!(source, Source::Cluster(_));
+    (alone && objects.enable_topology_aware_routing).then(|| {
+        Notice::Warning(
+            "--enable-topology-aware-routing changes nothing without a cluster: no node has a zone".into(),
+        )
+    })
 }
 
 /// Ranges that hold backends of a standalone proxy by default (`spec B-22`).

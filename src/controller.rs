@@ -31,6 +31,7 @@ mod events;
 mod fake;
 mod feed;
 mod link;
+mod nodes;
 mod observed;
 mod query;
 mod referenced;
@@ -45,6 +46,7 @@ pub use feed::{Feed, Reach, plan};
 use archive::Archive;
 use events::Reporter;
 use link::Link;
+use nodes::{Nodes, Wanted};
 use referenced::Referenced;
 use status::Board;
 use watcher::{Reports, Sink, Watcher};
@@ -98,8 +100,18 @@ pub fn start(
     let count = feeds.len();
     let archive = Archive::new(cluster.snapshot_dir.as_deref());
     let again: Arc<[watch::Sender<u64>]> = feeds.iter().map(|_| watch::Sender::new(0)).collect();
-    let suspect = suspect(archive.clone(), Arc::clone(&again));
+    let referenced = Referenced::new(&feeds, settings.clone());
+    let suspect = suspect(archive.clone(), referenced.clone(), Arc::clone(&again));
+    let wanted = Wanted {
+        addresses: cluster
+            .status
+            .as_ref()
+            .is_some_and(|status| matches!(status.source, AddressSource::Nodes { .. })),
+        zone: config.topology_aware,
+    };
     let parts = Parts {
+        wanted,
+        nodes: Nodes::default(),
         archive,
         again,
         client: client.clone(),
@@ -109,7 +121,7 @@ pub fn start(
             AddressSource::Given(_) | AddressSource::Nodes { .. } => None,
         })),
         reporter: Reporter::new(client.clone(), cluster.sync_events),
-        referenced: Referenced::new(&feeds, settings.clone()),
+        referenced,
         metrics: metrics.clone(),
         cluster: cluster.clone(),
         feeds,
@@ -127,6 +139,8 @@ pub fn start(
 
 /// What the thread works with.
 struct Parts {
+    wanted: Wanted,
+    nodes: Nodes,
     client: Client,
     link: Link,
     board: Board,
@@ -142,7 +156,7 @@ struct Parts {
 }
 
 /// What a suspicious list comes to: the archive rests while one is in doubt, and the feed is listed a second time.
-fn suspect(archive: Archive, again: Arc<[watch::Sender<u64>]>) -> Suspect {
+fn suspect(archive: Archive, referenced: Referenced, again: Arc<[watch::Sender<u64>]>) -> Suspect {
     let held: Mutex<BTreeSet<FeedId>> = Mutex::default();
     Box::new(move |suspicion| {
         let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
@@ -150,6 +164,7 @@ fn suspect(archive: Archive, again: Arc<[watch::Sender<u64>]>) -> Suspect {
             Suspicion::Held(feed) => drop(held.insert(feed)),
             Suspicion::Settled(feed) => drop(held.remove(&feed)),
             Suspicion::Ask(feed) => {
+                referenced.ask(feed);
                 if let Some(again) = again.get(feed) {
                     again.send_modify(|count| *count += 1);
                 }
@@ -189,8 +204,17 @@ fn follow(runtime: Runtime, mut parts: Parts, changes: Changes) -> io::Result<Fo
             let (feeds, link) = (parts.feeds.clone(), parts.link.clone());
             tasks.spawn(archive.clone().stand_in(feeds, link, Arc::clone(&sink)));
             tasks.spawn(archive.clone().run(parts.link.clone()));
-            let reports =
-                |archive| Reports { board: parts.board.clone(), reporter: parts.reporter.clone(), archive };
+            parts.nodes = Nodes::new(parts.wanted, parts.board.clone(), Arc::clone(&plain));
+            let reports = |archive| Reports {
+                board: parts.board.clone(),
+                reporter: parts.reporter.clone(),
+                archive,
+                nodes: Nodes::default(),
+            };
+            let (client, link) = (parts.client.clone(), parts.link.clone());
+            let config::Cluster { namespace, identity, .. } = parts.cluster.clone();
+            let nodes = parts.nodes.clone();
+            tasks.spawn(nodes.run(client, link, reports(Archive::default()), namespace, identity));
             let (client, link) = (parts.client.clone(), parts.link.clone());
             // Secrets are not kept, and the others lie outside what is.
             tasks.spawn(parts.referenced.clone().run(client, link, reports(Archive::default()), plain));
@@ -220,7 +244,14 @@ async fn write_back(parts: &Parts, leave: watch::Receiver<bool>) {
     let config::Cluster { namespace, identity, election, status, events, .. } = parts.cluster.clone();
     let (leads, led) = watch::channel(election.is_none() && events);
     let writer = status.map(|settings| {
-        Writer::new(parts.client.clone(), settings, namespace.clone(), identity.clone(), parts.board.clone())
+        Writer::new(
+            parts.client.clone(),
+            settings,
+            namespace.clone(),
+            identity.clone(),
+            parts.board.clone(),
+            parts.nodes.clone(),
+        )
     });
     let elected = async {
         if let Some(election) = election {

@@ -46,6 +46,8 @@ pub mod listener;
 #[cfg(feature = "proxy")]
 pub mod message;
 #[cfg(feature = "proxy")]
+pub mod pipe;
+#[cfg(feature = "proxy")]
 pub mod proxy;
 #[cfg(feature = "proxy")]
 pub mod upstream;

@@ -12,6 +12,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
+use crate::pipe::Pipe;
 use crate::wire::{Fields, Reject, RequestHead, ResponseHead};
 
 /// Why a body ended before its end.
@@ -44,7 +45,25 @@ pub enum BodyError {
 }
 
 /// A body as a trait object on one thread. Boxing costs one allocation per streamed body.
-pub type LocalBody = Pin<Box<dyn Body<Data = Bytes, Error = BodyError>>>;
+pub type LocalBody = Pin<Box<dyn Flow>>;
+
+/// A body that may know a shorter way than frames.
+pub trait Flow: Body<Data = Bytes, Error = BodyError> {
+    /// False where [`Flow::poll_pipe`] gives nothing.
+    fn takes_pipe(&self) -> bool {
+        false
+    }
+
+    /// Puts the next bytes into `pipe`, which is empty, and says how many (never 0). `None`: take the next frame, if
+    /// there is one. Who got `Pending` asks this way again, not for a frame. A body that changes or delays what passes
+    /// leaves this as it is.
+    fn poll_pipe(self: Pin<&mut Self>, _cx: &mut Context<'_>, _pipe: &Rc<Pipe>) -> Option<Poll<Piped>> {
+        None
+    }
+}
+
+/// How many bytes went into a pipe.
+pub type Piped = Result<usize, BodyError>;
 
 /// A body that can be read from its start as often as wanted.
 pub trait Replay: Body<Data = Bytes, Error = BodyError> {
@@ -142,6 +161,21 @@ impl<T: tokio::io::AsyncRead + tokio::io::AsyncWrite> DuplexIo for T {}
 
 macro_rules! body_impl {
     ($name:ident $(, $kept:ident)?) => {
+        impl $name {
+            /// [`Flow::takes_pipe`] of what streams.
+            pub fn takes_pipe(&self) -> bool {
+                matches!(self, Self::Stream(body) if body.takes_pipe())
+            }
+
+            /// [`Flow::poll_pipe`] of what streams.
+            pub fn poll_pipe(&mut self, cx: &mut Context<'_>, pipe: &Rc<Pipe>) -> Option<Poll<Piped>> {
+                match self {
+                    Self::Stream(body) => body.as_mut().poll_pipe(cx, pipe),
+                    _ => None,
+                }
+            }
+        }
+
         impl Body for $name {
             type Data = Bytes;
             type Error = BodyError;

@@ -123,6 +123,10 @@ pub struct RoutePolicies {
     pub fastcgi: Option<Arc<fastcgi::Fastcgi>>,
     /// `proxy-ssl-*`.
     pub backend_tls: backend_tls::BackendTls,
+    /// `X-Accel-*` of a backend that are not heeded (`proxy_ignore_headers` of snippets).
+    pub ignored: snippet::settings::Ignored,
+    /// Answers are never compressed (`gzip off` of snippets).
+    pub uncompressed: bool,
     /// `proxy-http-version`.
     pub http_version: backend_protocol::HttpVersion,
     /// `enable-access-log`.
@@ -206,6 +210,8 @@ impl RoutePolicies {
             protocol: backend_protocol::BackendProtocol::Http,
             fastcgi: None,
             backend_tls: backend_tls::BackendTls::default(),
+            ignored: snippet::settings::Ignored::default(),
+            uncompressed: false,
             http_version: globals.proxy_http_version,
             access_log: true,
             rewrite_log: false,
@@ -236,6 +242,8 @@ pub struct ServerPolicies {
     pub snippet: Option<Arc<snippet::Script>>,
     /// `stream-snippet`.
     pub streams: Arc<[snippet::StreamRule]>,
+    /// Variables that its snippets set.
+    pub names: snippet::Names,
     /// `ssl-ciphers`, `ssl-prefer-server-ciphers`.
     pub tls: server_tls::ServerTls,
     /// `server-snippet` holds directives that protect, honoured or not.

@@ -18,6 +18,8 @@ pub mod http2;
 pub mod l4;
 mod mirror;
 mod patience;
+#[cfg(test)]
+mod paused;
 pub mod prefixed;
 pub mod presence;
 pub mod respond;

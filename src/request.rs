@@ -13,7 +13,7 @@ use crate::wire::{Fields, Version};
 
 pub mod normalize;
 
-pub use normalize::{BadTarget, NormPath, normalize, split_target};
+pub use normalize::{BadTarget, NormPath, decoded, normalize, split_target};
 
 /// Scheme of the downstream connection itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

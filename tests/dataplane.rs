@@ -42,6 +42,8 @@ mod operators;
 mod ownership;
 #[path = "dataplane/passthrough.rs"]
 mod passthrough;
+#[path = "dataplane/pipes.rs"]
+mod pipes;
 #[path = "dataplane/places.rs"]
 mod places;
 #[path = "dataplane/request_limits.rs"]

@@ -173,6 +173,22 @@ fn a_full_disk_costs_lines_and_counts_them() {
         proxy.metric("narthex_log_lines_dropped_total{log=\"access\"") == 20.0
     });
     assert!(proxy.metric("narthex_log_write_errors_total{log=\"access\"") >= 1.0);
+    let told = |text: &str| proxy.errors.lock().unwrap().lines().filter(|line| line.contains(text)).count();
+    eventually("the operator is told", || told("a log cannot be written") == 1);
+    assert_eq!(told("/dev/full"), 1, "once, with the place and the reason");
+    assert_eq!(told("No space left on device"), 1);
+}
+
+#[test]
+fn a_syslog_server_without_an_address_is_told_of() {
+    let backend = Backend::echo("b");
+    let keys = [("enable-syslog", "true"), ("syslog-host", "nobody.invalid")];
+    let text = simple(backend.address()) + &config_map(&keys);
+    let proxy = Proxy::start(&text, &["--configmap=default/config"], Stdio::null);
+    assert_eq!(get(proxy.http, "h.test", "/").status, 200);
+    eventually("the operator is told", || {
+        proxy.errors.lock().unwrap().contains("syslog server nobody.invalid:514")
+    });
 }
 
 /// A text that no output may hold; `n` tells where it was planted.

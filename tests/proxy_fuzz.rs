@@ -11,6 +11,9 @@ mod support;
 #[path = "../fuzz/src/mutate.rs"]
 mod mutate;
 
+#[path = "support/world.rs"]
+mod world;
+
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -18,6 +21,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use mutate::{Chance, mutated, seeds};
+use narthex::admission::{self, Verdict};
 use narthex::cert::{Keeper, self_signed};
 use narthex::model::{Meta, ObjectKey, Secret, SecretBytes};
 use support::TestProxy;
@@ -354,6 +358,52 @@ fn a_tls_port_ends_or_answers_whatever_comes_first() {
 
 fn is_alive_on(proxy: &TestProxy) {
     assert_eq!(get(proxy.admin(), "admin", "/healthz").status, 200);
+}
+
+/// `admission_review`: whatever comes is told to be no review, or answered in JSON with its own uid; what is read is
+/// compiled and judged as the webhook does it.
+#[test]
+fn reviews_of_any_bytes_get_an_answer_or_are_none() {
+    let review = |annotation: &str, path: &str| {
+        serde_json::json!({"kind": "AdmissionReview", "request": {
+            "uid": "u-1", "operation": "CREATE", "namespace": "default", "kind": {"kind": "Ingress"},
+            "object": {
+                "kind": "Ingress", "metadata": {"name": "a", "annotations": {"nginx.ingress.kubernetes.io/auth-url": annotation}},
+                "spec": {"ingressClassName": "nginx", "rules": [{"host": "a.test", "http": {"paths": [
+                    {"path": path, "pathType": "Prefix", "backend": {"service": {"name": "b", "port": {"number": 80}}}},
+                ]}}]},
+            },
+        }})
+        .to_string()
+    };
+    let seeds = [review("http://auth.test/$host", "/"), review("x\r\ny", "/../..;#{}"), review("", "(")];
+    let own: Vec<&[u8]> = seeds.iter().map(|seed| seed.as_bytes()).collect();
+    let mut judged = 0;
+    run("admission_review", &own, |data| {
+        let Ok(review) = admission::read(data) else { return };
+        let verdict = match review.subject {
+            admission::Subject::Ingress(ingress, found) => {
+                let mut scene = world::Scene::default();
+                scene.world.ingresses.insert(ingress.meta.key.clone(), Arc::clone(&ingress));
+                let compiled = narthex::compile::compile(&scene.inputs());
+                let found: Vec<_> = found.into_iter().chain(compiled.diagnostics).collect();
+                judged += 1;
+                admission::verdict(&ingress, &found, &scene.world, &scene.options, &compiled.table.globals)
+            }
+            admission::Subject::Unreadable(message) => Verdict::Refuse { message, warnings: Vec::new() },
+            admission::Subject::Nothing => Verdict::Allow { warnings: Vec::new() },
+        };
+        let answer: serde_json::Value =
+            serde_json::from_slice(&admission::answer(&review.uid, &verdict)).expect("an answer is JSON");
+        assert_eq!(answer["response"]["uid"], review.uid.as_str());
+        assert_eq!(answer["response"]["allowed"], matches!(verdict, Verdict::Allow { .. }));
+        for warning in answer["response"]["warnings"].as_array().into_iter().flatten() {
+            assert!(
+                warning.as_str().is_some_and(|text| text.len() <= 256 && !text.contains(char::is_control))
+            );
+        }
+    });
+    assert!(judged > 0, "some are read");
 }
 
 #[test]

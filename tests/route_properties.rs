@@ -137,7 +137,7 @@ fn change() -> impl Strategy<Value = Change> {
         1 => service().prop_map(Change::NoService),
         1 => (secret, any::<bool>()).prop_map(|(key, good)| Change::Certificate(key, good)),
         1 => any::<bool>().prop_map(Change::StrictClass),
-        1 => any::<bool>().prop_map(Change::ConfigMap),
+        2 => any::<bool>().prop_map(Change::ConfigMap),
     ]
 }
 
@@ -184,7 +184,10 @@ fn apply(scene: &mut Scene, change: &Change) {
         }
         Change::ConfigMap(redirect) => scene.add(&json!({
             "kind": "ConfigMap", "metadata": {"name": "cfg", "namespace": "sys"},
-            "data": {"ssl-redirect": redirect.to_string()},
+            "data": {
+                "ssl-redirect": redirect.to_string(),
+                "host-ownership": if *redirect { "open" } else { "first-namespace" },
+            },
         })),
     }
 }
@@ -224,6 +227,18 @@ fn path() -> impl Strategy<Value = String> {
     let known = select(PATHS.to_vec())
         .prop_map(|path| if path.is_empty() { "/".to_owned() } else { path.to_owned() });
     prop_oneof![3 => pieces, 1 => known, 1 => "/[ -~]{0,12}"]
+}
+
+/// The parts of a server's dump: what is said of the host, and each location with what is said of it.
+fn parts(block: &str) -> Vec<String> {
+    let mut parts: Vec<String> = Vec::new();
+    for line in block.lines().skip(1) {
+        match parts.last_mut().filter(|_| line.starts_with("    ")) {
+            Some(part) => part.push_str(&format!("\n{line}")),
+            None => parts.push(line.to_owned()),
+        }
+    }
+    parts
 }
 
 /// `PROPTEST_CASES` for more; few by default, since each case compiles many worlds.
@@ -306,6 +321,62 @@ proptest! {
         let mut after = by_server(&scene);
         after.remove("broken.test");
         prop_assert_eq!(before, after);
+    }
+
+    /// PT-2 on shared hosts. What a younger object of another namespace may do to a host: add paths, bring regex mode
+    /// (as with ingress-nginx), take the place of paths that nobody wrote, show a certificate where there is none, and,
+    /// while hosts are open, have as a host of its own what was only a further name.
+    #[test]
+    fn a_younger_object_of_another_namespace_changes_no_route_and_no_setting_of_a_host(
+        changes in vec(change(), 1..8),
+        mut hostile in ingress_called(Just(ObjectKey::new("evil", "evil"))),
+        garbage in vec("\\PC{0,20}", 0..3),
+        exclusive in any::<bool>(),
+    ) {
+        let mut scene = empty_scene();
+        changes.iter().for_each(|change| apply(&mut scene, change));
+        let ownership = if exclusive { "first-namespace" } else { "open" };
+        scene.add(&json!({
+            "kind": "ConfigMap", "metadata": {"name": "cfg", "namespace": "sys"}, "data": {"host-ownership": ownership},
+        }));
+        for ingress in scene.world.ingresses.values_mut() {
+            let mut older = (**ingress).clone();
+            older.meta.created = Some(older.meta.created.unwrap_or(Timestamp(3)));
+            *ingress = Arc::new(older);
+        }
+        let before = by_server(&scene);
+        hostile.meta.created = Some(Timestamp(9));
+        hostile.meta.annotations.retain(|name, _| !name.ends_with("use-regex") && !name.ends_with("rewrite-target"));
+        for value in garbage {
+            hostile.meta.annotations.insert(format!("nginx.ingress.kubernetes.io/{value}"), value);
+        }
+        // An exact path is another path than the exact half of a prefix, and goes before it.
+        let exact: Vec<String> = hostile.rules.iter().flat_map(|rule| rule.paths.iter().flatten())
+            .filter(|path| path.path_type == Some(PathType::Exact)).map(|path| format!("= {} -> ", path.path)).collect();
+        let own: Vec<String> = hostile.rules.iter().map(|rule| rule.host.clone()).collect();
+        apply(&mut scene, &Change::Put(Box::new(hostile)));
+        let after = by_server(&scene);
+        // The catch-all is nobody's.
+        for (name, block) in before.into_iter().filter(|(name, _)| name != "_") {
+            let changed = after.get(&name).map(|block| parts(block)).unwrap_or_default();
+            // `app-root` goes with `/`.
+            let roots = changed.iter().any(|part| part.starts_with("  / -> ") && part.contains("of Ingress evil/evil"));
+            let was_further_name = !exclusive && own.contains(&name);
+            for part in parts(&block) {
+                let nobodys = part.contains("no rule") || part.trim_start().starts_with("certificate")
+                    || (part.contains(" -> ") && !part.contains("of Ingress"))
+                    || (!exclusive && exact.iter().any(|path| part.trim_start().starts_with(path)))
+                    || (!exclusive && own.iter().any(|host| part.trim() == format!("also {host}")))
+                    || (!exclusive && roots && part.trim_start().starts_with("app-root"))
+                    || (was_further_name && part.trim_start().starts_with("redirects to"));
+                prop_assert!(nobodys || changed.contains(&part), "{}: {:?} is not in {:#?}", name, part, changed);
+            }
+            let settings = |parts: &[String], word: &str| parts.iter().any(|part| part.trim_start().starts_with(word));
+            for word in ["app-root", "client certificates", "redirects to"] {
+                let (had, has) = (settings(&parts(&block), word), settings(&changed, word));
+                prop_assert!(had || !has || (roots && word == "app-root"), "{}: {} came to {:#?}", name, word, changed);
+            }
+        }
     }
 
     #[test]

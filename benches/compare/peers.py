@@ -60,7 +60,8 @@ class Peer:
         folder.mkdir(exist_ok=True)
         config = folder / self.template
         config.write_text(render(self.template, values))
-        words = {"config": config, "folder": folder, "http": self.http, "https": self.https, "admin": self.admin}
+        words = {"config": config, "folder": folder, "http": self.http, "https": self.https, "admin": self.admin,
+                 "backend": run.backend_port, "run": run.folder}
         command = [word.format(**words) for word in self.command]
         self.process = subprocess.Popen(
             prefix + command, stdout=subprocess.DEVNULL, stderr=open(f"{run.folder}/{self.name}.err", "w"),
@@ -138,6 +139,27 @@ class Run:
             peer.stop()
 
 
+def prepared(binary, found, versions, missing):
+    """Adds the proxies that `prepare` gets: Envoy and the naive one."""
+    # Beside the folder of the profile that the binary was built with.
+    below = Path(binary).parents[1] / "peers"
+    wheel = next(below.glob("python/lib/*/site-packages/envoy/_bin/envoy"), None)
+    envoy = shutil.which("envoy") or (wheel and str(wheel))
+    if envoy:
+        found.append(("envoy", "envoy.yaml", [envoy, "-c", "{config}", "--concurrency", "1", "--disable-hot-restart",
+                                              "--log-level", "error"], {}))
+        versions["envoy"] = version([envoy, "--version"], r"/(\d+\.\d+\.\d+)/")
+    else:
+        missing.append(("envoy", "not installed, and its wheel could not be had"))
+    naive = below / "naive" / "release" / "naive"
+    if naive.exists():
+        # The template is not read by it; every proxy has one.
+        found.append(("naive", "backend.conf", [str(naive), "{http}", "{https}", "{backend}", "{run}/cert.pem", "{run}/key.pem"], {}))
+        versions["naive"] = "hyper and hyper-util as their examples use them"
+    else:
+        missing.append(("naive", "could not be built"))
+
+
 def available(binary):
     """([peers], {version by kind}, [(what is missing, why)])."""
     found, versions, missing = [], {}, []
@@ -157,8 +179,7 @@ def available(binary):
         versions["haproxy"] = version(["haproxy", "-v"], r"version (\S+)")
     else:
         missing.append(("haproxy", "not installed"))
-    missing.append(("envoy", "no Debian package, and no configuration for it here"))
-    missing.append(("hyper", "a naive proxy of hyper and hyper-util would be a build of its own"))
+    prepared(binary, found, versions, missing)
     narthex = [binary, "standalone", "--manifests", "{folder}", "--http-addr", "127.0.0.1:{http}", "--https-addr",
                "127.0.0.1:{https}", "--admin-addr", "127.0.0.1:{admin}", "--workers", "1", "--configmap", "default/bench",
                "--watch-ingress-without-class=true", "--allow-upstream-cidr=127.0.0.0/8"]

@@ -4,7 +4,7 @@ import statistics
 
 import load
 
-COLOURS = {"nginx": "#8a8a8a", "nginx-tuned": "#b9b9b9", "nginx-lua": "#c0504d", "haproxy": "#4f81bd", "narthex": "#3c8d40"}
+COLOURS = {"nginx": "#8a8a8a", "nginx-tuned": "#b9b9b9", "nginx-lua": "#c0504d", "haproxy": "#4f81bd", "envoy": "#8064a2", "naive": "#d9a441", "narthex": "#3c8d40"}
 
 
 # Ratios to nginx in the same run that Narthex is to reach, and KiB of an idle connection.

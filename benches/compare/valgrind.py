@@ -15,6 +15,8 @@ import peers
 
 FEW, MORE = 400, 2400
 # The master of nginx would hide its worker; -db keeps haproxy in one process already.
+# Too large for valgrind to be of use.
+WITHOUT = {"envoy"}
 ALONE = {"nginx": "master_process off;", "nginx-lua": "master_process off;"}
 COUNTED = {"S1": ("h1", "/small", FEW, MORE), "S1-log": ("h1", "/small", FEW, MORE), "S2": ("tls", "/small", FEW, MORE),
            "S3": ("h2", "/small", FEW, MORE), "S4": ("h1", "/large", 20, 120)}
@@ -55,7 +57,7 @@ def count(found, options):
     for name in [name for name in options.only or COUNTED if name in COUNTED]:
         few, more = COUNTED[name][2:]
         for facts in found:
-            if facts[0] in load.SCENARIOS[name][4] or (options.peer and facts[0] not in options.peer):
+            if facts[0] in WITHOUT or facts[0] in load.SCENARIOS[name][4] or (options.peer and facts[0] not in options.peer):
                 continue
             try:
                 each = (total(facts, name, more) - total(facts, name, few)) / (more - few)

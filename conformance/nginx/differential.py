@@ -17,26 +17,16 @@ import threading
 import time
 
 from cases import SCENES
-from pair import PATIENCE, Listener, missing, narthex, nginx, objects, side_by_side, user
+from pair import MAIN, OWN_FOLDER, PATIENCE, Listener, missing, narthex, nginx, objects, side_by_side, user
 
 PAGE = b"<p>a line of text that repeats</p>\n"
 
-NGINX = """
-daemon off;
-worker_processes 2;
-pid %(folder)s/nginx.pid;
+NGINX = MAIN + """worker_processes 2;
 error_log %(folder)s/error.log notice;
-%(user)s
-events { worker_connections 512; }
 http {
   access_log off;
   server_tokens off;
-  client_body_temp_path %(folder)s/body;
-  proxy_temp_path %(folder)s/proxy;
-  fastcgi_temp_path %(folder)s/fastcgi;
-  uwsgi_temp_path %(folder)s/uwsgi;
-  scgi_temp_path %(folder)s/scgi;
-  default_type text/html;
+  """ + OWN_FOLDER + """  default_type text/html;
   reset_timedout_connection on;
   client_body_buffer_size 8k;
   port_in_redirect off;

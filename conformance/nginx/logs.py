@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 
-from pair import PATIENCE, Listener, free_port, missing, narthex, nginx, objects, side_by_side, user
+from pair import MAIN, OWN_FOLDER, PATIENCE, Listener, free_port, missing, narthex, nginx, objects, side_by_side, user
 
 # Compared as they are. One line of a log holds them all, with this between.
 BETWEEN = " <> "
@@ -28,23 +28,13 @@ binary_remote_addr""".split()
 # Compared by their form: digits are written as 0, runs of them before a dot as one.
 FORM = "request_time upstream_response_time upstream_connect_time upstream_header_time upstream_addr msec time_local time_iso8601 connection_requests".split()
 
-NGINX = """
-daemon off;
-worker_processes 1;
-pid %(folder)s/nginx.pid;
+NGINX = MAIN + """worker_processes 1;
 error_log %(folder)s/error.log crit;
-%(user)s
-events { worker_connections 512; }
 http {
   log_format lines escape=%(escape)s '%(format)s';
   access_log %(folder)s/nginx.access lines;
   server_tokens off;
-  client_body_temp_path %(folder)s/body;
-  proxy_temp_path %(folder)s/proxy;
-  fastcgi_temp_path %(folder)s/fastcgi;
-  uwsgi_temp_path %(folder)s/uwsgi;
-  scgi_temp_path %(folder)s/scgi;
-  default_type text/html;
+  """ + OWN_FOLDER + """  default_type text/html;
   reset_timedout_connection on;
   client_max_body_size 1k;
   client_header_buffer_size 1k;

@@ -17,6 +17,20 @@ PATIENCE = 20  # seconds for one answer
 READY = 30  # seconds until a proxy is ready
 PREFIX = "nginx.ingress.kubernetes.io/"
 
+# What every nginx.conf of this folder begins with, and what its http block does: it runs in the foreground, as whoever
+# started it, and writes into its own folder only. `%(folder)s` and `%(user)s` are the caller's to fill.
+MAIN = """daemon off;
+pid %(folder)s/nginx.pid;
+%(user)s
+events { worker_connections 512; }
+"""
+OWN_FOLDER = """client_body_temp_path %(folder)s/body;
+  proxy_temp_path %(folder)s/proxy;
+  fastcgi_temp_path %(folder)s/fastcgi;
+  uwsgi_temp_path %(folder)s/uwsgi;
+  scgi_temp_path %(folder)s/scgi;
+"""
+
 
 def free_port():
     with socket.socket() as one:

@@ -12,8 +12,9 @@ import argparse
 import http.client
 import os
 import sys
+import time
 
-from pair import PATIENCE, Listener, missing, narthex, nginx, objects, side_by_side, user
+from pair import MAIN, OWN_FOLDER, PATIENCE, Listener, missing, narthex, nginx, objects, side_by_side, user
 
 MODULE = "ngx_http_headers_more_filter_module.so"
 
@@ -22,7 +23,16 @@ HTTP = """
 map $http_user_agent $kind { default other; "" none; curl/8 Exact; ~*^bot/(\\d+) bot$1; }
 map $kind $twice { exact yes; default no-$kind; }
 map $host $site { hostnames; default d; *.deep.test wild; maps.test own; }
+map $remote_addr $network { ~(?P<net>\d+\.\d+\.\d+)\. $net.0; default 0.0.0.0; }
+map $status $class { ~^2 good; ~^3 moved; default bad-$status; }
+map $upstream_status $asked { "" nobody; default somebody-$upstream_status; }
+map $request_uri $masked { ~^([^?]*)\?token= $1?hidden; default $request_uri; }
+map $arg_v $lasting { default l-$uri; }
+map $arg_v $passing { volatile; default p-$uri; }
+map $sent_http_x_other $other { default "other:$sent_http_x_other"; }
 """
+# The line of the access log, whose variables are those of snippets.
+LOG = "$network|$class|$asked|$masked|$kind|$twice|$lasting|$passing|$other|$x|$r|$e|$user|$uri|$args|$arg_a|$status"
 
 # name: location text, server text, requests. A request: (method, target, fields).
 GET = "GET"
@@ -87,7 +97,11 @@ CASES = {
         [
             (GET, target, {})
             for target in ("/a/x?y=1", "/a/x%20y", "/c/x?y", "/c/a%2Bb%26c", "/d/1&2", "/d/1%262?z", "/e/x?y=1", "/f/x")
-        ],
+        ]
+        # Every byte as the client may encode it, and those that it may send as they are.
+        + [(GET, "/c/a%%%02Xb" % byte, {}) for byte in range(1, 128)]
+        + [(GET, "/c/a%sb" % chr(byte), {}) for byte in range(0x21, 0x7f) if chr(byte) not in "#%?\\"]
+        + [(GET, "/c/%E4%B8%AD%C3%A9", {})],
     ),
     "rewrite-last": (
         "rewrite ^/one$ /two last; rewrite ^/two$ /three last; rewrite ^/loop$ /loop last; add_header X $uri;",
@@ -179,6 +193,111 @@ CASES = {
         "",
         [(GET, "/", {"User-Agent": agent}) for agent in ("curl/8", "CURL/8", "bot/77", "wget", "")],
     ),
+    "maps-at-the-end": (
+        "set $x a-$arg_a; set $user $http_x_in; if ($arg_s) { return 404; } if ($lasting) { add_header L $lasting; }"
+        " if ($passing) { add_header P $passing; } rewrite ^/old/(.*)$ /new/$1?b=2 break; add_header X-Class $class;",
+        "",
+        [
+            (GET, "/old/a%20b?a=1", {"X-In": 'q"\\'}),
+            (GET, "/?token=secret&a=2", {"X-Status": "302"}),
+            (GET, "/?s=1", {}),
+            (GET, "/x", {"X-Status": "500"}),
+        ],
+    ),
+    "answer-variables": (
+        'add_header V "$upstream_status|$status|$server_addr|$hostname|$connection_requests|$upstream_addr|$pipe|'
+        '$upstream_response_time|$body_bytes_sent|$request_completion|$request_length|$sent_http_content_type" always;'
+        ' proxy_set_header X-Early "$status|$upstream_addr|$upstream_status|$hostname|$server_addr|$bytes_sent|$connection_requests";'
+        " if ($arg_r) { return 200 $hostname$server_addr$status; }",
+        "",
+        [(GET, "/", {}), (GET, "/", {"X-Status": "404"}), (GET, "/?r=1", {})],
+    ),
+    "redirects": (
+        "proxy_redirect http://in.test/ /out/; proxy_redirect ~^https://([^/]+)/x(.*) https://else.test/$1$2;"
+        " proxy_redirect ~*^http://UP.test/ $scheme://$host/up/; proxy_redirect /local/ /there/;",
+        "",
+        [
+            (GET, "/", {"X-Status": "302", "X-Send": "Location: " + url})
+            for url in (
+                "http://in.test/a?b",
+                "https://c.test/xyz",
+                "https://c.test/abc",
+                "http://up.TEST/a",
+                "/local/a",
+                "/other",
+                "//in.test/",
+            )
+        ]
+        + [(GET, "/", {"X-Send": "Refresh: 5; url=http://in.test/a"})],
+    ),
+    "redirects-off": ("proxy_redirect off;", "", [(GET, "/", {"X-Status": "302", "X-Send": "Location: http://in.test/"})]),
+    "cookies": (
+        "proxy_cookie_domain in.test out.test; proxy_cookie_domain ~\\.(\\w+)\\.lan$ $1.test; proxy_cookie_path /a/ /b/;"
+        " proxy_cookie_path ~*^/U/(.+) /v/$1;",
+        "",
+        [
+            (GET, "/", {"X-Send": "Set-Cookie: " + line})
+            for line in (
+                "s=1; Domain=in.test; Path=/a/x",
+                "s=1; domain=.IN.test",
+                "s=1; Domain=x.dev.lan; Secure; Path=/u/7",
+                "s=1; Path=/c",
+                "s=1",
+                "s",
+            )
+        ]
+        + [(GET, "/", {"X-Send": ["Set-Cookie: a=1; Path=/a/", "Set-Cookie: b=2; Path=/c"]})],
+    ),
+    "cookie-flags": (
+        "proxy_cookie_flags one secure httponly samesite=strict; proxy_cookie_flags two nosecure nohttponly nosamesite;"
+        " proxy_cookie_flags ~^t samesite=lax; proxy_cookie_flags $arg_c secure;",
+        "",
+        [
+            (GET, "/?c=named", {"X-Send": "Set-Cookie: " + line})
+            for line in (
+                "one=1",
+                "ONE=1; Path=/; secure; HttpOnly; SameSite=none",
+                "one=1; samesite=STRICT",
+                "two=1; Secure; HttpOnly; SameSite=Lax; Path=/",
+                "two=1; Path=/",
+                "three=3; SameSite=Lax",
+                "three=3; secure",
+                "named=1; Max-Age=3",
+                "other=1; Secure",
+                "one",
+            )
+        ],
+    ),
+    "limit-except": (
+        "limit_except GET POST { deny all; }",
+        "",
+        [(method, "/", {}) for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PURGE")],
+    ),
+    "limit-except-allows": (
+        "deny all; limit_except PUT { allow 127.0.0.1; deny all; }",
+        "",
+        [("PUT", "/", {}), (GET, "/", {})],
+    ),
+    "limit-rate": (
+        "set $rate 8k; if ($arg_own) { set $limit_rate 100k; } limit_rate $rate; limit_rate_after 1m;",
+        "",
+        [(GET, "/", {"X-Send": "X-Accel-Limit-Rate: 1000000"}), (GET, "/?own=1", {}), (GET, "/", {"X-Send": "X-Accel-Limit-Rate: fast"})],
+    ),
+    "accel": (
+        "proxy_buffering on; proxy_buffers 4 8k; proxy_max_temp_file_size 0;",
+        "",
+        [
+            (GET, "/", {"X-Send": line})
+            for line in ("X-Accel-Buffering: no", "X-Accel-Buffering: yes", "X-Accel-Expires: 3", "X-Accel-Charset: utf-8")
+        ],
+    ),
+    "version": ("proxy_http_version 1.0;", "", [(GET, "/", {}), ("HEAD", "/", {})]),
+    "next": (
+        "proxy_next_upstream error timeout http_503 non_idempotent; proxy_next_upstream_tries 2; proxy_next_upstream_timeout 3s;"
+        " proxy_ignore_headers X-Accel-Limit-Rate Set-Cookie; etag off; gzip off; proxy_cache off;",
+        "",
+        [(GET, "/", {"X-Status": "503"})],
+    ),
     "method": ("proxy_method PUT;", "", [(GET, "/", {})]),
     "variables": (
         'add_header V "$request_method|$request_uri|$uri|$args|$is_args|$host|$scheme|$server_protocol|$http_x_in|'
@@ -197,26 +316,17 @@ CASES = {
     ),
 }
 
-NGINX = """
-load_module %(modules)s/ngx_http_headers_more_filter_module.so;
-daemon off;
-worker_processes 1;
-pid %(folder)s/nginx.pid;
+NGINX = """load_module %(modules)s/ngx_http_headers_more_filter_module.so;
+""" + MAIN + """worker_processes 1;
 error_log %(folder)s/error.log notice;
-%(user)s
-events { worker_connections 512; }
 http {
-  access_log off;
+  log_format lines '%(log)s';
+  access_log %(folder)s/nginx.access lines;
   include /etc/nginx/mime.types;
   default_type text/html;
   server_tokens off;
   port_in_redirect off;
-  client_body_temp_path %(folder)s/body;
-  proxy_temp_path %(folder)s/proxy;
-  fastcgi_temp_path %(folder)s/fastcgi;
-  uwsgi_temp_path %(folder)s/uwsgi;
-  scgi_temp_path %(folder)s/scgi;
-%(http)s
+  """ + OWN_FOLDER + """%(http)s
 %(servers)s
 }
 """
@@ -229,8 +339,7 @@ SERVER = """
     location / {
       proxy_set_header Host $http_host;
       proxy_set_header Connection "";
-      proxy_http_version 1.1;
-      proxy_redirect off;
+%(defaults)s
 %(location)s
       proxy_pass http://127.0.0.1:%(backend)d;
     }
@@ -253,52 +362,74 @@ class Backend(Listener):
         line = reader.readline().decode("latin-1").split()
         if len(line) != 3:
             return False
-        fields = {}
+        fields, sends = {}, []
         while text := reader.readline().decode("latin-1").rstrip("\r\n"):
             name, _, value = text.partition(":")
             fields.setdefault(name.lower(), []).append(value.strip())
+            if name.lower() == "x-send":
+                sends.append(value.strip())
         reader.read(int(fields.get("content-length", ["0"])[0]))
         own = {
             name: sorted(values)
             for name, values in fields.items()
             if name not in OWN_REQUEST and not name.startswith(("x-forwarded", "x-original"))
         }
-        self.seen.append({"method": line[0], "target": line[1], "fields": own})
+        self.seen.append({"method": line[0], "target": line[1], "version": line[2], "fields": own})
         status = fields.get("x-status", ["200"])[0]
         page = fields.get("x-page", ["a page"])[0].encode("latin-1")
         out = ["HTTP/1.1 %s X" % status, "Content-Type: " + fields.get("x-type", ["text/plain"])[0], "X-Other: o"]
-        out += ["X-Gone: g", "X-Wild-A: a", "X-Wild-B: b", "Server: backend"]
+        out += sends + ["X-Gone: g", "X-Wild-A: a", "X-Wild-B: b", "Server: backend"]
         if status not in ("204", "304"):
             out.append("Content-Length: %d" % len(page))
         stream.sendall("\r\n".join(out + ["", ""]).encode("latin-1"))
         if line[0] != "HEAD" and status not in ("204", "304"):
             stream.sendall(page)
-        return True
+        return line[2] == "HTTP/1.1"
 
 
 def configuration(cases, port, backend, folder, modules):
-    servers = [
-        SERVER % {"port": port, "host": name + ".test", "server": server, "location": location, "backend": backend}
-        for name, (location, server, _) in cases.items()
-    ]
-    values = {"folder": folder, "modules": modules, "user": user(), "http": HTTP, "servers": "".join(servers)}
+    servers = []
+    for name, (location, server, _) in cases.items():
+        # What nginx would call a duplicate is the snippet's.
+        defaults = [line for line in ("proxy_http_version 1.1;", "proxy_redirect off;") if line.split()[0] not in location]
+        values = {"port": port, "host": name + ".test", "server": server, "location": location, "backend": backend}
+        servers.append(SERVER % {"defaults": " ".join(defaults), **values})
+    values = {"folder": folder, "modules": modules, "user": user(), "http": HTTP, "servers": "".join(servers), "log": LOG}
     return NGINX % values
 
 
-def manifests(cases, backend):
+def manifests(cases, backend, folder):
     data = {
         "allow-snippet-annotations": "true",
         "annotations-risk-level": "Critical",
         "http-snippet": HTTP,
-        "disable-access-log": "true",
+        "log-format-upstream": LOG,
+        "access-log-path": os.path.join(folder, "narthex.access"),
     }
     texts = {name: {"configuration-snippet": case[0], "server-snippet": case[1]} for name, case in cases.items()}
     hosts = {name: {key: text for key, text in both.items() if text} for name, both in texts.items()}
     return objects(hosts, {"backend": [backend]}, data)
 
 
-def ask(port, host, request, backend):
-    """What came back, and what the backend saw, in words that can be compared."""
+def lines_of(path, count):
+    """The lines of a log, once there are more than `count`."""
+    end = time.monotonic() + PATIENCE
+    lines = []
+    while time.monotonic() < end:
+        if os.path.exists(path):
+            with open(path, encoding="latin-1") as file:
+                lines = file.read().split("\n")[:-1]
+        if len(lines) > count >= 0:
+            break
+        if count < 0:
+            break
+        time.sleep(0.01)
+    return lines
+
+
+def ask(port, host, request, backend, log):
+    """What came back, what the backend saw and what was logged, in words that can be compared."""
+    logged = len(lines_of(log, -1))
     method, target, fields = request
     before = len(backend.seen)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
@@ -306,7 +437,8 @@ def ask(port, host, request, backend):
         connection.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
         connection.putheader("Host", host)
         for name, value in fields.items():
-            connection.putheader(name, value)
+            for one in value if isinstance(value, list) else [value]:
+                connection.putheader(name, one)
         if method == "POST":
             connection.putheader("Content-Length", "0")
         connection.endheaders()
@@ -330,14 +462,18 @@ def ask(port, host, request, backend):
         "fields": heads,
         "body": text.decode("latin-1"),
         "backend": backend.seen[before:],
+        "log": lines_of(log, logged)[logged:],
     }
 
 
-def compare(cases, ports, backend, verbose):
+def compare(cases, folder, ports, backend, verbose):
     differences = 0
     for name, (_, _, requests) in cases.items():
         for number, request in enumerate(requests):
-            theirs, ours = (ask(port, name + ".test", request, backend) for port in ports)
+            theirs, ours = (
+                ask(port, name + ".test", request, backend, os.path.join(folder, proxy + ".access"))
+                for proxy, port in ports.items()
+            )
             for key in sorted(set(theirs) | set(ours)):
                 if theirs.get(key) != ours.get(key):
                     differences += 1
@@ -362,14 +498,14 @@ def main():
     backend = Backend()
 
     def start(folder, ports):
-        ours = manifests(cases, backend.port)
+        ours = manifests(cases, backend.port, folder)
         return {
             "nginx": nginx(configuration(cases, ports["nginx"], backend.port, folder, args.modules), folder),
             "narthex": narthex(args.bin, ours, ports["narthex"], folder, "--workers=1"),
         }
 
     with side_by_side(start) as (folder, ports):
-        differences = compare(cases, (ports["nginx"], ports["narthex"]), backend, args.v)
+        differences = compare(cases, folder, ports, backend, args.v)
         with open(os.path.join(folder, "narthex.log")) as log:
             refused = log.read().count("SnippetRefused")
     total = sum(len(requests) for _, _, requests in cases.values())

@@ -310,6 +310,7 @@ pub fn log_format(data: &[u8]) {
         tls_server_name: None,
         upstream_name: "",
         alternative_upstream_name: "",
+        own: None,
         tries: &[],
         route: RouteLabels::NONE,
         local: None,
@@ -318,7 +319,7 @@ pub fn log_format(data: &[u8]) {
     };
     let mut clock = Clock::system();
     for escape in [Escape::Default, Escape::Json] {
-        let (format, _) = Format::compile(text, escape);
+        let (format, _) = Format::compile(text, escape, |name| name.starts_with("own"));
         let mut line = Vec::new();
         format.render(&record, &mut clock, &mut line);
         assert!(line.len() <= text.len() + 17 * 1024 * 8, "{} bytes", line.len());

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::inspect::{ExplainQuery, Refused};
 use super::intake::{Peer, STEP};
+use super::origin::{Stranger, judge_name, judge_page};
 use super::{AdminConfig, AdminSources};
 
 /// Prometheus text.
@@ -27,9 +28,9 @@ pub(super) fn router(config: &AdminConfig, sources: AdminSources) -> Router {
         .route("/readyz", get(readyz))
         .route("/livez", get(livez));
     if config.metrics {
-        router = router.route("/metrics", get(metrics));
+        router = router.merge(Router::new().route("/metrics", get(metrics)).layer(from_fn(own_pages_only)));
     }
-    let mut api = Router::new().route("/api/v1/{what}", get(api));
+    let mut api = Router::new().route("/api/v1/{what}", get(api)).layer(from_fn(own_names_only));
     if !config.debug_endpoints {
         api = api.layer(from_fn(loopback_only));
     }
@@ -66,6 +67,28 @@ async fn loopback_only(ConnectInfo(Peer(peer)): ConnectInfo<Peer>, request: Requ
         return next.run(request).await;
     }
     text(StatusCode::FORBIDDEN, "answers loopback only; --enable-debug-endpoints opens it\n")
+}
+
+/// What is configured is for people and programs, not for pages that somebody else wrote.
+async fn own_names_only(request: Request, next: Next) -> Response {
+    let judged = judge_name(request.uri(), request.headers()).and_then(|()| judge_page(request.headers()));
+    answer_or_refuse(judged, request, next).await
+}
+
+/// A scraper may use any name, a page of somebody else none.
+async fn own_pages_only(request: Request, next: Next) -> Response {
+    let judged = judge_page(request.headers());
+    answer_or_refuse(judged, request, next).await
+}
+
+async fn answer_or_refuse(judged: Result<(), Stranger>, request: Request, next: Next) -> Response {
+    match judged {
+        Ok(()) => next.run(request).await,
+        Err(stranger) => {
+            let (status, body) = stranger.answer();
+            text(status, body)
+        }
+    }
 }
 
 async fn healthz(State(sources): State<AdminSources>) -> Response {

@@ -71,8 +71,11 @@ impl Fixture {
 
     /// Status, head and body of one exchange.
     fn ask(&self, method: &str, target: &str) -> (u16, String, String) {
+        self.send(&format!("{method} {target} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"))
+    }
+
+    fn send(&self, request: &str) -> (u16, String, String) {
         let mut stream = self.connect();
-        let request = format!("{method} {target} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
         stream.read_to_string(&mut answer).unwrap();
@@ -180,6 +183,31 @@ fn the_api_answers_json() {
     assert_eq!(fixture.status("/api/v1/explain"), 400);
     assert_eq!(fixture.status("/api/v1/secrets"), 404);
     assert_eq!(fixture.status("/api/v1/"), 404);
+}
+
+#[test]
+fn what_is_configured_is_shown_under_own_names_only_and_to_no_page_of_others() {
+    let fixture = fixture(config());
+    fixture.health.listeners_bound();
+    fixture.health.table_published();
+    let status = |target: &str, lines: &str| {
+        fixture.send(&format!("GET {target} HTTP/1.1\r\n{lines}Connection: close\r\n\r\n")).0
+    };
+    for (lines, api, metrics) in [
+        ("Host: localhost\r\n", 200, 200),
+        ("Host: [::1]:10254\r\n", 200, 200),
+        ("Host: rebound.test\r\n", 421, 200),
+        ("Host: rebound.test:10254\r\nSec-Fetch-Site: same-origin\r\n", 421, 200),
+        ("Host: localhost\r\nSec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\n", 403, 403),
+        ("Host: localhost\r\nOrigin: http://evil.test\r\n", 403, 403),
+    ] {
+        let seen = (status("/api/v1/routes", lines), status("/metrics", lines));
+        assert_eq!(seen, (api, metrics), "{lines:?}");
+        for health in ["/healthz", "/livez", "/readyz"] {
+            assert_eq!(status(health, lines), 200, "{lines:?}");
+        }
+    }
+    assert_eq!(status("http://rebound.test/api/v1/routes", "Host: localhost\r\n"), 421);
 }
 
 #[test]

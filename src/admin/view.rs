@@ -11,6 +11,7 @@ use super::inspect::{ExplainQuery, Inspect, Refused};
 use crate::inquiry::Inquiry;
 use crate::model::CertInfo;
 use crate::report;
+use crate::route::stream::{ProxyHeaders, StreamService, Transport};
 use crate::route::{
     Backend, CertificateChoice, EndpointMap, Location, LocationKind, LocationTarget, Server, Table, dump,
 };
@@ -60,7 +61,13 @@ impl Inspect for SnapshotView {
         let snapshot = self.snapshot()?;
         let backends: Vec<Value> =
             snapshot.table.backends.iter().map(|one| backend(&snapshot.endpoints, one)).collect();
-        Ok(json!({ "generation": snapshot.generation, "backends": backends }))
+        let streams: Vec<Value> = snapshot
+            .table
+            .streams
+            .iter()
+            .map(|((transport, port), service)| stream(&snapshot.endpoints, *transport, *port, service))
+            .collect();
+        Ok(json!({ "generation": snapshot.generation, "backends": backends, "streams": streams }))
     }
 
     fn certs(&self) -> Result<Value, Refused> {
@@ -186,6 +193,26 @@ fn backend(endpoints: &EndpointMap, one: &Backend) -> Value {
             "backend": backend(endpoints, &canary.backend),
         })),
     })
+}
+
+/// A port of TCP or UDP: its backend, and how it is reached.
+fn stream(endpoints: &EndpointMap, transport: Transport, port: u16, service: &StreamService) -> Value {
+    let mut shown = backend(endpoints, &service.backend);
+    let set = service.snippet.as_ref().map(|snippet| &snippet.endpoints);
+    if let Some(shown) = shown.as_object_mut() {
+        if let Some(set) = set {
+            let ready: Vec<String> = set.ready.iter().map(ToString::to_string).collect();
+            let reason = (!set.empty_because.is_empty() && ready.is_empty()).then_some(set.empty_because);
+            shown.insert("endpoints".into(), json!(ready));
+            shown.insert("emptyBecause".into(), json!(reason));
+        }
+        shown.insert("transport".into(), json!(transport.lower()));
+        shown.insert("listen".into(), json!(port));
+        shown.insert("acceptsProxyHeader".into(), json!(service.accept == ProxyHeaders::Required));
+        shown.insert("sendsProxyHeader".into(), json!(service.send == ProxyHeaders::Required));
+        shown.insert("snippet".into(), json!(service.snippet.is_some()));
+    }
+    shown
 }
 
 fn certificate(info: &CertInfo) -> Value {

@@ -7,10 +7,10 @@ use std::time::{Instant, SystemTime};
 
 use crate::config::{self, Config};
 use crate::control::{HELD, Hook, Report};
-use crate::diagnostic::Severity;
+use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::{CertInfo, ObjectKey};
 use crate::places::Places;
-use crate::policy::global::{Globals, LogEscape};
+use crate::policy::global::{Globals, LogEscape, UNKNOWN_VARIABLE};
 use crate::route::{CertificateChoice, LocationTarget, Server, Table};
 use crate::snapshot::Snapshot;
 use crate::stapler::Bell;
@@ -171,8 +171,15 @@ fn orphans(snapshot: &Snapshot) -> Vec<Orphan> {
 
 /// Keeps the way of spans that of the ConfigMap. `instead` is the collector that the environment names.
 pub(super) fn spans_hook(spans: Spans, instead: Option<(Arc<str>, u16)>) -> Hook {
+    let mut told = false;
     Box::new(move |snapshot: &Arc<Snapshot>, _: &Report| {
         let tracing = &snapshot.table.globals.tracing;
+        let nowhere = tracing.on && instead.is_none() && tracing.host.is_empty();
+        if nowhere && !told {
+            let hint = "set otlp-collector-host, or OTEL_EXPORTER_OTLP_ENDPOINT";
+            tracing::warn!(hint, "enable-opentelemetry is set and no collector: no span is sent");
+        }
+        told = nowhere;
         let named = || (!tracing.host.is_empty()).then(|| (Arc::clone(&tracing.host), tracing.port));
         let settings = spans::Settings {
             collector: instead.clone().or_else(named),
@@ -225,7 +232,7 @@ impl LogFormats {
         let mut last: Option<LogSettings> = None;
         Box::new(move |snapshot: &Arc<Snapshot>, _: &Report| {
             let globals = &snapshot.table.globals;
-            let now = LogSettings::of(globals);
+            let now = LogSettings { unknown: unknown_variables(snapshot), ..LogSettings::of(globals) };
             let Some(log) = this.log.get() else {
                 last = Some(now);
                 return;
@@ -253,7 +260,9 @@ impl LogFormats {
         let format = match self.form {
             config::LogFormat::Json => Format::json(),
             config::LogFormat::Text => {
-                let (format, problems) = Format::compile(&globals.log_format_upstream, escape);
+                let unknown = unknown_variables(snapshot);
+                let own = |name: &str| !unknown.contains(name);
+                let (format, problems) = Format::compile(&globals.log_format_upstream, escape, own);
                 for problem in problems {
                     tracing::warn!(%problem, "log-format-upstream");
                 }
@@ -307,6 +316,18 @@ struct LogSettings {
     escape: LogEscape,
     place: Destination,
     stream_place: Destination,
+    /// Variables of the format that nobody defines.
+    unknown: BTreeSet<String>,
+}
+
+/// Variables of the log format that nobody defines: what findings name. All others are nginx's or somebody's own.
+fn unknown_variables(snapshot: &Snapshot) -> BTreeSet<String> {
+    let of_format = |found: &&Diagnostic| {
+        found.code == UNKNOWN_VARIABLE && found.field.ends_with("[log-format-upstream]")
+    };
+    let names =
+        snapshot.diagnostics.iter().filter(of_format).filter_map(|found| found.value.strip_prefix('$'));
+    names.map(str::to_owned).collect()
 }
 
 impl LogSettings {
@@ -317,6 +338,7 @@ impl LogSettings {
             escape: globals.log_escape,
             place: destination(globals, &globals.access_log_path),
             stream_place: destination(globals, &globals.stream_access_log_path),
+            unknown: BTreeSet::new(),
         }
     }
 }

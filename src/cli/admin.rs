@@ -53,8 +53,9 @@ fn exchange(url: &str, target: &str) -> Result<(u16, Vec<u8>), String> {
         .set_read_timeout(Some(PATIENCE))
         .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
         .map_err(failed)?;
-    // With HTTP/1.0 the answer ends with the connection and is never chunked.
-    let request = format!("GET {target} HTTP/1.0\r\nHost: {authority}\r\nAccept: application/json\r\n\r\n");
+    // With HTTP/1.0 the answer ends with the connection and is never chunked. The API answers under few names, and
+    // under any address.
+    let request = format!("GET {target} HTTP/1.0\r\nHost: {address}\r\nAccept: application/json\r\n\r\n");
     stream.write_all(request.as_bytes()).map_err(failed)?;
     let mut answer = Vec::new();
     stream.take(MAX_ANSWER).read_to_end(&mut answer).map_err(failed)?;

@@ -112,11 +112,14 @@ fn word<'v>(value: &'v Value, name: &str) -> &'v str {
 
 /// As `/dbg` of ingress-nginx has them: a list, with address and port of each endpoint apart.
 fn backends(answer: &Value, which: &Which) -> Result<String, String> {
+    // Ports of TCP and UDP, which the old program does not show, come last.
+    let streams = items(answer, "streams").iter().map(backend);
     let mut all: Vec<Value> = items(answer, "backends").iter().map(backend).collect();
     // The old program has it always.
     if all.iter().all(|one| word(one, "name") != DEFAULT) {
         all.push(backend(&json!({ "name": DEFAULT })));
     }
+    all.extend(streams);
     match which {
         Which::All => Ok(pretty(&Value::Array(all))),
         Which::List => Ok(all.iter().map(|one| word(one, "name")).collect::<Vec<_>>().join("\n")),
@@ -220,10 +223,13 @@ mod tests {
               "endpoints": ["10.0.0.1:8080", "[fd00::1]:8080"],
               "canary": { "ingress": "default/c", "backend": { "name": "default-c-80" } } },
             { "name": "default-b-80", "endpoints": [], "canary": null },
+        ], "streams": [
+            { "name": "tcp-default-db-5432", "namespace": "default", "service": "db", "port": "5432", "listen": 5432,
+              "endpoints": ["10.0.0.3:5432"], "canary": null },
         ]});
         assert_eq!(
             backends(&answer, &Which::List).unwrap(),
-            "default-a-80\ndefault-b-80\nupstream-default-backend"
+            "default-a-80\ndefault-b-80\nupstream-default-backend\ntcp-default-db-5432"
         );
         let one = backends(&answer, &Which::Get { name: "default-a-80".into() }).unwrap();
         let one: Value = serde_json::from_str(&one).unwrap();
@@ -233,7 +239,7 @@ mod tests {
         );
         assert_eq!(one["alternativeBackends"], json!(["default-c-80"]));
         let all: Value = serde_json::from_str(&backends(&answer, &Which::All).unwrap()).unwrap();
-        assert_eq!(all.as_array().map(Vec::len), Some(3));
+        assert_eq!(all.as_array().map(Vec::len), Some(4));
         assert!(backends(&answer, &Which::Get { name: "x".into() }).is_err());
     }
 

@@ -11,6 +11,8 @@ use crate::route::reach::Reach;
 use crate::route::stream::Transport;
 use crate::route::{EndpointAddress, EndpointSet};
 
+mod zone;
+
 /// What is wrong with a backend, said to everyone who names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
@@ -29,6 +31,8 @@ pub(super) struct Wish<'w> {
     /// `--disable-svc-external-name`.
     pub(super) external_names: bool,
     pub(super) reach: &'w Reach,
+    /// Zone of this process where endpoints are chosen by it; empty else.
+    pub(super) zone: &'w str,
 }
 
 impl Wish<'_> {
@@ -106,7 +110,8 @@ fn look(wish: Wish<'_>, service: Option<&Service>, slices: &[&Arc<EndpointSlice>
             }
         }
     }
-    checked(wish, addresses(port, slices, protocol), told)
+    let zone = if zone::counts(service) { wish.zone } else { "" };
+    checked(wish, addresses(port, slices, protocol, zone), told)
 }
 
 /// First port whose number, target port or name is the text (`routing.md` 6.1); the first one for no text.
@@ -127,14 +132,22 @@ fn port_text(port: &ServicePort) -> String {
 }
 
 /// Addresses of the ready endpoints; where there is none, those that end but still serve (`F-15`).
-fn addresses(port: &ServicePort, slices: &[&Arc<EndpointSlice>], protocol: Protocol) -> BTreeSet<SocketAddr> {
+fn addresses(
+    port: &ServicePort,
+    slices: &[&Arc<EndpointSlice>],
+    protocol: Protocol,
+    zone: &str,
+) -> BTreeSet<SocketAddr> {
+    // Of those that are ready, what is meant for the zone.
+    let mut near = BTreeSet::new();
     let mut ready = BTreeSet::new();
     let mut ending = BTreeSet::new();
     for slice in slices {
         let ports = slice_ports(port, slice, protocol);
+        let by_zone = zone::is_hinted(slice, zone);
         for endpoint in &slice.endpoints {
             let set = if endpoint.ready.unwrap_or(true) {
-                &mut ready
+                if !by_zone || zone::is_near(endpoint, zone) { &mut near } else { &mut ready }
             } else if endpoint.terminating == Some(true) && endpoint.serving == Some(true) {
                 &mut ending
             } else {
@@ -145,7 +158,8 @@ fn addresses(port: &ServicePort, slices: &[&Arc<EndpointSlice>], protocol: Proto
             }
         }
     }
-    if ready.is_empty() { ending } else { ready }
+    // Never none for the sake of a zone.
+    [near, ready, ending].into_iter().find(|set| !set.is_empty()).unwrap_or_default()
 }
 
 /// Ports of a slice: by name, every port of the protocol for a Service port without name, else a numeric target port.
@@ -175,7 +189,7 @@ fn checked(wish: Wish<'_>, found: BTreeSet<SocketAddr>, told: Option<Problem>) -
     if let Some((address, reason)) = refused {
         let text =
             format!("endpoint {address} of Service {}/{} is not used: {reason}", key.namespace, key.service);
-        let problem = error("EndpointRefused", text, "see --allow-upstream-cidr");
+        let problem = error("EndpointRefused", text, crate::route::reach::hint(reason));
         return if ready.is_empty() {
             Err(("its endpoints have addresses that may not be reached", problem))
         } else {
@@ -253,6 +267,8 @@ pub(super) struct Services {
     pub(super) services: BTreeMap<ObjectKey, Arc<Service>>,
     pub(super) slices: BTreeMap<ObjectKey, Arc<EndpointSlice>>,
     by_service: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
+    /// As of the world.
+    pub(super) zone: Arc<str>,
 }
 
 impl Services {

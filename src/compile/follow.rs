@@ -15,22 +15,22 @@ pub(super) fn follow<K: Ord + Clone, T: PartialEq>(
     known: &mut BTreeMap<K, Arc<T>>,
     now: &BTreeMap<K, Arc<T>>,
 ) -> Vec<Change<K, Arc<T>>> {
-    follow_by(known, now, Arc::ptr_eq, |a, b| **a == **b)
+    follow_by(known, now, |(_, a), (_, b)| Arc::ptr_eq(a, b), |a, b| **a == **b)
 }
 
-/// As [`follow`] for any values: `same` is quick and may say no to equal ones, `equal` decides.
+/// As [`follow`] for any values: `same` is quick, may say no to equal ones and yes only under one key; `equal` decides.
 pub(super) fn follow_by<K: Ord + Clone, V: Clone>(
     known: &mut BTreeMap<K, V>,
     now: &BTreeMap<K, V>,
-    same: impl Fn(&V, &V) -> bool,
+    same: impl Fn((&K, &V), (&K, &V)) -> bool,
     equal: impl Fn(&V, &V) -> bool,
 ) -> Vec<Change<K, V>> {
     let mut differing: Vec<K> = Vec::new();
     let mut old = known.iter().peekable();
     for (key, value) in now {
-        // The same value stands under the same key, so in the usual case no key is looked at.
-        if let Some((_, before)) = old.peek()
-            && same(before, value)
+        // An object stands under its own key, so in the usual case no key is looked at.
+        if let Some(before) = old.peek()
+            && same(*before, (key, value))
         {
             old.next();
             continue;
@@ -73,6 +73,16 @@ mod tests {
         assert_eq!(changed, expected);
         assert_eq!(known, now);
         assert!(follow(&mut known, &now).is_empty(), "following twice finds nothing");
+    }
+
+    /// Two keys may have equal values where these say nothing of their key.
+    #[test]
+    fn a_new_key_with_the_value_of_the_next_one_is_found() {
+        let mut known = BTreeMap::from([(2, "x")]);
+        let now = BTreeMap::from([(1, "x"), (2, "x")]);
+        let changed = follow_by(&mut known, &now, |a, b| a == b, |a, b| a == b);
+        assert_eq!(changed.into_iter().map(|change| change.key).collect::<Vec<_>>(), [1]);
+        assert_eq!(known, now);
     }
 
     #[test]

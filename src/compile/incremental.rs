@@ -62,6 +62,10 @@ pub struct Compiler {
     canary_findings: Vec<Diagnostic>,
     /// Ingresses with a `stream-snippet` that counts, oldest first.
     streamers: Vec<Arc<Entry>>,
+    /// Ingresses that give hosts further names, oldest first.
+    namers: Vec<Arc<Entry>>,
+    /// Further names that are held, where a host is one namespace's alone.
+    held: ownership::Claims,
     /// Hosts that have aliases or a twin.
     named_hosts: BTreeSet<Arc<str>>,
     overlay: Overlay,
@@ -124,6 +128,7 @@ impl Compiler {
         self.follow_ingresses(inputs, &mut work);
         self.follow_certificates(inputs, &mut work);
         self.judge_backends(&mut work);
+        self.hold_names(&mut work);
         self.plan_hosts(&mut work);
         self.attach_canaries(&mut work);
         self.build_backends(&mut work);
@@ -238,8 +243,14 @@ impl Compiler {
         }
         if entry.contribution.is_canary() {
             insert_by_age(&mut self.canaries, &entry);
-        } else if !entry.contribution.policies.server.streams.is_empty() {
+            return;
+        }
+        let server = &entry.contribution.policies.server;
+        if !server.streams.is_empty() {
             insert_by_age(&mut self.streamers, &entry);
+        }
+        if server.from_to_www || !server.aliases.is_empty() {
+            insert_by_age(&mut self.namers, &entry);
         }
     }
 
@@ -258,12 +269,15 @@ impl Compiler {
         }
         remove(&mut self.canaries, entry);
         remove(&mut self.streamers, entry);
+        remove(&mut self.namers, entry);
     }
 
     fn follow_certificates(&mut self, inputs: &Inputs<'_>, work: &mut Work) {
-        let same = |a: &Result<Arc<CertInfo>, String>, b: &Result<Arc<CertInfo>, String>| match (a, b) {
-            (Ok(a), Ok(b)) => Arc::ptr_eq(a, b),
-            (Err(a), Err(b)) => a == b,
+        type Seen<'k, 's> = (&'k ObjectKey, &'s Result<Arc<CertInfo>, String>);
+        // Several Secrets may hold one pair, or be broken the same way.
+        let same = |(known, a): Seen<'_, '_>, (key, b): Seen<'_, '_>| match (a, b) {
+            (Ok(a), Ok(b)) => Arc::ptr_eq(a, b) && known == key,
+            (Err(a), Err(b)) => a == b && known == key,
             _ => false,
         };
         let changes = follow_by(&mut self.seen_certificates, inputs.certificates, same, |a, b| a == b);
@@ -303,6 +317,21 @@ impl Compiler {
         work.plans.extend(affected);
     }
 
+    /// Who holds further names; where that changes, so does who may have rules for the host of that name.
+    fn hold_names(&mut self, work: &mut Work) {
+        if !self.settings().globals.host_ownership.is_exclusive() || work.plans.is_empty() {
+            return;
+        }
+        let hosts = &self.hosts;
+        let held =
+            ownership::claims(&self.namers, |name| hosts.get(name).map(|host| host.entries.as_slice()));
+        let before = mem::replace(&mut self.held, held);
+        let changed = |name: &&Arc<str>| before.get(*name) != self.held.get(*name);
+        let names: BTreeSet<&Arc<str>> = before.keys().chain(self.held.keys()).filter(changed).collect();
+        work.names |= !names.is_empty();
+        work.plans.extend(names.into_iter().filter(|name| self.hosts.contains_key(*name)).cloned());
+    }
+
     fn plan_hosts(&mut self, work: &mut Work) {
         let catch_all: Arc<str> = Arc::from(CATCH_ALL);
         let hostless = self.hosts.entry(Arc::clone(&catch_all)).or_default().entries.clone();
@@ -324,7 +353,7 @@ impl Compiler {
                 semantics: settings.options.path_semantics,
             };
             (host.admitted, host.claim_findings) =
-                ownership::admit(name, &host.entries, &settings.globals.host_ownership);
+                ownership::admit(name, &host.entries, &settings.globals.host_ownership, self.held.get(name));
             host.plan = merge::plan(name, host.admitted(), &surroundings);
         }
         work.servers.extend(work.plans.iter().cloned());
@@ -380,6 +409,10 @@ impl Compiler {
         touched.extend(services.into_iter().map(|change| change.key));
         for change in follow(&mut self.services.slices, &inputs.world.slices) {
             self.services.follow_slice(&change.key, change.before.as_deref(), &mut touched);
+        }
+        if self.services.zone != inputs.world.zone {
+            self.services.zone = Arc::clone(&inputs.world.zone);
+            touched.extend(self.services.services.keys().cloned());
         }
         self.endpoints.refresh(&self.slots, &self.services, settings, &touched, backends);
     }
@@ -472,7 +505,7 @@ impl Compiler {
         });
         let named: Vec<Named<'_>> = named.collect();
         let is_host = |name: &str| self.hosts.get(name).is_some_and(|host| host.server.is_some());
-        let mut next = names::overlay(&named, &settings.globals.host_ownership, is_host);
+        let mut next = names::overlay(&named, &settings.globals.host_ownership, &self.held, is_host);
         let old = mem::take(&mut self.overlay);
         for name in old.exact.keys().filter(|name| !next.exact.contains_key(*name)) {
             if self.hosts.get(name).is_none_or(|host| host.server.is_none()) {

@@ -35,6 +35,8 @@ pub(super) struct HostPlan {
     pub(super) semantics: PathSemantics,
     /// The namespace whose settings of the host count (`ownership`).
     pub(super) holder: Option<Arc<str>>,
+    /// The oldest Ingress of a host, also where it has no path there: its settings of the host count.
+    pub(super) creator: Option<Arc<Entry>>,
     /// Rules in the order in which they were added; the root of the server is first.
     pub(super) rules: Vec<PlannedRule>,
     /// Findings about losers and owners.
@@ -116,8 +118,14 @@ pub(super) fn plan(
     }
     let semantics = creator.map_or(surroundings.semantics, |entry| entry.contribution.semantics);
     let holder = ownership::holder(entries).cloned();
-    let plan =
-        HostPlan { host: Arc::clone(host), semantics, holder, rules: Vec::new(), diagnostics: Vec::new() };
+    let plan = HostPlan {
+        host: Arc::clone(host),
+        semantics,
+        holder,
+        creator: None,
+        rules: Vec::new(),
+        diagnostics: Vec::new(),
+    };
     let mut merge = Merge { plan, entries, surroundings, first_with_path: BTreeMap::new() };
     match semantics {
         PathSemantics::Nginx => merge.nginx(creator),
@@ -139,6 +147,7 @@ struct Merge<'m> {
 
 impl Merge<'_> {
     fn nginx(&mut self, creator: Option<&Arc<Entry>>) {
+        self.plan.creator = creator.filter(|_| *self.plan.host != *CATCH_ALL).cloned();
         let root =
             if *self.plan.host == *CATCH_ALL { self.catch_all_root() } else { self.implicit_root(creator) };
         self.add(root);

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::finding::{Finding, name_for};
 use super::merge::Entry;
 use super::object::Contribution;
-use super::ownership;
+use super::ownership::{self, Claims};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::{CertInfo, ObjectKey};
 use crate::policy::from_to_www;
@@ -43,12 +43,13 @@ pub(super) struct Overlay {
 pub(super) fn overlay<'n>(
     named: &[Named<'n>],
     ownership: &HostOwnership,
+    held: &Claims,
     is_host: impl Fn(&str) -> bool,
 ) -> Overlay {
     let mut overlay = Overlay::default();
     // Redirecting servers stand before all others in nginx's configuration, so twins go before aliases.
     for host in named.iter().filter(|host| host.from_to_www) {
-        overlay.twin(host, ownership, &is_host);
+        overlay.twin(host, ownership, held, &is_host);
     }
     let claims = claims(named);
     for host in named {
@@ -91,10 +92,21 @@ fn may_alias(ownership: &HostOwnership, namespace: &str, alias: &Alias, text: &s
     }
 }
 
+/// True when another namespace holds a further name.
+fn is_of_others(held: &Claims, name: &str, contribution: &Contribution) -> bool {
+    held.get(name).is_some_and(|claim| claim.namespace != contribution.key.namespace)
+}
+
 // === impl Overlay ===
 
 impl Overlay {
-    fn twin(&mut self, host: &Named<'_>, ownership: &HostOwnership, is_host: &impl Fn(&str) -> bool) {
+    fn twin(
+        &mut self,
+        host: &Named<'_>,
+        ownership: &HostOwnership,
+        held: &Claims,
+        is_host: &impl Fn(&str) -> bool,
+    ) {
         let name = &host.server.name;
         let holder = ownership::holder(host.entries);
         let owner = host.entries.iter().find(|entry| {
@@ -112,6 +124,11 @@ impl Overlay {
         if owner.is_some_and(|entry| !ownership.may_have(&entry.contribution.key.namespace, &twin)) {
             let reason =
                 format!("host-allow-list does not give {twin} to the namespace, so {name} has no twin");
+            self.tell(owner.map(|entry| &entry.contribution), ownership::SHUT, reason);
+            return;
+        }
+        if owner.is_some_and(|entry| is_of_others(held, &twin, &entry.contribution)) {
+            let reason = format!("an older Ingress of another namespace has {twin}, so {name} has no twin");
             self.tell(owner.map(|entry| &entry.contribution), ownership::SHUT, reason);
             return;
         }

@@ -58,6 +58,8 @@ pub(super) fn build(plan: &HostPlan, workshop: &mut Workshop<'_>) -> Built {
     // The oldest first, wherever its paths stand in the order of locations (`B-13`).
     let owned = drafts.iter().filter(|draft| owns_server_scope(draft.rule));
     let mut by_age: Vec<&Arc<Entry>> = owned.filter_map(|draft| draft.rule.owner.as_ref()).collect();
+    // Whose only place was the root that nobody wrote, still has the settings when another one writes it.
+    by_age.extend(plan.creator.as_ref());
     by_age.sort_by(|one, other| one.contribution.age.cmp(&other.contribution.age));
     by_age.dedup_by(|one, other| Arc::ptr_eq(one, other));
     let (owners, foreign): (Vec<&Arc<Entry>>, Vec<&Arc<Entry>>) =

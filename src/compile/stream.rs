@@ -12,7 +12,7 @@ use crate::model::{ConfigMap, Kind, ObjectKey, ObjectRef, Origin, World};
 use crate::policy::BackendPolicies;
 use crate::policy::snippet::StreamRule;
 use crate::policy::snippet::stream::Target;
-use crate::route::reach::Reach;
+use crate::route::reach::{self, Reach};
 use crate::route::stream::{ProxyHeaders, Snippet, StreamService, Transport};
 use crate::route::{Backend, BackendKey, BackendSlot, EndpointAddress, EndpointSet};
 
@@ -151,7 +151,7 @@ impl Owner<'_> {
 }
 
 /// The targets of a rule that may be reached (`B-18`); names are judged when they are resolved.
-fn targets(rule: &StreamRule, reach: &Reach) -> (Arc<EndpointSet>, Option<String>) {
+fn targets(rule: &StreamRule, within: &Reach) -> (Arc<EndpointSet>, Option<String>) {
     let mut refusal = None;
     let ready = rule.targets.iter().filter_map(|target| match target {
         Target::Name(name, port) => Some(EndpointAddress::Name(Arc::from(&**name), *port)),
@@ -161,10 +161,10 @@ fn targets(rule: &StreamRule, reach: &Reach) -> (Arc<EndpointSet>, Option<String
             refusal = Some(format!("{address} is not used: the port would lead to itself"));
             None
         }
-        Target::Address(address) => match reach.check(*address) {
+        Target::Address(address) => match within.check(*address) {
             Ok(()) => Some(EndpointAddress::Socket(*address)),
             Err(reason) => {
-                refusal = Some(format!("{address} is not used: {reason}; see --allow-upstream-cidr"));
+                refusal = Some(format!("{address} is not used: {reason}; {}", reach::hint(reason)));
                 None
             }
         },

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
+use std::sync::Arc;
 
 use super::guard::Toll;
 use super::quarantine::{find, remove};
@@ -39,6 +40,8 @@ pub enum Change {
         /// Its name.
         reference: ObjectRef,
     },
+    /// The node of this process lies in this zone; empty for none.
+    Zone(Arc<str>),
 }
 
 /// How much a change may touch.
@@ -147,6 +150,11 @@ impl Objects {
                 let cleared = state.clear(&reference);
                 self.forget(&reference).max(cleared)
             }
+            Change::Zone(zone) if zone == self.world.zone => Effect::Nothing,
+            Change::Zone(zone) => {
+                self.world.zone = zone;
+                Effect::Everything
+            }
         }
     }
 
@@ -231,8 +239,6 @@ fn reach(object: &Object) -> Effect {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::diagnostic::Severity;
     use crate::model::{ConfigMap, EndpointSlice, Meta, ObjectKey, Origin};
@@ -429,5 +435,14 @@ mod tests {
         assert_eq!((values(&objects).len(), objects.diagnostics().len()), (0, 1));
         objects.take(Change::Deleted { feed: 0, reference: broken("b").0 });
         assert_eq!(objects.diagnostics(), []);
+    }
+
+    #[test]
+    fn another_zone_touches_everything_and_the_same_one_nothing() {
+        let mut objects = Objects::new(0);
+        assert_eq!(objects.take(Change::Zone("a".into())), Effect::Everything);
+        assert_eq!(objects.take(Change::Zone("a".into())), Effect::Nothing);
+        assert_eq!(&*objects.world().zone, "a");
+        assert_eq!(objects.take(Change::Zone("".into())), Effect::Everything);
     }
 }

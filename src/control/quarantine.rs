@@ -154,7 +154,7 @@ pub(super) fn find(world: &World, reference: &ObjectRef) -> Option<Object> {
         Kind::Namespace => world.namespaces.get(key).cloned().map(Object::Namespace),
         Kind::Secret => world.secrets.get(key).cloned().map(Object::Secret),
         Kind::Service => world.services.get(key).cloned().map(Object::Service),
-        Kind::Manifest => None,
+        Kind::Manifest | Kind::Node | Kind::Pod => None,
     }
 }
 
@@ -168,6 +168,6 @@ pub(super) fn remove(world: &mut World, reference: &ObjectRef) {
         Kind::Namespace => drop(world.namespaces.remove(key)),
         Kind::Secret => drop(world.secrets.remove(key)),
         Kind::Service => drop(world.services.remove(key)),
-        Kind::Manifest => {}
+        Kind::Manifest | Kind::Node | Kind::Pod => {}
     }
 }

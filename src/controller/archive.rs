@@ -12,6 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
+use sha2::{Digest, Sha256};
 use tokio::sync::Notify;
 use tokio::time::sleep;
 
@@ -30,8 +31,12 @@ const GATHER: Duration = Duration::from_secs(5);
 const OLDEST: Duration = Duration::from_hours(7 * 24);
 /// Name of the file.
 const NAME: &str = "objects.json";
+/// Name of the file before it, which stands in where it cannot be read.
+const BEFORE: &str = "objects.before.json";
 /// Form of the file.
 const FORM: u32 = 1;
+/// What the first line says; the digest of what follows it comes after (SHA-256, hexadecimal).
+const MARK: &str = "narthex-snapshot sha256 ";
 
 /// Collects objects and writes them. Cheap to clone; does nothing without a folder.
 #[derive(Clone, Default)]
@@ -124,7 +129,13 @@ impl Archive {
         if link.was_ever_up() {
             return;
         }
-        let file = match read(&shared.folder.join(NAME), now()) {
+        let newest = read(&shared.folder.join(NAME), now());
+        let file = match newest.or_else(|reason| {
+            let older = read(&shared.folder.join(BEFORE), now());
+            older
+                .inspect(|_| tracing::warn!(reason, "the snapshot cannot be used, the one before it can"))
+                .map_err(|_| reason)
+        }) {
             Ok(file) => file,
             Err(reason) => {
                 return tracing::warn!(
@@ -158,9 +169,17 @@ impl Shared {
         let bytes = serde_json::to_vec(&File { form: FORM, written: now(), feeds })?;
         let fresh = self.folder.join(format!("{NAME}.new"));
         let mut file = fs::File::create(&fresh)?;
+        file.write_all(format!("{MARK}{}\n", digest(&bytes)).as_bytes())?;
         file.write_all(&bytes)?;
         file.sync_all()?;
-        fs::rename(fresh, self.folder.join(NAME))
+        let newest = self.folder.join(NAME);
+        // There is none the first time.
+        if let Err(error) = fs::rename(&newest, self.folder.join(BEFORE))
+            && error.kind() != io::ErrorKind::NotFound
+        {
+            return Err(error);
+        }
+        fs::rename(fresh, newest)
     }
 }
 
@@ -172,7 +191,8 @@ fn name(feed: &Feed) -> String {
 fn read(path: &Path, now: u64) -> Result<File, String> {
     let shown = path.display();
     let bytes = fs::read(path).map_err(|error| format!("{shown}: {error}"))?;
-    let file: File = serde_json::from_slice(&bytes).map_err(|error| format!("{shown}: {error}"))?;
+    let whole = verified(&bytes).ok_or_else(|| format!("{shown}: is not as it was written"))?;
+    let file: File = serde_json::from_slice(whole).map_err(|error| format!("{shown}: {error}"))?;
     if file.form != FORM {
         return Err(format!("{shown}: form {} is of another version", file.form));
     }
@@ -180,6 +200,18 @@ fn read(path: &Path, now: u64) -> Result<File, String> {
         return Err(format!("{shown}: older than seven days"));
     }
     Ok(file)
+}
+
+/// What follows the first line, if that has its digest.
+fn verified(bytes: &[u8]) -> Option<&[u8]> {
+    let end = memchr::memchr(b'\n', bytes)?;
+    let told = bytes.get(..end)?.strip_prefix(MARK.as_bytes())?;
+    let content = bytes.get(end.saturating_add(1)..)?;
+    (told == digest(content).as_bytes()).then_some(content)
+}
+
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Seconds since 1970.
@@ -231,15 +263,44 @@ mod tests {
         let path = folder.path().join(NAME);
         assert!(read(&path, 0).is_err(), "there is none");
         let check = |text: &str, words: &str| {
-            fs::write(&path, text).unwrap();
+            fs::write(&path, format!("{MARK}{}\n{text}", digest(text.as_bytes()))).unwrap();
             let reason = read(&path, 1_000_000_000).err().expect("it is not served");
             assert!(reason.contains(words), "{reason}");
         };
         check(r#"{"form": 1, "written": 1, "feeds": {}}"#, "older");
         check(r#"{"form": 2, "written": 1000000000, "feeds": {}}"#, "another version");
         check(r#"{"form": 1, "wri"#, "EOF");
-        fs::write(&path, r#"{"form": 1, "written": 1000000000, "feeds": {}}"#).unwrap();
+        let sound = r#"{"form": 1, "written": 1000000000, "feeds": {"x": [{"kind": "ConfigMap"}]}}"#;
+        let sound = format!("{MARK}{}\n{sound}", digest(sound.as_bytes())).into_bytes();
+        fs::write(&path, &sound).unwrap();
         assert!(read(&path, 1_000_000_000).is_ok());
+        for at in 0..sound.len() {
+            fs::write(&path, &sound[..at]).unwrap();
+            assert!(read(&path, 1_000_000_000).is_err(), "cut at {at}");
+            let mut other = sound.clone();
+            other[at] ^= 1;
+            fs::write(&path, &other).unwrap();
+            assert!(read(&path, 1_000_000_000).is_err(), "one bit at {at}");
+        }
+    }
+
+    #[test]
+    fn the_file_before_the_last_one_is_kept() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let archive = Archive::new(Some(folder.path()));
+        let write = |name: &str| {
+            archive.list(&feed(Kind::ConfigMap), std::iter::once(object(Kind::ConfigMap, name)));
+            archive.0.as_ref().unwrap().write().unwrap();
+        };
+        let first = |file: &str| {
+            let file = read(&folder.path().join(file), now()).unwrap();
+            file.feeds[&name(&feed(Kind::ConfigMap))][0]["metadata"]["name"].clone()
+        };
+        write("a");
+        assert!(!folder.path().join(BEFORE).exists());
+        write("b");
+        write("c");
+        assert_eq!((first(NAME), first(BEFORE)), (json!("c"), json!("b")));
     }
 
     #[test]

@@ -104,7 +104,7 @@ fn referenced(kind: Kind) -> Feed {
 fn one(kind: Kind, key: &ObjectKey) -> Feed {
     Feed {
         kind,
-        namespace: Some(key.namespace.to_string()),
+        namespace: Some(key.namespace.to_string()).filter(|namespace| !namespace.is_empty()),
         fields: format!("metadata.name={}", key.name),
         labels: String::new(),
         reach: Reach::Selected,
@@ -153,6 +153,8 @@ impl Feed {
             Kind::IngressClass => "ingressclasses",
             Kind::Manifest => "",
             Kind::Namespace => "namespaces",
+            Kind::Node => "nodes",
+            Kind::Pod => "pods",
             Kind::Secret => "secrets",
             Kind::Service => "services",
         }

@@ -2,6 +2,7 @@
 
 use serde_json::Value as Json;
 
+use super::nodes::essence;
 use super::status::Address;
 use crate::manifest::{self, Decoded};
 use crate::model::{Kind, ObjectKey, ObjectRef};
@@ -33,7 +34,11 @@ pub(super) fn observe(kind: Kind, mut json: Json) -> Option<Observed> {
         return None;
     }
     let addresses = if kind == Kind::Ingress { Address::of_status(json.get("status")) } else { Vec::new() };
-    prune(&mut json);
+    if matches!(kind, Kind::Node | Kind::Pod) {
+        json = essence(kind, &json);
+    } else {
+        prune(&mut json);
+    }
     let reference = ObjectRef { kind, key: ObjectKey::new(namespace, name) };
     let decoded = manifest::decode(&reference, &json);
     Some(Observed { reference, version, decoded, addresses, json })

@@ -62,7 +62,8 @@ impl Referenced {
             |kind| matches!(kind, Kind::Ingress | Kind::IngressClass | Kind::ConfigMap | Kind::Namespace);
         let naming: BTreeSet<FeedId> =
             numbered().filter(|(_, feed)| names(feed.kind)).map(|(id, _)| id).collect();
-        let mut known = Objects::new(feeds.len());
+        // What is in doubt still names what it needs.
+        let mut known = Objects::new(feeds.len()).guarded(settings.mass_removal_guard);
         for (feed, _) in numbered().filter(|(id, _)| !naming.contains(id)) {
             known.take(Change::Listed { feed, objects: Vec::new() });
         }
@@ -77,11 +78,20 @@ impl Referenced {
         })))
     }
 
+    /// The next list of this feed is believed, whatever it lacks: `control` asked for it.
+    pub(super) fn ask(&self, feed: FeedId) {
+        let Some(shared) = &self.0 else { return };
+        shared.known().ask(feed);
+    }
+
     /// Looks at a change on its way to `control`.
     pub(super) fn see(&self, change: &Change) {
         let Some(shared) = &self.0 else { return };
         let (Change::Listed { feed, .. } | Change::Applied { feed, .. } | Change::Deleted { feed, .. }) =
-            change;
+            change
+        else {
+            return;
+        };
         if shared.naming.contains(feed) {
             shared.known().take(change.clone());
             shared.changed.notify_one();
@@ -193,6 +203,7 @@ impl Shared {
                 held.remove(&reference);
                 (Vec::new(), vec![reference])
             }
+            Change::Zone(_) => return,
         };
         if open {
             tell(parent, applied, deleted, sink);

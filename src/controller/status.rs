@@ -104,8 +104,7 @@ pub(super) fn of_service(service: &Json) -> Vec<Address> {
 }
 
 /// Nodes of Pods that run and are ready.
-pub(super) fn nodes_of(pods: &Json) -> BTreeSet<String> {
-    let pods = pods.get("items").and_then(Json::as_array).into_iter().flatten();
+pub(super) fn nodes_of<'p>(pods: impl Iterator<Item = &'p Json>) -> BTreeSet<String> {
     pods.filter(|pod| is_ready(pod))
         .filter_map(|pod| pod.pointer("/spec/nodeName").and_then(Json::as_str))
         .map(str::to_owned)
@@ -272,7 +271,8 @@ mod tests {
         let pods = json!({"items": [
             pod("a", "n1", "True", false), pod("b", "n1", "True", false), pod("c", "n2", "False", false),
             pod("d", "n3", "True", true)]});
-        assert_eq!(nodes_of(&pods), BTreeSet::from(["n1".to_owned()]));
+        let all = pods["items"].as_array().unwrap();
+        assert_eq!(nodes_of(all.iter()), BTreeSet::from(["n1".to_owned()]));
         assert_eq!(others(&pods, "a"), 2);
         assert_eq!(others(&json!({}), "a"), 0);
         let node = json!({"status": {"addresses": [

@@ -24,6 +24,7 @@ use super::backoff::{Backoff, chance};
 use super::events::Reporter;
 use super::feed::{Feed, Reach};
 use super::link::Link;
+use super::nodes::Nodes;
 use super::observed::{Observed, observe};
 use super::query::Query;
 use super::status::Board;
@@ -48,12 +49,13 @@ const LIST_END: &str = "k8s.io/initial-events-end";
 /// Takes changes.
 pub(super) type Sink = Arc<dyn Fn(Change) + Send + Sync>;
 
-/// Who else wants to know of Ingresses. Cheap to clone.
+/// Who else wants to know of Ingresses, or of nodes. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Reports {
     pub(super) board: Board,
     pub(super) reporter: Reporter,
     pub(super) archive: Archive,
+    pub(super) nodes: Nodes,
 }
 
 type EventLines = Lines<Pin<Box<dyn AsyncBufRead + Send>>>;
@@ -300,6 +302,7 @@ impl Watcher {
                     *place = Some(observed.version.clone());
                     let reference = observed.reference;
                     self.reports.board.forget(&reference);
+                    self.reports.nodes.forget(reference.kind, &reference.key);
                     self.reports.reporter.forget(&reference);
                     self.reports.archive.forget(&self.feed, &reference);
                     (self.sink)(Change::Deleted { feed: self.id, reference });
@@ -313,6 +316,7 @@ impl Watcher {
     fn applied(&self, observed: Observed) {
         let Observed { reference, decoded, addresses, json, .. } = observed;
         self.reports.board.note(&reference, addresses);
+        self.reports.nodes.note(reference.kind, &reference.key, &json);
         self.reports.reporter.changed(&decoded);
         self.reports.archive.set(&self.feed, &reference, json);
         (self.sink)(Change::Applied { feed: self.id, reference, decoded });
@@ -321,6 +325,7 @@ impl Watcher {
     /// Hands a whole list over.
     fn list(&mut self, mut all: Vec<Observed>) {
         self.listed = true;
+        self.reports.nodes.list(self.feed.kind, all.iter().map(|one| (&one.reference.key, &one.json)));
         if self.reports.archive.is_on() {
             let kept = all.iter_mut().map(|one| (one.reference.clone(), one.json.take()));
             self.reports.archive.list(&self.feed, kept);

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout_at};
 
 use super::api::{self, ApiError, FIELD_MANAGER};
+use super::nodes::{self, Nodes};
 use super::query::Query;
 use super::status::{self, Address, Board};
 use crate::config::{AddressSource, Status};
@@ -25,8 +26,6 @@ const GATHER: Duration = Duration::from_secs(1);
 const CROWD: usize = 8;
 /// After so long it is looked again what is to be written.
 const ROUND: Duration = Duration::from_secs(2);
-/// Labels that differ between the Pods of one controller.
-const OWN_LABELS: [&str; 3] = ["pod-template-hash", "controller-revision-hash", "pod-template-generation"];
 
 /// Writes status.
 pub(super) struct Writer {
@@ -36,6 +35,7 @@ pub(super) struct Writer {
     /// Name of the own Pod; empty when there is none.
     pod: String,
     board: Board,
+    nodes: Nodes,
     /// Whether server-side apply is allowed, as far as is known.
     patching: AtomicBool,
     /// What was found last.
@@ -51,6 +51,7 @@ impl Writer {
         namespace: String,
         pod: String,
         board: Board,
+        nodes: Nodes,
     ) -> Self {
         Self {
             client,
@@ -58,6 +59,7 @@ impl Writer {
             namespace,
             pod,
             board,
+            nodes,
             patching: AtomicBool::new(true),
             addresses: Vec::new(),
         }
@@ -152,14 +154,7 @@ impl Writer {
                 let target = format!("/api/v1/namespaces/{namespace}/services/{name}");
                 status::of_service(&api::get(&self.client, &target).await?)
             }
-            AddressSource::Nodes { internal } => {
-                let mut addresses = Vec::new();
-                for node in status::nodes_of(&self.own_pods().await?) {
-                    let node = api::get(&self.client, &format!("/api/v1/nodes/{node}")).await?;
-                    addresses.extend(status::of_node(&node, *internal));
-                }
-                status::sorted(addresses)
-            }
+            AddressSource::Nodes { internal } => self.nodes.addresses(*internal),
         })
     }
 
@@ -170,15 +165,12 @@ impl Writer {
         }
         let pods = format!("/api/v1/namespaces/{}/pods", self.namespace);
         let own = api::get(&self.client, &format!("{pods}/{}", self.pod)).await?;
-        let labels = own.pointer("/metadata/labels").and_then(Json::as_object);
-        let same = labels.into_iter().flatten().filter(|(name, _)| !OWN_LABELS.contains(&name.as_str()));
-        let selector: Vec<String> =
-            same.filter_map(|(name, value)| Some(format!("{name}={}", value.as_str()?))).collect();
+        let selector = nodes::siblings(&own);
         if selector.is_empty() {
             // Any Pod of the namespace would match.
             return Ok(json!({"items": [own]}));
         }
-        let query = Query::new(&pods).pair("labelSelector", selector.join(","));
+        let query = Query::new(&pods).pair("labelSelector", selector);
         api::get(&self.client, query.target()).await
     }
 
@@ -240,7 +232,8 @@ mod tests {
         board.serve(&Arc::new(BTreeSet::from([key("new"), key("done")])));
         let settings = Status { source, interval: Duration::from_secs(3600), clear_on_shutdown: true };
         let client = api.client.clone();
-        let writer = Writer::new(client, settings, "edge".into(), "pod-1".into(), board.clone());
+        let writer =
+            Writer::new(client, settings, "edge".into(), "pod-1".into(), board.clone(), Nodes::default());
         let (leads, led) = watch::channel(true);
         let (leave, leaving) = watch::channel(false);
         let task = tokio::spawn(writer.run(led, leaving));

@@ -8,7 +8,9 @@ const NICENESS: i32 = 5;
 pub fn step_back() {
     // On Linux the priority is each thread's own, and nobody by number is whoever asks. Refused nowhere we know; where
     // it is, everything works as before.
-    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+    // A process that was started with less priority stays there: whoever may would gain by an absolute number.
+    let least = rustix::process::getpriority_process(None).map_or(NICENESS, |own| own.max(NICENESS));
+    if let Err(error) = rustix::process::setpriority_process(None, least) {
         tracing::debug!(%error, "this thread keeps its priority");
     }
 }

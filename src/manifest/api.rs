@@ -59,7 +59,7 @@ const fn known(kind: Kind) -> Option<Known> {
         Kind::Namespace => Some(Known::Namespace),
         Kind::Secret => Some(Known::Secret),
         Kind::Service => Some(Known::Service),
-        Kind::Manifest => None,
+        Kind::Manifest | Kind::Node | Kind::Pod => None,
     }
 }
 

@@ -19,6 +19,10 @@ pub enum Kind {
     Manifest,
     /// v1 Namespace.
     Namespace,
+    /// v1 Node; never part of a world.
+    Node,
+    /// v1 Pod; never part of a world.
+    Pod,
     /// v1 Secret.
     Secret,
     /// v1 Service.
@@ -35,6 +39,8 @@ impl Kind {
             Self::IngressClass => "IngressClass",
             Self::Manifest => "Manifest",
             Self::Namespace => "Namespace",
+            Self::Node => "Node",
+            Self::Pod => "Pod",
             Self::Secret => "Secret",
             Self::Service => "Service",
         }

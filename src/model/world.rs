@@ -23,4 +23,6 @@ pub struct World {
     pub config_maps: BTreeMap<ObjectKey, Arc<ConfigMap>>,
     /// Namespaces (key namespace empty).
     pub namespaces: BTreeMap<ObjectKey, Arc<Namespace>>,
+    /// Zone of the node that this process runs on, where endpoints are chosen by it; empty else.
+    pub zone: Arc<str>,
 }

@@ -74,8 +74,24 @@ impl Buffering {
     }
 }
 
+impl Buffering {
+    /// What a snippet says in place of that: `proxy_buffering`, bytes of `proxy_buffers`, `proxy_max_temp_file_size`.
+    pub(super) fn buffer(&mut self, on: Option<bool>, buffers: Option<u64>, temp: Option<u64>) {
+        if !on.unwrap_or_else(|| self.ahead.is_some()) {
+            self.ahead = None;
+            return;
+        }
+        if on.is_none() && buffers.is_none() && temp.is_none() {
+            return;
+        }
+        let size = u64::from(self.header_bytes.unwrap_or(4 << 10));
+        let buffers = buffers.unwrap_or_else(|| size.saturating_mul(4)).max(1 << 10);
+        self.ahead = Some(buffers.saturating_add(temp.unwrap_or(MOST_AHEAD)).min(MOST_AHEAD));
+    }
+}
+
 /// Most bytes of one answer that are read ahead.
-const MOST_AHEAD: u64 = 1 << 20;
+pub const MOST_AHEAD: u64 = 1 << 20;
 
 /// What nginx would hold of an answer: its buffers (4k each unless a size is set), then a file.
 fn ahead(number: u32, size: Option<u32>, temp: u64) -> u64 {

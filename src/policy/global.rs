@@ -355,6 +355,9 @@ mod tls;
 mod tracing;
 mod values;
 
+/// The code of a finding about a variable in a log format that nobody knows.
+pub const UNKNOWN_VARIABLE: &str = "UnknownVariable";
+
 pub use auth::GlobalAuth;
 pub use keys::{Effect, KEYS, Key, markdown};
 pub use limits::{Limits, Share};

@@ -11,6 +11,10 @@ use super::template::{Facts, Template};
 use crate::pattern::{Anchor, Captures, Case, Pattern};
 use crate::wire::Fields;
 
+mod flags;
+
+pub use flags::{FlagRule, Flags};
+
 const LOCATION: Scope = Scope::Location;
 
 const COOKIE_DOMAIN: Spec = Spec::new("proxy-cookie-domain", LOCATION, Risk::Medium)
@@ -36,12 +40,14 @@ const MAX_VALUE: usize = 8 * 1024;
 /// What is rewritten in the head of a backend's answer.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ResponseRewrite {
-    /// `Domain` of `Set-Cookie`.
-    pub cookie_domain: Option<Rule>,
+    /// `Domain` of `Set-Cookie`; the first rule that takes a value counts, here and below.
+    pub cookie_domain: Vec<Rule>,
     /// `Path` of `Set-Cookie`.
-    pub cookie_path: Option<Rule>,
+    pub cookie_path: Vec<Rule>,
+    /// Flags of `Set-Cookie` (snippets only).
+    pub cookie_flags: Vec<FlagRule>,
     /// `Location` and `Refresh`.
-    pub redirect: Option<Rule>,
+    pub redirect: Vec<Rule>,
 }
 
 /// One comparison and its replacement.
@@ -90,7 +96,8 @@ impl ResponseRewrite {
         Self {
             cookie_domain: domain.or_else_global(&globals.proxy_cookie_domain),
             cookie_path: path.or_else_global(&globals.proxy_cookie_path),
-            redirect,
+            cookie_flags: Vec::new(),
+            redirect: redirect.into_iter().collect(),
         }
         .some()
     }
@@ -98,21 +105,28 @@ impl ResponseRewrite {
     /// The ConfigMap's values.
     pub fn global(globals: &Globals) -> Option<Self> {
         Self {
-            cookie_domain: globals.proxy_cookie_domain.clone(),
-            cookie_path: globals.proxy_cookie_path.clone(),
-            redirect: redirect(&globals.proxy_redirect_from, &globals.proxy_redirect_to).ok().flatten(),
+            cookie_domain: globals.proxy_cookie_domain.iter().cloned().collect(),
+            cookie_path: globals.proxy_cookie_path.iter().cloned().collect(),
+            cookie_flags: Vec::new(),
+            redirect: redirect(&globals.proxy_redirect_from, &globals.proxy_redirect_to)
+                .ok()
+                .flatten()
+                .into_iter()
+                .collect(),
         }
         .some()
     }
 
-    fn some(self) -> Option<Self> {
+    /// `None` when nothing is rewritten.
+    pub(super) fn some(self) -> Option<Self> {
         (self != Self::default()).then_some(self)
     }
 
     /// Rewrites the fields of a backend's answer.
     pub fn apply(&self, fields: &mut Fields, facts: &Facts<'_>, style: RedirectStyle) {
-        if let Some(rule) = &self.redirect {
-            let location = fields.get("location").and_then(|value| rule.replace(value, Way::Start, facts));
+        if !self.redirect.is_empty() {
+            let rules = &self.redirect;
+            let location = fields.get("location").and_then(|value| first(rules, value, Way::Start, facts));
             if let Some(value) = location {
                 // nginx makes a path that came out of a rewrite absolute, unlike one that the backend wrote.
                 let value = match std::str::from_utf8(&value) {
@@ -121,12 +135,14 @@ impl ResponseRewrite {
                 };
                 let _kept_when_unsound = fields.set("Location", &value);
             }
-            let refresh = fields.get("refresh").and_then(|value| refresh(rule, value, facts));
+            let refresh = fields.get("refresh").and_then(|value| refresh(rules, value, facts));
             if let Some(value) = refresh {
                 let _kept_when_unsound = fields.set("Refresh", &value);
             }
         }
-        if self.cookie_domain.is_some() || self.cookie_path.is_some() {
+        let of_cookies =
+            [self.cookie_domain.is_empty(), self.cookie_path.is_empty(), self.cookie_flags.is_empty()];
+        if of_cookies.contains(&false) {
             self.cookies(fields, facts);
         }
     }
@@ -151,6 +167,7 @@ impl ResponseRewrite {
     fn cookie(&self, line: &[u8], facts: &Facts<'_>) -> Option<Vec<u8>> {
         let mut changed = false;
         let mut out = Vec::with_capacity(line.len() + 32);
+        let mut flags = Flags::default();
         for (index, attribute) in line.split(|byte| *byte == b';').enumerate() {
             let attribute = attribute.trim_ascii();
             let equals = attribute.iter().position(|byte| *byte == b'=');
@@ -163,16 +180,23 @@ impl ResponseRewrite {
             };
             let rule = match name {
                 _ if index == 0 => None,
-                name if name.eq_ignore_ascii_case(b"domain") => {
-                    self.cookie_domain.as_ref().map(|rule| (rule, Way::Domain))
-                }
-                name if name.eq_ignore_ascii_case(b"path") => {
-                    self.cookie_path.as_ref().map(|rule| (rule, Way::Start))
-                }
+                name if name.eq_ignore_ascii_case(b"domain") => Some((&self.cookie_domain, Way::Domain)),
+                name if name.eq_ignore_ascii_case(b"path") => Some((&self.cookie_path, Way::Start)),
                 _ => None,
             };
-            let replaced = rule.zip(value).and_then(|((rule, way), value)| rule.replace(value, way, facts));
+            let replaced = rule.zip(value).and_then(|((rules, way), value)| first(rules, value, way, facts));
             changed |= replaced.is_some();
+            if index == 0 {
+                let rule = self.cookie_flags.iter().find(|rule| rule.takes(name, facts));
+                flags = rule.map(|rule| rule.flags).unwrap_or_default();
+                changed |= rule.is_some();
+            } else if let Some(kept) = flags.judge(name, value) {
+                if let Some(text) = kept {
+                    out.extend_from_slice(b"; ");
+                    out.extend_from_slice(text.as_bytes());
+                }
+                continue;
+            }
             if attribute.is_empty() {
                 continue;
             }
@@ -185,18 +209,27 @@ impl ResponseRewrite {
                 out.extend_from_slice(value);
             }
         }
+        for text in flags.missing() {
+            out.extend_from_slice(b"; ");
+            out.extend_from_slice(text.as_bytes());
+        }
         changed.then_some(out)
     }
 }
 
+/// What the first rule that takes a value makes of it.
+fn first(rules: &[Rule], value: &[u8], way: Way, facts: &Facts<'_>) -> Option<Vec<u8>> {
+    rules.iter().find_map(|rule| rule.replace(value, way, facts))
+}
+
 /// The annotation where it says something usable, else the ConfigMap.
 trait OrGlobal {
-    fn or_else_global(self, global: &Option<Rule>) -> Option<Rule>;
+    fn or_else_global(self, global: &Option<Rule>) -> Vec<Rule>;
 }
 
 impl OrGlobal for super::annotation::Value<Option<Rule>> {
-    fn or_else_global(self, global: &Option<Rule>) -> Option<Rule> {
-        self.ok().unwrap_or_else(|| global.clone())
+    fn or_else_global(self, global: &Option<Rule>) -> Vec<Rule> {
+        self.ok().unwrap_or_else(|| global.clone()).into_iter().collect()
     }
 }
 
@@ -253,22 +286,29 @@ impl Rule {
 }
 
 /// `Refresh: 5; url=…`: what follows `url=`.
-fn refresh(rule: &Rule, value: &[u8], facts: &Facts<'_>) -> Option<Vec<u8>> {
+fn refresh(rules: &[Rule], value: &[u8], facts: &Facts<'_>) -> Option<Vec<u8>> {
     let at = value.windows(4).position(|part| part.eq_ignore_ascii_case(b"url="))? + 4;
     let (before, url) = value.split_at_checked(at)?;
-    let url = rule.replace(url, Way::Start, facts)?;
+    let url = first(rules, url, Way::Start, facts)?;
     Some([before, &url].concat())
 }
 
 /// Two words; `off` for none.
 pub(super) fn parse_cookie_domain(text: &str) -> Result<Option<Rule>, String> {
-    let Some((from, to)) = two_words(text)? else { return Ok(None) };
+    match two_words(text)? {
+        Some((from, to)) => domain_rule(from, to).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// `proxy_cookie_domain from to`.
+pub(super) fn domain_rule(from: &str, to: &str) -> Result<Rule, String> {
     let bare = |text: &str| text.strip_prefix('.').unwrap_or(text).to_owned();
     let from = match from.strip_prefix('~') {
         Some(expression) => From::Expression(compiled(expression, Case::Insensitive)?),
         None => From::Text(template(&bare(from))?),
     };
-    Ok(Some(Rule { from, to: pieces(&bare(to))? }))
+    Ok(Rule { from, to: pieces(&bare(to))? })
 }
 
 /// Two words; `off` for none.
@@ -290,7 +330,8 @@ fn redirect(from: &str, to: &str) -> Result<Option<Rule>, String> {
     rule(from, to).map(Some)
 }
 
-fn rule(from: &str, to: &str) -> Result<Rule, String> {
+/// `proxy_cookie_path from to`, `proxy_redirect from to`.
+pub(super) fn rule(from: &str, to: &str) -> Result<Rule, String> {
     let from = match (from.strip_prefix("~*"), from.strip_prefix('~')) {
         (Some(expression), _) => From::Expression(compiled(expression, Case::Insensitive)?),
         (None, Some(expression)) => From::Expression(compiled(expression, Case::Sensitive)?),

@@ -7,6 +7,8 @@ use crate::request::NormPath;
 use crate::variable::{Known, Variable};
 use crate::wire::fields::is_field_value;
 
+pub(in crate::policy) mod url;
+
 const TARGET: Spec = Spec::new("rewrite-target", Scope::Location, Risk::Medium)
     .values("none", "/$2")
     .doc("The backend is asked for this path; `$1` to `$9` and `$name` are groups of the rule's path, which becomes an expression; other names are variables. Puts the whole host into regex mode.");
@@ -109,7 +111,8 @@ pub fn read_use_regex(reader: &mut Reader<'_>) -> bool {
 ///
 /// A result that is not in origin-form (RFC 9112 section 3.2.1) and could mean something else (`@host`, `*`, `.host`, a
 /// URL) gets the slash that it lacks; a mere word leaves as it is, as nginx sends it (vector `rewrite-no-leading-slash`).
-/// A target that is written as a URL redirects, as nginx does.
+/// A target that is written as a URL redirects, as nginx does; `sent` is the path as the client wrote it, whose escapes
+/// decide how groups stand in that URL.
 ///
 /// # Errors
 /// [`RewriteError`]; the request is answered 500.
@@ -118,21 +121,29 @@ pub fn apply(
     pattern: &Pattern,
     path: &NormPath<'_>,
     query: Option<&[u8]>,
+    sent: &[u8],
     prefix: Option<&super::forwarded_prefix::ForwardedPrefix>,
     facts: &Facts<'_>,
 ) -> Result<Option<Outcome>, RewriteError> {
     let found = pattern.find(path.as_bytes()).map_err(|_| RewriteError::StepLimit)?;
     let Some(captures) = found else { return Ok(None) };
-    let plain = rewrite.target.expand(&captures, facts);
+    let redirects = is_url(&rewrite.target.text);
+    // As nginx: in a URL what the client had to encode is encoded again, if the client encoded anything.
+    let quoted = redirects && sent.iter().any(|byte| matches!(byte, b'%' | b'+'));
+    let plain =
+        rewrite.target.expand_with(&captures, facts, if quoted { url::quote } else { <[u8]>::to_vec });
     if plain.is_empty() {
         return Err(RewriteError::Empty);
     }
-    let redirects = is_url(&rewrite.target.text);
     let mut target = Vec::with_capacity(plain.len() + 16);
     if !redirects && !is_plain_path(&plain) {
         target.push(b'/');
     }
-    encode(&plain, &mut target);
+    if redirects {
+        target.extend_from_slice(&url::unescape(&plain));
+    } else {
+        encode(&plain, &mut target);
+    }
     if target.len() > MAX_OUTPUT {
         return Err(RewriteError::TooLong);
     }
@@ -246,15 +257,25 @@ impl Substitution {
 
     /// The text with groups and variables filled in; missing ones are empty.
     pub fn expand(&self, captures: &Captures<'_>, facts: &Facts<'_>) -> Vec<u8> {
+        self.expand_with(captures, facts, <[u8]>::to_vec)
+    }
+
+    /// As [`Substitution::expand`], each group written by `write`.
+    fn expand_with(
+        &self,
+        captures: &Captures<'_>,
+        facts: &Facts<'_>,
+        write: fn(&[u8]) -> Vec<u8>,
+    ) -> Vec<u8> {
         let mut out = Vec::with_capacity(self.text.len() + 64);
         for piece in &self.pieces {
             match piece {
                 Piece::Literal(text) => out.extend_from_slice(text.as_bytes()),
                 Piece::Group(number) => {
-                    out.extend_from_slice(captures.group(usize::from(*number)).unwrap_or_default());
+                    out.extend_from_slice(&write(captures.group(usize::from(*number)).unwrap_or_default()));
                 }
                 Piece::Name(name, variable) => match (captures.name(name), variable) {
-                    (Some(group), _) => out.extend_from_slice(group),
+                    (Some(group), _) => out.extend_from_slice(&write(group)),
                     (None, Some(variable)) => template::write(variable, facts, &mut out),
                     (None, None) => {}
                 },

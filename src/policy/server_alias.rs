@@ -77,6 +77,14 @@ impl Alias {
             Self::Regex(pattern) => format!("~{}", pattern.as_str()),
         }
     }
+
+    /// The name as a host of an Ingress would be written; none where no Ingress could have it as a host.
+    pub fn as_host(&self) -> Option<Arc<str>> {
+        match self {
+            Self::Exact(_) | Self::Suffix(_) => Some(Arc::from(self.text())),
+            Self::Prefix(_) | Self::Regex(_) => None,
+        }
+    }
 }
 
 #[cfg(test)]

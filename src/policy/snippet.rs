@@ -14,17 +14,22 @@ use crate::diagnostic::Severity;
 
 mod build;
 pub mod directive;
+pub mod document;
 mod fields;
 pub mod heads;
 mod lex;
 pub mod maps;
 mod names;
+mod proxying;
+mod rewriting;
 pub mod run;
 pub mod script;
 pub mod settings;
 pub mod stream;
+mod unknown;
 
-pub use run::{Outcome, Run, Seen, Stage, Substitutions};
+pub use names::Names;
+pub use run::{Outcome, Remains, Run, Seen, Stage, Substitutions};
 pub use script::Script;
 pub use settings::Settings;
 pub use stream::StreamRule;
@@ -32,7 +37,6 @@ pub use stream::StreamRule;
 use build::Builder;
 use directive::Context;
 use lex::{Fault, Statement};
-use names::Names;
 
 const CLOSED_LIST: Fidelity = Fidelity::Equivalent(
     "an interpreter for a closed list of directives (docs/snippets.md); needs annotations-risk-level Critical and allow-snippet-annotations, as there",
@@ -80,6 +84,8 @@ pub struct Snippets {
     pub auth: Option<Arc<Settings>>,
     /// `stream-snippet`.
     pub streams: Arc<[StreamRule]>,
+    /// Variables that they set, for the log format: a text of the whole process.
+    pub names: Names,
 }
 
 /// The snippets of the ConfigMap.
@@ -117,10 +123,11 @@ pub struct GlobalNote {
 pub fn read(reader: &mut Reader<'_>, globals: &Globals) -> Snippets {
     let streams = streams(reader, globals);
     let trees = [CONFIGURATION, SERVER, AUTH].map(|spec| admitted(reader, &spec, globals));
-    let mut names = globals.snippets.names.clone();
+    let mut own = Names::default();
     for tree in trees.iter().flatten().flatten() {
-        names.collect(tree);
+        own.collect(tree);
     }
+    let names = globals.snippets.names.with(&own);
     let [location, server, auth] = trees;
     let server_guards = match &server {
         Ok(tree) => tree.iter().flatten().any(guards),
@@ -147,6 +154,7 @@ pub fn read(reader: &mut Reader<'_>, globals: &Globals) -> Snippets {
         server: server.ok().flatten(),
         auth: auth.map(|script| Arc::clone(&script.settings)),
         streams,
+        names: own,
     }
 }
 
@@ -254,6 +262,11 @@ fn guards_text(text: &str) -> bool {
 }
 
 impl GlobalSnippets {
+    /// True for a variable that one of them defines.
+    pub fn defines(&self, name: &str) -> bool {
+        self.names.knows(name)
+    }
+
     /// Reads the snippets of the ConfigMap. They are the operator's and need no switch.
     pub fn read(data: &BTreeMap<String, String>) -> (Self, Vec<GlobalNote>) {
         let mut found = Self::default();

@@ -85,6 +85,20 @@ pub struct RouteFacts<'r> {
     pub trace: Option<&'r TraceContext>,
     /// Since 1970; zero where nobody asks.
     pub now: Duration,
+    /// What else is known of the request so far.
+    pub rest: Option<&'r dyn Rest>,
+}
+
+/// What is known of a request beyond its head and its route: its connection, the time, what its log line would show.
+pub trait Rest {
+    /// The value so far; `None` where there is none yet.
+    fn value(&self, fixed: Fixed) -> Option<Vec<u8>>;
+}
+
+impl std::fmt::Debug for dyn Rest + '_ {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Rest")
+    }
 }
 
 /// Where addresses are (`$geoip2_*`).
@@ -207,6 +221,20 @@ impl Template {
                     Some(value) => out.extend_from_slice(&value),
                     None => write(variable, facts, &mut out),
                 },
+            }
+        }
+        out
+    }
+}
+
+impl Template {
+    /// Fills in the variables by `value` alone.
+    pub fn fill(&self, mut value: impl FnMut(&Variable) -> Vec<u8>) -> Vec<u8> {
+        let mut out = Vec::with_capacity(self.text.len() + 32);
+        for part in &self.parts {
+            match part {
+                Part::Literal(text) => out.extend_from_slice(text.as_bytes()),
+                Part::Variable(variable) => out.extend_from_slice(&value(variable)),
             }
         }
         out
@@ -336,8 +364,11 @@ fn write_fixed(fixed: Fixed, facts: &Facts<'_>, out: &mut Vec<u8>) {
             let value = view.handshake.and_then(|handshake| handshake.value(fixed));
             out.extend_from_slice(&value.unwrap_or_default());
         }
-        // Known later than any request under way: parsers refuse them, or something stands before the request.
-        _ => {}
+        // Most parsers refuse them; snippets get what is known by then.
+        later => {
+            let value = route.rest.and_then(|rest| rest.value(later));
+            out.extend_from_slice(&value.unwrap_or_default());
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::task::JoinHandle;
 
 use crate::limit::{Bodies, Held, Memory};
-use crate::message::{BodyError, ResponseBody};
+use crate::message::{BodyError, Flow, ResponseBody};
 
 /// Reads `body` ahead, at most `most` bytes.
 pub(super) fn read(body: ResponseBody, most: u64, memory: &Memory) -> ResponseBody {
@@ -109,6 +109,8 @@ struct Ahead {
     task: JoinHandle<()>,
 }
 
+impl Flow for Ahead {}
+
 impl Body for Ahead {
     type Data = Bytes;
     type Error = BodyError;
@@ -165,6 +167,8 @@ mod tests {
         given: Rc<Cell<usize>>,
         fails: bool,
     }
+
+    impl Flow for Parts {}
 
     impl Body for Parts {
         type Data = Bytes;

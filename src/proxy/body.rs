@@ -1,13 +1,15 @@
 //! Request bodies on their way up: the route's limit, and buffering so that a try can be repeated.
 
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 
 use super::spool::Spool;
-use crate::message::{BodyError, LocalBody, RequestBody};
+use crate::message::{BodyError, Flow, LocalBody, Piped, RequestBody};
+use crate::pipe::Pipe;
 
 /// A body that ends with [`BodyError::TooLarge`] when more than `limit` bytes come.
 pub fn limited(body: RequestBody, limit: Option<u64>) -> RequestBody {
@@ -22,6 +24,22 @@ pub fn limited(body: RequestBody, limit: Option<u64>) -> RequestBody {
 struct Limited {
     body: LocalBody,
     left: u64,
+}
+
+impl Flow for Limited {
+    fn takes_pipe(&self) -> bool {
+        self.body.takes_pipe()
+    }
+
+    fn poll_pipe(mut self: Pin<&mut Self>, cx: &mut Context<'_>, pipe: &Rc<Pipe>) -> Option<Poll<Piped>> {
+        // What is known not to fit is not begun.
+        self.body.size_hint().exact().filter(|length| *length <= self.left)?;
+        let piped = self.body.as_mut().poll_pipe(cx, pipe)?;
+        if let Poll::Ready(Ok(moved)) = &piped {
+            self.left = self.left.saturating_sub(*moved as u64);
+        }
+        Some(piped)
+    }
 }
 
 impl Body for Limited {
@@ -97,6 +115,19 @@ struct Resumed {
     rest: LocalBody,
 }
 
+impl Flow for Resumed {
+    fn takes_pipe(&self) -> bool {
+        self.rest.takes_pipe()
+    }
+
+    fn poll_pipe(mut self: Pin<&mut Self>, cx: &mut Context<'_>, pipe: &Rc<Pipe>) -> Option<Poll<Piped>> {
+        if self.first.is_some() {
+            return None;
+        }
+        self.rest.as_mut().poll_pipe(cx, pipe)
+    }
+}
+
 impl Body for Resumed {
     type Data = Bytes;
     type Error = BodyError;
@@ -141,6 +172,8 @@ mod tests {
     use std::collections::VecDeque;
 
     struct Parts(VecDeque<Result<Bytes, BodyError>>);
+
+    impl Flow for Parts {}
 
     impl Body for Parts {
         type Data = Bytes;

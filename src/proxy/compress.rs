@@ -13,7 +13,7 @@ use http_body::{Body, Frame};
 
 use super::exchange::Exchange;
 use crate::limit::{Bodies, Held};
-use crate::message::{BodyError, Response, ResponseBody};
+use crate::message::{BodyError, Flow, Response, ResponseBody};
 use crate::policy::compression::{Answered, Coding};
 
 /// Parts of a body taken in one go before other tasks have their turn.
@@ -36,7 +36,8 @@ const fn encoder_bytes(coding: Coding) -> u64 {
 /// Compresses an answer where client and ConfigMap want it.
 pub(super) fn apply(exchange: &Exchange, response: &mut Response) {
     let compression = &exchange.snapshot.table.globals.compression;
-    let is_on = compression.is_on();
+    let spared = exchange.location().is_some_and(|location| location.policies.uncompressed);
+    let is_on = compression.is_on() && !spared;
     // The head that answers HEAD is that of GET, as in nginx.
     let is_head = exchange.head.method == Method::HEAD;
     let is_empty = matches!(response.body, ResponseBody::Empty) && !is_head;
@@ -158,6 +159,8 @@ struct Compressed {
     _room: Held,
 }
 
+impl Flow for Compressed {}
+
 impl Body for Compressed {
     type Data = Bytes;
     type Error = BodyError;
@@ -218,6 +221,8 @@ mod tests {
 
     /// Parts of a body; `None` is a pause.
     struct Script(VecDeque<Option<&'static str>>);
+
+    impl Flow for Script {}
 
     impl Body for Script {
         type Data = Bytes;

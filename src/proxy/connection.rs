@@ -26,6 +26,7 @@ use super::{http1, http2, respond, service};
 use crate::limit::{Bodies, Pressure};
 use crate::listener::proxy_protocol::{self, Parse, ProxyHeader};
 use crate::message::ResponseBody;
+use crate::pipe::Socket;
 use crate::policy::forwarded::{Connection, ProxyFacts};
 use crate::request::Scheme;
 use crate::telemetry::metrics::{Counter, Gauge};
@@ -229,6 +230,9 @@ async fn read_preface<IO: AsyncRead + Unpin>(stream: &mut IO) -> io::Result<(boo
 /// A connection whose handshake is done. Boxed: TLS state is large, and moved often.
 type Secured = Box<tokio_rustls::server::TlsStream<Prefixed<Prefixed<TcpStream>>>>;
 
+/// What it carries is not what its socket carries.
+impl Socket for Secured {}
+
 /// The handshake. None: there was none, and the client has been told where that is possible.
 async fn tls(
     worker: &Worker,
@@ -418,7 +422,7 @@ where
 
 async fn serve_http1<IO>(worker: Rc<Worker>, stream: IO, ahead: BytesMut, facts: ConnectionFacts)
 where
-    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+    IO: AsyncRead + AsyncWrite + Socket + Unpin + 'static,
 {
     let options = worker.http1_options();
     let facts = Rc::new(facts);

@@ -115,7 +115,7 @@ async fn judge(way: &Way<'_>) -> Result<(), LocalReply> {
     let free = way.globals().is_free_of_auth(&way.location.path);
     let mut granted = Granted::default();
     let mut tally = Tally::default();
-    let verdict = way.run.access(policies.ip_access.as_ref(), way.view.forwarded.client);
+    let verdict = way.run.access(policies.ip_access.as_ref(), way.view.forwarded.client, way.view.method);
     let mut more = tally.add(policies.satisfy, verdict);
     if let Some(auth) = policies.password_auth.as_ref().filter(|_| !free) {
         // Whoever is admitted by another check: a password is for us and not for the backend.

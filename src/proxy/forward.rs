@@ -14,6 +14,7 @@ use super::body;
 use super::exchange::Exchange;
 use crate::message::{BodyError, RequestBody, Response, ResponseBody};
 use crate::policy::backend_protocol::BackendProtocol;
+use crate::policy::buffering::MOST_AHEAD;
 use crate::policy::global::Globals;
 use crate::policy::request_headers::{Hop, Outgoing, Purpose};
 use crate::policy::response_headers::{self, Kind, Length};
@@ -41,7 +42,7 @@ mod switch;
 pub use error_page::{error_backend, error_page};
 use head::{as_granted, complete_handshake, sound_host};
 pub(super) use head::{as_granted as granted, head_for_backend};
-use shown::{passed, shown};
+use shown::{paced, passed, shown};
 use sticky::{bound, set_cookie};
 
 /// A request inside its location.
@@ -98,6 +99,7 @@ impl<'w> Way<'w> {
                 server_name: &self.view.host.name,
                 places: self.exchange.places(),
                 trace: self.exchange.trace(),
+                rest: Some(&**self.exchange),
                 ..RouteFacts::default()
             },
         }
@@ -117,6 +119,7 @@ impl<'w> Way<'w> {
             places: self.exchange.places(),
             trace: self.exchange.trace(),
             now: self.run.now,
+            rest: Some(&**self.exchange),
         }
     }
 
@@ -457,6 +460,7 @@ async fn answer(way: &Way<'_>, backend: &Arc<Backend>, got: Got) -> Result<Respo
             let keeps_length = way.view.method == Method::HEAD || head.status == StatusCode::NOT_MODIFIED;
             let length = if keeps_length { Length::Keep } else { Length::Drop };
             let passed = passed(way, &head.fields);
+            paced(way, &head.fields);
             response_headers::apply(&mut head.fields, Kind::Ordinary, length, scheme, globals);
             shown(way, passed, &mut head.fields);
             if let Some(rewrite) = &way.location.policies.response_rewrite {
@@ -474,9 +478,17 @@ async fn answer(way: &Way<'_>, backend: &Arc<Backend>, got: Got) -> Result<Respo
 /// `proxy-buffering`. As with nginx the backend has the last word (`X-Accel-Buffering`); gRPC is never held.
 fn ahead(way: &Way<'_>, fields: &Fields, body: ResponseBody) -> ResponseBody {
     let policies = &way.location.policies;
-    let Some(most) = policies.buffering.ahead.filter(|_| !policies.protocol.is_grpc()) else { return body };
-    if fields.get("x-accel-buffering").is_some_and(|value| value.eq_ignore_ascii_case(b"no")) {
+    if policies.protocol.is_grpc() {
         return body;
     }
-    ahead::read(body, most, &way.exchange.worker.memory)
+    let told = fields.get("x-accel-buffering").filter(|_| !policies.ignored.buffering);
+    let most = match told {
+        Some(word) if word.eq_ignore_ascii_case(b"no") => None,
+        Some(word) if word.eq_ignore_ascii_case(b"yes") => policies.buffering.ahead.or(Some(MOST_AHEAD)),
+        _ => policies.buffering.ahead,
+    };
+    match most {
+        Some(most) => ahead::read(body, most, &way.exchange.worker.memory),
+        None => body,
+    }
 }

@@ -96,19 +96,11 @@ impl Drop for Turn<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn block<T>(test: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()
-            .unwrap()
-            .block_on(test)
-    }
+    use crate::proxy::paused::block_on;
 
     #[test]
     fn a_handshake_that_lasts_makes_room_for_a_newcomer() {
-        block(async {
+        block_on(async {
             let handshakes = Handshakes::default();
             let slow = handshakes.enter(1).await.unwrap();
             let newcomer = handshakes.enter(1).await;
@@ -121,7 +113,7 @@ mod tests {
 
     #[test]
     fn a_newcomer_takes_the_place_of_one_that_ends() {
-        block(async {
+        block_on(async {
             let handshakes = Handshakes::default();
             let quick = handshakes.enter(1).await.unwrap();
             let start = Instant::now();
@@ -136,7 +128,7 @@ mod tests {
 
     #[test]
     fn who_finds_no_place_for_a_second_is_sent_away() {
-        block(async {
+        block_on(async {
             let handshakes = Handshakes::default();
             // Two places whose owners change faster than they can be pushed out, to others.
             let mut turns = VecDeque::new();

@@ -31,6 +31,7 @@ use self::link::Link;
 use super::prefixed::Prefixed;
 use crate::limit::Memory;
 use crate::message::{Request, Response};
+use crate::pipe::Socket;
 use crate::wire::{ChunkLimits, HeadLimits};
 
 /// Limits and timeouts of connections (`spec/security.md` D.1, D.2); shared by all of a listener.
@@ -129,7 +130,7 @@ pub async fn serve<IO, S, F, D, R>(
     drain: D,
     rejected: R,
 ) where
-    IO: AsyncRead + AsyncWrite + Unpin + 'static,
+    IO: AsyncRead + AsyncWrite + Socket + Unpin + 'static,
     S: Fn(Request) -> F,
     F: Future<Output = Response>,
     D: Future<Output = ()>,

@@ -22,7 +22,7 @@ use self::pace::Pace;
 use super::http1::timer::Timer;
 use super::patience::Patience;
 use crate::limit::{self, Held, Memory};
-use crate::message::{BodyError, Meter, Request, RequestBody, Response, ResponseBody};
+use crate::message::{BodyError, Flow, Meter, Request, RequestBody, Response, ResponseBody};
 use crate::wire::{Fields, Flood, FrameLimits, Reject, RequestHead, Version, check_http2_head};
 
 mod guard;
@@ -341,6 +341,8 @@ struct StreamBody {
     /// What the peer may have sent ahead.
     _window: Held,
 }
+
+impl Flow for StreamBody {}
 
 impl Body for StreamBody {
     type Data = Bytes;

@@ -70,21 +70,13 @@ impl Patience {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::paused::block_on;
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn block<T>(test: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()
-            .unwrap()
-            .block_on(test)
-    }
-
     /// Seconds that a client lasts which sends `bytes` every `pause`.
     fn lasts(mut patience: Patience, pause: Duration, bytes: u64) -> u64 {
-        block(async {
+        block_on(async {
             let start = Instant::now();
             while start.elapsed() < Duration::from_secs(1000) {
                 patience.wait();
@@ -114,7 +106,7 @@ mod tests {
 
     #[test]
     fn time_in_which_nobody_waits_for_the_client_does_not_count() {
-        block(async {
+        block_on(async {
             let mut patience = Patience::new(60 * SECOND, 256);
             patience.wait();
             patience.rest(10);

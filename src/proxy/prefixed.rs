@@ -6,6 +6,9 @@ use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::pipe::Socket;
 
 /// `io` with `ahead` in front of what it will read.
 #[derive(Debug)]
@@ -18,6 +21,12 @@ impl<IO> Prefixed<IO> {
     /// Puts `ahead` in front.
     pub fn new(ahead: Bytes, io: IO) -> Self {
         Self { ahead, io }
+    }
+}
+
+impl<IO: Socket> Socket for Prefixed<IO> {
+    fn socket(&self) -> Option<&TcpStream> {
+        self.io.socket().filter(|_| self.ahead.is_empty())
     }
 }
 

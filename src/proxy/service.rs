@@ -9,7 +9,7 @@ use super::body;
 use super::client_certificate;
 use super::compress;
 use super::connection::ConnectionFacts;
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Pace};
 use super::filter;
 use super::forward::{self, Way};
 use super::mirror;
@@ -23,7 +23,8 @@ use crate::policy::log;
 use crate::policy::redirect::RedirectStyle;
 use crate::policy::request_headers::{self, Hop, Purpose};
 use crate::policy::response_headers;
-use crate::policy::snippet::{Run, Stage, heads};
+use crate::policy::response_rate::ResponseRate;
+use crate::policy::snippet::{Run, Seen, Stage, heads};
 use crate::policy::template::Facts;
 use crate::reply::{LocalReply, RedirectCause};
 use crate::request::RequestView;
@@ -85,8 +86,13 @@ fn dress(exchange: &Exchange, response: &mut Response) {
 
 /// Holds the answer to `limit-rate`.
 fn pace(exchange: &Exchange, response: &mut Response) {
-    let rate = exchange.location().and_then(|location| location.policies.response_rate);
-    if let Some(rate) = rate.filter(|_| response.upgrade.is_none()) {
+    let location = exchange.location().and_then(|location| location.policies.response_rate);
+    let own = exchange.pace.get();
+    let bytes = own.bytes.or_else(|| location.map(|rate| rate.bytes)).filter(|bytes| *bytes > 0);
+    let after = own.after.or_else(|| location.map(|rate| rate.after)).unwrap_or(0);
+    if let Some(rate) =
+        bytes.map(|bytes| ResponseRate { bytes, after }).filter(|_| response.upgrade.is_none())
+    {
         let body = std::mem::replace(&mut response.body, ResponseBody::Empty);
         response.body = throttle::throttled(body, rate, exchange.elapsed());
     }
@@ -122,6 +128,7 @@ async fn serve(
     }
     let mut run = Run::new(&exchange.request_id, exchange.worker.since_epoch());
     run.places = exchange.places();
+    run.rest = Some(&**exchange);
     let asked = Asked { view: &view, hop, framed, trusted: came.is_trusted(globals) };
     let mut response = routed(exchange, asked, &mut run, body).await;
     dress(exchange, &mut response);
@@ -129,6 +136,7 @@ async fn serve(
         granted.send_cookies(response.head.status.as_u16(), &mut response.head.fields);
     }
     scripted(exchange, &view, &run, &mut response);
+    exchange.remember(&run);
     Ok(response)
 }
 
@@ -152,6 +160,11 @@ fn scripted(exchange: &Exchange, view: &RequestView<'_>, run: &Run<'_>, response
         maps: &globals.snippets.maps,
         style: RedirectStyle::default(),
     };
+    let seen =
+        Seen { status: response.head.status.as_u16(), fields: &response.head.fields, by_service: false };
+    let (rate, after) = run.rate(&stage, seen);
+    let by_backend = exchange.pace.get().bytes;
+    exchange.pace.set(Pace { bytes: by_backend.or(rate), after });
     heads::to_client(run, &stage, response.head.status.as_u16(), &mut response.head.fields);
     if let Some(substitutions) = run.substitutions(&stage) {
         substitute::apply(substitutions, response);
@@ -164,6 +177,10 @@ async fn routed(exchange: &Rc<Exchange>, asked: Asked<'_>, run: &mut Run<'_>, bo
     let Asked { view, hop, framed, trusted } = asked;
     let decision = decide(table, &exchange.snapshot.endpoints, view, run, &mut Unrecorded);
     let run = &*run;
+    exchange.remember(run);
+    if let Some(target) = run.target(view) {
+        exchange.rewritten(&target);
+    }
     let forward = match decision {
         Decision::Forward(forward) => forward,
         Decision::Reply { server, location, reply } => {
@@ -179,6 +196,9 @@ async fn routed(exchange: &Rc<Exchange>, asked: Asked<'_>, run: &mut Run<'_>, bo
     let location = forward.location;
     exchange.routed(forward.server, Some(location));
     exchange.traces(view);
+    if let Cow::Owned(target) = &forward.target {
+        exchange.rewritten(target);
+    }
     if location.policies.rewrite_log {
         tell_rewrite(exchange, view, &forward);
     }

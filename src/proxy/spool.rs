@@ -207,6 +207,8 @@ mod tests {
 
     struct Parts(Vec<Bytes>);
 
+    impl crate::message::Flow for Parts {}
+
     impl Body for Parts {
         type Data = Bytes;
         type Error = BodyError;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Body, Frame};
 
-use crate::message::{BodyError, LocalBody, Response, ResponseBody};
+use crate::message::{BodyError, Flow, LocalBody, Response, ResponseBody};
 use crate::policy::snippet::Substitutions;
 
 /// Searches the body of an answer, where its head says that it is to be searched. Fields that describe the old body go.
@@ -105,6 +105,8 @@ struct Substituting {
     /// Trailers, sent after what was held back.
     last: Option<Frame<Bytes>>,
 }
+
+impl Flow for Substituting {}
 
 impl Body for Substituting {
     type Data = Bytes;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::message::{BodyError, ResponseBody};
+use crate::message::{BodyError, Flow, ResponseBody};
 use crate::policy::response_rate::ResponseRate;
 
 /// A body that passes at `rate`; `elapsed` since the request came.
@@ -37,6 +37,8 @@ struct Throttled {
     held: Bytes,
     wait: Pin<Box<Sleep>>,
 }
+
+impl Flow for Throttled {}
 
 impl Body for Throttled {
     type Data = Bytes;
@@ -89,12 +91,11 @@ impl Body for Throttled {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::paused::block_on;
 
     #[test]
     fn the_first_second_s_worth_goes_at_once_and_nothing_is_lost() {
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(async {
+        block_on(async {
             let rate = ResponseRate::of(1, 0).unwrap();
             let bytes = Bytes::from(vec![b'x'; 3000]);
             let mut body = throttled(ResponseBody::Full(bytes), rate, Duration::ZERO);

@@ -283,20 +283,12 @@ impl Direction {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::paused::block_on;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, duplex};
-
-    fn local<T>(test: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()
-            .unwrap()
-            .block_on(test)
-    }
 
     #[test]
     fn bytes_pass_both_ways_and_half_close_is_kept() {
-        local(async {
+        block_on(async {
             let (mut client, near) = duplex(64);
             let (far, mut backend) = duplex(64);
             let mut seen = Carried::default();
@@ -323,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_silent_tunnel_ends_after_the_idle_limit_and_traffic_prolongs_it() {
-        local(async {
+        block_on(async {
             let (mut client, near) = duplex(64);
             let (far, _backend) = duplex(64);
             let start = Instant::now();
@@ -344,7 +336,7 @@ mod tests {
 
     #[test]
     fn a_broken_side_ends_both() {
-        local(async {
+        block_on(async {
             let (client, near) = duplex(4);
             let (far, backend) = duplex(4);
             drop(backend);
@@ -360,7 +352,7 @@ mod tests {
 
     #[test]
     fn a_cut_ends_a_tunnel_at_once() {
-        local(async {
+        block_on(async {
             let (_client, near) = duplex(4);
             let (far, _backend) = duplex(4);
             let ended = join(near, far, Duration::from_secs(60), async {}, |_| ()).await;
@@ -383,7 +375,7 @@ mod tests {
 
     #[test]
     fn a_web_socket_hears_1001_between_two_frames_on_both_sides() {
-        local(async {
+        block_on(async {
             let (mut client, near) = duplex(64);
             let (far, mut backend) = duplex(64);
             let (tell, told) = tokio::sync::oneshot::channel::<()>();
@@ -426,7 +418,7 @@ mod tests {
 
     #[test]
     fn a_web_socket_whose_sides_do_not_close_is_cut_all_the_same() {
-        local(async {
+        block_on(async {
             let start = Instant::now();
             let (_client, near) = duplex(64);
             let (far, _backend) = duplex(64);

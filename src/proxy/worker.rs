@@ -264,6 +264,7 @@ impl Worker {
             tls_server_name: connection.tls.as_ref().and_then(|tls| tls.server_name.as_deref()),
             upstream_name: "",
             alternative_upstream_name: "",
+            own: None,
             tries: &[],
             route: RouteLabels::NONE,
             place: None,

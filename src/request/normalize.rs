@@ -95,6 +95,11 @@ pub fn normalize(target: &[u8]) -> Result<NormPath<'_>, BadTarget> {
     }
 }
 
+/// A path as text: escapes are decoded once and nothing else changes; one that cannot be decoded stays as it is.
+pub fn decoded(path: &[u8]) -> Cow<'_, [u8]> {
+    decode(path).unwrap_or(Cow::Borrowed(path))
+}
+
 fn decode(path: &[u8]) -> Result<Cow<'_, [u8]>, BadTarget> {
     if memchr::memchr(b'%', path).is_none() {
         return Ok(Cow::Borrowed(path));

@@ -17,7 +17,7 @@ use crate::policy::snippet::script::Rival;
 use crate::policy::template::Facts;
 use crate::policy::{from_to_www, ip_access, rewrite, ssl_redirect};
 use crate::reply::{LocalReply, RedirectCause};
-use crate::request::RequestView;
+use crate::request::{RequestView, split_target};
 
 mod script;
 
@@ -184,7 +184,7 @@ pub fn access(location: &Location, view: &RequestView<'_>, run: &Run<'_>) -> Opt
     if location.is_acme() {
         return None;
     }
-    match run.access(location.policies.ip_access.as_ref(), view.forwarded.client) {
+    match run.access(location.policies.ip_access.as_ref(), view.forwarded.client, view.method) {
         Verdict::Refuse(reply) => Some(reply),
         Verdict::Admit | Verdict::Abstain => None,
     }
@@ -337,7 +337,8 @@ impl<'t> Walk<'t, '_, '_, '_, '_> {
         let prefix = policies.forwarded_prefix.as_ref();
         let route = script::facts_of(self.location, self.view, self.run);
         let facts = Facts { view: self.view, route };
-        match rewrite::apply(wanted, pattern, path, query, prefix, &facts) {
+        let (sent, _) = split_target(self.view.target);
+        match rewrite::apply(wanted, pattern, path, query, sent, prefix, &facts) {
             Ok(Some(rewrite::Outcome::Redirect(location))) => {
                 let cause = RedirectCause::Rewrite;
                 let reply = LocalReply::Redirect { status: http::StatusCode::FOUND, location, cause };

@@ -16,6 +16,17 @@ pub struct Reach {
     pub guarded: Vec<SocketAddr>,
 }
 
+const LOOPBACK: &str = "loopback addresses need --allow-upstream-cidr";
+const API_SERVER: &str = "the API server needs --allow-upstream-cidr";
+
+/// What helps against a refusal of [`Reach::check`]: an option opens some addresses and never the others.
+pub fn hint(reason: &str) -> &'static str {
+    match reason {
+        LOOPBACK | API_SERVER => "see --allow-upstream-cidr",
+        _ => "no option opens this address: name another one",
+    }
+}
+
 impl Reach {
     /// `Ok` when a connection may be made to `address`, else why not.
     ///
@@ -32,11 +43,11 @@ impl Reach {
         }
         let allowed = || self.allow.iter().any(|net| net.contains(&ip));
         if ip.is_loopback() && !allowed() {
-            return Err("loopback addresses need --allow-upstream-cidr");
+            return Err(LOOPBACK);
         }
         let is_guarded = |one: &SocketAddr| one.ip() == ip && one.port() == address.port();
         if self.guarded.iter().any(is_guarded) && !allowed() {
-            return Err("the API server needs --allow-upstream-cidr");
+            return Err(API_SERVER);
         }
         Ok(())
     }

@@ -167,6 +167,13 @@ impl LogLane {
         seen.http.wants_response_fields()
     }
 
+    /// False when the format shows no variable of the configuration's own.
+    pub fn wants_own(&self) -> bool {
+        let mut seen = self.seen.borrow_mut();
+        seen.refresh(&self.formats);
+        seen.http.wants_own()
+    }
+
     /// False when the format shows no field of a backend's own answer.
     pub fn wants_upstream_fields(&self) -> bool {
         let mut seen = self.seen.borrow_mut();

@@ -6,7 +6,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
-use crate::variable::Handshake;
+use crate::variable::{Handshake, Variable};
 
 /// Finds field lines of a message for `$http_*` and `$sent_http_*`.
 pub trait FieldLookup {
@@ -18,6 +18,12 @@ pub trait FieldLookup {
 pub trait PlaceLookup {
     /// Value of `$geoip2_<name>`.
     fn place(&self, name: &str) -> Option<String>;
+}
+
+/// Variables that the configuration defines itself (`set`, `map`).
+pub trait OwnLookup {
+    /// The value of `$name`, empty where the request has none; `shown` gives those of all other variables.
+    fn own(&self, name: &str, shown: &dyn Fn(&Variable) -> Option<Vec<u8>>) -> Vec<u8>;
 }
 
 /// A message without fields.
@@ -194,6 +200,8 @@ pub struct Record<'a> {
     pub upstream_name: &'a str,
     /// `$proxy_alternative_upstream_name`: backend of the canary that took the request, else empty.
     pub alternative_upstream_name: &'a str,
+    /// Variables of the configuration's own, where there may be any.
+    pub own: Option<&'a dyn OwnLookup>,
     /// Every try at an endpoint, in order.
     pub tries: &'a [UpstreamTry],
     /// Where it was routed.

@@ -4,6 +4,7 @@
 //! is held for a pointer swap or for one line, so a slow or closed stdout never reaches a worker. When a lane is full,
 //! lines are dropped and counted (`F-20`). Used by the access log and by the diagnostic log.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -27,6 +28,8 @@ pub const MAX_LINES: usize = 64 * 1024;
 pub const MAX_BYTES: usize = 16 * 1024 * 1024;
 /// How long lines are gathered while there is traffic: one write and no wake-up per line.
 const GATHER: Duration = Duration::from_millis(10);
+/// A destination that takes no lines is told of so often.
+const REPEAT: Duration = Duration::from_secs(60);
 /// A buffer larger than this is given back to the allocator once it is written.
 const KEEP_CAPACITY: usize = 256 * 1024;
 
@@ -65,7 +68,8 @@ impl Destination {
             // Its name is resolved by the thread that sends: that may take a while.
             Self::Syslog(server) => return Ok(Sink::Syslog(Box::new(Sender::new(server)))),
         };
-        opened.map(Sink::File).map_err(|source| OpenError { path: self.path().to_owned(), source })
+        let path = || self.path().to_owned();
+        opened.map(|file| Sink::File(file, path())).map_err(|reason| OpenError { path: path(), reason })
     }
 
     fn path(&self) -> &Path {
@@ -96,16 +100,17 @@ fn open_file(path: &Path) -> io::Result<File> {
 /// An open destination.
 #[derive(Debug)]
 enum Sink {
-    File(File),
+    File(File, PathBuf),
     Syslog(Box<Sender>),
 }
 
 /// A log that cannot be opened.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot open log {}", path.display())]
+#[error("cannot open log {}: {reason}", path.display())]
 pub struct OpenError {
     path: PathBuf,
-    source: io::Error,
+    /// The system's; in the text, since who is told of it sees one line.
+    reason: io::Error,
 }
 
 /// Size of the waiting room.
@@ -192,7 +197,7 @@ impl LineWriter {
         let handle = thread::Builder::new()
             .name("log-writer".to_owned())
             .spawn(move || of_thread.run(file))
-            .map_err(|source| OpenError { path: destination.path().to_owned(), source })?;
+            .map_err(|reason| OpenError { path: destination.path().to_owned(), reason })?;
         // The thread is never joined: it may hang in a write. `close` waits for it with a bound.
         let _ = shared.thread.set(handle.thread().clone());
         Ok(Self(shared))
@@ -293,6 +298,7 @@ impl Shared {
 
     fn run(&self, mut sink: Sink) {
         let mut batch = Waiting::default();
+        let mut trouble = Trouble::default();
         loop {
             let (ticket, stop) = {
                 let mut orders = lock(&self.orders);
@@ -301,7 +307,7 @@ impl Shared {
                 }
                 (orders.asked, orders.stop)
             };
-            let busy = self.drain_lanes(&mut batch, &mut sink);
+            let busy = self.drain_lanes(&mut batch, &mut sink, &mut trouble);
             {
                 let mut orders = lock(&self.orders);
                 orders.flushed = ticket;
@@ -324,7 +330,7 @@ impl Shared {
     }
 
     /// Writes what every lane holds; true when there was something.
-    fn drain_lanes(&self, batch: &mut Waiting, sink: &mut Sink) -> bool {
+    fn drain_lanes(&self, batch: &mut Waiting, sink: &mut Sink, trouble: &mut Trouble) -> bool {
         let lanes = {
             let mut lanes = lock(&self.lanes);
             // A lane whose producer is gone leaves once it is empty.
@@ -338,11 +344,20 @@ impl Shared {
                 busy = true;
                 let lines = batch.lines as u64;
                 let (written, failures) = match sink {
-                    Sink::File(file) => match self.write(file, &batch.text) {
+                    Sink::File(file, path) => match self.write(file, &batch.text) {
                         Ok(()) => (lines, 0),
-                        Err(_) => (0, 1),
+                        Err(error) => {
+                            trouble.tell(&path.display(), &error);
+                            (0, 1)
+                        }
                     },
-                    Sink::Syslog(sender) => sender.send(&batch.text),
+                    Sink::Syslog(sender) => {
+                        let (sent, failure) = sender.send(&batch.text);
+                        if let Some(error) = &failure {
+                            trouble.tell_beside(sender.server(), error);
+                        }
+                        (sent, u64::from(failure.is_some()))
+                    }
                 };
                 self.written.fetch_add(written, Ordering::Relaxed);
                 self.dropped.fetch_add(lines.saturating_sub(written), Ordering::Relaxed);
@@ -384,6 +399,32 @@ impl Shared {
         let asked = orders.reopen.is_some() || orders.stop || orders.flushed < orders.asked;
         drop(orders);
         !asked && lock(&self.lanes).iter().all(|lane| lock(lane).lines == 0)
+    }
+}
+
+/// What the operator was told of a destination that takes no lines.
+#[derive(Debug, Default)]
+struct Trouble {
+    told: Option<Instant>,
+}
+
+impl Trouble {
+    /// Once, and once more each [`REPEAT`] while it lasts or comes again: this line may be for the same destination.
+    fn tell(&mut self, destination: &dyn fmt::Display, error: &io::Error) {
+        if self.told.is_none_or(|told| told.elapsed() >= REPEAT) {
+            self.told = Some(Instant::now());
+            tracing::error!(%destination, %error, "a log cannot be written, its lines are lost");
+        }
+    }
+
+    /// As [`Trouble::tell`] for a syslog server: all logs go there, so standard error is what is left.
+    fn tell_beside(&mut self, server: &Server, error: &io::Error) {
+        if self.told.is_none_or(|told| told.elapsed() >= REPEAT) {
+            self.told = Some(Instant::now());
+            let text = format!("syslog server {server} cannot be reached, lines of logs are lost: {error}\n");
+            // There is nobody left to tell of a failure.
+            let _ = io::stderr().write_all(text.as_bytes());
+        }
     }
 }
 

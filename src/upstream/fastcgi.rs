@@ -16,7 +16,7 @@ use super::error::ErrorKind;
 use super::stream::Tunnel;
 use super::times::UpstreamTimes;
 use super::{Answer, Content, Failed, UpstreamError};
-use crate::message::{BodyError, RequestBody, ResponseBody};
+use crate::message::{BodyError, Flow, RequestBody, ResponseBody};
 use crate::policy::timeout::Timeouts;
 use crate::wire::fastcgi::{self, Decoder, HeadParser, Step};
 use crate::wire::{Framing, Reject, ResponseContext};
@@ -326,6 +326,8 @@ impl Streaming {
         Poll::Ready(Some(Err(error)))
     }
 }
+
+impl Flow for Streaming {}
 
 impl Body for Streaming {
     type Data = Bytes;

@@ -111,7 +111,8 @@ pub(super) async fn exchange(
         }
     };
     let buffer = home.pool.buffer();
-    let mut exchange = Exchange { connection, home, sender, buffer, want: BUFFER, timeouts, times };
+    let mut exchange =
+        Exchange { connection, home, sender, buffer, want: BUFFER, timeouts, times, answers_whole: false };
     let context = ResponseContext { upgrade: request.upgrade, ..ResponseContext::of(request.method) };
     let mut limits = ResponseLimits::default();
     if let Some(bytes) = request.head_bytes {
@@ -180,6 +181,8 @@ struct Exchange {
     want: usize,
     timeouts: Timeouts,
     times: Rc<UpstreamTimes>,
+    /// The request had gone out whole when the backend was last heard of.
+    answers_whole: bool,
 }
 
 impl Exchange {
@@ -220,7 +223,7 @@ impl Exchange {
     /// Writes what can be written.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<Progress, crate::message::BodyError> {
         let before = self.sender.written();
-        let progress = self.sender.poll(cx, &mut self.connection.stream);
+        let progress = self.sender.poll(cx, &mut self.connection.stream, self.home.pool.memory());
         let moved = self.sender.written().saturating_sub(before);
         if moved > 0 {
             self.times.add_sent(usize::try_from(moved).unwrap_or(usize::MAX));
@@ -270,6 +273,7 @@ impl Exchange {
         }
         self.times.add_received(total);
         self.connection.deadline.rest();
+        self.answers_whole = self.sender.is_done();
         Poll::Ready(Ok(total))
     }
 
@@ -332,15 +336,14 @@ impl Exchange {
         data
     }
 
-    /// The answer is complete. The connection is kept when the request went out whole and nothing is left over.
-    fn finish(mut self, reusable: bool) {
-        let mut cx = Context::from_waker(std::task::Waker::noop());
-        let sent = self.sender.is_done() || matches!(self.poll_send(&mut cx), Ok(Progress::Done));
+    /// The answer is complete. The connection is kept when the request had gone out whole before its end came, and
+    /// nothing is left over. Whoever answers earlier may never read the rest, or take it for the next request.
+    fn finish(self, reusable: bool) {
         let now = self.times.ended();
-        let Self { mut connection, home, buffer, .. } = self;
+        let Self { mut connection, home, buffer, answers_whole, .. } = self;
         connection.deadline.rest();
         connection.held.set(0);
-        if reusable && sent && buffer.is_empty() {
+        if reusable && answers_whole && buffer.is_empty() {
             home.pool.recycle(buffer);
             home.pool.checkin(home.key, connection, now);
         }

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
 use super::pool::Open;
+use crate::pipe::Socket;
 
 /// TCP, or TLS over it. Boxed: the TLS state is large and clear text is the common case.
 #[derive(Debug)]
@@ -27,6 +28,15 @@ impl Stream {
         let mut space = [0; 16];
         let mut cx = Context::from_waker(Waker::noop());
         Pin::new(self).poll_read(&mut cx, &mut ReadBuf::new(&mut space)).is_pending()
+    }
+}
+
+impl Socket for Stream {
+    fn socket(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Clear(stream) => Some(stream),
+            Self::Tls(_) => None,
+        }
     }
 }
 

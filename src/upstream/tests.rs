@@ -15,7 +15,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::resolve::{NameServers, Resolver};
 use super::*;
-use crate::message::{BodyError, LocalBody};
+use crate::message::{BodyError, Flow, LocalBody};
 use crate::policy::global::UpstreamKeepalive;
 use crate::policy::timeout::Timeouts;
 
@@ -216,6 +216,8 @@ pub(super) fn stream_of(pieces: Vec<Bytes>, last: Option<Result<Frame<Bytes>, Bo
         frames: std::vec::IntoIter<Result<Frame<Bytes>, BodyError>>,
         pause: bool,
     }
+    impl Flow for Pieces {}
+
     impl Body for Pieces {
         type Data = Bytes;
         type Error = BodyError;
@@ -245,6 +247,8 @@ pub(super) fn bulk(total: usize) -> RequestBody {
 /// A streamed body from which nothing ever comes.
 pub(super) fn silent() -> RequestBody {
     struct Never;
+    impl Flow for Never {}
+
     impl Body for Never {
         type Data = Bytes;
         type Error = BodyError;
@@ -256,6 +260,30 @@ pub(super) fn silent() -> RequestBody {
         }
     }
     RequestBody::Stream(Box::pin(Never))
+}
+
+/// A streamed body whose only bytes come once the backend began to answer.
+pub(super) fn after_the_answer(times: &Rc<UpstreamTimes>, piece: &'static [u8]) -> RequestBody {
+    struct Late {
+        times: Rc<UpstreamTimes>,
+        piece: Option<&'static [u8]>,
+    }
+    impl Flow for Late {}
+
+    impl Body for Late {
+        type Data = Bytes;
+        type Error = BodyError;
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            _: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+            if self.times.received() == 0 {
+                return std::task::Poll::Pending;
+            }
+            std::task::Poll::Ready(self.piece.take().map(|piece| Ok(Frame::data(Bytes::from_static(piece)))))
+        }
+    }
+    RequestBody::Stream(Box::pin(Late { times: Rc::clone(times), piece: Some(piece) }))
 }
 
 #[test]

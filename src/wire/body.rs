@@ -46,6 +46,13 @@ impl BodyDecoder {
         }
     }
 
+    /// Takes note of `bytes` that passed without being looked at, which only bytes of known number may.
+    pub fn passed(&mut self, bytes: usize) {
+        if let Self::Length(left) = self {
+            *left = left.saturating_sub(bytes as u64);
+        }
+    }
+
     /// True when no byte of the body is missing.
     pub fn is_done(&self) -> bool {
         match self {

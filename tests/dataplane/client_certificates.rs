@@ -48,7 +48,7 @@ fn client(identity: Option<&Identity>) -> ClientConfig {
         .with_safe_default_protocol_versions()
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate));
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate::default()));
     match identity {
         Some((chain, key)) => builder.with_client_auth_cert(chain.clone(), key.clone_key()).unwrap(),
         None => builder.with_no_client_auth(),
@@ -269,7 +269,8 @@ fn a_session_of_another_host_is_not_resumed_into_one_that_asks() {
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let (chain, key) = ca.client("ann");
         let builder = ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap();
-        let builder = builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate));
+        let builder =
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate::default()));
         let mut with = builder.with_client_auth_cert(chain, key).unwrap();
         with.resumption = Resumption::in_memory_sessions(32);
         let mut without = client(None);

@@ -54,3 +54,37 @@ fn questions_to_an_authentication_service_are_logged_where_asked_for() {
         assert_eq!(text.lines().collect::<Vec<_>>(), lines, "{on}");
     }
 }
+
+#[test]
+fn lines_show_what_snippets_set_and_what_maps_make_of_the_end() {
+    let backend = Backend::echo("b");
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let path = log.path().display().to_string();
+    let data = [
+        ("allow-snippet-annotations", "true"),
+        ("annotations-risk-level", "Critical"),
+        ("access-log-path", path.as_str()),
+        ("http-snippet", "map $status $class { ~^2 good; default bad; }"),
+        ("log-format-upstream", "$team|$class|$nobodys|$uri|$args|$later"),
+    ];
+    let text = "set $team red-$http_x_team; rewrite ^/old/(.*) /new/$1?x=1 break;";
+    let manifests = annotated(backend.address(), &[("configuration-snippet", text)]) + &config_map(&data);
+    let proxy = TestProxy::start(&manifests, &["--configmap=default/config"]);
+    let told = |proxy: &TestProxy| get(proxy.admin(), "localhost", "/api/v1/diagnostics").text();
+    let first = told(&proxy);
+    assert!(first.contains("$nobodys") && first.contains("$later"), "{first}");
+    assert!(!first.contains("$team") && !first.contains("$class"), "{first}");
+    assert_eq!(get(proxy.http(), "h.test", "/old/a%20b").status, 200);
+    assert_eq!(get(proxy.http(), "nobody.test", "/").status, 404);
+    let lines = || std::fs::read_to_string(&path).unwrap();
+    eventually("the line is written", || lines().contains("red-|good|-|/new/a b|x=1|-"));
+    let later = format!("{text} set $later now;");
+    let manifests =
+        annotated(backend.address(), &[("configuration-snippet", later.as_str())]) + &config_map(&data);
+    proxy.swap(&manifests);
+    eventually("the variable is known", || !told(&proxy).contains("$later"));
+    eventually("the line shows it", || {
+        assert_eq!(get(proxy.http(), "h.test", "/x").status, 200);
+        lines().contains("red-|good|-|/x|-|now")
+    });
+}

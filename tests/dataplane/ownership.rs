@@ -253,3 +253,54 @@ fn host_ownership_keeps_other_namespaces_out_of_a_host() {
     // Without a sound list nobody has any host.
     assert_eq!(get(listed("").http(), "h.test", "/").status, 404);
 }
+
+#[test]
+fn where_a_host_is_one_namespaces_alone_its_further_names_are_too() {
+    let shared = Shared::new();
+    let services =
+        service("m", &[shared.mine.address()]) + &theirs(&service("t", &[shared.theirs.address()]));
+    let exclusive = [("host-ownership", "first-namespace")];
+    let claims =
+        |annotation: (&str, &str), host: &str| ingress("m", &[annotation], &[(host, "/", "Prefix", "m")]);
+    let foreign = |annotations: &[(&str, &str)], host: &str| {
+        theirs(&ingress("t", annotations, &[(host, "/", "Prefix", "t")]))
+    };
+    for (annotation, host, taken) in [
+        (("server-alias", "a.test"), "h.test", "a.test"),
+        (("server-alias", "*.w.test"), "h.test", "*.w.test"),
+        (("from-to-www-redirect", "true"), "h.test", "www.h.test"),
+        (("from-to-www-redirect", "true"), "www.h.test", "h.test"),
+    ] {
+        let asked = taken.replace('*', "x");
+        let manifests = claims(annotation, host) + &foreign(&[], taken) + &services;
+        // As with ingress-nginx, a host goes before the alias of another one.
+        assert_eq!(who(start(&manifests, &[]).http(), &asked, "/"), "theirs", "{taken}");
+        let proxy = start(&manifests, &exclusive);
+        assert_ne!(who(proxy.http(), &asked, "/"), "theirs", "{taken}");
+        let status = get(proxy.http(), &asked, "/").status;
+        assert_eq!(status, if annotation.0 == "server-alias" { 200 } else { 308 }, "{taken}");
+        assert!(told(&proxy).contains("further name"), "{taken}: {}", told(&proxy));
+        // A younger alias or twin takes nothing that is held, either.
+        let rival = foreign(&[("server-alias", taken)], "t.test");
+        let proxy = start(&(claims(annotation, host) + &rival + &services), &exclusive);
+        assert_ne!(who(proxy.http(), &asked, "/"), "theirs", "{taken}");
+        assert_eq!(who(proxy.http(), "t.test", "/"), "theirs", "its own host stays");
+    }
+    // The other way round: a younger claim takes no host, and a twin no older alias.
+    let young = claims(("server-alias", "t.test"), "h.test").replace("2024-01-01", "2026-01-01");
+    let proxy = start(&(young + &foreign(&[], "t.test") + &services), &exclusive);
+    assert_eq!(
+        (who(proxy.http(), "t.test", "/"), who(proxy.http(), "h.test", "/")),
+        ("theirs".into(), "mine".into())
+    );
+    let twin = foreign(&[("from-to-www-redirect", "true")], "t.test");
+    let proxy = start(&(claims(("server-alias", "www.t.test"), "h.test") + &twin + &services), &exclusive);
+    assert_eq!(who(proxy.http(), "www.t.test", "/"), "mine");
+    // Who does not hold a host gives it no names: the claim counts for nothing.
+    let foreign_alias =
+        theirs(&ingress("t", &[("server-alias", "v.test")], &[("h.test", "/t", "Prefix", "t")]));
+    let victim = ingress("v", &[], &[("v.test", "/", "Prefix", "m")]).replace("2024-01-01", "2026-01-01");
+    let mine = ingress("m", &[], &[("h.test", "/", "Prefix", "m")]);
+    let proxy = start(&(mine + &foreign_alias + &victim + &services), &exclusive);
+    assert_eq!(who(proxy.http(), "v.test", "/"), "mine");
+}

@@ -91,8 +91,8 @@ fn a_snippet_that_cannot_be_honoured_is_left_out_or_shuts_its_own_routes() {
     assert_eq!(get(proxy.http(), "a.test", "/").status, 200);
     assert_eq!(get(proxy.http(), "c.test", "/").status, 503);
     let told = get(proxy.admin(), "localhost", "/api/v1/diagnostics").text();
-    assert!(told.contains("line 1, column 1: proxy_cache is not among the directives"), "{told}");
-    assert!(told.contains("line 1, column 11: proxy_cache"), "{told}");
+    assert!(told.contains("line 1, column 13: only off is known: there is no cache here"), "{told}");
+    assert!(told.contains("line 1, column 23: only off"), "{told}");
 }
 
 #[test]
@@ -168,4 +168,32 @@ fn variables_are_set_from_the_answer_of_the_authentication_service() {
     assert_eq!(ask(&proxy, "/", "").status, 200);
     let seen = &backend.requests()[0];
     assert_eq!((seen.field("x-forwarded-user"), seen.field("x-team")), (Some("ann-blue"), None));
+}
+
+#[test]
+fn what_a_location_has_already_is_replaced_by_its_snippet() {
+    let backend = Backend::answering(|request| {
+        let rate =
+            request.field("x-rate").map(|rate| format!("X-Accel-Limit-Rate: {rate}\r\n")).unwrap_or_default();
+        format!(
+            "HTTP/1.1 302 Found\r\nLocation: http://in.test/a\r\nSet-Cookie: s=1; Path=/a/\r\n{rate}Content-Length: 3000\r\n\r\n{}",
+            "x".repeat(3000)
+        )
+        .into_bytes()
+    });
+    let text = "proxy_redirect http://in.test/ https://out.test/; proxy_cookie_path /a/ /b/; \
+        proxy_cookie_flags s secure; proxy_http_version 1.0; limit_rate 1k; limit_except GET { deny all; }";
+    let proxy = proxy(&annotated(backend.address(), &[("configuration-snippet", text)]), &[]);
+    let start = std::time::Instant::now();
+    let answer = ask(&proxy, "/", "");
+    assert_eq!(answer.field("location"), Some("https://out.test/a"));
+    assert_eq!(answer.field("set-cookie"), Some("s=1; Path=/b/; Secure"));
+    assert_eq!(answer.text().len(), 3000);
+    assert!(start.elapsed() >= std::time::Duration::from_secs(1), "1024 bytes a second, the first at once");
+    assert_eq!(backend.requests()[0].line, "GET / HTTP/1.0");
+    let answer = ask(&proxy, "/", "X-Rate: 0\r\n");
+    assert_eq!((answer.field("x-accel-limit-rate"), answer.text().len()), (None, 3000));
+    let mut raw = Raw::connect(proxy.http());
+    raw.send("DELETE / HTTP/1.1\r\nHost: h.test\r\nConnection: close\r\n\r\n");
+    assert_eq!(raw.answer().status, 403);
 }

@@ -161,7 +161,7 @@ fn ciphers_and_their_order_are_the_hosts_own() {
         .with_protocol_versions(&[&rustls::version::TLS12])
         .unwrap()
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(AnyCertificate))
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate::default()))
         .with_no_client_auth();
     let turned = Arc::new(turned);
     let cipher = |config: &Arc<ClientConfig>, host: &str| {

@@ -9,63 +9,19 @@ use base64::Engine;
 use rcgen::{
     BasicConstraints, CertificateParams, CustomExtension, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, SignatureScheme};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection};
 
 use crate::support::backend::Backend;
 use crate::support::manifests::{config_map, ingress, service, simple, tls_secret, with_tls};
+use crate::support::tls::{AnyCertificate, judged_by};
 use crate::support::{TestProxy, eventually};
 
-/// Keeps the OCSP answer of each handshake.
-#[derive(Debug, Default)]
-struct Keeps(Mutex<Vec<u8>>);
-
-impl ServerCertVerifier for Keeps {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        ocsp: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        *self.0.lock().unwrap() = ocsp.to_vec();
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
-    }
-}
-
-fn client(version: &'static rustls::SupportedProtocolVersion, keeps: &Arc<Keeps>) -> Arc<ClientConfig> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[version])
-        .unwrap()
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::clone(keeps) as Arc<dyn ServerCertVerifier>)
-        .with_no_client_auth();
-    Arc::new(config)
+fn client(
+    version: &'static rustls::SupportedProtocolVersion,
+    judge: &Arc<AnyCertificate>,
+) -> Arc<ClientConfig> {
+    Arc::new(judged_by(judge, &[version]))
 }
 
 /// One request; whether its session was resumed, and the cipher suite.
@@ -108,9 +64,9 @@ fn replicas_with_the_same_ticket_key_resume_each_other_s_sessions_and_others_do_
     let (one, two, other) = (with(&key(1)), with(&key(1)), with(&key(2)));
     let rotated = with(&format!("{}, {}", key(3), key(1)));
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
-        let keeps = Arc::default();
+        let judge = Arc::default();
         for (proxy, resumed) in [(&two, true), (&rotated, true), (&other, false)] {
-            let client = client(version, &keeps);
+            let client = client(version, &judge);
             assert!(!ask(&client, one.https()).unwrap().0);
             assert_eq!(ask(&client, proxy.https()).unwrap().0, resumed, "{version:?}");
         }
@@ -134,10 +90,10 @@ fn cipher_lists_leave_what_they_name() {
     // The certificate made at start is an ECDSA one.
     let wanted = "DHE-RSA-AES128-SHA:ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384";
     let proxy = proxy(&backend, &[("ssl-ciphers", wanted)]);
-    let keeps = Arc::default();
-    assert_eq!(ask(&client(&rustls::version::TLS12, &keeps), proxy.https()).unwrap().1, 0xc02c);
+    let judge = Arc::default();
+    assert_eq!(ask(&client(&rustls::version::TLS12, &judge), proxy.https()).unwrap().1, 0xc02c);
     // TLS 1.3 has its own.
-    assert!(ask(&client(&rustls::version::TLS13, &keeps), proxy.https()).unwrap().1 < 0x1400);
+    assert!(ask(&client(&rustls::version::TLS13, &judge), proxy.https()).unwrap().1 < 0x1400);
 }
 
 /// `AuthorityInfoAccess` with one OCSP responder.
@@ -228,10 +184,9 @@ impl Authority {
 }
 
 fn stapled(proxy: &TestProxy) -> Vec<u8> {
-    let keeps: Arc<Keeps> = Arc::default();
-    ask(&client(&rustls::version::TLS13, &keeps), proxy.https()).unwrap();
-    let answer = keeps.0.lock().unwrap();
-    answer.clone()
+    let judge = Arc::default();
+    ask(&client(&rustls::version::TLS13, &judge), proxy.https()).unwrap();
+    judge.stapled()
 }
 
 #[test]
@@ -268,8 +223,8 @@ fn versions_and_ciphers_follow_the_config_map_and_sessions_go_on() {
         simple(backend.address()) + &config_map(&data)
     };
     let proxy = TestProxy::start(&with(&[]), &["--configmap=default/config"]);
-    let keeps = Arc::default();
-    let (old, new) = (client(&rustls::version::TLS12, &keeps), client(&rustls::version::TLS13, &keeps));
+    let judge = Arc::default();
+    let (old, new) = (client(&rustls::version::TLS12, &judge), client(&rustls::version::TLS13, &judge));
     assert!(ask(&old, proxy.https()).is_ok() && !ask(&new, proxy.https()).unwrap().0);
     proxy.replace(&with(&[("ssl-protocols", "TLSv1.3")]));
     eventually("TLS 1.2 is refused", || ask(&old, proxy.https()).is_err());

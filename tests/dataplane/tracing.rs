@@ -165,6 +165,17 @@ fn proxy(manifests: &str, data: &[(&str, &str)]) -> TestProxy {
     TestProxy::start(&(manifests.to_owned() + &config_map(&all)), &["--configmap=default/config"])
 }
 
+/// Settings that trace everything and send it to the collector on `port`.
+fn traced<'a>(port: &'a str, more: &[(&'a str, &'a str)]) -> Vec<(&'a str, &'a str)> {
+    let mut data = vec![
+        ("enable-opentelemetry", "true"),
+        ("otlp-collector-host", "127.0.0.1"),
+        ("otlp-collector-port", port),
+    ];
+    data.extend_from_slice(more);
+    data
+}
+
 fn get(proxy: &TestProxy, target: &str, fields: &str) -> u16 {
     let request = format!("GET {target} HTTP/1.1\r\nHost: h.test\r\n{fields}\r\n");
     Raw::connect(proxy.http()).send(request).answer().status
@@ -179,13 +190,13 @@ fn a_span_reaches_the_collector_with_the_attributes_of_the_nginx_module() {
     let collector = Collector::start();
     let backend = Backend::echo("b");
     let port = collector.port.to_string();
-    let data = [
-        ("enable-opentelemetry", "true"),
-        ("otlp-collector-host", "127.0.0.1"),
-        ("otlp-collector-port", port.as_str()),
-        ("otel-service-name", "edge"),
-        ("opentelemetry-operation-name", "HTTP $request_method $service_name $uri"),
-    ];
+    let data = traced(
+        &port,
+        &[
+            ("otel-service-name", "edge"),
+            ("opentelemetry-operation-name", "HTTP $request_method $service_name $uri"),
+        ],
+    );
     let proxy = proxy(&annotated(backend.address(), &[]), &data);
     let sent = format!("traceparent: {PARENT}\r\ntracestate: congo=t61\r\nUser-Agent: probe\r\n");
     assert_eq!(get(&proxy, "/a%20b?x=1", &sent), 200);
@@ -248,12 +259,7 @@ fn samplers_decide_what_is_recorded_and_say_so_to_the_backend() {
     let collector = Collector::start();
     let backend = Backend::echo("b");
     let port = collector.port.to_string();
-    let data = [
-        ("enable-opentelemetry", "true"),
-        ("otlp-collector-host", "127.0.0.1"),
-        ("otlp-collector-port", port.as_str()),
-        ("otel-sampler", "AlwaysOff"),
-    ];
+    let data = traced(&port, &[("otel-sampler", "AlwaysOff")]);
     let proxy = proxy(&annotated(backend.address(), &[]), &data);
     assert_eq!(get(&proxy, "/first", ""), 200);
     // The word of the parent counts before the sampler.
@@ -269,11 +275,7 @@ fn samplers_decide_what_is_recorded_and_say_so_to_the_backend() {
 fn a_collector_that_is_not_there_costs_spans_and_nothing_else() {
     let backend = Backend::echo("b");
     let port = crate::support::backend::refusing().port().to_string();
-    let data = [
-        ("enable-opentelemetry", "true"),
-        ("otlp-collector-host", "127.0.0.1"),
-        ("otlp-collector-port", port.as_str()),
-    ];
+    let data = traced(&port, &[]);
     let proxy = proxy(&annotated(backend.address(), &[]), &data);
     assert_eq!(get(&proxy, "/", ""), 200);
     eventually("the loss is counted", || {

@@ -21,6 +21,8 @@ use crate::harness::{
 /// A body that promises more than it has.
 struct Short(Option<&'static str>, u64);
 
+impl narthex::message::Flow for Short {}
+
 impl Body for Short {
     type Data = Bytes;
     type Error = BodyError;

@@ -77,6 +77,8 @@ pub(crate) fn full(text: impl Into<Bytes>) -> Response {
 /// A body made of what comes through a channel.
 pub(crate) struct Piped(mpsc::UnboundedReceiver<Result<Frame<Bytes>, BodyError>>);
 
+impl narthex::message::Flow for Piped {}
+
 impl Body for Piped {
     type Data = Bytes;
     type Error = BodyError;

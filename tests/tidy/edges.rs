@@ -33,13 +33,15 @@ const EDGES: &[(&str, &[&str])] = &[
     ("drain", &[]),
     ("limit", &[]),
     // data plane
-    ("message", &["wire"]),
+    ("pipe", &["limit"]),
+    ("message", &["pipe", "wire"]),
     ("listener", &[]),
-    ("upstream", &["message", "cert", "route", "policy", "wire", "limit"]),
+    ("upstream", &["message", "pipe", "cert", "route", "policy", "wire", "limit"]),
     (
         "proxy",
         &[
             "message",
+            "pipe",
             "snapshot",
             "cert",
             "route",

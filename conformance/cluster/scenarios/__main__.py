@@ -7,6 +7,7 @@ import os
 import sys
 import time
 
+import chaos
 import following
 import image
 import many
@@ -16,7 +17,7 @@ from scene import CLASS, LAB, apply, backend, ingress, namespace, service, slice
 
 
 def scenarios():
-    for module in (following, writing, neighbours, image, many):
+    for module in (following, writing, neighbours, chaos, image, many):
         yield from ((name[9:], run) for name, run in vars(module).items() if name.startswith("scenario_") and run.__module__ == module.__name__)
 
 

@@ -70,10 +70,10 @@ def rule(verbs, *resources, names=()):
     return {"apiGroups": ["*"], "resources": list(resources), "verbs": verbs.split(), **({"resourceNames": list(names)} if names else {})}
 
 
-def eventually(what, condition):
+def eventually(what, condition, patience=PATIENCE):
     """Seconds until the condition held."""
     began = time.monotonic()
-    while time.monotonic() - began < PATIENCE:
+    while time.monotonic() - began < patience:
         try:
             if condition():
                 return time.monotonic() - began

@@ -66,23 +66,38 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end -}}
 
-{{/* Image of (dict "root" $ "image" map). */}}
+{{/*
+Image of (dict "root" $ "image" map "registry" text): a repository with a tag or a digest in it stands as it is; `registry` is
+the one where nothing else names any. A values file of ingress-nginx that names its own image gives this chart's.
+*/}}
 {{- define "narthex.image" -}}
 {{- $image := .image -}}
-{{- $name := $image.repository -}}
-{{- if not $name -}}
-{{- $registry := default .root.Values.global.image.registry $image.registry -}}
-{{- $name = ternary (printf "%s/%s" $registry $image.image) $image.image (ne $registry "") -}}
-{{- end -}}
 {{- $tag := default .root.Chart.AppVersion $image.tag -}}
-{{- if contains "ingress-nginx/controller" $name -}}
-{{- fail "controller.image names the image of ingress-nginx: remove controller.image from your values, or name the image of narthex" -}}
+{{- $digest := $image.digest -}}
+{{- $name := $image.repository -}}
+{{- if include "narthex.foreignImage" $image -}}
+{{- /* Values of ingress-nginx: its image, and the tag and digest of that image. */ -}}
+{{- $image = dict "registry" "" "image" "narthex" -}}
+{{- $digest = "" -}}
+{{- if or (contains "ingress-nginx/controller" (toString $name)) (hasPrefix "v1." (toString $tag)) -}}{{- $tag = .root.Chart.AppVersion -}}{{- end -}}
+{{- if contains "ingress-nginx/controller" (toString $name) -}}{{- $name = "" -}}{{- end -}}
 {{- end -}}
-{{- if $image.digest -}}
-{{- printf "%s:%s@%s" $name $tag $image.digest -}}
+{{- if not $name -}}
+{{- $registry := coalesce $image.registry (ternary "" .root.Values.global.image.registry (eq (toString .root.Values.global.image.registry) "registry.k8s.io")) .registry -}}
+{{- $name = ternary (printf "%s/%s" $registry $image.image) $image.image (not (empty $registry)) -}}
+{{- end -}}
+{{- if or (contains "@" $name) (contains ":" (last (splitList "/" $name))) -}}
+{{- $name -}}
+{{- else if $digest -}}
+{{- printf "%s:%s@%s" $name (toString $tag) $digest -}}
 {{- else -}}
-{{- printf "%s:%s" $name $tag -}}
+{{- printf "%s:%s" $name (toString $tag) -}}
 {{- end -}}
+{{- end -}}
+
+{{/* "true" for an image map that names ingress-nginx. */}}
+{{- define "narthex.foreignImage" -}}
+{{- if or (contains "ingress-nginx/controller" (toString .image)) (contains "ingress-nginx/controller" (toString .repository)) -}}true{{- end -}}
 {{- end -}}
 
 {{/* Security context of a container: (dict "image" map "given" map "ports" bool). */}}
@@ -106,3 +121,17 @@ capabilities:
   {{- end }}
 {{- end -}}
 {{- end -}}
+
+{{/* Names that values files for the ingress-nginx chart include: in affinity, topologySpreadConstraints, config and others. */}}
+{{- define "ingress-nginx.name" -}}{{ include "narthex.name" . }}{{- end -}}
+{{- define "ingress-nginx.fullname" -}}{{ include "narthex.fullname" . }}{{- end -}}
+{{- define "ingress-nginx.chart" -}}{{ printf "%s-%s" .Chart.Name .Chart.Version }}{{- end -}}
+{{- define "ingress-nginx.namespace" -}}{{ include "narthex.namespace" . }}{{- end -}}
+{{- define "ingress-nginx.labels" -}}{{ include "narthex.labels" . }}{{- end -}}
+{{- define "ingress-nginx.selectorLabels" -}}{{ include "narthex.selector" . }}{{- end -}}
+{{- define "ingress-nginx.serviceAccountName" -}}{{ include "narthex.serviceAccount" . }}{{- end -}}
+{{- define "ingress-nginx.controller.fullname" -}}{{ include "narthex.controller" . }}{{- end -}}
+{{- define "ingress-nginx.controller.electionID" -}}{{ include "narthex.election" . }}{{- end -}}
+{{- define "ingress-nginx.admissionWebhooks.fullname" -}}{{ include "narthex.admission" . }}{{- end -}}
+{{- define "ingress-nginx.defaultBackend.fullname" -}}{{ include "narthex.backend" . }}{{- end -}}
+{{- define "ingress-nginx.defaultBackend.serviceAccountName" -}}{{ include "narthex.backendServiceAccount" . }}{{- end -}}

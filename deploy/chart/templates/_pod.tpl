@@ -127,7 +127,7 @@ spec:
   {{- end }}
   {{- with $controller.hostAliases }}
   hostAliases:
-    {{- toYaml . | nindent 4 }}
+    {{- tpl (toYaml .) $ | nindent 4 }}
   {{- end }}
   {{- with $controller.hostname }}
   hostname: {{ toYaml . | trim }}
@@ -183,7 +183,7 @@ spec:
     {{- end }}
   {{- with $controller.extraInitContainers }}
   initContainers:
-    {{- toYaml . | nindent 4 }}
+    {{- tpl (toYaml .) $ | nindent 4 }}
   {{- end }}
   containers:
     - name: {{ $controller.containerName }}

@@ -18,7 +18,7 @@ metadata:
   {{- with $service.annotations }}
   annotations:
     {{- range $name, $value := . }}
-    {{ $name }}: {{ $value | quote }}
+    {{ $name }}: {{ tpl (toString $value) $root | quote }}
     {{- end }}
   {{- end }}
 spec:

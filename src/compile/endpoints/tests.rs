@@ -60,7 +60,8 @@ fn found(
     let id = BackendId { key, role: BackendRole::Route };
     let own: SocketAddr = "10.0.0.99:80".parse().unwrap();
     let reach = Reach { own: vec![own], ..Reach::default() };
-    let wish = Wish { id: &id, service_upstream: upstream, external_names: true, reach: &reach };
+    let wish =
+        Wish { id: &id, service_upstream: upstream, external_names: true, reach: &reach, zone: "here" };
     let (set, problem) = resolve(wish, service, &slices.iter().collect::<Vec<_>>());
     assert_eq!(set.ready.is_empty(), !set.empty_because.is_empty(), "an empty set says why");
     let text: Vec<String> = set.ready.iter().map(ToString::to_string).collect();
@@ -171,4 +172,35 @@ fn an_external_name_is_a_name_with_a_port_and_never_this_machine() {
     ] {
         check("80", &external(name, &[]), &[], "", "ExternalNameRefused");
     }
+}
+
+#[test]
+fn endpoints_of_the_own_zone_are_preferred_where_the_service_asks_and_all_have_hints() {
+    let hinted = |address: &str, zones: &[&str]| Endpoint {
+        hinted_zones: zones.iter().map(|zone| (*zone).to_owned()).collect(),
+        ..endpoint(address, Some(true), None, None)
+    };
+    let plain = service(&[("", 80, TargetPort::Same)]);
+    let mut auto = plain.clone();
+    auto.meta.annotations.insert("service.kubernetes.io/topology-mode".into(), "Auto".into());
+    let close = |distribution: &str| Service { traffic_distribution: distribution.into(), ..plain.clone() };
+    let near = hinted("10.0.0.1", &["there", "here"]);
+    let far = hinted("10.0.0.2", &["there"]);
+    let both = [slice(&[("", 80)], vec![near.clone(), far.clone()])];
+    for service in [auto.clone(), close("PreferClose"), close("PreferSameZone")] {
+        check("80", &service, &both, "10.0.0.1:80", "");
+    }
+    for service in [plain.clone(), close("PreferSameNode"), close("Other")] {
+        check("80", &service, &both, "10.0.0.1:80 10.0.0.2:80", "");
+    }
+    // One without a hint, and hints mean nothing.
+    let some = [slice(&[("", 80)], vec![near.clone(), far.clone(), hinted("10.0.0.3", &[])])];
+    check("80", &auto, &some, "10.0.0.1:80 10.0.0.2:80 10.0.0.3:80", "");
+    // Never none: neither when all hints are for others, nor when the near one is not ready.
+    check("80", &auto, &[slice(&[("", 80)], vec![far.clone()])], "10.0.0.2:80", "");
+    let sick = Endpoint { ready: Some(false), ..near };
+    check("80", &auto, &[slice(&[("", 80)], vec![sick, far])], "10.0.0.2:80", "");
+    // Each slice by itself, as ingress-nginx reads them.
+    let second = slice(&[("", 80)], vec![hinted("10.0.0.3", &[])]);
+    check("80", &auto, &[Arc::clone(&both[0]), second], "10.0.0.1:80 10.0.0.3:80", "");
 }

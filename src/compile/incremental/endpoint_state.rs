@@ -53,6 +53,7 @@ impl EndpointState {
                 && asked.unwrap_or(settings.globals.service_upstream),
             external_names: !settings.options.disable_external_name,
             reach: &settings.reach,
+            zone: &services.zone,
         };
         let slices = services.slices_of(&service);
         let found = services.services.get(&service).map(Arc::as_ref);

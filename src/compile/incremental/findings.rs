@@ -3,12 +3,14 @@
 use super::{Arc, Compiler, Diagnostic, Finding, Judged, Problem};
 use crate::compile::merge::Entry;
 use crate::model::{Kind, ObjectRef};
+use crate::policy::global::UNKNOWN_VARIABLE;
 
 impl Compiler {
     pub(super) fn diagnostics(&self) -> Vec<Diagnostic> {
         let mut all = Vec::new();
         if let Some(settings) = &self.settings {
-            all.extend(settings.globals_findings.iter().cloned());
+            let findings = settings.globals_findings.iter();
+            all.extend(findings.filter(|finding| !self.is_set(finding)).cloned());
         }
         for judged in self.judged.values() {
             match judged {
@@ -43,6 +45,18 @@ impl Compiler {
 }
 
 impl Compiler {
+    /// True for a finding about a variable of the log format that a snippet of some Ingress sets.
+    fn is_set(&self, finding: &Diagnostic) -> bool {
+        finding.code == UNKNOWN_VARIABLE
+            && finding.field.ends_with("[log-format-upstream]")
+            && finding.value.strip_prefix('$').is_some_and(|name| {
+                self.judged.values().any(|judged| match judged {
+                    Judged::Ours(entry) => entry.contribution.policies.server.names.knows(name),
+                    Judged::Foreign(_) | Judged::OutOfScope => false,
+                })
+            })
+    }
+
     /// What the owners of the TCP and UDP services should know of the Services they name.
     fn stream_problems(&self) -> impl Iterator<Item = Diagnostic> {
         let entries = self.settings.iter().flat_map(|settings| &settings.streams);

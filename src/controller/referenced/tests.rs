@@ -5,6 +5,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::super::nodes::Nodes;
 use super::*;
 use crate::config::{Config, Source};
 use crate::controller::archive::Archive;
@@ -37,10 +38,12 @@ async fn scene() -> Scene {
     let (sender, changes) = unbounded_channel();
     let sink: Sink = Arc::new(move |change| drop(sender.send(change)));
     let feeds = [feed(Kind::Ingress, Reach::Selected), feed(Kind::Secret, Reach::Referenced)];
-    let settings = Settings::of(&Config::without_flags(Source::Directory("m".into())).unwrap());
+    let config = Config::without_flags(Source::Directory("m".into())).unwrap();
+    let settings = Settings { mass_removal_guard: true, ..Settings::of(&config) };
     let referenced = Referenced::new(&feeds, settings);
     let reporter = Reporter::new(api.client.clone(), false);
-    let reports = Reports { board: Board::default(), reporter, archive: Archive::default() };
+    let reports =
+        Reports { board: Board::default(), reporter, archive: Archive::default(), nodes: Nodes::default() };
     let run = referenced.clone().run(api.client.clone(), Link::new(2), reports, sink);
     Scene { api, changes, referenced, task: tokio::spawn(run) }
 }
@@ -50,7 +53,7 @@ fn ingress(name: &str, secret: &str) -> (ObjectRef, Decoded) {
     let reference = ObjectRef { kind: Kind::Ingress, key: ObjectKey::new("team", name) };
     let json = json!({
         "metadata": {"name": name, "namespace": "team", "annotations": {"kubernetes.io/ingress.class": "nginx"}},
-        "spec": {"tls": [{"secretName": secret}]},
+        "spec": {"tls": [{"secretName": secret}], "rules": [{"host": format!("{name}.test")}]},
     });
     let decoded = manifest::decode(&reference, &json);
     (reference, decoded)
@@ -68,6 +71,7 @@ fn short(change: &Change) -> String {
         Change::Listed { feed, objects } => format!("{feed} listed {}", names(objects)),
         Change::Applied { feed, reference, .. } => format!("{feed} applied {}", reference.key.name),
         Change::Deleted { feed, reference } => format!("{feed} deleted {}", reference.key.name),
+        Change::Zone(zone) => format!("zone {zone}"),
     }
 }
 
@@ -126,6 +130,25 @@ async fn what_is_named_no_more_is_gone_and_what_is_named_later_comes() {
     two.event("ADDED", secret("two", 6)).await;
     two.event("BOOKMARK", list_end(6)).await;
     scene.says("1 applied two").await;
+}
+
+#[tokio::test]
+async fn what_is_held_in_doubt_keeps_the_secrets_that_it_names() {
+    let mut scene = scene().await;
+    let names: Vec<String> = (0..40).map(|number| format!("i{number}")).collect();
+    let all: Vec<(&str, &str)> = names.iter().map(|name| (name.as_str(), "one")).collect();
+    scene.listed(&all);
+    let mut one = scene.asks_for("one").await.stream().await;
+    one.event("ADDED", secret("one", 3)).await;
+    one.event("BOOKMARK", list_end(5)).await;
+    scene.says("1 listed one").await;
+    scene.listed(&[]);
+    assert!(timeout(GATHER * 3, scene.changes.recv()).await.is_err(), "a second list is waited for");
+    one.event("MODIFIED", secret("one", 6)).await;
+    scene.says("1 applied one").await;
+    scene.referenced.ask(0);
+    scene.listed(&[]);
+    scene.says("1 deleted one").await;
 }
 
 #[tokio::test]

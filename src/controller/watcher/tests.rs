@@ -37,7 +37,8 @@ async fn scene_after(kind: Kind, failures: u32) -> Scene {
     let feed =
         Feed { kind, namespace: None, fields: "a=b".into(), labels: String::new(), reach: Reach::Selected };
     let reporter = Reporter::new(api.client.clone(), false);
-    let reports = Reports { board: Board::default(), reporter, archive: Archive::default() };
+    let reports =
+        Reports { board: Board::default(), reporter, archive: Archive::default(), nodes: Nodes::default() };
     let (again, asked) = watch::channel(0);
     let watcher = Watcher::new(api.client.clone(), feed, 0, sink, link.clone(), reports, asked);
     Scene { api, changes, link, again, task: tokio::spawn(watcher.run_from(Backoff::after(failures))) }
@@ -64,6 +65,7 @@ fn short(change: &Change) -> String {
             format!("applied {}", reference.key.name)
         }
         Change::Deleted { reference, .. } => format!("deleted {}", reference.key.name),
+        Change::Zone(zone) => format!("zone {zone}"),
     }
 }
 

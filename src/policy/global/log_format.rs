@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::diagnostic::nearest;
+use crate::policy::snippet::GlobalSnippets;
 use crate::variable::{FIXED, STREAM, Variable, names};
 
 /// A variable without meaning.
@@ -18,11 +19,12 @@ pub(super) struct Unknown {
     pub(super) hint: String,
 }
 
-/// Each unknown variable of each format, once.
-pub(super) fn unknown(data: &BTreeMap<String, String>) -> Vec<Unknown> {
+/// Each unknown variable of each format, once. What snippets of the ConfigMap define is known; what those of Ingresses set
+/// is known to `compile`, which leaves such findings out.
+pub(super) fn unknown(data: &BTreeMap<String, String>, snippets: &GlobalSnippets) -> Vec<Unknown> {
     let of = |key: &str| data.get(key).map_or("", String::as_str);
-    let requests: BTreeSet<&str> =
-        names(of("log-format-upstream")).filter(|name| Variable::parse(name).is_none()).collect();
+    let nobodys = |name: &&str| Variable::parse(name).is_none() && !snippets.defines(name);
+    let requests: BTreeSet<&str> = names(of("log-format-upstream")).filter(nobodys).collect();
     let streams: BTreeSet<&str> =
         names(of("log-format-stream")).filter(|name| !STREAM.contains(name)).collect();
     let requests = requests

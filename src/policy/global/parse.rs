@@ -12,7 +12,7 @@ use super::values::{
     addresses, cidrs, field_name, field_names, http_version, large_buffers, limit_key, load_balance,
     log_level, minutes, path, positive, processes, redirect_code, refusal, risk, tests, words,
 };
-use super::{Effect, Globals, KEYS, Key, LogEscape, Referenced};
+use super::{Effect, Globals, KEYS, Key, LogEscape, Referenced, UNKNOWN_VARIABLE};
 use super::{tls, tracing};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::{ConfigMap, Kind, Meta, ObjectKey, ObjectRef};
@@ -72,10 +72,10 @@ impl Globals {
                 "set host-ownership: allow-list".into(),
             );
         }
-        for Unknown { key, variable, reason, hint } in log_format::unknown(&config_map.data) {
-            report.add("UnknownVariable", key, &variable, reason, hint);
-        }
         let (snippets, notes) = GlobalSnippets::read(&config_map.data);
+        for Unknown { key, variable, reason, hint } in log_format::unknown(&config_map.data, &snippets) {
+            report.add(UNKNOWN_VARIABLE, key, &variable, reason, hint);
+        }
         globals.snippets = Arc::new(snippets);
         report.snippets(notes, &config_map.data);
         globals.global_auth = auth.finish();

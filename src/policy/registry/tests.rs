@@ -230,7 +230,7 @@ fn golden(name: &str, text: &str) {
 fn the_documents_are_up_to_date() {
     golden("annotations.md", &markdown());
     golden("configmap.md", &global::markdown());
-    golden("snippets.md", &snippet::directive::markdown());
+    golden("snippets.md", &snippet::document::markdown());
 }
 
 #[test]

@@ -10,8 +10,9 @@ use super::fields;
 use super::lex::{At, Fault, Statement, Word};
 use super::names::{Names, is_own};
 use super::run::sendable_method;
-use super::script::{Branch, Condition, Matcher, Nested, Return, Rewrite, Script, Step, Then};
-use super::settings::{AddHeader, Expires, Rule, Settings, SslName};
+use super::script::{Branch, Matcher, Nested, Script, Step};
+use super::settings::{AddHeader, Except, Expires, Rule, Settings, SslName};
+use super::{proxying, unknown};
 use crate::pattern::{Anchor, Case, Pattern};
 use crate::policy::annotation::{parse_cidrs, parse_duration, parse_on_off, parse_size};
 use crate::policy::satisfy::Satisfy;
@@ -63,8 +64,7 @@ impl<'n> Builder<'n> {
             .left
             .checked_sub(1)
             .ok_or_else(|| Fault::new(at, "more directives than a snippet may hold"))?;
-        let known = directive::find(name)
-            .ok_or_else(|| Fault::new(at, format!("{name} is not among the directives known here")))?;
+        let known = directive::find(name).ok_or_else(|| Fault::new(at, unknown::told(name)))?;
         if !known.contexts.contains(&context) && known.effect == Effect::Counts {
             return Err(Fault::new(at, format!("{name} may not stand in {}", context.as_str())));
         }
@@ -72,7 +72,7 @@ impl<'n> Builder<'n> {
         if !(least..=most).contains(&statement.arguments().len()) {
             return Err(Fault::new(at, format!("{name} has the wrong number of arguments")));
         }
-        if statement.block.is_some() != matches!(name, "if" | "location" | "map") {
+        if statement.block.is_some() != matches!(name, "if" | "limit_except" | "location" | "map") {
             let what = if statement.block.is_some() { "takes no block" } else { "needs a block" };
             return Err(Fault::new(at, format!("{name} {what}")));
         }
@@ -114,20 +114,23 @@ impl<'n> Builder<'n> {
         match statement.name() {
             "add_header" => settings.add_header.push(self.add_header(arguments, first)?),
             "more_set_headers" => {
-                settings.answer_fields.push(self.edit(arguments, Known::Answer, fields::Set)?);
+                settings.answer_fields.push(self.edit(arguments, fields::Set)?);
             }
             "more_clear_headers" => {
-                settings.answer_fields.push(self.edit(arguments, Known::Answer, fields::Clear)?);
+                settings.answer_fields.push(self.edit(arguments, fields::Clear)?);
             }
             "more_set_input_headers" => {
-                settings.request_fields.push(self.edit(arguments, Known::Route, fields::Set)?);
+                settings.request_fields.push(self.edit(arguments, fields::Set)?);
             }
             "more_clear_input_headers" => {
-                settings.request_fields.push(self.edit(arguments, Known::Route, fields::Clear)?);
+                settings.request_fields.push(self.edit(arguments, fields::Clear)?);
             }
             "proxy_set_header" | "grpc_set_header" => self.set_header(statement, context, settings)?,
             "proxy_hide_header" | "grpc_hide_header" => settings.hide.push(lower(first)?),
             "proxy_pass_header" | "grpc_pass_header" => settings.pass.push(lower(first)?),
+            "limit_except" => settings.except = Some(self.except(statement)?),
+            "limit_rate" => settings.rate = Some(self.size(first)?),
+            "limit_rate_after" => settings.rate_after = Some(self.size(first)?),
             "allow" | "deny" => settings.access.push(rule(statement.name() == "allow", first)?),
             "auth_request" if first.text == "off" => settings.auth_off = true,
             "auth_request" => {
@@ -135,15 +138,18 @@ impl<'n> Builder<'n> {
             }
             "auth_request_set" => {
                 let name = self.own_name(first)?;
-                settings.auth_set.push((name, self.template(second(statement)?, Known::Answer)?));
+                settings.auth_set.push((name, self.template(second(statement)?)?));
+            }
+            "expires" if arguments.len() > 1 => {
+                return Err(Fault::new(first.at, "modified is not known: write one time, from now on"));
             }
             "expires" => settings.expires = Some(self.expires(first)?),
             "sub_filter" => {
-                let (from, to) = (self.template(first, Known::Route)?, second(statement)?);
+                let (from, to) = (self.template(first)?, second(statement)?);
                 if first.text.is_empty() {
                     return Err(Fault::new(first.at, "there is nothing to look for"));
                 }
-                settings.substitutions.push((from, self.template(to, Known::Answer)?));
+                settings.substitutions.push((from, self.template(to)?));
             }
             "sub_filter_once" => settings.substitute_once = Some(word(first, parse_on_off)?),
             "sub_filter_types" => {
@@ -152,7 +158,7 @@ impl<'n> Builder<'n> {
             }
             "default_type" => settings.default_type = Some(content_type(first)?),
             "proxy_method" => {
-                let method = self.template(first, Known::Answer)?;
+                let method = self.template(first)?;
                 if method.constant().is_some_and(|method| sendable_method(method.as_bytes()).is_none()) {
                     return Err(Fault::new(first.at, "this is no method"));
                 }
@@ -166,7 +172,7 @@ impl<'n> Builder<'n> {
             "proxy_ssl_ciphers" | "grpc_ssl_ciphers" => {
                 settings.ssl_ciphers = Some(word(first, cipher_list::parse)?.suites);
             }
-            "proxy_ssl_protocols" => {
+            "proxy_ssl_protocols" | "grpc_ssl_protocols" => {
                 let all: Vec<&str> = arguments.iter().map(|word| word.text.as_str()).collect();
                 let versions = backend_tls::protocols(&all.join(" "));
                 settings.ssl_protocols = Some(versions.map_err(|reason| Fault::new(first.at, reason))?);
@@ -204,17 +210,21 @@ impl<'n> Builder<'n> {
             }
             "proxy_send_timeout" | "grpc_send_timeout" => new.send = Some(word(first, parse_duration)?),
             "proxy_read_timeout" | "grpc_read_timeout" => new.read = Some(word(first, parse_duration)?),
-            // Judged only: an answer streams at the pace of its client.
-            "proxy_buffering" => drop(word(first, parse_on_off)?),
             "proxy_request_buffering" => new.request_buffering = Some(word(first, parse_on_off)?),
-            "proxy_buffer_size" => {
+            "proxy_buffer_size" | "grpc_buffer_size" => {
                 let size = word(first, parse_size)?;
                 new.buffer_size = Some(u32::try_from(size).unwrap_or(u32::MAX));
             }
-            "proxy_intercept_errors" => new.intercept = Some(word(first, parse_on_off)?),
+            "proxy_intercept_errors" | "grpc_intercept_errors" => {
+                new.intercept = Some(word(first, parse_on_off)?)
+            }
             "limit_req_status" => new.limit_req_status = Some(status(first, 400..=599)?),
             "limit_conn_status" => new.limit_conn_status = Some(status(first, 400..=599)?),
+            _ if proxying::read(statement, first, new)? => {}
             _ => return Err(Fault::new(statement.at, format!("{name} may not stand here"))),
+        }
+        if name == "gzip" && new.uncompressed == Some(false) {
+            self.notes.push((statement.at, "gzip on: compression is set by the ConfigMap (use-gzip)".into()));
         }
         if context != Context::Location && !name.starts_with("limit_") {
             let why = "every location has a value of its own, so it has no effect here";
@@ -224,8 +234,9 @@ impl<'n> Builder<'n> {
     }
 
     /// Text with variables.
-    pub(super) fn template(&self, word: &Word, until: Known) -> Result<Template, Fault> {
-        let scope = Scope { until, groups: true, own: &|name| self.names.knows(name) };
+    pub(super) fn template(&self, word: &Word) -> Result<Template, Fault> {
+        // As in nginx a variable that has no value yet is empty.
+        let scope = Scope { until: Known::Never, groups: true, own: &|name| self.names.knows(name) };
         Template::parse_in(&word.text, &scope).map_err(|error| Fault::new(word.at, error.to_string()))
     }
 
@@ -239,7 +250,7 @@ impl<'n> Builder<'n> {
 
     fn set(&self, statement: &Statement) -> Result<Step, Fault> {
         let (name, value) = (first(statement)?, second(statement)?);
-        let value = self.template(value, Known::Route)?;
+        let value = self.template(value)?;
         if name.text == "$args" {
             return Ok(Step::SetArgs(value));
         }
@@ -254,86 +265,6 @@ impl<'n> Builder<'n> {
             self.statement(inner, inside, &mut branch.0, &mut branch.1)?;
         }
         Ok(Step::If(condition, Branch { steps: branch.0, settings: Arc::new(branch.1) }))
-    }
-
-    /// What stands between the parentheses; they may stand alone or cling to a word.
-    fn condition(&self, statement: &Statement) -> Result<Condition, Fault> {
-        let wrong = || Fault::new(statement.at, "the condition of if is not understood");
-        let mut words: Vec<Word> = statement.arguments().to_vec();
-        let opening = words.first_mut().filter(|word| !word.quoted).ok_or_else(wrong)?;
-        opening.text = opening.text.strip_prefix('(').ok_or_else(wrong)?.to_owned();
-        opening.at.column += 1;
-        let closing = words.last_mut().ok_or_else(wrong)?;
-        closing.text = closing.text.strip_suffix(')').ok_or_else(wrong)?.to_owned();
-        words.retain(|word| word.quoted || !word.text.is_empty());
-        let (subject, rest) = words.split_first().ok_or_else(wrong)?;
-        let value = self.template(subject, Known::Route)?;
-        if !subject.text.starts_with('$') || value.variables().count() != 1 {
-            return Err(Fault::new(subject.at, "a condition begins with a variable"));
-        }
-        let (operator, operand) = match rest {
-            [] => return Ok(Condition::Set(value)),
-            [operator, operand] => (operator, operand),
-            _ => return Err(wrong()),
-        };
-        let pattern = |case| pattern(operand, case);
-        Ok(match operator.text.as_str() {
-            "=" => Condition::Equal(value, self.template(operand, Known::Route)?, true),
-            "!=" => Condition::Equal(value, self.template(operand, Known::Route)?, false),
-            "~" => Condition::Match(value, pattern(Case::Sensitive)?, true),
-            "~*" => Condition::Match(value, pattern(Case::Insensitive)?, true),
-            "!~" => Condition::Match(value, pattern(Case::Sensitive)?, false),
-            "!~*" => Condition::Match(value, pattern(Case::Insensitive)?, false),
-            other => return Err(Fault::new(operator.at, format!("{other} is no comparison known here"))),
-        })
-    }
-
-    fn answer(&self, statement: &Statement) -> Result<Return, Fault> {
-        let first = first(statement)?;
-        if let Some(text) = statement.arguments().get(1) {
-            let text = Some(self.template(text, Known::Route)?);
-            return Ok(Return { status: status(first, 200..=599)?, text });
-        }
-        let url = ["http://", "https://", "$scheme"].iter().any(|start| first.text.starts_with(start));
-        if url {
-            return Ok(Return { status: StatusCode::FOUND, text: Some(self.template(first, Known::Route)?) });
-        }
-        Ok(Return { status: status(first, 200..=599)?, text: None })
-    }
-
-    fn rewrite(&self, statement: &Statement) -> Result<Rewrite, Fault> {
-        let (expression, target) = (first(statement)?, second(statement)?);
-        let url = ["http://", "https://", "$scheme"].iter().any(|start| target.text.starts_with(start));
-        let then = match statement.arguments().get(2).map(|flag| flag.text.as_str()) {
-            Some("permanent") => Then::Redirect(StatusCode::MOVED_PERMANENTLY),
-            Some("redirect") => Then::Redirect(StatusCode::FOUND),
-            Some("last" | "break") | None if url => Then::Redirect(StatusCode::FOUND),
-            Some("last") => Then::Last,
-            Some("break") => Then::Break,
-            None => Then::Next,
-            Some(other) => {
-                let reason = format!("{other} is no flag: last, break, redirect and permanent are");
-                return Err(Fault::new(statement.at, reason));
-            }
-        };
-        let (text, keep_query) = match target.text.strip_suffix('?') {
-            Some(text) => (text, false),
-            None => (target.text.as_str(), true),
-        };
-        let (path, query) = match text.split_once('?') {
-            Some((path, query)) => (path, Some(query)),
-            None => (text, None),
-        };
-        let part = |text: &str| {
-            self.template(&Word { text: text.to_owned(), quoted: true, at: target.at }, Known::Route)
-        };
-        Ok(Rewrite {
-            pattern: pattern(expression, Case::Sensitive)?,
-            path: part(path)?,
-            query: query.map(part).transpose()?,
-            keep_query,
-            then,
-        })
     }
 
     fn nested(&mut self, statement: &Statement) -> Result<Nested, Fault> {
@@ -370,20 +301,11 @@ impl<'n> Builder<'n> {
             Some(word) => return Err(Fault::new(word.at, format!("{} is not always", word.text))),
         };
         let value = arguments.get(1).ok_or_else(|| Fault::new(name.at, "a value is missing"))?;
-        Ok(AddHeader {
-            name: fields::name(name)?,
-            value: self.template(&fields::one_line(value), Known::Answer)?,
-            always,
-        })
+        Ok(AddHeader { name: fields::name(name)?, value: self.template(&fields::one_line(value))?, always })
     }
 
-    fn edit(
-        &self,
-        arguments: &[Word],
-        until: Known,
-        kind: fields::Kind,
-    ) -> Result<super::settings::FieldEdit, Fault> {
-        fields::edit(arguments, kind, |word| self.template(word, until))
+    fn edit(&self, arguments: &[Word], kind: fields::Kind) -> Result<super::settings::FieldEdit, Fault> {
+        fields::edit(arguments, kind, |word| self.template(word))
     }
 
     fn set_header(
@@ -393,7 +315,7 @@ impl<'n> Builder<'n> {
         settings: &mut Settings,
     ) -> Result<(), Fault> {
         let (word, value) = (first(statement)?, second(statement)?);
-        let value = self.template(&fields::one_line(value), Known::Route)?;
+        let value = self.template(&fields::one_line(value))?;
         if !matches!(context, Context::Location | Context::Auth) {
             let why = "every location sets fields of its own, so these are not inherited";
             self.notes.push((statement.at, format!("{} {}: {why}", statement.name(), word.text)));
@@ -410,19 +332,50 @@ impl<'n> Builder<'n> {
         Ok(())
     }
 
+    /// `limit_except methods { allow…; deny…; }`.
+    fn except(&mut self, statement: &Statement) -> Result<Except, Fault> {
+        let mut methods: Vec<Box<str>> =
+            statement.arguments().iter().map(|word| word.text.to_ascii_uppercase().into()).collect();
+        if methods.iter().any(|method| **method == *"GET") {
+            methods.push("HEAD".into());
+        }
+        let mut access = Vec::new();
+        for inner in statement.block.as_deref().unwrap_or_default() {
+            match (inner.name(), inner.arguments()) {
+                ("allow" | "deny", [word]) if inner.block.is_none() => {
+                    access.push(rule(inner.name() == "allow", word)?);
+                }
+                (name, _) => {
+                    let reason = format!("{name} may not stand in limit_except: allow and deny may");
+                    return Err(Fault::new(inner.at, reason));
+                }
+            }
+        }
+        Ok(Except { methods, access })
+    }
+
+    /// A number of bytes, or text with a variable that gives one.
+    fn size(&self, word: &Word) -> Result<Template, Fault> {
+        let template = self.template(word)?;
+        if let Some(text) = template.constant() {
+            parse_size(text).map_err(|reason| Fault::new(word.at, format!("{text} {reason}")))?;
+        }
+        Ok(template)
+    }
+
     fn expires(&self, word: &Word) -> Result<Expires, Fault> {
         if word.text.contains('$') {
-            return Ok(Expires::Text(self.template(word, Known::Answer)?));
+            return Ok(Expires::Text(self.template(word)?));
         }
         Expires::parse(&word.text).map_err(|reason| Fault::new(word.at, reason))
     }
 }
 
-fn first(statement: &Statement) -> Result<&Word, Fault> {
+pub(super) fn first(statement: &Statement) -> Result<&Word, Fault> {
     statement.arguments().first().ok_or_else(|| Fault::new(statement.at, "an argument is missing"))
 }
 
-fn second(statement: &Statement) -> Result<&Word, Fault> {
+pub(super) fn second(statement: &Statement) -> Result<&Word, Fault> {
     statement.arguments().get(1).ok_or_else(|| Fault::new(statement.at, "an argument is missing"))
 }
 
@@ -436,7 +389,7 @@ pub(super) fn pattern(word: &Word, case: Case) -> Result<Arc<Pattern>, Fault> {
         .map_err(|error| Fault::new(word.at, format!("{:?} is no expression: {error}", word.text)))
 }
 
-fn status(word: &Word, range: std::ops::RangeInclusive<u16>) -> Result<StatusCode, Fault> {
+pub(super) fn status(word: &Word, range: std::ops::RangeInclusive<u16>) -> Result<StatusCode, Fault> {
     let number = word.text.parse().ok().filter(|code| word.text.len() == 3 && range.contains(code));
     number.and_then(|code| StatusCode::from_u16(code).ok()).ok_or_else(|| {
         let reason = format!("{} is no status from {} to {}", word.text, range.start(), range.end());

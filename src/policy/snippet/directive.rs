@@ -66,6 +66,9 @@ const fn off(name: &'static str, why: &'static str) -> Directive {
 const CONNECTION: &str = "it belongs to a connection and not to a location: set the ConfigMap key";
 const INTERNAL: &str = "it tunes nginx itself";
 const COMPRESSION: &str = "compression is set by the ConfigMap";
+const FILES: &str = "it is about files that nginx serves itself";
+const CACHE: &str = "there is no cache";
+const RESOLVER: &str = "names are resolved as the system does";
 const SUBREQUEST: &str = "it is about logs of nginx";
 
 /// All of them, in alphabetical order.
@@ -82,6 +85,7 @@ pub const DIRECTIVES: &[Directive] = &[
         (2, 3),
         "Adds a field to answers of a good status, or with `always` to all. Inherited only where a level has none of its own.",
     ),
+    off("aio", INTERNAL),
     on(
         "allow",
         PLAIN,
@@ -96,36 +100,57 @@ pub const DIRECTIVES: &[Directive] = &[
     off("brotli_types", COMPRESSION),
     off("chunked_transfer_encoding", INTERNAL),
     on("client_body_buffer_size", PLAIN, (1, 1), "Bytes of a request body held in memory."),
+    off("client_body_in_file_only", INTERNAL),
+    off("client_body_in_single_buffer", INTERNAL),
+    off("client_body_temp_path", INTERNAL),
     off("client_body_timeout", CONNECTION),
     off("client_header_buffer_size", CONNECTION),
     off("client_header_timeout", CONNECTION),
     on("client_max_body_size", PLAIN, (1, 1), "Largest request body; 0 for no limit."),
     on("default_type", PLAIN, (1, 1), "Content type of answers that `return` gives."),
     on("deny", PLAIN, (1, 1), "Refuses clients of a network, an address, or `all`, with 403."),
+    off("directio", INTERNAL),
     off("error_log", SUBREQUEST),
-    off("etag", INTERNAL),
+    off("etag", FILES),
     on(
         "expires",
         ALL,
-        (1, 1),
+        (1, 2),
         "Sets `Expires` and `Cache-Control` on answers of a good status: a time, `epoch`, `max`, `off` or a variable.",
     ),
     off("fastcgi_hide_header", "FastCGI has its own annotations"),
+    on("grpc_buffer_size", PLAIN, (1, 1), "As proxy_buffer_size."),
     on("grpc_connect_timeout", PLAIN, (1, 1), "As proxy_connect_timeout."),
     on("grpc_hide_header", PLAIN, (1, 1), "As proxy_hide_header."),
+    on("grpc_ignore_headers", PLAIN, (1, MANY), "As proxy_ignore_headers."),
+    on("grpc_intercept_errors", PLAIN, (1, 1), "As proxy_intercept_errors."),
+    on("grpc_next_upstream", PLAIN, (1, MANY), "As proxy_next_upstream."),
+    on("grpc_next_upstream_timeout", PLAIN, (1, 1), "As proxy_next_upstream_timeout."),
+    on("grpc_next_upstream_tries", PLAIN, (1, 1), "As proxy_next_upstream_tries."),
     on("grpc_pass_header", PLAIN, (1, 1), "As proxy_pass_header."),
     on("grpc_read_timeout", PLAIN, (1, 1), "As proxy_read_timeout."),
     on("grpc_send_timeout", PLAIN, (1, 1), "As proxy_send_timeout."),
     on("grpc_set_header", PROXY, (2, 2), "As proxy_set_header."),
+    off("grpc_socket_keepalive", INTERNAL),
     on("grpc_ssl_ciphers", PLAIN, (1, 1), "TLS 1.2 ciphers towards the backend, as a list of OpenSSL."),
     on("grpc_ssl_name", PLAIN, (1, 1), "As proxy_ssl_name."),
+    on("grpc_ssl_protocols", PLAIN, (1, 4), "As proxy_ssl_protocols."),
     on("grpc_ssl_server_name", PLAIN, (1, 1), "As proxy_ssl_server_name."),
+    off("grpc_ssl_session_reuse", INTERNAL),
     on("grpc_ssl_verify", PLAIN, (1, 1), "As proxy_ssl_verify."),
-    off("gzip", COMPRESSION),
+    on(
+        "gzip",
+        ALL,
+        (1, 1),
+        "`off` in a location: its answers are not compressed. What is compressed, and how, is the ConfigMap's (use-gzip).",
+    ),
+    off("gzip_buffers", INTERNAL),
     off("gzip_comp_level", COMPRESSION),
     off("gzip_disable", COMPRESSION),
+    off("gzip_http_version", COMPRESSION),
     off("gzip_min_length", COMPRESSION),
     off("gzip_proxied", COMPRESSION),
+    off("gzip_static", FILES),
     off("gzip_types", COMPRESSION),
     off("gzip_vary", COMPRESSION),
     on(
@@ -134,12 +159,29 @@ pub const DIRECTIVES: &[Directive] = &[
         (1, MANY),
         "A block for requests that meet a condition: a variable, `=`, `!=`, `~`, `~*`, `!~`, `!~*`.",
     ),
+    off("if_modified_since", FILES),
     off("ignore_invalid_headers", CONNECTION),
     off("keepalive_requests", CONNECTION),
     off("keepalive_timeout", CONNECTION),
     off("large_client_header_buffers", CONNECTION),
     on("limit_conn_status", PLAIN, (1, 1), "Status of answers over limit-connections."),
+    on(
+        "limit_except",
+        &[Location],
+        (1, MANY),
+        "A block of `allow` and `deny` for all methods but those named.",
+    ),
+    on(
+        "limit_rate",
+        ALL,
+        (1, 1),
+        "Bytes of one answer per second, a variable too; 0 for no limit. `set $limit_rate` and `X-Accel-Limit-Rate` of a backend go before it.",
+    ),
+    on("limit_rate_after", ALL, (1, 1), "Bytes of an answer before limit_rate counts."),
     on("limit_req_status", PLAIN, (1, 1), "Status of answers over limit-rps and limit-rpm."),
+    off("lingering_close", CONNECTION),
+    off("lingering_time", CONNECTION),
+    off("lingering_timeout", CONNECTION),
     on(
         "location",
         &[Server, Location],
@@ -156,6 +198,7 @@ pub const DIRECTIVES: &[Directive] = &[
     ),
     off("map_hash_bucket_size", INTERNAL),
     off("map_hash_max_size", INTERNAL),
+    off("max_ranges", FILES),
     on(
         "more_clear_headers",
         ALL,
@@ -176,18 +219,61 @@ pub const DIRECTIVES: &[Directive] = &[
         "Sets fields of the request to the backend; `-r` only where there is one, `-t` by content type.",
     ),
     off("open_file_cache", INTERNAL),
+    off("open_file_cache_errors", INTERNAL),
+    off("open_file_cache_min_uses", INTERNAL),
+    off("open_file_cache_valid", INTERNAL),
+    off("output_buffers", INTERNAL),
     off("port_in_redirect", "use the annotation use-port-in-redirects"),
+    off("postpone_output", INTERNAL),
     on("proxy_buffer_size", PLAIN, (1, 1), "Largest head of a response."),
-    on("proxy_buffering", PLAIN, (1, 1), "No effect: an answer streams at the pace of its client."),
-    off("proxy_buffers", "use the annotation proxy-buffers-number"),
+    on(
+        "proxy_buffering",
+        PLAIN,
+        (1, 1),
+        "Read answers ahead of slow clients. `X-Accel-Buffering` of a backend goes before it.",
+    ),
+    on("proxy_buffers", PLAIN, (2, 2), "Number and size of the buffers of an answer that is read ahead."),
     off("proxy_busy_buffers_size", INTERNAL),
+    on("proxy_cache", PLAIN, (1, 1), "Only `off`: there is no cache."),
+    off("proxy_cache_bypass", CACHE),
     on("proxy_connect_timeout", PLAIN, (1, 1), "Time until a backend connection stands."),
+    on(
+        "proxy_cookie_domain",
+        PLAIN,
+        (1, 2),
+        "Replaces the `Domain` of cookies of the backend; several are tried in order. `off` for none.",
+    ),
+    on(
+        "proxy_cookie_flags",
+        PLAIN,
+        (1, 5),
+        "Sets or takes off `secure`, `httponly`, `samesite` of cookies of the backend.",
+    ),
+    on(
+        "proxy_cookie_path",
+        PLAIN,
+        (1, 2),
+        "Replaces the start of the `Path` of cookies of the backend; several are tried in order. `off` for none.",
+    ),
+    off("proxy_force_ranges", "ranges are the backend's"),
     off("proxy_headers_hash_bucket_size", INTERNAL),
     off("proxy_headers_hash_max_size", INTERNAL),
     on("proxy_hide_header", PLAIN, (1, 1), "A field of the backend that clients do not see."),
+    on("proxy_http_version", PLAIN, (1, 1), "Version towards the backend: 1.0 or 1.1."),
     off("proxy_ignore_client_abort", "a request whose client is gone is given up"),
+    on("proxy_ignore_headers", PLAIN, (1, MANY), "`X-Accel-*` of a backend that are not heeded."),
     on("proxy_intercept_errors", PLAIN, (1, 1), "Replace errors of the backend as custom-http-errors says."),
+    on(
+        "proxy_max_temp_file_size",
+        PLAIN,
+        (1, 1),
+        "0: no more of an answer is read ahead than the buffers hold.",
+    ),
     on("proxy_method", PLAIN, (1, 1), "Method towards the backend."),
+    on("proxy_next_upstream", PLAIN, (1, MANY), "Failures after which another endpoint is asked."),
+    on("proxy_next_upstream_timeout", PLAIN, (1, 1), "Time after which no further endpoint is asked."),
+    on("proxy_next_upstream_tries", PLAIN, (1, 1), "Endpoints asked in all."),
+    off("proxy_no_cache", CACHE),
     on(
         "proxy_pass_header",
         PLAIN,
@@ -196,7 +282,14 @@ pub const DIRECTIVES: &[Directive] = &[
     ),
     off("proxy_pass_request_headers", "only what clients send is passed"),
     on("proxy_read_timeout", PLAIN, (1, 1), "Time between two reads from a backend."),
+    on(
+        "proxy_redirect",
+        PLAIN,
+        (1, 2),
+        "Replaces the start of `Location` and `Refresh` of the backend; several are tried in order. `off` for none.",
+    ),
     on("proxy_request_buffering", PLAIN, (1, 1), "Read the whole request body before a backend is asked."),
+    off("proxy_send_lowat", INTERNAL),
     on("proxy_send_timeout", PLAIN, (1, 1), "Time between two writes to a backend."),
     on(
         "proxy_set_header",
@@ -217,8 +310,12 @@ pub const DIRECTIVES: &[Directive] = &[
         "Verify the certificate of a TLS backend, by the CA of proxy-ssl-secret.",
     ),
     off("proxy_ssl_verify_depth", "the chain builder has a fixed depth"),
+    off("proxy_temp_file_write_size", INTERNAL),
     off("proxy_temp_path", INTERNAL),
+    off("read_ahead", INTERNAL),
     off("reset_timedout_connection", CONNECTION),
+    off("resolver", RESOLVER),
+    off("resolver_timeout", RESOLVER),
     on("return", REWRITE, (1, 2), "Answers: a status, a status and a text or URL, or a URL."),
     on(
         "rewrite",
@@ -228,8 +325,11 @@ pub const DIRECTIVES: &[Directive] = &[
     ),
     off("rewrite_log", SUBREQUEST),
     on("satisfy", PLAIN, (1, 1), "`all` or `any` of addresses, passwords and external authentication."),
+    off("send_lowat", INTERNAL),
     off("send_timeout", CONNECTION),
     off("sendfile", INTERNAL),
+    off("sendfile_max_chunk", INTERNAL),
+    off("server_name_in_redirect", "redirects name the host that was asked"),
     off("server_names_hash_bucket_size", INTERNAL),
     off("server_tokens", CONNECTION),
     on("set", REWRITE, (2, 2), "Sets a variable of one's own, or `$args`."),
@@ -303,84 +403,6 @@ impl Context {
         }
     }
 }
-
-/// `docs/snippets.md`.
-pub fn markdown() -> String {
-    let mut out = String::from(INTRODUCTION);
-    out.push_str("| directive | where | what it does |\n|---|---|---|\n");
-    let counting = DIRECTIVES.iter().filter(|directive| directive.effect == Effect::Counts);
-    for directive in counting {
-        let places: Vec<&str> = directive.contexts.iter().map(|context| context.as_str()).collect();
-        out.push_str(&format!("| `{}` | {} | {} |\n", directive.name, places.join(", "), directive.doc));
-    }
-    out.push_str(
-        "\n## Accepted, without effect\n\nThey are no reason to refuse a snippet; a finding names each.\n\n\
-         | directive | why |\n|---|---|\n",
-    );
-    for directive in DIRECTIVES {
-        if let Effect::Nothing(why) = directive.effect {
-            out.push_str(&format!("| `{}` | {why} |\n", directive.name));
-        }
-    }
-    out.push_str(STREAMS);
-    out.push_str("\n## Variables\n\n");
-    out.push_str(VARIABLES);
-    out.push_str("| variable | value |\n|---|---|\n");
-    for row in crate::variable::FIXED {
-        use crate::variable::Known;
-        let when = match row.known {
-            Known::Request | Known::Route => "",
-            Known::Answer => "; with the answer",
-            Known::End => "; in logs only",
-            Known::Never => "; no value in this version",
-        };
-        out.push_str(&format!("| `${}` | {}{when} |\n", row.name, row.doc));
-    }
-    for (name, fixed) in crate::variable::ALIASES {
-        let of = crate::variable::FIXED.iter().find(|row| row.fixed == *fixed).map_or("", |row| row.name);
-        out.push_str(&format!("| `${name}` | as `${of}` |\n"));
-    }
-    out
-}
-
-const STREAMS: &str = "\n## Streams\n\n\
-A `stream-snippet` holds `server` blocks, each of which opens TCP or UDP ports, and `upstream` blocks. It has a list of \
-its own; anything else leaves it out as a whole.\n\n\
-* `server`: `listen [address:]port [udp] [proxy_protocol]`; `proxy_pass` to an address and port, a name and port, or an \
-`upstream`; `proxy_protocol`, `proxy_timeout`, `proxy_connect_timeout`, `proxy_responses`, `allow`, `deny`.\n\
-* `upstream`: `server`, with its other parameters accepted and without effect; sessions take turns.\n\
-* Targets obey the rules for backends: no metadata services, loopback only by `--allow-upstream-cidr`. Unlike a backend \
-a target may be our own port for requests.\n\
-* A port belongs to `--tcp-services-configmap` and `--udp-services-configmap` first, then to the ConfigMap's snippet, \
-then to the oldest Ingress (`PortTaken`).\n";
-
-const INTRODUCTION: &str = "# Snippets\n\n\
-Made from the table in `src/policy/snippet/directive.rs`; do not edit.\n\n\
-A snippet is text in the language of nginx. It is read once by a strict interpreter for a closed list of directives, \
-and becomes typed policy; there is no nginx and no template behind it.\n\n\
-* The annotations `configuration-snippet`, `server-snippet`, `auth-snippet` and `stream-snippet` count only where the \
-ConfigMap says both `allow-snippet-annotations: \"true\"` and `annotations-risk-level: Critical`. The ConfigMap's own \
-`http-snippet`, `server-snippet`, `location-snippet` and `stream-snippet` always count.\n\
-* A directive that is not in the list, or one that is misused, refuses its snippet as a whole. A finding tells line and \
-column.\n\
-* A refused snippet without directives that protect (`allow`, `deny`, `return` of an error, `auth_*`, `limit_*` and the like) \
-is left out. One that holds such a directive shuts the routes of its Ingress with 503 (of all Ingresses, for the \
-ConfigMap's) until it is mended.\n\
-* Framing and connection fields (`Connection`, `Transfer-Encoding`, `Content-Length` and so on) cannot be set.\n\
-* Bounds: 16 KiB, 200 directives and 4 levels of blocks for each snippet of an annotation; 1000 steps per request.\n\n\
-## Order\n\n\
-Server: `server-snippet` of the annotation, `app-root`, `server-snippet` of the ConfigMap. Then the location is chosen, \
-those of snippets included. Location: CORS preflight, `configuration-snippet`, `location-snippet`, redirect annotations, \
-`rewrite-target`, redirect to https; then addresses, passwords and external authentication; then the backend. \
-Within a snippet `set`, `if`, `return`, `rewrite` and `break` run in order, the other directives count from the start; \
-those in the last `if` that holds count over those around it. Fields of answers: hidden ones go, `more_*`, `expires`, \
-`add_header`.\n\n\
-## Directives\n\n";
-
-const VARIABLES: &str = "Names of one's own come from `set`, `map`, `auth_request_set` and named groups; `$1` to `$9` are groups of the \
-last expression that matched. Beside the fixed names there are `$arg_*`, `$cookie_*`, `$http_*`, and with the answer \
-`$sent_http_*` and `$upstream_http_*` (in logs `$upstream_cookie_*` too). The same names serve hash keys, field values, log formats and addresses of other \
-services.\n\n";
 
 #[cfg(test)]
 mod tests {

@@ -68,7 +68,7 @@ pub fn to_client(run: &Run<'_>, stage: &Stage<'_>, status: u16, fields: &mut Fie
     for edit in run.edits(|settings| &settings.answer_fields) {
         if applies(edit, status, fields) {
             for (name, template) in &edit.fields {
-                let value = run.expand(template, stage, Some(Seen { status, fields }));
+                let value = run.expand(template, stage, Some(Seen { status, fields, by_service: false }));
                 put(fields, name, value, edit.replace_only);
             }
         }
@@ -80,7 +80,7 @@ pub fn to_client(run: &Run<'_>, stage: &Stage<'_>, status: u16, fields: &mut Fie
         if !(added.always || is_good(status)) {
             continue;
         }
-        let value = run.expand(&added.value, stage, Some(Seen { status, fields }));
+        let value = run.expand(&added.value, stage, Some(Seen { status, fields, by_service: false }));
         let single = ["etag", "last-modified"].iter().any(|name| name.eq_ignore_ascii_case(&added.name));
         if single {
             put(fields, &added.name, value, false);
@@ -127,7 +127,7 @@ fn expire(run: &Run<'_>, stage: &Stage<'_>, expires: &Expires, status: u16, fiel
     let parsed;
     let expires = match expires {
         Expires::Text(template) => {
-            let text = run.expand(template, stage, Some(Seen { status, fields }));
+            let text = run.expand(template, stage, Some(Seen { status, fields, by_service: false }));
             let Ok(found) = Expires::parse(&String::from_utf8_lossy(&text)) else { return };
             parsed = found;
             &parsed
@@ -139,6 +139,11 @@ fn expire(run: &Run<'_>, stage: &Stage<'_>, expires: &Expires, status: u16, fiel
         Expires::Off | Expires::Text(_) => return,
         Expires::Epoch => (1, "no-cache".to_owned()),
         Expires::Max => (2_145_916_555, "max-age=315360000".to_owned()),
+        Expires::Daily(time) => {
+            let today = now - now.rem_euclid(86_400) + time;
+            let next = if today < now { today + 86_400 } else { today };
+            (next, format!("max-age={}", next - now))
+        }
         Expires::After(seconds) if *seconds < 0 => (now.saturating_add(*seconds), "no-cache".to_owned()),
         Expires::After(seconds) => (now.saturating_add(*seconds), format!("max-age={seconds}")),
     };

@@ -8,7 +8,6 @@ use super::lex::{Fault, Statement, Word};
 use super::names::is_own;
 use crate::pattern::{Captures, Case, Pattern};
 use crate::policy::template::Template;
-use crate::variable::Known;
 
 /// Entries of one map.
 const MAX_ENTRIES: usize = 10_000;
@@ -24,6 +23,8 @@ pub struct Map {
     expressions: Vec<(Arc<Pattern>, Template)>,
     /// `hostnames`: texts may be `*.x`, `x.*` or `.x`.
     hostnames: bool,
+    /// `volatile`: looked up each time.
+    pub volatile: bool,
     default: Template,
 }
 
@@ -61,10 +62,11 @@ impl Map {
         let variable = variable.ok_or_else(|| Fault::new(name.at, format!("{} cannot be set", name.text)))?;
         let mut map = Self {
             name: variable.into(),
-            source: builder.template(source, Known::Route)?,
+            source: builder.template(source)?,
             texts: BTreeMap::new(),
             expressions: Vec::new(),
             hostnames: false,
+            volatile: false,
             default: Template::plain(""),
         };
         let entries = statement
@@ -87,11 +89,14 @@ impl Map {
                 self.hostnames = true;
                 return Ok(());
             }
-            [word] if word.text == "volatile" => return Ok(()),
+            [word] if word.text == "volatile" => {
+                self.volatile = true;
+                return Ok(());
+            }
             [key, value] => (key, value),
             _ => return Err(Fault::new(entry.at, "an entry is a text and a value")),
         };
-        let template = builder.template(value, Known::Route)?;
+        let template = builder.template(value)?;
         match (key.quoted, key.text.as_str()) {
             (_, "default") => self.default = template,
             (false, "include") => return Err(Fault::new(key.at, "include is not known: there are no files")),
@@ -118,14 +123,14 @@ impl Map {
 
     /// The value for a text, and the groups of the expression that found it. Texts come first, then expressions in
     /// order, then the default. A search over its limit counts as no match.
-    pub fn look<'m, 'h>(&'m self, text: &'h [u8]) -> (&'m Template, Option<Captures<'h>>) {
+    pub fn look<'m, 'h>(&'m self, text: &'h [u8]) -> (&'m Template, Option<(&'m Pattern, Captures<'h>)>) {
         let key = std::str::from_utf8(text).map(str::to_ascii_lowercase);
         if let Some(found) = key.ok().and_then(|key| self.text(&key)) {
             return (found, None);
         }
         for (pattern, template) in &self.expressions {
             if let Ok(Some(captures)) = pattern.find(text) {
-                return (template, Some(captures));
+                return (template, Some((pattern, captures)));
             }
         }
         (&self.default, None)

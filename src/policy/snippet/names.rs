@@ -6,7 +6,7 @@ use super::lex::Statement;
 
 /// Names of variables of one's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Names(BTreeSet<Box<str>>);
+pub struct Names(BTreeSet<Box<str>>);
 
 impl Names {
     /// Adds the names that a snippet defines: `set`, `auth_request_set`, `map`, named groups.
@@ -29,8 +29,14 @@ impl Names {
         }
     }
 
+    /// These and those.
+    #[must_use]
+    pub(super) fn with(&self, others: &Self) -> Self {
+        Self(self.0.union(&others.0).cloned().collect())
+    }
+
     /// True for a name that somebody defines.
-    pub(super) fn knows(&self, name: &str) -> bool {
+    pub fn knows(&self, name: &str) -> bool {
         self.0.contains(name)
     }
 

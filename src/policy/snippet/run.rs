@@ -12,24 +12,29 @@ use smallvec::SmallVec;
 
 use super::maps::Maps;
 use super::script::{Condition, Return, Rewrite, Script, Step, Then};
-use super::settings::{Expires, Settings};
+use super::settings::{Expires, Rule, Settings};
 use crate::pattern::Pattern;
+use crate::policy::annotation::parse_size;
 use crate::policy::ip_access::IpAccess;
 use crate::policy::redirect::RedirectStyle;
 use crate::policy::rewrite::encode;
+use crate::policy::rewrite::url::unescape;
 use crate::policy::satisfy::Verdict;
-use crate::policy::template::{Facts, Places, Template};
+use crate::policy::template::{Facts, Places, Rest, Template};
 use crate::reply::LocalReply;
 use crate::request::{NormPath, RequestView};
 use crate::wire::Fields;
 use crate::wire::fields::is_field_value;
 use crate::wire::target::MAX_METHOD;
 
+mod remains;
 mod scene;
 mod url;
 
+pub use remains::{Remains, Shown};
+
 use scene::{Groups, Scene};
-use url::{content_type, unescape};
+use url::content_type;
 
 /// Steps of one request (`B-17`).
 const MAX_STEPS: u32 = 1000;
@@ -71,9 +76,11 @@ pub struct Run<'r> {
     pub now: Duration,
     /// Where addresses are, where that is known.
     pub places: Option<&'r dyn Places>,
+    /// What else is known of the request so far.
+    pub rest: Option<&'r dyn Rest>,
     own: Vec<(Box<str>, Vec<u8>)>,
-    /// Those of `auth_request_set`: they come when the rest stands already.
-    authenticated: RefCell<Vec<(Box<str>, Vec<u8>)>>,
+    /// Those of `auth_request_set`, which come when the rest stands already, and of maps once they were asked.
+    late: RefCell<Vec<(Box<str>, Vec<u8>)>>,
     groups: Groups,
     path: Option<NormPath<'static>>,
     args: Option<Vec<u8>>,
@@ -92,6 +99,8 @@ pub struct Seen<'s> {
     pub status: u16,
     /// Fields.
     pub fields: &'s Fields,
+    /// It is the authentication service's: `$upstream_status` is its status.
+    pub by_service: bool,
 }
 
 /// A method that may be written towards a backend: a token that opens no tunnel and echoes no credentials.
@@ -106,6 +115,16 @@ impl<'r> Run<'r> {
     /// A request that has met no snippet yet.
     pub fn new(request_id: &'r str, now: Duration) -> Self {
         Self { request_id, now, ..Self::default() }
+    }
+
+    /// The variables set so far, for the log; `None` where there are none.
+    pub fn remains(&self) -> Option<Remains> {
+        let late = self.late.borrow();
+        if self.own.is_empty() && late.is_empty() {
+            return None;
+        }
+        let own = late.iter().chain(&self.own).cloned().collect();
+        Some(Remains { own, groups: self.groups.clone() })
     }
 
     /// True when no settings count.
@@ -239,7 +258,7 @@ impl<'r> Run<'r> {
         let found =
             pattern.find(text).map_err(|_| failed("an expression of a snippet took too many steps"))?;
         let Some(captures) = found else { return Ok(false) };
-        self.groups = Groups::of(&captures);
+        self.groups = Groups::numbered(&captures);
         for name in pattern.group_names() {
             let value = captures.name(name).unwrap_or_default().to_vec();
             if !self.keep(name, value) {
@@ -251,7 +270,10 @@ impl<'r> Run<'r> {
 
     fn answer(&self, answer: &Return, stage: &Stage<'_>) -> Outcome {
         let status = answer.status;
-        let text = answer.text.as_ref().map(|text| self.text(text, stage));
+        // As nginx, where the status stands before the text is made.
+        let none = Fields::default();
+        let seen = Some(Seen { status: status.as_u16(), fields: &none, by_service: false });
+        let text = answer.text.as_ref().map(|text| self.expand(text, stage, seen));
         let redirects = matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308);
         let reply = match text {
             Some(url) if redirects => match self.place(url, stage) {
@@ -338,7 +360,15 @@ impl<'r> Run<'r> {
 
     /// What the address of a client leads to: the lists of the location's annotations first, then `allow` and `deny` of
     /// its snippets, or of the server's where the location has neither.
-    pub fn access(&self, lists: Option<&IpAccess>, client: IpAddr) -> Verdict {
+    pub fn access(&self, lists: Option<&IpAccess>, client: IpAddr, method: &http::Method) -> Verdict {
+        // As in nginx, where the block is a location of its own: its rules stand for those around it.
+        let except = self.levels.iter().skip(2).rev().flatten().find_map(|one| one.except.as_ref());
+        let except = except.filter(|except| !except.access.is_empty());
+        if let Some(except) =
+            except.filter(|except| except.methods.iter().all(|one| **one != *method.as_str()))
+        {
+            return verdict(&except.access, client);
+        }
         if let Some(lists) = lists {
             match lists.verdict(client) {
                 Verdict::Abstain => {}
@@ -349,18 +379,24 @@ impl<'r> Run<'r> {
         let has = |level: &SmallVec<[Arc<Settings>; 2]>| level.iter().any(|one| !one.access.is_empty());
         let level = self.levels.iter().enumerate().rev().find(|(_, level)| has(level));
         let Some((_, level)) = level.filter(|(depth, _)| own(*depth)) else { return Verdict::Abstain };
-        let address = client.to_canonical();
-        let mut rules = level.iter().flat_map(|settings| &settings.access);
-        match rules.find(|rule| rule.net.is_none_or(|net| net.contains(&address))) {
-            Some(rule) if rule.allow => Verdict::Admit,
-            Some(_) => Verdict::Refuse(LocalReply::Forbidden { client }),
-            None => Verdict::Abstain,
-        }
+        verdict(level.iter().flat_map(|settings| &settings.access), client)
+    }
+
+    /// Bytes a second and bytes before they count, as far as snippets say: `set $limit_rate` before `limit_rate`.
+    pub fn rate(&self, stage: &Stage<'_>, answer: Seen<'_>) -> (Option<u64>, Option<u64>) {
+        let size = |text: &[u8]| std::str::from_utf8(text).ok().and_then(|text| parse_size(text).ok());
+        let of = |get: fn(&Settings) -> Option<&Template>| {
+            let template = self.all().rev().find_map(get)?;
+            size(&self.expand(template, stage, Some(answer)))
+        };
+        let set = self.own.iter().find(|(name, _)| **name == *"limit_rate");
+        let rate = set.and_then(|(_, value)| size(value));
+        (rate.or_else(|| of(|one| one.rate.as_ref())), of(|one| one.rate_after.as_ref()))
     }
 
     /// True when addresses may be refused by snippets.
     pub fn has_access(&self) -> bool {
-        self.all().any(|settings| !settings.access.is_empty())
+        self.all().any(|settings| !settings.access.is_empty() || settings.except.is_some())
     }
 
     /// `auth_request off` of the location.
@@ -379,8 +415,10 @@ impl<'r> Run<'r> {
         let values = wanted.map(|(name, template)| {
             (name.clone(), template.bytes(&stage.facts, &self.scene(stage, Some(answer), false)))
         });
-        let values = values.collect();
-        *self.authenticated.borrow_mut() = values;
+        let values: Vec<_> = values.collect();
+        let mut late = self.late.borrow_mut();
+        late.retain(|(known, _)| values.iter().all(|(name, _)| name != known));
+        late.extend(values);
     }
 
     /// The TLS settings that snippets change, in place of those of the location.
@@ -504,6 +542,17 @@ impl Substitutions {
             .get_str("content-encoding")
             .is_some_and(|coding| !coding.trim().eq_ignore_ascii_case("identity"));
         counts && !coded
+    }
+}
+
+/// The first rule that takes the client.
+fn verdict<'r>(rules: impl IntoIterator<Item = &'r Rule>, client: IpAddr) -> Verdict {
+    let address = client.to_canonical();
+    let found = rules.into_iter().find(|rule| rule.net.is_none_or(|net| net.contains(&address)));
+    match found {
+        Some(rule) if rule.allow => Verdict::Admit,
+        Some(_) => Verdict::Refuse(LocalReply::Forbidden { client }),
+        None => Verdict::Abstain,
     }
 }
 

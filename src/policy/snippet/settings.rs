@@ -8,7 +8,10 @@ use http::StatusCode;
 use ipnet::IpNet;
 
 use crate::policy::RoutePolicies;
+use crate::policy::backend_protocol::HttpVersion;
 use crate::policy::cipher_list::Suite;
+use crate::policy::response_rewrite::{self, FlagRule};
+use crate::policy::retry::RetryOn;
 use crate::policy::satisfy::Satisfy;
 use crate::policy::template::Template;
 
@@ -29,6 +32,12 @@ pub struct Settings {
     pub pass: Vec<Box<str>>,
     /// `allow`, `deny`, in order.
     pub access: Vec<Rule>,
+    /// `limit_except`: methods, and the rules for all others; the last one counts.
+    pub except: Option<Except>,
+    /// `limit_rate`: bytes a second.
+    pub rate: Option<Template>,
+    /// `limit_rate_after`: bytes.
+    pub rate_after: Option<Template>,
     /// `auth_request_set`: evaluated with the answer of the authentication service.
     pub auth_set: Vec<(Box<str>, Template)>,
     /// `auth_request off`: no external authentication.
@@ -87,6 +96,41 @@ pub struct Replaced {
     pub limit_req_status: Option<StatusCode>,
     /// `limit_conn_status`.
     pub limit_conn_status: Option<StatusCode>,
+    /// `proxy_redirect`.
+    pub redirect: Option<Vec<response_rewrite::Rule>>,
+    /// `proxy_cookie_domain`.
+    pub cookie_domain: Option<Vec<response_rewrite::Rule>>,
+    /// `proxy_cookie_path`.
+    pub cookie_path: Option<Vec<response_rewrite::Rule>>,
+    /// `proxy_cookie_flags`.
+    pub cookie_flags: Vec<FlagRule>,
+    /// `proxy_next_upstream`, and whether `non_idempotent` is among it.
+    pub retry_on: Option<(RetryOn, bool)>,
+    /// `proxy_next_upstream_tries`.
+    pub retry_tries: Option<u32>,
+    /// `proxy_next_upstream_timeout`; inner `None` for no limit.
+    pub retry_timeout: Option<Option<Duration>>,
+    /// `proxy_http_version`.
+    pub http_version: Option<HttpVersion>,
+    /// `proxy_buffering`.
+    pub buffering: Option<bool>,
+    /// `proxy_buffers`: bytes of all of them.
+    pub buffers: Option<u64>,
+    /// `proxy_max_temp_file_size`.
+    pub temp_file: Option<u64>,
+    /// `proxy_ignore_headers`.
+    pub ignored: Ignored,
+    /// `gzip off`.
+    pub uncompressed: Option<bool>,
+}
+
+/// Fields of a backend that speak to the proxy and are not heeded.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Ignored {
+    /// `X-Accel-Limit-Rate`.
+    pub rate: bool,
+    /// `X-Accel-Buffering`.
+    pub buffering: bool,
 }
 
 /// `add_header`.
@@ -122,6 +166,15 @@ pub struct Rule {
     pub net: Option<IpNet>,
 }
 
+/// `limit_except`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Except {
+    /// Methods that the block does not concern; HEAD goes with GET.
+    pub methods: Vec<Box<str>>,
+    /// `allow` and `deny` for the others.
+    pub access: Vec<Rule>,
+}
+
 /// `expires`.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Expires {
@@ -133,6 +186,8 @@ pub enum Expires {
     Max,
     /// Seconds from now; negative ones are `no-cache`.
     After(i64),
+    /// `@`: this many seconds after midnight (UTC), today or tomorrow.
+    Daily(i64),
     /// Text with a variable, read as one of the above.
     Text(Template),
 }
@@ -161,6 +216,13 @@ impl Expires {
             "off" => Self::Off,
             "epoch" => Self::Epoch,
             "max" => Self::Max,
+            text if text.starts_with('@') => {
+                let time = seconds(text.strip_prefix('@').unwrap_or_default())?;
+                if time > 86_400 {
+                    return Err(format!("{text:?} is no time of a day"));
+                }
+                Self::Daily(time)
+            }
             text => {
                 let (sign, digits) = match text.strip_prefix('-') {
                     Some(digits) => (-1, digits),
@@ -220,6 +282,29 @@ impl Settings {
         put(&mut route.buffering.header_bytes, new.buffer_size.map(Some));
         put(&mut route.errors.intercept, new.intercept);
         route.access_log &= !new.access_log_off;
+        self.rewrite(route);
+        if let Some((on, non_idempotent)) = new.retry_on {
+            route.retry.on = on;
+            route.retry.non_idempotent |= non_idempotent;
+        }
+        put(&mut route.retry.tries, new.retry_tries);
+        put(&mut route.retry.timeout, new.retry_timeout);
+        put(&mut route.http_version, new.http_version);
+        route.buffering.buffer(new.buffering, new.buffers, new.temp_file);
+        route.ignored.rate |= new.ignored.rate;
+        route.ignored.buffering |= new.ignored.buffering;
+        put(&mut route.uncompressed, new.uncompressed);
+    }
+
+    /// `proxy_redirect` and `proxy_cookie_*`.
+    fn rewrite(&self, route: &mut RoutePolicies) {
+        let new = &self.replaced;
+        let mut rewrite = route.response_rewrite.take().unwrap_or_default();
+        put(&mut rewrite.redirect, new.redirect.clone());
+        put(&mut rewrite.cookie_domain, new.cookie_domain.clone());
+        put(&mut rewrite.cookie_path, new.cookie_path.clone());
+        rewrite.cookie_flags.extend(new.cookie_flags.iter().cloned());
+        route.response_rewrite = rewrite.some();
     }
 }
 

@@ -251,7 +251,20 @@ fn maps_look_up_texts_then_expressions_then_the_default() {
 #[test]
 fn faults_tell_where_and_why() {
     for (text, expect) in [
-        ("proxy_pass http://x;", "line 1, column 1: proxy_pass is not among the directives known here"),
+        (
+            "proxy_pass http://x;",
+            "line 1, column 1: proxy_pass is not among the directives known here: backends are named by the paths of an Ingress",
+        ),
+        ("proxy_cache zone;", "line 1, column 13: only off is known: there is no cache here"),
+        (
+            "limit_except GET { auth_basic off; }",
+            "line 1, column 20: auth_basic may not stand in limit_except: allow and deny may",
+        ),
+        ("proxy_http_version 2;", "line 1, column 20: must be 1.0 or 1.1"),
+        ("proxy_redirect x;", "line 1, column 16: two words, off or default may stand here"),
+        ("proxy_cookie_flags a sticky;", "line 1, column 20: sticky is no flag of a cookie"),
+        ("proxy_ignore_headers X-Other;", "line 1, column 22: x-other is no field that can be ignored"),
+        ("expires modified 1h;", "line 1, column 9: modified is not known: write one time, from now on"),
         ("add_header A;", "line 1, column 1: add_header has the wrong number of arguments"),
         ("set $a 1;\n  return $b;", "line 2, column 10: $b is no status from 200 to 599"),
         ("return 200 $nobody;", "line 1, column 12: the variable $nobody is not known"),
@@ -274,7 +287,6 @@ fn faults_tell_where_and_why() {
         ("deny 10.0.0.0/33;", "line 1, column 6: \"10.0.0.0/33\" is no address and no network"),
         ("location @x { }", "line 1, column 10: a location begins with a slash; named ones are not known"),
         ("auth_request /x;", "line 1, column 14: only off is known; use the annotation auth-url"),
-        ("set $x $status;", "line 1, column 8: the variable $status has no value here"),
         (
             "expires soon;",
             "line 1, column 9: \"soon\" is no time: write seconds, or numbers with s, m, h, d, w, M or y",
@@ -315,6 +327,17 @@ fn every_directive_that_counts_has_a_meaning() {
             name if name.ends_with("_types") => "text/css;",
             name if name.ends_with("_name") && !name.ends_with("server_name") => "$host;",
             "expires" => "1h;",
+            "limit_except" => "GET { deny all; }",
+            "limit_rate" | "limit_rate_after" => "8k;",
+            "proxy_redirect" | "proxy_cookie_domain" | "proxy_cookie_path" => "a b;",
+            "proxy_cookie_flags" => "~ secure;",
+            "proxy_cache" => "off;",
+            "proxy_http_version" => "1.1;",
+            "proxy_buffers" => "4 8k;",
+            "proxy_ignore_headers" | "grpc_ignore_headers" => "X-Accel-Buffering;",
+            "proxy_next_upstream" | "grpc_next_upstream" => "error;",
+            "grpc_ssl_protocols" => "TLSv1.2;",
+            name if name.ends_with("_tries") => "2;",
             _ => "on;",
         };
         let text = format!("{} {}", directive.name, arguments)
@@ -459,7 +482,7 @@ fn addresses_are_judged_by_the_innermost_level_that_has_rules() {
         let mut run = Run::default();
         run.enter(1, [&settings(server)]);
         run.enter(2, [&settings(location)]);
-        match run.access(lists.as_ref(), client.parse().unwrap()) {
+        match run.access(lists.as_ref(), client.parse().unwrap(), &http::Method::GET) {
             Verdict::Admit => "admit",
             Verdict::Refuse(_) => "refuse",
             Verdict::Abstain => "abstain",

@@ -140,7 +140,7 @@ async fn ask(way: &Way<'_>, auth: &ExternalAuth) -> Result<(Heard, ResponseHead)
             Ok(answer) => {
                 let Answer { head, content, .. } = answer;
                 discard(content);
-                let seen = Seen { status: head.status.as_u16(), fields: &head.fields };
+                let seen = Seen { status: head.status.as_u16(), fields: &head.fields, by_service: true };
                 way.run.authenticated(&way.stage(route), seen);
                 return Ok((auth.heard(&head), head));
             }

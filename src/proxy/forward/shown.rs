@@ -1,7 +1,8 @@
-//! `proxy_pass_header` and `proxy_hide_header` of snippets, around the rules for all answers.
+//! `proxy_pass_header` and `proxy_hide_header` of snippets, around the rules for all answers; what a backend says of speed.
 
 use super::Way;
 use crate::policy::annotation::is_protected_field;
+use crate::proxy::exchange::Pace;
 use crate::wire::Fields;
 
 /// Fields that are hidden by default and that a snippet shows (`proxy_pass_header`).
@@ -27,5 +28,14 @@ pub(super) fn shown(way: &Way<'_>, passed: Vec<(String, Vec<u8>)>, fields: &mut 
     }
     for name in way.run.shown().0 {
         fields.remove(name);
+    }
+}
+
+/// `X-Accel-Limit-Rate`: bytes a second, 0 for no limit.
+pub(super) fn paced(way: &Way<'_>, fields: &Fields) {
+    let told = fields.get_str("x-accel-limit-rate").filter(|_| !way.location.policies.ignored.rate);
+    if let Some(bytes) = told.and_then(|text| text.trim().parse().ok()) {
+        let pace = &way.exchange.pace;
+        pace.set(Pace { bytes: Some(bytes), ..pace.get() });
     }
 }

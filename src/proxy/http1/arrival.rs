@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use super::Options;
 use super::exchange::Persistence;
 use super::link::Link;
+use crate::pipe::Socket;
 use crate::wire::{Parse, ParsedRequest, Reject, RequestParser};
 
 /// What ends a connection that works well.
@@ -62,7 +63,7 @@ pub(super) struct Waiting {
 
 impl Waiting {
     /// Ready with what came.
-    pub(super) fn poll<IO: AsyncRead + AsyncWrite + Unpin, D: Future<Output = ()>>(
+    pub(super) fn poll<IO: AsyncRead + AsyncWrite + Socket + Unpin, D: Future<Output = ()>>(
         &mut self,
         cx: &mut Context<'_>,
         link: &mut Link<IO>,
@@ -108,7 +109,7 @@ impl Waiting {
         }
     }
 
-    fn poll_time<IO: AsyncRead + AsyncWrite + Unpin, D: Future<Output = ()>>(
+    fn poll_time<IO: AsyncRead + AsyncWrite + Socket + Unpin, D: Future<Output = ()>>(
         &mut self,
         cx: &mut Context<'_>,
         link: &mut Link<IO>,

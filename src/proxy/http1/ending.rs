@@ -13,10 +13,11 @@ use super::link::Link;
 use super::outgoing::Outgoing;
 use super::{Options, Rejection, page};
 use crate::message::Meter;
+use crate::pipe::Socket;
 use crate::wire::Reject;
 
 /// Reads the rest of a request body away. False: too much, too slow or broken.
-pub(super) async fn settle<IO: AsyncRead + AsyncWrite + Unpin>(
+pub(super) async fn settle<IO: AsyncRead + AsyncWrite + Socket + Unpin>(
     link: &mut Link<IO>,
     options: &Options,
     mut source: Source,
@@ -48,7 +49,7 @@ pub(super) async fn settle<IO: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// Answers a request that broke a rule, closes, and tells.
-pub(super) async fn refuse<IO: AsyncRead + AsyncWrite + Unpin>(
+pub(super) async fn refuse<IO: AsyncRead + AsyncWrite + Socket + Unpin>(
     link: &mut Link<IO>,
     options: &Options,
     reject: &Reject,
@@ -113,7 +114,7 @@ pub(super) enum Linger {
 
 /// Closes our side, then reads what the client still sends: unread bytes would make the kernel answer with a RST,
 /// and that may overtake the answer.
-pub(super) async fn linger<IO: AsyncRead + AsyncWrite + Unpin>(
+pub(super) async fn linger<IO: AsyncRead + AsyncWrite + Socket + Unpin>(
     link: &mut Link<IO>,
     options: &Options,
     wait: Linger,

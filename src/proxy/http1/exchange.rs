@@ -17,6 +17,7 @@ use super::link::Link;
 use super::outgoing::Outgoing;
 use super::reply::{Asker, Progress, Reply};
 use crate::message::{BodyError, Meter, Request, RequestBody, Response, Upgrade};
+use crate::pipe::Socket;
 use crate::proxy::patience::Patience;
 use crate::wire::{BodyDecoder, Framing, Leniency, ParsedRequest};
 
@@ -59,7 +60,7 @@ pub(super) struct Exchange<F> {
 
 impl<F: Future<Output = Response>> Exchange<F> {
     /// Starts the exchange: `handle` gets the request.
-    pub(super) fn new<IO: AsyncRead + AsyncWrite + Unpin>(
+    pub(super) fn new<IO: AsyncRead + AsyncWrite + Socket + Unpin>(
         parsed: Box<ParsedRequest>,
         link: &mut Link<IO>,
         options: &Options,
@@ -79,7 +80,7 @@ impl<F: Future<Output = Response>> Exchange<F> {
         } else if let Some(bytes) = source.take_whole(&mut link.buf, &meter) {
             RequestBody::Full(bytes)
         } else {
-            RequestBody::Stream(Box::pin(source.open()))
+            RequestBody::Stream(Box::pin(source.open(link.io.socket().is_some())))
         };
         let expect_continue = parsed.expect_continue && link.buf.is_empty() && !source.is_done();
         let counted = meter.request_bytes.get();
@@ -102,7 +103,7 @@ impl<F: Future<Output = Response>> Exchange<F> {
     }
 
     /// Drives everything that can go on.
-    pub(super) fn poll<IO: AsyncRead + AsyncWrite + Unpin>(
+    pub(super) fn poll<IO: AsyncRead + AsyncWrite + Socket + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         link: &mut Link<IO>,
@@ -134,20 +135,21 @@ impl<F: Future<Output = Response>> Exchange<F> {
 
     /// Reads what the handler wants of the body; beyond that a little ahead, so a reset is seen at once. True when
     /// the handler has something new to see.
-    fn receive<IO: AsyncRead + AsyncWrite + Unpin>(
+    fn receive<IO: AsyncRead + AsyncWrite + Socket + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         link: &mut Link<IO>,
         options: &Options,
     ) -> io::Result<bool> {
         loop {
-            let hungry = match self.source.supply(&mut link.buf, cx, &self.meter) {
+            let (hungry, pipe) = match self.source.supply(&mut link.buf, cx, &self.meter) {
                 Supply::Delivered => {
                     self.rest();
                     return Ok(true);
                 }
-                Supply::Hungry => true,
-                Supply::Idle => false,
+                Supply::Pipe(pipe, most) => (true, Some((pipe, most))),
+                Supply::Hungry => (true, None),
+                Supply::Idle => (false, None),
             };
             if hungry {
                 if link.eof {
@@ -163,8 +165,27 @@ impl<F: Future<Output = Response>> Exchange<F> {
                     return Ok(false);
                 }
             }
-            // Between bodies nearly every read ahead finds nothing: that must not cost a buffer.
-            let read = if self.source.is_done() { link.poll_ahead(cx) } else { link.poll_fill(cx) };
+            let read = match &pipe {
+                Some((pipe, most)) => match link.poll_pipe(cx, pipe, *most) {
+                    Poll::Ready(Ok(moved @ 1..)) => {
+                        self.source.piped(moved, cx, &self.meter);
+                        self.rest();
+                        return Ok(true);
+                    }
+                    Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Unsupported => {
+                        self.source.without_pipes(cx);
+                        return Ok(true);
+                    }
+                    read => read,
+                },
+                None if !hungry && self.source.is_piped() => match link.poll_peek(cx) {
+                    Poll::Ready(Ok(1..)) => return Ok(false),
+                    seen => seen,
+                },
+                // Between bodies nearly every read ahead finds nothing: that must not cost a buffer.
+                None if self.source.is_done() => link.poll_ahead(cx),
+                None => link.poll_fill(cx),
+            };
             match read? {
                 Poll::Pending => {
                     if hungry {
@@ -195,7 +216,7 @@ impl<F: Future<Output = Response>> Exchange<F> {
         Ok(())
     }
 
-    fn start_reply<IO: AsyncRead + AsyncWrite + Unpin>(
+    fn start_reply<IO: AsyncRead + AsyncWrite + Socket + Unpin>(
         &mut self,
         response: Response,
         cx: &mut Context<'_>,
@@ -218,7 +239,7 @@ impl<F: Future<Output = Response>> Exchange<F> {
     }
 
     /// Writes what is queued, takes more of the answer's body, until one of them has to wait.
-    fn send<IO: AsyncRead + AsyncWrite + Unpin>(
+    fn send<IO: AsyncRead + AsyncWrite + Socket + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         link: &mut Link<IO>,
@@ -226,7 +247,8 @@ impl<F: Future<Output = Response>> Exchange<F> {
     ) -> io::Result<Poll<Outcome>> {
         loop {
             if let Some(reply) = &mut self.reply {
-                reply.fill(cx, &mut self.out);
+                let memory = link.io.socket().map(|_| link.memory());
+                reply.fill(cx, &mut self.out, memory);
             }
             let mut progress = false;
             let written = self.out.poll_write(&mut link.io, cx, &self.meter, &mut progress)?;
@@ -282,7 +304,7 @@ impl<F: Future<Output = Response>> Exchange<F> {
     }
 
     /// Ready with `Ok` when the handler has something new to see, with an error when the client stalls.
-    fn poll_deadlines<IO: AsyncRead + AsyncWrite + Unpin>(
+    fn poll_deadlines<IO: AsyncRead + AsyncWrite + Socket + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         link: &mut Link<IO>,

@@ -12,7 +12,8 @@ use std::task::{Context, Poll, Waker};
 use bytes::{Buf, Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 
-use crate::message::{BodyError, Meter, trailers_of};
+use crate::message::{BodyError, Flow, Meter, Piped, trailers_of};
+use crate::pipe::{self, Pipe};
 use crate::wire::{BodyDecoder, Step};
 
 /// Small chunks are put together up to this size, so a client cannot make us write one byte at a time.
@@ -25,6 +26,12 @@ type Item = Result<Frame<Bytes>, BodyError>;
 #[derive(Default)]
 struct Channel {
     slot: RefCell<Option<Item>>,
+    /// Bytes that went into the pipe and were not told of yet.
+    piped: Cell<usize>,
+    /// The driver can fill pipes.
+    pipes: Cell<bool>,
+    /// Where the handler wants the next bytes; else they go into the slot.
+    pipe: RefCell<Option<Rc<Pipe>>>,
     /// No frame follows the one in the slot.
     ended: Cell<bool>,
     wanted: Cell<bool>,
@@ -39,32 +46,50 @@ struct Channel {
 /// The handler's end.
 pub(super) struct Incoming(Rc<Channel>);
 
+impl Flow for Incoming {
+    fn takes_pipe(&self) -> bool {
+        self.0.pipes.get()
+    }
+
+    fn poll_pipe(self: Pin<&mut Self>, cx: &mut Context<'_>, pipe: &Rc<Pipe>) -> Option<Poll<Piped>> {
+        let channel = &self.0;
+        let moved = channel.piped.take();
+        if moved > 0 {
+            return Some(Poll::Ready(Ok(moved)));
+        }
+        if !channel.pipes.get() || channel.ended.get() || channel.slot.borrow().is_some() {
+            *channel.pipe.borrow_mut() = None;
+            return None;
+        }
+        channel.pipe.borrow_mut().get_or_insert_with(|| Rc::clone(pipe));
+        ask(channel, cx);
+        Some(Poll::Pending)
+    }
+}
+
 impl Body for Incoming {
     type Data = Bytes;
     type Error = BodyError;
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Item>> {
         let channel = &self.0;
+        if channel.piped.get() > 0 {
+            // Whoever asked for a pipe has bytes in it that come first.
+            return Poll::Ready(Some(Err(BodyError::Aborted("bytes passed unseen"))));
+        }
         if let Some(item) = channel.slot.borrow_mut().take() {
             return Poll::Ready(Some(item));
         }
         if channel.ended.get() {
             return Poll::Ready(None);
         }
-        register(&channel.reader, cx.waker());
-        if !channel.wanted.replace(true) {
-            channel.asked.set(true);
-            if let Some(driver) = &*channel.driver.borrow()
-                && !driver.will_wake(cx.waker())
-            {
-                driver.wake_by_ref();
-            }
-        }
+        *channel.pipe.borrow_mut() = None;
+        ask(channel, cx);
         Poll::Pending
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.ended.get() && self.0.slot.borrow().is_none()
+        self.0.ended.get() && self.0.slot.borrow().is_none() && self.0.piped.get() == 0
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -73,8 +98,24 @@ impl Body for Incoming {
             _ => 0,
         };
         match self.0.remaining.get() {
-            Some(remaining) => SizeHint::with_exact(remaining.saturating_add(waiting)),
+            Some(remaining) => {
+                let waiting = waiting.saturating_add(self.0.piped.get() as u64);
+                SizeHint::with_exact(remaining.saturating_add(waiting))
+            }
             None => SizeHint::default(),
+        }
+    }
+}
+
+/// Tells the driver that the next bytes are wanted.
+fn ask(channel: &Channel, cx: &Context<'_>) {
+    register(&channel.reader, cx.waker());
+    if !channel.wanted.replace(true) {
+        channel.asked.set(true);
+        if let Some(driver) = &*channel.driver.borrow()
+            && !driver.will_wake(cx.waker())
+        {
+            driver.wake_by_ref();
         }
     }
 }
@@ -93,12 +134,14 @@ fn register(place: &RefCell<Option<Waker>>, waker: &Waker) {
 }
 
 /// What [`Source::supply`] could do.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Supply {
     /// The handler has something new to see.
     Delivered,
     /// The handler waits and the buffer holds too little.
     Hungry,
+    /// The handler waits for the next bytes, up to so many, in a pipe.
+    Pipe(Rc<Pipe>, u64),
     /// Nothing is asked for, or nothing is left.
     Idle,
 }
@@ -116,9 +159,10 @@ impl Source {
         Self { decoder, channel: None, broken: false }
     }
 
-    /// Opens the channel and returns the handler's end.
-    pub(super) fn open(&mut self) -> Incoming {
+    /// Opens the channel and returns the handler's end. `pipes`: bytes can go through pipes.
+    pub(super) fn open(&mut self, pipes: bool) -> Incoming {
         let channel = Rc::new(Channel::default());
+        channel.pipes.set(pipes);
         channel.remaining.set(self.decoder.remaining());
         channel.ended.set(self.decoder.is_done());
         self.channel = Some(Rc::clone(&channel));
@@ -166,6 +210,11 @@ impl Source {
         if !channel.wanted.get() || channel.ended.get() || channel.orphaned.get() {
             return Supply::Idle;
         }
+        if buf.is_empty()
+            && let (Some(pipe), Some(left @ 1..)) = (&*channel.pipe.borrow(), self.decoder.remaining())
+        {
+            return Supply::Pipe(Rc::clone(pipe), left);
+        }
         match take_frame(&mut self.decoder, buf, meter) {
             Some(item) => {
                 self.broken |= item.is_err();
@@ -178,6 +227,34 @@ impl Source {
             }
             None => Supply::Hungry,
         }
+    }
+
+    /// `bytes` of the body went into the pipe that the handler gave.
+    pub(super) fn piped(&mut self, bytes: usize, cx: &mut Context<'_>, meter: &Meter) {
+        self.decoder.passed(bytes);
+        Meter::add(&meter.request_bytes, bytes);
+        let Some(channel) = &self.channel else { return };
+        channel.piped.set(bytes);
+        channel.ended.set(self.decoder.is_exhausted());
+        channel.remaining.set(self.decoder.remaining());
+        wake(channel, cx);
+    }
+
+    /// Pipes cannot be filled after all: the handler gets frames.
+    pub(super) fn without_pipes(&mut self, cx: &mut Context<'_>) {
+        let Some(channel) = &self.channel else { return };
+        channel.pipes.set(false);
+        *channel.pipe.borrow_mut() = None;
+        wake(channel, cx);
+    }
+
+    /// The handler takes bytes through a pipe, or may do so: reading ahead would only be a copy.
+    pub(super) fn is_piped(&self) -> bool {
+        let long = self.decoder.remaining().is_some_and(|remaining| remaining >= pipe::WORTH_IT);
+        let piped = |channel: &Rc<Channel>| {
+            !channel.orphaned.get() && (channel.pipe.borrow().is_some() || long && channel.pipes.get())
+        };
+        self.channel.as_ref().is_some_and(piped)
     }
 
     /// Ends the body with an error. The first one stays.

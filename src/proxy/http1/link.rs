@@ -10,7 +10,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 use super::timer::Timer;
-use crate::limit::{Bodies, Held};
+use crate::limit::{Bodies, Held, Memory};
+use crate::pipe::{Pipe, Socket};
 
 /// First size of a read into the buffer.
 const SMALL_READ: usize = 16 * 1024;
@@ -34,7 +35,7 @@ pub(super) struct Link<IO> {
     held: Held,
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
+impl<IO: AsyncRead + AsyncWrite + Socket + Unpin> Link<IO> {
     /// `held` counts what bodies take up in the buffer.
     pub(super) fn new(io: IO, ahead: BytesMut, held: Held) -> Self {
         Self { io, buf: ahead, eof: false, timer: Timer::default(), read_size: SMALL_READ, held }
@@ -110,6 +111,35 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Link<IO> {
     /// Reads once into nowhere and says how much it was. 0: the client closed its side.
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         self.poll_first(cx, |_, bytes| bytes.len())
+    }
+
+    /// Moves up to `most` bytes of a body into `pipe`. 0: the client closed its side.
+    pub(super) fn poll_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &Pipe,
+        most: u64,
+    ) -> Poll<io::Result<usize>> {
+        let Some(socket) = self.io.socket() else {
+            return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+        };
+        let moved = ready!(pipe.poll_fill(socket, most, cx))?;
+        self.eof = moved == 0;
+        Poll::Ready(Ok(moved))
+    }
+
+    /// Looks for the end of what the client sends without taking anything. Ready with more than 0 while it sends.
+    pub(super) fn poll_peek(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let Some(socket) = self.io.socket() else { return Poll::Pending };
+        let mut space = [MaybeUninit::<u8>::uninit(); 1];
+        let seen = ready!(socket.poll_peek(cx, &mut ReadBuf::uninit(&mut space)))?;
+        self.eof = seen == 0;
+        Poll::Ready(Ok(seen))
+    }
+
+    /// What bodies may take up.
+    pub(super) fn memory(&self) -> &Memory {
+        self.held.memory()
     }
 
     /// Ready once `deadline` has passed.

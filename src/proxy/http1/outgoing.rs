@@ -3,12 +3,15 @@
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use tokio::io::AsyncWrite;
 
+use crate::limit::Memory;
 use crate::message::Meter;
+use crate::pipe::{Pipe, Socket};
 use crate::wire::{Fields, encode};
 
 /// Data below this size is copied beside its framing: cheaper than one more slice for the kernel.
@@ -23,18 +26,41 @@ pub(super) struct Outgoing {
     written: usize,
     data: Bytes,
     tail: Bytes,
+    /// Bytes that pass beside all others, after them.
+    pipe: Option<Rc<Pipe>>,
     /// Bytes at the front of the queue that belong to a head.
     head_left: usize,
 }
 
 impl Outgoing {
     pub(super) fn is_empty(&self) -> bool {
+        self.is_written() && !self.is_piped()
+    }
+
+    fn is_written(&self) -> bool {
         self.written >= self.lead.len() && self.data.is_empty() && self.tail.is_empty()
+    }
+
+    fn is_piped(&self) -> bool {
+        self.pipe.as_ref().is_some_and(|pipe| !pipe.is_empty())
+    }
+
+    /// The pipe that bytes may pass through, if there is one for them.
+    pub(super) fn pipe(&mut self, memory: &Memory) -> Option<&Rc<Pipe>> {
+        if self.pipe.is_none() {
+            self.pipe = Pipe::lease(memory);
+        }
+        self.pipe.as_ref()
+    }
+
+    /// A pipe is in use.
+    pub(super) fn has_pipe(&self) -> bool {
+        self.pipe.is_some()
     }
 
     /// True while more may be queued before the next write.
     pub(super) fn has_room(&self) -> bool {
-        self.data.is_empty() && self.tail.is_empty() && self.lead.len() < ENOUGH
+        self.data.is_empty() && self.tail.is_empty() && self.lead.len() < ENOUGH && !self.is_piped()
     }
 
     /// Queues a head written by `write`.
@@ -88,12 +114,21 @@ impl Outgoing {
     /// as something was.
     pub(super) fn poll_write(
         &mut self,
-        io: &mut (impl AsyncWrite + Unpin),
+        io: &mut (impl AsyncWrite + Socket + Unpin),
         cx: &mut Context<'_>,
         meter: &Meter,
         progress: &mut bool,
     ) -> Poll<io::Result<()>> {
         while !self.is_empty() {
+            if self.is_written()
+                && let (Some(pipe), Some(socket)) = (&self.pipe, io.socket())
+            {
+                let passed = ready!(pipe.poll_drain(socket, cx))?;
+                *progress = true;
+                Meter::add(&meter.bytes_sent, passed);
+                Meter::add(&meter.body_bytes_sent, passed);
+                continue;
+            }
             let lead = self.lead.get(self.written..).unwrap_or(&[]);
             let written = if self.data.is_empty() && self.tail.is_empty() {
                 ready!(Pin::new(&mut *io).poll_write(cx, lead))?

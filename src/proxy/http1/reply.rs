@@ -10,7 +10,9 @@ use http_body::{Body, Frame};
 
 use super::date;
 use super::outgoing::Outgoing;
+use crate::limit::Memory;
 use crate::message::{BodyError, Response, ResponseBody, Section, Upgrade, fields_of};
+use crate::pipe;
 use crate::wire::{Version, encode};
 
 /// What of the request decides how its answer is written.
@@ -89,17 +91,48 @@ impl Reply {
         reply
     }
 
-    /// Takes frames of the body while there are any and `out` has room.
-    pub(super) fn fill(&mut self, cx: &mut Context<'_>, out: &mut Outgoing) {
+    /// Takes frames of the body while there are any and `out` has room. `pipes`: what bodies may take up, where bytes
+    /// can go through pipes.
+    pub(super) fn fill(&mut self, cx: &mut Context<'_>, out: &mut Outgoing, pipes: Option<&Memory>) {
         while self.progress == Progress::Going && out.has_room() {
-            match Pin::new(&mut self.body).poll_frame(cx) {
-                Poll::Pending => return,
-                Poll::Ready(frame) => self.take(frame, out),
+            match self.poll_pipe(cx, out, pipes) {
+                Some(Poll::Pending) => return,
+                Some(Poll::Ready(())) => {}
+                None => match Pin::new(&mut self.body).poll_frame(cx) {
+                    Poll::Pending => return,
+                    Poll::Ready(frame) => self.take(frame, out),
+                },
             }
             if self.progress == Progress::Going && self.body.is_end_stream() {
                 self.take(None, out);
             }
         }
+    }
+
+    /// The next bytes by way of a pipe, where both sides can and it is worth it.
+    fn poll_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        out: &mut Outgoing,
+        pipes: Option<&Memory>,
+    ) -> Option<Poll<()>> {
+        let Delimiter::Length(left) = &mut self.delimiter else { return None };
+        let worth_it = out.has_pipe() || (*left >= pipe::WORTH_IT && self.body.takes_pipe());
+        let memory = pipes.filter(|_| worth_it)?;
+        match self.body.poll_pipe(cx, out.pipe(memory)?)? {
+            Poll::Pending => return Some(Poll::Pending),
+            Poll::Ready(Err(_)) => self.progress = Progress::Cut,
+            Poll::Ready(Ok(moved)) => match left.checked_sub(moved as u64) {
+                Some(rest) => {
+                    *left = rest;
+                    if rest == 0 {
+                        self.progress = Progress::Complete;
+                    }
+                }
+                None => self.progress = Progress::Cut,
+            },
+        }
+        Some(Poll::Ready(()))
     }
 
     fn take(&mut self, frame: Option<Result<Frame<Bytes>, BodyError>>, out: &mut Outgoing) {

@@ -67,21 +67,13 @@ fn poll_stall(pace: &Pace, timer: &mut Timer, limit: Duration, cx: &mut Context<
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::proxy::paused::block_on;
 
     const LIMIT: Duration = Duration::from_secs(60);
 
-    fn block<T>(test: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()
-            .unwrap()
-            .block_on(test)
-    }
-
     #[test]
     fn a_stream_whose_client_takes_nothing_is_given_up() {
-        block(async {
+        block_on(async {
             let start = Instant::now();
             watched(
                 Box::pin(async {
@@ -97,7 +89,7 @@ mod tests {
 
     #[test]
     fn a_stream_that_waits_for_its_backend_is_left_alone() {
-        block(async {
+        block_on(async {
             let start = Instant::now();
             watched(
                 Box::pin(async {

@@ -53,6 +53,8 @@ impl Drop for Counted {
 /// A body of so many bytes in large pieces.
 struct Pieces(usize);
 
+impl Flow for Pieces {}
+
 impl Body for Pieces {
     type Data = Bytes;
     type Error = BodyError;

@@ -110,7 +110,7 @@ fn nested_outcome(
         Outcome::Again | Outcome::Rewritten => return Own::Again,
         Outcome::Done | Outcome::Break => {}
     }
-    let reply = match run.access(None, stage.facts.view.forwarded.client) {
+    let reply = match run.access(None, stage.facts.view.forwarded.client, stage.facts.view.method) {
         Verdict::Refuse(reply) => reply,
         Verdict::Admit | Verdict::Abstain => LocalReply::NoRoute,
     };
@@ -196,7 +196,13 @@ pub(super) fn facts_of<'f>(
 }
 
 fn facts<'r>(run: &Run<'r>) -> RouteFacts<'r> {
-    RouteFacts { request_id: run.request_id, now: run.now, places: run.places, ..RouteFacts::default() }
+    RouteFacts {
+        request_id: run.request_id,
+        now: run.now,
+        places: run.places,
+        rest: run.rest,
+        ..RouteFacts::default()
+    }
 }
 
 fn stage<'s>(

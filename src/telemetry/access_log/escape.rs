@@ -20,6 +20,8 @@ pub enum Escape {
     Json,
     /// nginx `escape=none`: as it came, except what would break the line or drive a terminal; a missing value is empty.
     None,
+    /// As it came, for values that are looked up and never written like that.
+    Verbatim,
 }
 
 /// A line under construction: appends values with escaping and within bounds.
@@ -139,6 +141,7 @@ impl<'o> Out<'o> {
             Escape::Default => self.text_default(bytes),
             Escape::Json => self.text_utf8(bytes, json_escape),
             Escape::None => self.text_utf8(bytes, none_escape),
+            Escape::Verbatim => self.run(bytes),
         }
     }
 
@@ -176,7 +179,7 @@ impl<'o> Out<'o> {
             for byte in chunk.invalid() {
                 match self.escape {
                     Escape::Json => self.atom(EscapeText::unicode(u32::from(*byte)).as_bytes()),
-                    Escape::Default | Escape::None => self.atom(&hex_escape(*byte)),
+                    Escape::Default | Escape::None | Escape::Verbatim => self.atom(&hex_escape(*byte)),
                 }
             }
         }

@@ -26,16 +26,17 @@ enum Layout {
 
 impl Default for Format {
     fn default() -> Self {
-        Self::compile(DEFAULT_FORMAT, Escape::Default).0
+        Self::compile(DEFAULT_FORMAT, Escape::Default, |_| false).0
     }
 }
 
 impl Format {
-    /// Compiles `log-format-upstream`. Always gives a usable format.
-    pub fn compile(text: &str, escape: Escape) -> (Self, Vec<Problem>) {
+    /// Compiles `log-format-upstream`. Always gives a usable format. `own` tells the variables that the configuration
+    /// defines itself.
+    pub fn compile(text: &str, escape: Escape, own: impl Fn(&str) -> bool) -> (Self, Vec<Problem>) {
         let mut problems = Vec::new();
         let segments = parse(text, |name| {
-            let variable = Variable::parse(name);
+            let variable = Variable::parse(name).or_else(|| own(name).then(|| Variable::Own(name.into())));
             if variable.is_none() {
                 problems.push(Problem::Unknown { name: name.to_owned() });
             } else if variable.as_ref().is_some_and(Variable::is_sensitive) {
@@ -57,18 +58,31 @@ impl Format {
         match &self.0 {
             Layout::Template { segments, .. } => segments
                 .iter()
-                .any(|segment| matches!(segment, Segment::Variable(Some(Variable::ResponseField(_))))),
+                // A map may look at any field.
+                .any(|segment| {
+                    matches!(segment, Segment::Variable(Some(Variable::ResponseField(_) | Variable::Own(_))))
+                }),
             Layout::Object => false,
         }
     }
 
     /// True when a variable shows a field of the backend's own answer.
     pub fn wants_upstream_fields(&self) -> bool {
-        use Variable::{UpstreamCookie, UpstreamField};
+        use Variable::{Own, UpstreamCookie, UpstreamField};
         match &self.0 {
             Layout::Template { segments, .. } => segments.iter().any(|segment| {
-                matches!(segment, Segment::Variable(Some(UpstreamField(_) | UpstreamCookie(_))))
+                matches!(segment, Segment::Variable(Some(UpstreamField(_) | UpstreamCookie(_) | Own(_))))
             }),
+            Layout::Object => false,
+        }
+    }
+
+    /// True when a variable of the configuration's own is shown.
+    pub fn wants_own(&self) -> bool {
+        match &self.0 {
+            Layout::Template { segments, .. } => {
+                segments.iter().any(|segment| matches!(segment, Segment::Variable(Some(Variable::Own(_)))))
+            }
             Layout::Object => false,
         }
     }

@@ -74,6 +74,7 @@ fn record<'a>() -> Record<'a> {
         tls_server_name: Some("foo.bar"),
         upstream_name: "default-echo-80",
         alternative_upstream_name: "",
+        own: None,
         tries: &[],
         route: RouteLabels {
             identity: 1,
@@ -99,7 +100,7 @@ fn rendered(format: &Format, record: &Record<'_>) -> String {
 
 /// Renders `text` with nginx's default escaping.
 fn check(text: &str, record: &Record<'_>, expect: &str) {
-    let (format, problems) = Format::compile(text, Escape::Default);
+    let (format, problems) = Format::compile(text, Escape::Default, |_| false);
     assert_eq!(problems, [], "{text}");
     assert_eq!(rendered(&format, record), expect, "{text}");
 }
@@ -225,7 +226,8 @@ fn every_variable_shows_its_value() {
     ] {
         check(text, &record, expect);
     }
-    let (cookies, problems) = Format::compile("$cookie_session $cookie_none $http_cookie", Escape::Default);
+    let (cookies, problems) =
+        Format::compile("$cookie_session $cookie_none $http_cookie", Escape::Default, |_| false);
     assert_eq!(rendered(&cookies, &record), "s1 - a=1; session=s1; b=2");
     assert_eq!(problems.len(), 3, "credentials are shown and told: {problems:?}");
 }
@@ -234,7 +236,9 @@ fn every_variable_shows_its_value() {
 fn what_nginx_shows_of_odd_lines_is_shown() {
     let line = |target: &'static [u8]| RequestLine::Parsed { method: "GET", target, protocol: "HTTP/1.1" };
     for (record, text, expect) in [
-        (Record { args: Some(b""), ..record() }, "$args|$is_args", "-|"),
+        (Record { args: Some(b""), line: line(b"/foo?"), ..record() }, "$args|$is_args", "-|"),
+        // A rewrite took them away.
+        (Record { args: Some(b""), ..record() }, "$args|$is_args", "|"),
         (Record { line: line(b"http://foo.bar/x?y"), ..record() }, "$request_uri", "/x?y"),
         (Record { line: line(b"http://foo.bar"), ..record() }, "$request_uri", "http://foo.bar"),
         (Record { line: RequestLine::Raw(b"GET /%zz HTTP/1.1"), ..record() }, "$request_method", "GET"),
@@ -251,7 +255,8 @@ fn what_nginx_shows_of_odd_lines_is_shown() {
         check(text, &record, expect);
     }
     let set = lines(&[("set-cookie", "a=1; Path=/"), ("set-cookie", "b=2"), ("set-cookie", "b=3")]);
-    let (cookie, problems) = Format::compile("$upstream_cookie_b $upstream_cookie_c", Escape::Default);
+    let (cookie, problems) =
+        Format::compile("$upstream_cookie_b $upstream_cookie_c", Escape::Default, |_| false);
     assert_eq!(rendered(&cookie, &Record { upstream_fields: &set, ..record() }), "2 -");
     assert_eq!(problems.len(), 2, "{problems:?}");
     assert!(cookie.wants_upstream_fields() && !Format::default().wants_upstream_fields());
@@ -260,14 +265,15 @@ fn what_nginx_shows_of_odd_lines_is_shown() {
 #[test]
 fn missing_values_are_dashes_only_with_default_escaping() {
     for (escape, expect) in [(Escape::Default, "-|-|-"), (Escape::Json, "||"), (Escape::None, "||")] {
-        let (format, _) = Format::compile("$remote_user|$upstream_addr|$http_x", escape);
+        let (format, _) = Format::compile("$remote_user|$upstream_addr|$http_x", escape, |_| false);
         assert_eq!(rendered(&format, &record()), expect, "{escape:?}");
     }
 }
 
 #[test]
 fn an_unknown_variable_is_told_and_shows_as_missing() {
-    let (format, problems) = Format::compile("$status $no_such $http_authorization", Escape::Default);
+    let (format, problems) =
+        Format::compile("$status $no_such $http_authorization", Escape::Default, |_| false);
     assert_eq!(
         problems,
         [
@@ -299,14 +305,14 @@ fn long_values_are_cut_and_a_json_template_stays_json() {
     let fields = lines(&[("a", &long), ("b", &long), ("c", &long), ("d", &long), ("e", &long)]);
     let record = Record { request_fields: &fields, ..record() };
     let template = r#"{"a":"$http_a","b":"$http_b","c":"$http_c","d":"$http_d","e":"$http_e","s":$status}"#;
-    let (format, _) = Format::compile(template, Escape::Json);
+    let (format, _) = Format::compile(template, Escape::Json, |_| false);
     let line = rendered(&format, &record);
     assert!(line.len() <= LINE_MAX, "{}", line.len());
     // `status` had no room left: a number outside quotes is the one thing that cannot be empty.
     let cut = line.replace("\"s\":}", "\"s\":0}");
     let value: serde_json::Value = serde_json::from_str(&cut).unwrap();
     assert_eq!(value["a"].as_str().map(str::len), Some(FIELD_MAX / 2));
-    let (plain, _) = Format::compile("$http_a", Escape::None);
+    let (plain, _) = Format::compile("$http_a", Escape::None, |_| false);
     assert_eq!(rendered(&plain, &record).len(), FIELD_MAX);
 }
 
@@ -366,7 +372,7 @@ fn the_json_object_says_when_it_was_cut_and_fits_a_line() {
 fn response_fields_are_wanted_only_by_formats_that_show_them() {
     assert!(!Format::default().wants_response_fields());
     assert!(!Format::json().wants_response_fields());
-    assert!(Format::compile("$sent_http_x", Escape::Default).0.wants_response_fields());
+    assert!(Format::compile("$sent_http_x", Escape::Default, |_| false).0.wants_response_fields());
 }
 
 #[test]
@@ -412,7 +418,7 @@ fn a_new_format_is_used_from_the_next_line_on() {
     let lane = log.lane();
     assert!(lane.write(&record()));
     assert!(!lane.wants_response_fields());
-    let (format, _) = Format::compile("second $status$sent_http_x", Escape::None);
+    let (format, _) = Format::compile("second $status$sent_http_x", Escape::None, |_| false);
     log.set_formats(Arc::new(format), Arc::default());
     assert!(lane.wants_response_fields());
     assert!(lane.write(&record()));
@@ -438,7 +444,7 @@ proptest! {
         let fields = Lines(vec![("user-agent", agent.clone()), ("referer", agent)]);
         let line = RequestLine::Parsed { method: "GET", target: &target, protocol: "HTTP/1.1" };
         let record = Record { line, request_fields: &fields, remote_user: Some(&user), uri: &target, ..record() };
-        let (format, _) = Format::compile(DEFAULT, escape);
+        let (format, _) = Format::compile(DEFAULT, escape, |_| false);
         let text = rendered(&format, &record);
         assert!(!text.chars().any(|c| c.is_control() || c == '\u{2028}' || c == '\u{2029}'), "{text:?}");
         // Quotes of the client cannot close ours: with default escaping there are exactly the six of the format.
@@ -464,7 +470,7 @@ proptest! {
             .flat_map(|chunk| chunk.valid().chars().chain(chunk.invalid().iter().map(|byte| char::from(*byte))))
             .collect();
         assert_eq!(value["uri"].as_str(), Some(expect.as_str()));
-        let (template, _) = Format::compile(r#"{"agent":"$http_user_agent","uri":"$request_uri"}"#, Escape::Json);
+        let (template, _) = Format::compile(r#"{"agent":"$http_user_agent","uri":"$request_uri"}"#, Escape::Json, |_| false);
         let value: serde_json::Value = serde_json::from_str(&rendered(&template, &record)).unwrap();
         assert_eq!(value["agent"].as_str(), Some(agent.as_str()));
         assert_eq!(value["uri"].as_str(), Some(expect.as_str()));

@@ -1,11 +1,12 @@
 //! How each variable of an access-log format shows a [`Record`]. The names are those of `crate::variable`.
 
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::OnceLock;
 use std::time::Duration;
 
 use super::clock::{Clock, since_epoch};
-use super::escape::Out;
+use super::escape::{Escape, LINE_MAX, Out};
 use crate::telemetry::record::{FieldLookup, Record, RequestLine, UpstreamTry};
 use crate::variable::{Fixed, Variable};
 
@@ -33,9 +34,22 @@ pub(super) fn write(variable: &Variable, record: &Record<'_>, clock: &mut Clock,
         }
         Variable::UpstreamField(name) => write_field(record.upstream_fields, name, out),
         Variable::UpstreamCookie(name) => write_set_cookie(record.upstream_fields, name, out),
-        // Nothing is kept of a configuration's own variables.
-        Variable::Group(_) | Variable::Own(_) => false,
+        Variable::Own(name) => {
+            let clock = RefCell::new(clock);
+            let shown = |variable: &Variable| bytes(variable, record, &mut clock.borrow_mut());
+            let value = record.own.map(|own| own.own(name, &shown));
+            optional(Some(&value.unwrap_or_default()), out)
+        }
+        Variable::Group(_) => false,
     }
+}
+
+/// The value as it is, without any escaping; `None` where there is none.
+pub fn bytes(variable: &Variable, record: &Record<'_>, clock: &mut Clock) -> Option<Vec<u8>> {
+    let mut value = Vec::new();
+    let mut out = Out::new(&mut value, Escape::Verbatim, LINE_MAX);
+    out.begin_field();
+    write(variable, record, clock, &mut out).then_some(value)
 }
 
 #[expect(clippy::too_many_lines, reason = "one line per variable: the list is the documentation")]
@@ -86,6 +100,8 @@ fn write_fixed(fixed: Fixed, record: &Record<'_>, clock: &mut Clock, out: &mut O
         Fixed::RequestUri => return optional(target(record.line), out),
         Fixed::ServerProtocol => return optional(protocol(record.line).map(str::as_bytes), out),
         Fixed::Uri => out.text(record.uri),
+        // A rewrite took them away: that is a value, and an empty one.
+        Fixed::Args if record.args == Some(b"") && asks_something(record.line) => {}
         Fixed::Args => return optional(record.args.filter(|args| !args.is_empty()), out),
         Fixed::IsArgs => out.plain(if record.args.is_some_and(|args| !args.is_empty()) { b"?" } else { b"" }),
         Fixed::Scheme => out.plain(record.scheme.as_bytes()),
@@ -185,6 +201,11 @@ fn target(line: RequestLine<'_>) -> Option<&[u8]> {
     let after = memchr::memmem::find(target, b"://").and_then(|at| target.get(at.saturating_add(3)..));
     let path = after.and_then(|rest| rest.get(rest.iter().position(|byte| *byte == b'/')?..));
     Some(path.unwrap_or(target))
+}
+
+/// True for a target with a query that is not empty.
+fn asks_something(line: RequestLine<'_>) -> bool {
+    target(line).is_some_and(|target| target.contains(&b'?') && !target.ends_with(b"?"))
 }
 
 /// Method and version of a line; of one that was refused, as far as it is one.

@@ -63,6 +63,7 @@ fn record<'a>(route: RouteLabels<'a>) -> Record<'a> {
         tls_server_name: None,
         upstream_name: "default-echo-80",
         alternative_upstream_name: "",
+        own: None,
         tries: &[],
         route,
         place: None,

@@ -3,6 +3,7 @@
 //! UDP gives no answer, so a server that is gone costs lines; those that could not even be sent are counted. Only the
 //! thread of a [`LineWriter`](super::LineWriter) uses this.
 
+use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs, UdpSocket};
 use std::time::{Duration, Instant, SystemTime};
@@ -25,6 +26,12 @@ pub struct Server {
     pub port: u16,
 }
 
+impl fmt::Display for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
 /// The way to a server.
 #[derive(Debug)]
 pub(super) struct Sender {
@@ -43,9 +50,14 @@ impl Sender {
         Self { server: server.clone(), hostname, socket: None, rest: None, clock: Clock::system() }
     }
 
-    /// Sends each line; how many went out, and how many failures there were.
-    pub(super) fn send(&mut self, text: &[u8]) -> (u64, u64) {
-        let (mut sent, mut failures) = (0, 0);
+    /// Whom it sends to.
+    pub(super) fn server(&self) -> &Server {
+        &self.server
+    }
+
+    /// Sends each line; how many went out, and the failure after which the others did not.
+    pub(super) fn send(&mut self, text: &[u8]) -> (u64, Option<io::Error>) {
+        let (mut sent, mut failure) = (0, None);
         let stamp = self.clock.syslog(SystemTime::now()).to_owned();
         for line in text.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
             if self.rest.is_some_and(|rest| Instant::now() < rest) {
@@ -54,15 +66,15 @@ impl Sender {
             let message = message(&stamp, &self.hostname, line);
             match self.socket().and_then(|socket| socket.send(&message)) {
                 Ok(_) => sent += 1,
-                Err(_) => {
-                    failures += 1;
+                Err(error) => {
+                    failure = Some(error);
                     // The name may lead elsewhere by now.
                     self.socket = None;
                     self.rest = Some(Instant::now() + PAUSE);
                 }
             }
         }
-        (sent, failures)
+        (sent, failure)
     }
 
     fn socket(&mut self) -> io::Result<&UdpSocket> {
@@ -140,7 +152,7 @@ mod tests {
         server.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let port = server.local_addr().unwrap().port();
         let mut sender = Sender::new(&Server { host: "127.0.0.1".into(), port });
-        assert_eq!(sender.send(b"one\ntwo\n"), (2, 0));
+        assert!(matches!(sender.send(b"one\ntwo\n"), (2, None)));
         let mut buffer = [0; 1000];
         for expect in ["nginx: one", "nginx: two"] {
             let length = server.recv(&mut buffer).unwrap();
@@ -148,6 +160,6 @@ mod tests {
             assert!(text.starts_with("<190>") && text.ends_with(expect), "{text}");
         }
         let mut lost = Sender::new(&Server { host: "no such name".into(), port });
-        assert_eq!(lost.send(b"one\ntwo\n"), (0, 1), "after a failure it rests");
+        assert!(matches!(lost.send(b"one\ntwo\n"), (0, Some(_))), "after a failure it rests");
     }
 }

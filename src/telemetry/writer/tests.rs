@@ -144,7 +144,8 @@ fn a_rotated_file_is_written_anew_after_reopen() {
 fn a_file_in_a_missing_folder_is_an_error_that_names_it() {
     let error =
         LineWriter::start(&Destination::File("/nonexistent/x.log".into()), Bounds::for_lanes(1)).unwrap_err();
-    assert_eq!(error.to_string(), "cannot open log /nonexistent/x.log");
+    let reason = "No such file or directory (os error 2)";
+    assert_eq!(error.to_string(), format!("cannot open log /nonexistent/x.log: {reason}"));
 }
 
 #[test]

@@ -3,14 +3,17 @@
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 use http_body::Body;
 use tokio::io::AsyncWrite;
 
 use super::super::UpstreamRequest;
+use crate::limit::Memory;
 use crate::message::{BodyError, RequestBody};
+use crate::pipe::{self, Pipe, Socket};
 use crate::policy::backend_protocol::HttpVersion;
 use crate::wire::{Framing, encode};
 
@@ -35,6 +38,8 @@ pub(super) struct Sender {
     data: Bytes,
     /// What follows the data of a chunk.
     tail: &'static [u8],
+    /// Bytes that pass beside `data`, after it.
+    pipe: Option<Rc<Pipe>>,
     body: RequestBody,
     framing: Framing,
     /// What `body` was if it can be sent again.
@@ -75,6 +80,7 @@ impl Sender {
             lines_at: 0,
             data: Bytes::new(),
             tail: b"",
+            pipe: None,
             body,
             framing: request.framing,
             full,
@@ -110,13 +116,18 @@ impl Sender {
     ///
     /// # Errors
     /// The client's body failed.
-    pub(super) fn poll<W: AsyncWrite + Unpin>(
+    pub(super) fn poll<W: AsyncWrite + Socket + Unpin>(
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut W,
+        memory: &Memory,
     ) -> Result<Progress, BodyError> {
         while !matches!(self.state, Progress::Done | Progress::Broken) {
-            let starved = !self.ended && self.data.is_empty() && self.tail.is_empty() && !self.pull(cx)?;
+            let starved = !self.ended
+                && self.data.is_empty()
+                && self.tail.is_empty()
+                && self.pipe.as_ref().is_none_or(|pipe| pipe.is_empty())
+                && !self.pull(cx, stream, memory)?;
             if self.has_queued() {
                 match self.write(cx, stream) {
                     Poll::Ready(Ok(())) => continue,
@@ -152,12 +163,21 @@ impl Sender {
     }
 
     fn has_queued(&self) -> bool {
-        self.lines_at < self.lines.len() || !self.data.is_empty() || !self.tail.is_empty()
+        let piped = self.pipe.as_ref().is_some_and(|pipe| !pipe.is_empty());
+        self.lines_at < self.lines.len() || !self.data.is_empty() || !self.tail.is_empty() || piped
     }
 
     /// Queues the next piece of the body; false when the client has none yet.
-    fn pull(&mut self, cx: &mut Context<'_>) -> Result<bool, BodyError> {
+    fn pull(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &impl Socket,
+        memory: &Memory,
+    ) -> Result<bool, BodyError> {
         self.polled = true;
+        if let Some(piped) = self.pull_pipe(cx, stream, memory) {
+            return piped;
+        }
         match Pin::new(&mut self.body).poll_frame(cx) {
             Poll::Pending => return Ok(false),
             Poll::Ready(Some(Err(error))) => return Err(error),
@@ -169,11 +189,43 @@ impl Sender {
                 Err(_trailers) => self.end()?,
             },
         }
-        // The end of a body whose length is told needs no further poll, and its last bytes no second write.
+        self.end_of_length();
+        Ok(true)
+    }
+
+    /// The end of a body whose length is told needs no further poll, and its last bytes no second write.
+    fn end_of_length(&mut self) {
         if self.framing == Framing::Length(0) {
             self.ended = true;
         }
-        Ok(true)
+    }
+
+    /// [`Sender::pull`] by way of a pipe, where both sides can and it is worth it.
+    fn pull_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &impl Socket,
+        memory: &Memory,
+    ) -> Option<Result<bool, BodyError>> {
+        let Framing::Length(left) = self.framing else { return None };
+        stream.socket()?;
+        if self.pipe.is_none() {
+            if left < pipe::WORTH_IT || !self.body.takes_pipe() {
+                return None;
+            }
+            self.pipe = Pipe::lease(memory);
+        }
+        let moved = match self.body.poll_pipe(cx, self.pipe.as_ref()?)? {
+            Poll::Pending => return Some(Ok(false)),
+            Poll::Ready(Err(error)) => return Some(Err(error)),
+            Poll::Ready(Ok(moved)) => moved as u64,
+        };
+        let Some(rest) = left.checked_sub(moved) else {
+            return Some(Err(BodyError::Framing("the body is longer than its Content-Length")));
+        };
+        self.framing = Framing::Length(rest);
+        self.end_of_length();
+        Some(Ok(true))
     }
 
     fn queue(&mut self, data: Bytes) -> Result<(), BodyError> {
@@ -207,7 +259,20 @@ impl Sender {
         Ok(())
     }
 
-    fn write<W: AsyncWrite + Unpin>(&mut self, cx: &mut Context<'_>, stream: &mut W) -> Poll<io::Result<()>> {
+    fn write<W: AsyncWrite + Socket + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut W,
+    ) -> Poll<io::Result<()>> {
+        if self.lines_at >= self.lines.len()
+            && self.data.is_empty()
+            && self.tail.is_empty()
+            && let (Some(pipe), Some(socket)) = (&self.pipe, stream.socket())
+        {
+            let passed = ready!(pipe.poll_drain(socket, cx))?;
+            self.written = self.written.saturating_add(passed as u64);
+            return Poll::Ready(Ok(()));
+        }
         let lines = self.lines.get(self.lines_at..).unwrap_or(&[]);
         let slices = [IoSlice::new(lines), IoSlice::new(&self.data), IoSlice::new(self.tail)];
         let mut taken = match Pin::new(stream).poll_write_vectored(cx, &slices) {
@@ -274,6 +339,8 @@ mod tests {
         open: bool,
     }
 
+    impl Socket for Layer {}
+
     impl AsyncWrite for Layer {
         fn poll_write(
             mut self: Pin<&mut Self>,
@@ -312,12 +379,13 @@ mod tests {
         };
         let body = RequestBody::Full(Bytes::from_static(b"ok"));
         let Ok(mut sender) = Sender::new(&request, body) else { panic!("the request is sound") };
+        let memory = Memory::new(None);
         let (mut layer, mut cx) = (Layer::default(), Context::from_waker(Waker::noop()));
         for _ in 0..2 {
-            assert_eq!(sender.poll(&mut cx, &mut layer), Ok(Progress::Blocked));
+            assert_eq!(sender.poll(&mut cx, &mut layer, &memory), Ok(Progress::Blocked));
         }
         layer.open = true;
-        assert_eq!(sender.poll(&mut cx, &mut layer), Ok(Progress::Done));
+        assert_eq!(sender.poll(&mut cx, &mut layer, &memory), Ok(Progress::Done));
         assert_eq!(layer.gone, b"PUT / HTTP/1.1\r\nContent-Length: 2\r\n\r\nok");
     }
 }

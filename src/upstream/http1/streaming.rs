@@ -1,7 +1,9 @@
 //! The body of an answer while it arrives. Owns the connection and moves both directions.
 
 use std::fmt;
+use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
@@ -10,7 +12,8 @@ use http_body::{Body, Frame, SizeHint};
 use super::super::deadline::Wait;
 use super::super::trailers;
 use super::{Exchange, Progress};
-use crate::message::{BodyError, Section, trailers_of};
+use crate::message::{BodyError, Flow, Piped, Section, trailers_of};
+use crate::pipe::{Pipe, Socket};
 use crate::wire::{BodyDecoder, Step};
 
 /// A body under way. `exchange` is there until the end, clean or not.
@@ -46,10 +49,44 @@ impl Streaming {
 
     /// The connection is closed.
     fn cut(&mut self, error: BodyError) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        self.close();
+        Poll::Ready(Some(Err(error)))
+    }
+
+    fn close(&mut self) {
         if let Some(exchange) = self.exchange.take() {
             exchange.times.ended();
         }
-        Poll::Ready(Some(Err(error)))
+    }
+
+    /// What is to come passes through `pipe`; `None` where it cannot.
+    fn piped(&mut self, cx: &mut Context<'_>, pipe: &Pipe) -> Option<Poll<Piped>> {
+        let left = self.decoder.remaining().filter(|left| *left > 0)?;
+        let exchange = self.exchange.as_mut().filter(|exchange| exchange.buffer.is_empty())?;
+        exchange.connection.stream.socket()?;
+        let progress = match exchange.poll_send(cx) {
+            Ok(progress) => progress,
+            Err(error) => return Some(Poll::Ready(Err(error))),
+        };
+        match pipe.poll_fill(exchange.connection.stream.socket()?, left, cx) {
+            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Unsupported => None,
+            Poll::Ready(Ok(0) | Err(_)) => Some(Poll::Ready(Err(BodyError::Upstream))),
+            Poll::Ready(Ok(moved)) => {
+                exchange.times.add_received(moved);
+                exchange.times.add_body(moved);
+                exchange.connection.deadline.rest();
+                self.decoder.passed(moved);
+                if self.decoder.is_done() {
+                    self.finish();
+                }
+                Some(Poll::Ready(Ok(moved)))
+            }
+            Poll::Pending => {
+                let wait = if progress == Progress::Blocked { Wait::Send } else { Wait::Read };
+                let passed = exchange.poll_deadline(cx, wait);
+                Some(passed.map(|_| Err(BodyError::UpstreamTimeout)))
+            }
+        }
     }
 
     /// What the buffer holds of the body; `None` when more must be read.
@@ -82,6 +119,21 @@ impl Streaming {
             }
             Err(_) => Err(BodyError::Upstream),
         }
+    }
+}
+
+impl Flow for Streaming {
+    fn takes_pipe(&self) -> bool {
+        let socket = self.exchange.as_ref().and_then(|exchange| exchange.connection.stream.socket());
+        socket.is_some() && self.decoder.remaining().is_some()
+    }
+
+    fn poll_pipe(mut self: Pin<&mut Self>, cx: &mut Context<'_>, pipe: &Rc<Pipe>) -> Option<Poll<Piped>> {
+        let piped = self.piped(cx, pipe);
+        if matches!(piped, Some(Poll::Ready(Err(_)))) {
+            self.close();
+        }
+        piped
     }
 }
 

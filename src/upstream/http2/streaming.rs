@@ -10,7 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use super::super::deadline::Wait;
 use super::super::trailers;
 use super::{Call, Lease, Progress};
-use crate::message::BodyError;
+use crate::message::{BodyError, Flow};
 
 /// A body under way; `call` sends what is left of the request.
 pub(super) struct Streaming {
@@ -46,6 +46,8 @@ impl Streaming {
         Frame::data(data)
     }
 }
+
+impl Flow for Streaming {}
 
 impl Body for Streaming {
     type Data = Bytes;

@@ -367,6 +367,28 @@ fn an_early_complete_answer_costs_the_connection() {
     });
 }
 
+/// A backend that answers without reading would take what is left of the body for the next request (C.7).
+#[test]
+fn an_answer_before_the_whole_request_costs_the_connection_also_when_the_rest_could_follow() {
+    for (framing, length) in [(Framing::Length(3), 2), (Framing::Chunked, 2), (Framing::Length(3), 0)] {
+        local(async {
+            let backend = serve(move |_, mut conn| async move {
+                conn.head().await;
+                let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+                conn.write(answer + &"ok"[..length]).await;
+                std::future::pending::<()>().await;
+            })
+            .await;
+            let (upstreams, peer) = (upstreams(), clear(backend.address));
+            let ask = Ask::post(&peer, framing, RequestBody::Empty);
+            let body = after_the_answer(&ask.times, b"GET");
+            let outcome = Ask { body, ..ask }.send(&upstreams).await;
+            let expected = format!("200 {:?} dropped", &"ok"[..length]);
+            assert_eq!(describe(outcome, &upstreams).await, expected, "{framing:?}");
+        });
+    }
+}
+
 #[test]
 fn requests_are_framed_as_asked() {
     let trailers = || {

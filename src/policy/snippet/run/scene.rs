@@ -5,18 +5,26 @@ use std::borrow::Cow;
 
 use smallvec::SmallVec;
 
-use super::url::quote;
 use super::{Run, Seen, Stage};
-use crate::pattern::Captures;
+use crate::pattern::{Captures, Pattern};
+use crate::policy::rewrite::url::quote;
+use crate::policy::snippet::maps::Map;
 use crate::policy::template::{Overlay, argument};
 use crate::variable::{Fixed, Variable};
 
+/// Values of maps that one request keeps, and bytes of each; more are looked up again.
+const MAX_KEPT: usize = 64;
+const MAX_KEPT_BYTES: usize = 4096;
 /// Maps that look at maps.
-const MAX_DEPTH: u8 = 8;
+pub(super) const MAX_DEPTH: u8 = 8;
 
 /// Groups of the last expression that matched.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Groups(SmallVec<[Option<Box<[u8]>>; 4]>);
+pub(super) struct Groups {
+    numbered: SmallVec<[Option<Box<[u8]>>; 4]>,
+    /// Those of an entry of a map, which count in its value.
+    named: Vec<(Box<str>, Box<[u8]>)>,
+}
 
 /// What templates are expanded over.
 pub(super) struct Scene<'s> {
@@ -30,12 +38,26 @@ pub(super) struct Scene<'s> {
 }
 
 impl Groups {
-    pub(super) fn of(captures: &Captures<'_>) -> Self {
-        Self((0..10).map(|number| captures.group(number).map(Into::into)).collect())
+    pub(super) fn of(captures: &Captures<'_>, pattern: &Pattern) -> Self {
+        let named = pattern.group_names().map(|name| {
+            let value = captures.name(name).unwrap_or_default();
+            (Box::from(name), Box::from(value))
+        });
+        Self { named: named.collect(), ..Self::numbered(captures) }
     }
 
-    fn get(&self, number: u8) -> &[u8] {
-        self.0.get(usize::from(number)).and_then(Option::as_deref).unwrap_or_default()
+    /// Those without names: the names are kept elsewhere.
+    pub(super) fn numbered(captures: &Captures<'_>) -> Self {
+        let numbered = (0..10).map(|number| captures.group(number).map(Into::into)).collect();
+        Self { numbered, named: Vec::new() }
+    }
+
+    pub(super) fn get(&self, number: u8) -> &[u8] {
+        self.numbered.get(usize::from(number)).and_then(Option::as_deref).unwrap_or_default()
+    }
+
+    pub(super) fn named(&self, name: &str) -> Option<&[u8]> {
+        self.named.iter().find(|(known, _)| **known == *name).map(|(_, value)| &**value)
     }
 }
 
@@ -59,6 +81,10 @@ impl Overlay for Scene<'_> {
             Variable::Argument(name) => {
                 self.run.args.as_deref().map(|args| Cow::Borrowed(argument(args, name)))
             }
+            Variable::Fixed(Fixed::UpstreamStatus) if self.answer.is_none_or(|answer| !answer.by_service) => {
+                None
+            }
+            Variable::Fixed(Fixed::Status) if self.answer.is_none() => None,
             Variable::Fixed(Fixed::Status | Fixed::UpstreamStatus) => {
                 let status = self.answer.map(|answer| answer.status.to_string()).unwrap_or_default();
                 Some(Cow::Owned(status.into_bytes()))
@@ -71,8 +97,10 @@ impl Overlay for Scene<'_> {
 
 impl Scene<'_> {
     fn own(&self, name: &str) -> Cow<'_, [u8]> {
-        let authenticated = self.run.authenticated.borrow();
-        if let Some((_, value)) = authenticated.iter().find(|(known, _)| **known == *name) {
+        if let Some(value) = self.groups.named(name) {
+            return Cow::Owned(value.to_vec());
+        }
+        if let Some((_, value)) = self.run.late.borrow().iter().find(|(known, _)| **known == *name) {
             return Cow::Owned(value.clone());
         }
         if let Some((_, value)) = self.run.own.iter().find(|(known, _)| **known == *name) {
@@ -84,8 +112,12 @@ impl Scene<'_> {
         let inner = Scene { depth: self.depth + 1, quoted: false, ..*self };
         let text = map.source.bytes(&self.stage.facts, &inner);
         let (template, captures) = map.look(&text);
-        let Some(captures) = captures else { return Cow::Owned(template.bytes(&self.stage.facts, &inner)) };
-        let groups = Groups::of(&captures);
+        let Some((pattern, captures)) = captures else {
+            let value = template.bytes(&self.stage.facts, &inner);
+            self.keep(map, &value);
+            return Cow::Owned(value);
+        };
+        let groups = Groups::of(&captures, pattern);
         let found = Scene {
             run: self.run,
             stage: self.stage,
@@ -94,6 +126,17 @@ impl Scene<'_> {
             answer: self.answer,
             depth: self.depth + 1,
         };
-        Cow::Owned(template.bytes(&self.stage.facts, &found))
+        let value = template.bytes(&self.stage.facts, &found);
+        self.keep(map, &value);
+        Cow::Owned(value)
+    }
+
+    /// As nginx, what a map gave once it gives to the end of the request, unless it is `volatile`.
+    fn keep(&self, map: &Map, value: &[u8]) {
+        let mut late = self.run.late.borrow_mut();
+        let room = late.len() < MAX_KEPT && value.len() <= MAX_KEPT_BYTES;
+        if !map.volatile && room && late.iter().all(|(known, _)| *known != map.name) {
+            late.push((map.name.clone(), value.to_vec()));
+        }
     }
 }
