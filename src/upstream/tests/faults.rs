@@ -243,7 +243,12 @@ fn a_backend_that_takes_no_connection_ends_in_the_connect_timeout() {
     hole.listen(0).unwrap();
     let address = hole.local_addr().unwrap().as_socket().unwrap();
     let connect = || std::net::TcpStream::connect_timeout(&address, Duration::from_millis(200));
-    let waiting: Vec<_> = (0..16).map_while(|_| connect().ok()).collect();
+    let mut waiting = Vec::new();
+    while waiting.len() < 16
+        && let Ok(one) = connect()
+    {
+        waiting.push(one);
+    }
     assert!(waiting.len() < 16, "the queue is full");
     local(async {
         let (upstreams, peer) = (upstreams(), clear(address));
