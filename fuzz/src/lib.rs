@@ -10,7 +10,7 @@ use narthex::model::{Ingress, Meta, ObjectKey};
 use narthex::pattern::{Anchor, Case, Pattern};
 use narthex::policy::annotation::Objects;
 use narthex::policy::global::Globals;
-use narthex::policy::{registry, rewrite};
+use narthex::policy::registry;
 use narthex::request::normalize as normalise;
 use narthex::telemetry::access_log::{Clock, Escape, Format};
 use narthex::telemetry::{FieldLookup, NoFields, Record, RequestLine, RouteLabels};
@@ -23,7 +23,7 @@ use narthex::wire::{
 pub mod mutate;
 mod world;
 
-pub use world::{cookies, htpasswd, real_ip, snippet, stream_services, table};
+pub use world::{cookies, htpasswd, real_ip, rewrite_apply, snippet, stream_services, table};
 
 #[allow(dead_code, reason = "the data plane uses more of it")]
 #[path = "../../src/listener/proxy_protocol.rs"]
@@ -198,20 +198,6 @@ pub fn pattern(data: &[u8]) {
             let (start, end) = found.span();
             assert!(start <= end && end <= input.len());
         }
-    }
-}
-
-/// `pattern NUL target NUL path`: the output is bounded and can stand in a request line.
-pub fn rewrite_apply(data: &[u8]) {
-    let Some((text, rest)) = halves(data) else { return };
-    let Some((target, path)) = halves(rest) else { return };
-    let (Ok(pattern), Ok(path)) = (Pattern::compile(text, Case::Insensitive, Anchor::Start), normalise(path))
-    else {
-        return;
-    };
-    let Ok(target) = rewrite::Substitution::parse(target) else { return };
-    if let Ok(Some(found)) = pattern.find(path.as_bytes()) {
-        assert!(target.expand(&found).len() <= 64 * (path.as_bytes().len() + 1) * (data.len() + 1));
     }
 }
 

@@ -9,10 +9,12 @@ use narthex::model::{
     Backend, CertCatalog, ConfigMap, Ingress, Meta, ObjectKey, PathRule, PathType, PortRef, Rule, Secret, SecretBytes,
     ServiceRef, World,
 };
+use narthex::pattern::{Anchor, Case, Pattern};
 use narthex::policy::basic_auth::htpasswd::Users;
 use narthex::policy::forwarded::Connection;
 use narthex::policy::snippet::Run;
-use narthex::policy::session_cookie;
+use narthex::policy::template::{Facts, RouteFacts};
+use narthex::policy::{rewrite, session_cookie};
 use narthex::request::{RequestView, Scheme};
 use narthex::route::decide::{Unrecorded, decide};
 use narthex::route::dump;
@@ -135,6 +137,32 @@ pub fn htpasswd(data: &[u8]) {
     assert!(users.hash_of(b"a name with a : in it").is_none());
 }
 
+/// `pattern NUL target NUL target of a request`: what is made of them is bounded and can stand in a request line or in
+/// `Location`.
+pub fn rewrite_apply(data: &[u8]) {
+    let Some((pattern, rest)) = text_and_head(data) else { return };
+    let Some((target, path)) = text_and_head(rest) else { return };
+    let Ok(pattern) = Pattern::compile(pattern, Case::Insensitive, Anchor::Start) else { return };
+    let Ok(target) = rewrite::Substitution::parse(target) else { return };
+    let compiled = compiled(&world(&[], &[]));
+    let head = [b"GET ", path, b" HTTP/1.1\r\nHost: a.test\r\nX-Up: %0d%0a\xff\r\n\r\n"].concat();
+    seen(&compiled, &head, |view| {
+        let rewrite = rewrite::Rewrite { target };
+        let facts = Facts { view, route: RouteFacts::default() };
+        let longest = 64 * head.len() * (data.len() + 1);
+        match rewrite::apply(&rewrite, &pattern, &view.path, view.query, None, &facts) {
+            Ok(Some(rewrite::Outcome::Forward(done))) => {
+                assert!(!done.target.is_empty() && done.target.len() <= longest);
+                assert!(done.target.iter().all(|byte| *byte > b' ' && *byte != 0x7f), "{:?}", done.target);
+            }
+            Ok(Some(rewrite::Outcome::Redirect(url))) => {
+                assert!(url.len() <= longest && !url.bytes().any(|byte| byte < b' ' || byte == 0x7f), "{url:?}");
+            }
+            Ok(None) | Err(_) => {}
+        }
+    });
+}
+
 /// Cookies of a client, and the key that stickiness takes from one.
 pub fn cookies(data: &[u8]) {
     let compiled = compiled(&world(&[("affinity", "cookie"), ("session-cookie-name", "route")], &[]));
@@ -144,7 +172,7 @@ pub fn cookies(data: &[u8]) {
     seen(&compiled, &head, |view| {
         let value = view.cookie("route").unwrap_or_default();
         assert!(!value.contains(';'));
-        if let Some(key) = session_cookie::key_for(value, &session_cookie::backend_tag("b")) {
+        if let Some(key) = session_cookie::key(value) {
             assert!(value.contains(key));
         }
     });

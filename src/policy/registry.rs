@@ -283,4 +283,6 @@ fn row(spec: &Spec) -> String {
 }
 
 #[cfg(test)]
+mod cross_talk;
+#[cfg(test)]
 mod tests;
