@@ -24,6 +24,7 @@ mod expression;
 mod finding;
 mod follow;
 mod incremental;
+mod last_good;
 mod meaning;
 mod merge;
 mod missing;
@@ -34,6 +35,7 @@ mod stream;
 mod tls;
 
 pub use incremental::Compiler;
+pub use last_good::LastGood;
 pub use meaning::semantics_differences;
 pub use missing::missing;
 pub use options::{Options, PathSemantics};

@@ -341,6 +341,7 @@ impl Config {
             trust_forwarded_any: operation.compat_trust_forwarded == TrustForwarded::Any,
             allow_upstream: objects.allow_upstream_cidr.unwrap_or_else(upstream),
             guarded_addresses: environment.api_server.into_iter().collect(),
+            kept_keys: std::collections::BTreeMap::new(),
             own_addresses: [http, https, admin]
                 .into_iter()
                 .chain(webhook.as_ref().map(|hook| hook.address))

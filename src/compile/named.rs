@@ -37,7 +37,9 @@ pub fn stream_services(world: &World, options: &Options) -> BTreeSet<ObjectKey> 
 fn crosses_namespaces(world: &World, options: &Options) -> bool {
     let main = options.config_map.as_ref().and_then(|key| world.config_maps.get(key));
     let no_others: BTreeMap<ObjectKey, Arc<ConfigMap>> = BTreeMap::new();
-    main.is_some_and(|main| Globals::parse(main, &no_others).0.allow_cross_namespace_resources)
+    main.is_some_and(|main| {
+        Globals::parse_keeping(main, &no_others, &options.kept_keys).0.allow_cross_namespace_resources
+    })
 }
 
 #[cfg(test)]

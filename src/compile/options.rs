@@ -62,6 +62,9 @@ pub struct Options {
     pub own_addresses: Vec<std::net::SocketAddr>,
     /// Addresses that endpoints may have only within `allow_upstream`: the API server.
     pub guarded_addresses: Vec<std::net::SocketAddr>,
+    /// Texts of keys of the controller's ConfigMap that count while those that stand there cannot be read: their last
+    /// good ones. Who calls the compiler remembers them; empty where nothing is broken.
+    pub kept_keys: std::collections::BTreeMap<String, String>,
 }
 
 impl Options {
@@ -101,6 +104,7 @@ impl Default for Options {
             allow_upstream: Vec::new(),
             own_addresses: Vec::new(),
             guarded_addresses: Vec::new(),
+            kept_keys: std::collections::BTreeMap::new(),
         }
     }
 }

@@ -9,7 +9,7 @@ use super::quarantine::{Compile, Quarantine};
 use super::{Completion, Settings};
 use crate::cert::Keeper;
 use crate::compile::class::{Classes, Verdict};
-use crate::compile::{Inputs, Options, missing};
+use crate::compile::{Inputs, LastGood, Options, missing};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::{CertCatalog, Kind, ObjectKey, ObjectRef, Origin, World};
 use crate::snapshot::{self, Publisher, Reader, Snapshot};
@@ -72,6 +72,7 @@ pub struct Rebuild<C> {
     settings: Settings,
     keeper: Keeper,
     quarantine: Quarantine<C>,
+    last_good: LastGood,
     publisher: Publisher,
     /// What the last whole build gave; `None` after one that failed, when there is no compiler that knows the table.
     last: Option<Report>,
@@ -95,19 +96,21 @@ impl<C: Compile> Rebuild<C> {
         now: i64,
     ) -> Result<(Self, Reader, Report), CompilerFailed> {
         let mut quarantine = Quarantine::new();
-        let built =
-            build(&settings, &mut keeper, &mut quarantine, world, found, now).ok_or(CompilerFailed)?;
+        let mut last_good = LastGood::default();
+        let built = build(&settings, &mut keeper, &mut quarantine, &mut last_good, world, found, now)
+            .ok_or(CompilerFailed)?;
         let Built { mut snapshot, mut report } = built;
         snapshot.generation = 1;
         report.generation = 1;
         let (publisher, reader) = snapshot::channel(snapshot);
         let last = Some(report.clone());
-        Ok((Self { settings, keeper, quarantine, publisher, last }, reader, report))
+        Ok((Self { settings, keeper, quarantine, last_good, publisher, last }, reader, report))
     }
 
     /// Builds a snapshot of a world and publishes it unless it is what is served already. `now` is seconds since 1970.
     pub fn rebuild(&mut self, world: World, found: Vec<Diagnostic>, now: i64) -> Outcome {
-        let built = build(&self.settings, &mut self.keeper, &mut self.quarantine, world, found, now);
+        let Self { settings, keeper, quarantine, last_good, .. } = self;
+        let built = build(settings, keeper, quarantine, last_good, world, found, now);
         self.last = None;
         let Some(Built { mut snapshot, mut report }) = built else { return Outcome::Failed };
         let current = self.publisher.current();
@@ -165,6 +168,7 @@ fn build<C: Compile>(
     settings: &Settings,
     keeper: &mut Keeper,
     quarantine: &mut Quarantine<C>,
+    last_good: &mut LastGood,
     mut world: World,
     mut diagnostics: Vec<Diagnostic>,
     now: i64,
@@ -175,6 +179,7 @@ fn build<C: Compile>(
         Completion::AsGiven => options.without_class = settings.without_class.unwrap_or(false),
     }
     settings.restrict(&mut world);
+    last_good.follow(&world, &mut options);
     let objects = count(&world);
     let served = match settings.completion {
         Completion::Assume => BTreeSet::new(),

@@ -64,7 +64,7 @@ impl Settings {
 fn read_globals(inputs: &Inputs<'_>) -> (Globals, Vec<Diagnostic>) {
     let maps = &inputs.world.config_maps;
     let (mut globals, findings) = match inputs.options.config_map.as_ref().and_then(|key| maps.get(key)) {
-        Some(main) => Globals::parse(main, maps),
+        Some(main) => Globals::parse_keeping(main, maps, &inputs.options.kept_keys),
         None => (Globals::default(), Vec::new()),
     };
     globals.compat_trust_forwarded_any = inputs.options.trust_forwarded_any;

@@ -33,8 +33,32 @@ impl Globals {
     /// Reads the controller's ConfigMap. `referenced` holds the ConfigMaps that it may name (`proxy-set-headers`,
     /// `add-headers`).
     pub fn parse(config_map: &ConfigMap, referenced: &Referenced) -> (Self, Vec<Diagnostic>) {
+        Self::parse_keeping(config_map, referenced, &BTreeMap::new())
+    }
+
+    /// As [`Globals::parse`]; where the text of a key cannot be read, that of `kept` counts before the default does.
+    pub fn parse_keeping(
+        config_map: &ConfigMap,
+        referenced: &Referenced,
+        kept: &BTreeMap<String, String>,
+    ) -> (Self, Vec<Diagnostic>) {
+        let (globals, report) = Self::report(config_map, referenced, kept);
+        (globals, report.found)
+    }
+
+    /// Keys whose text cannot be read, so that their default would count. Not those that shut what they guard instead, nor
+    /// lists whose other entries count.
+    pub fn unread(config_map: &ConfigMap, referenced: &Referenced) -> Vec<&'static str> {
+        Self::report(config_map, referenced, &BTreeMap::new()).1.unread
+    }
+
+    fn report<'c>(
+        config_map: &'c ConfigMap,
+        referenced: &Referenced,
+        kept: &BTreeMap<String, String>,
+    ) -> (Self, Report<'c>) {
         let mut globals = Self::default();
-        let mut report = Report { config_map, found: Vec::new() };
+        let mut report = Report { config_map, found: Vec::new(), unread: Vec::new() };
         let mut auth = GlobalAuthDraft::default();
         let mut hsts = Hsts { on: true, max_age: 31_536_000, include_subdomains: true, preload: false };
         for (key, raw) in &config_map.data {
@@ -46,14 +70,16 @@ impl Globals {
             if text.is_empty() || !report.effective(known, text) {
                 continue;
             }
-            let result = match key.as_str() {
-                "add-headers" | "proxy-set-headers" => globals.set_fields(key, text, referenced, &mut report),
+            let mut read = |text: &str, report: &mut Report<'_>| match known.name {
+                "add-headers" | "proxy-set-headers" => globals.set_fields(key, text, referenced, report),
                 key if key.starts_with("hsts") => hsts.set(key, text),
                 key if key.starts_with("global-auth-") && key != "global-auth-snippet" => auth.set(key, text),
                 key => globals.set(key, text).unwrap_or_else(|| Err("is not read".into())),
             };
-            if let Err(reason) = result {
-                report.invalid(known, raw, reason);
+            if let Err(reason) = read(text, &mut report) {
+                let last = kept.get(key).filter(|_| Otherwise::of(known) == Otherwise::Default);
+                let last = last.filter(|last| read(last.trim(), &mut report).is_ok());
+                report.invalid(known, raw, reason, last.map(String::as_str));
             }
         }
         if pending::blocks(&config_map.data) {
@@ -85,7 +111,7 @@ impl Globals {
         }
         let value = || Arc::from(hsts::value(hsts.max_age, hsts.include_subdomains, hsts.preload));
         globals.hsts = hsts.on.then(value);
-        (globals, report.found)
+        (globals, report)
     }
 
     /// As [`Globals::parse`] for data that stands in no object.
@@ -348,9 +374,35 @@ impl Globals {
     }
 }
 
+/// What counts for a key whose text cannot be read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Otherwise {
+    /// Nothing may pass that it guards.
+    Shut,
+    /// Nobody is let in whom it would have named.
+    Nobody,
+    /// The entries of the list that can be read.
+    OtherEntries,
+    /// The last text that could be read, else the default.
+    Default,
+}
+
+impl Otherwise {
+    fn of(key: &Key) -> Self {
+        match key.name {
+            name if name.starts_with("global-auth-") => Self::Shut,
+            name if name.starts_with("host-") => Self::Nobody,
+            "bind-address" | "custom-http-errors" => Self::OtherEntries,
+            _ => Self::Default,
+        }
+    }
+}
+
 struct Report<'c> {
     config_map: &'c ConfigMap,
     found: Vec<Diagnostic>,
+    /// See [`Globals::unread`].
+    unread: Vec<&'static str>,
 }
 
 impl Report<'_> {
@@ -386,20 +438,30 @@ impl Report<'_> {
         self.add("UnknownKey", key, "", "is no key of this ConfigMap".into(), hint.unwrap_or_default());
     }
 
-    fn invalid(&mut self, key: &Key, value: &str, reason: String) {
-        let hint = if key.name.starts_with("global-auth-") {
-            "until it is mended every route that global-auth-url guards answers 503".to_owned()
-        } else if key.name.starts_with("host-") {
-            "until it is mended what cannot be read lets nobody in".to_owned()
-        } else if matches!(key.name, "bind-address" | "custom-http-errors") {
-            "the other entries count".to_owned()
-        } else {
-            let default = if key.default.is_empty() { "none" } else { key.default };
-            format!("until it is mended the default counts: {default}")
-        };
+    /// `last` is the text that counts meanwhile, where there is one.
+    fn invalid(&mut self, key: &Key, value: &str, reason: String, last: Option<&str>) {
         // A key is shown to nobody, not even a broken one.
-        let value = if key.name == "ssl-session-ticket-key" { "" } else { value };
-        self.add("InvalidConfigMapValue", key.name, value, reason, hint);
+        let shown =
+            |text: &str| if key.name == "ssl-session-ticket-key" { String::new() } else { text.to_owned() };
+        let hint = match (Otherwise::of(key), last) {
+            (Otherwise::Shut, _) => {
+                "until it is mended every route that global-auth-url guards answers 503".to_owned()
+            }
+            (Otherwise::Nobody, _) => "until it is mended what cannot be read lets nobody in".to_owned(),
+            (Otherwise::OtherEntries, _) => "the other entries count".to_owned(),
+            (Otherwise::Default, Some(last)) => {
+                let last: String = shown(last).chars().take(200).collect();
+                format!("until it is mended its last good value counts: {last}")
+            }
+            (Otherwise::Default, None) => {
+                let default = if key.default.is_empty() { "none" } else { key.default };
+                format!("until it is mended the default counts: {default}")
+            }
+        };
+        if Otherwise::of(key) == Otherwise::Default {
+            self.unread.push(key.name);
+        }
+        self.add("InvalidConfigMapValue", key.name, &shown(value), reason, hint);
     }
 
     fn field(&mut self, object: &ConfigMap, name: &str, value: &str, reason: &str) {
