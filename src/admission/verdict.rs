@@ -231,7 +231,7 @@ fn message(found: &Diagnostic) -> String {
         "InvalidAnnotation" => {
             let hint = if found.hint.is_empty() { String::new() } else { format!(" ({})", found.hint) };
             format!(
-                "annotation {annotation} contains invalid value {:?}: it {}{hint}",
+                "annotation {annotation} contains invalid value {:?}: {}{hint}",
                 found.value, found.reason
             )
         }

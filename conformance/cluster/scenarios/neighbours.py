@@ -77,7 +77,7 @@ GUARDS = {
     "vhost": {"upstream-vhost": "elsewhere.test"},
     "mirror": {"mirror-target": "http://192.0.2.9/", "mirror-request-body": "off"},
     "rate": {"limit-rpm": "1", "limit-burst-multiplier": "1", "limit-connections": "1"},
-    "fallback": {"default-backend": "web", "custom-http-errors": "200,404"},
+    "fallback": {"default-backend": "web", "custom-http-errors": "404,503"},
     "clients": {"auth-tls-secret": "team/none"},
     "snippet": {"configuration-snippet": "return 403;"},
     "server": {"server-snippet": "location = /x { return 403; }"},

@@ -9,8 +9,8 @@ use super::auth::GlobalAuthDraft;
 use super::hsts_keys::Hsts;
 use super::log_format::{self, Unknown};
 use super::values::{
-    addresses, cidrs, field_name, field_names, http_version, large_buffers, limit_key, load_balance,
-    log_level, minutes, path, positive, processes, redirect_code, refusal, risk, tests, words,
+    Sound, addresses, allowed, cidrs, field_name, field_names, http_version, large_buffers, limit_key,
+    load_balance, log_level, minutes, path, positive, processes, redirect_code, refusal, risk, tests, words,
 };
 use super::{Effect, Globals, KEYS, Key, LogEscape, Referenced, UNKNOWN_VARIABLE};
 use super::{tls, tracing};
@@ -46,8 +46,8 @@ impl Globals {
         (globals, report.found)
     }
 
-    /// Keys whose text cannot be read, so that their default would count. Not those that shut what they guard instead, nor
-    /// lists whose other entries count.
+    /// Keys whose text cannot be read, so that their last good one should count. Not those that shut what they guard
+    /// instead.
     pub fn unread(config_map: &ConfigMap, referenced: &Referenced) -> Vec<&'static str> {
         Self::report(config_map, referenced, &BTreeMap::new()).1.unread
     }
@@ -62,10 +62,14 @@ impl Globals {
         let mut auth = GlobalAuthDraft::default();
         let mut hsts = Hsts { on: true, max_age: 31_536_000, include_subdomains: true, preload: false };
         for (key, raw) in &config_map.data {
-            let text = raw.trim();
             let Some(known) = KEYS.iter().find(|known| known.name == key) else {
                 report.unknown(key);
                 continue;
+            };
+            // As ingress-nginx reads it: a switch without a word is off.
+            let text = match raw.trim() {
+                "" if matches!(known.default, "true" | "false") => "false",
+                text => text,
             };
             if text.is_empty() || !report.effective(known, text) {
                 continue;
@@ -77,7 +81,7 @@ impl Globals {
                 key => globals.set(key, text).unwrap_or_else(|| Err("is not read".into())),
             };
             if let Err(reason) = read(text, &mut report) {
-                let last = kept.get(key).filter(|_| Otherwise::of(known) == Otherwise::Default);
+                let last = kept.get(key).filter(|_| Otherwise::of(known).keeps_the_last());
                 let last = last.filter(|last| read(last.trim(), &mut report).is_ok());
                 report.invalid(known, raw, reason, last.map(String::as_str));
             }
@@ -141,9 +145,9 @@ impl Globals {
             "http-access-log-path" => put(&mut self.access_log_path, path(text)),
             "stream-access-log-path" => put(&mut self.stream_access_log_path, path(text)),
             "bind-address" => put_sound(&mut self.bind_address, addresses(text)),
-            "block-cidrs" => put(&mut self.block_cidrs, cidrs(text)),
-            "block-referers" => put(&mut self.block_referers, tests(text)),
-            "block-user-agents" => put(&mut self.block_user_agents, tests(text)),
+            "block-cidrs" => put_sound(&mut self.block_cidrs, cidrs(text)),
+            "block-referers" => put_sound(&mut self.block_referers, tests(text)),
+            "block-user-agents" => put_sound(&mut self.block_user_agents, tests(text)),
             "brotli-level" => put(&mut self.compression.brotli.level, compression::level(text, 0, 11)),
             "brotli-min-length" => put(&mut self.compression.brotli.min_length, parse_size(text)),
             "brotli-types" => put(&mut self.compression.brotli.types, compression::types(text)),
@@ -154,7 +158,7 @@ impl Globals {
             "custom-http-errors" => {
                 put_sound(&mut self.custom_http_errors, custom_errors::sound_codes(text, 300))
             }
-            "denylist-source-range" => put(&mut self.denylist_source_range, cidrs(text)),
+            "denylist-source-range" => put_sound(&mut self.denylist_source_range, cidrs(text)),
             "disable-access-log" => parse_bool(text).map(|off| {
                 self.disable_access_log |= off;
                 self.disable_stream_access_log |= off;
@@ -236,7 +240,7 @@ impl Globals {
             "max-worker-connections" => put(&mut self.max_worker_connections, positive(text)),
             "nginx-status-ipv4-whitelist" | "nginx-status-ipv6-whitelist" => {
                 let v4 = key == "nginx-status-ipv4-whitelist";
-                cidrs(text).map(|nets| {
+                whole(cidrs(text)).map(|nets| {
                     let own = |net: &&IpNet| matches!(net, IpNet::V4(_)) == v4;
                     let kept =
                         self.status_allow.iter().filter(|net| !own(net)).chain(nets.iter().filter(own));
@@ -277,7 +281,7 @@ impl Globals {
                 put(&mut self.proxy_protocol_header_timeout, timeout::parse(text))
             }
             "proxy-read-timeout" => put(&mut self.proxy_read_timeout, timeout::parse(text)),
-            "proxy-real-ip-cidr" => put(&mut self.proxy_real_ip_cidr, cidrs(text)),
+            "proxy-real-ip-cidr" => put_sound(&mut self.proxy_real_ip_cidr, cidrs(text)),
             "proxy-redirect-from" => put(&mut self.proxy_redirect_from, Ok(Arc::from(text))),
             "proxy-redirect-to" => put(&mut self.proxy_redirect_to, Ok(Arc::from(text))),
             "proxy-request-buffering" => put(&mut self.proxy_request_buffering, parse_on_off(text)),
@@ -295,7 +299,7 @@ impl Globals {
             "retry-non-idempotent" => parse_bool(text).map(|on| self.retry_non_idempotent |= on),
             "server-tokens" => put(&mut self.server_tokens, parse_bool(text)),
             "service-upstream" => put(&mut self.service_upstream, parse_bool(text)),
-            "skip-access-log-urls" => put(&mut self.skip_access_log_urls, tests(text)),
+            "skip-access-log-urls" => put_sound(&mut self.skip_access_log_urls, tests(text)),
             "ssl-ciphers" => put(&mut self.ssl_ciphers, cipher_list::parse(text).map(|list| list.suites)),
             "ssl-protocols" => backend_tls::protocols(text).map(|(tls12, tls13)| {
                 self.tls12 = tls12;
@@ -322,7 +326,7 @@ impl Globals {
             "use-http2" => put(&mut self.use_http2, parse_bool(text)),
             "use-port-in-redirects" => put(&mut self.use_port_in_redirects, parse_bool(text)),
             "use-proxy-protocol" => put(&mut self.use_proxy_protocol, parse_bool(text)),
-            "whitelist-source-range" => put(&mut self.allowlist_source_range, cidrs(text)),
+            "whitelist-source-range" => put_sound(&mut self.allowlist_source_range, allowed(text)),
             "worker-processes" => put(&mut self.worker_processes, processes(text)),
             "worker-shutdown-timeout" => put(&mut self.worker_shutdown_timeout, timeout::parse(text)),
             "enable-zstd" => put(&mut self.compression.zstd_on, parse_bool(text)),
@@ -381,7 +385,7 @@ enum Otherwise {
     Shut,
     /// Nobody is let in whom it would have named.
     Nobody,
-    /// The entries of the list that can be read.
+    /// The last text that could be read, else the entries of the list that can be read.
     OtherEntries,
     /// The last text that could be read, else the default.
     Default,
@@ -392,9 +396,21 @@ impl Otherwise {
         match key.name {
             name if name.starts_with("global-auth-") => Self::Shut,
             name if name.starts_with("host-") => Self::Nobody,
-            "bind-address" | "custom-http-errors" => Self::OtherEntries,
+            "bind-address"
+            | "block-cidrs"
+            | "block-referers"
+            | "block-user-agents"
+            | "custom-http-errors"
+            | "denylist-source-range"
+            | "proxy-real-ip-cidr"
+            | "skip-access-log-urls"
+            | "whitelist-source-range" => Self::OtherEntries,
             _ => Self::Default,
         }
+    }
+
+    fn keeps_the_last(self) -> bool {
+        matches!(self, Self::OtherEntries | Self::Default)
     }
 }
 
@@ -448,8 +464,8 @@ impl Report<'_> {
                 "until it is mended every route that global-auth-url guards answers 503".to_owned()
             }
             (Otherwise::Nobody, _) => "until it is mended what cannot be read lets nobody in".to_owned(),
-            (Otherwise::OtherEntries, _) => "the other entries count".to_owned(),
-            (Otherwise::Default, Some(last)) => {
+            (Otherwise::OtherEntries, None) => "the other entries count".to_owned(),
+            (Otherwise::OtherEntries | Otherwise::Default, Some(last)) => {
                 let last: String = shown(last).chars().take(200).collect();
                 format!("until it is mended its last good value counts: {last}")
             }
@@ -458,7 +474,7 @@ impl Report<'_> {
                 format!("until it is mended the default counts: {default}")
             }
         };
-        if Otherwise::of(key) == Otherwise::Default {
+        if Otherwise::of(key).keeps_the_last() {
             self.unread.push(key.name);
         }
         self.add("InvalidConfigMapValue", key.name, &shown(value), reason, hint);
@@ -521,7 +537,12 @@ pub(super) fn put<T>(place: &mut T, value: Result<T, String>) -> Result<(), Stri
 }
 
 /// Keeps the entries of a list that can be read; of the others one is told.
-fn put_sound<T>(place: &mut Arc<[T]>, (sound, fault): (Arc<[T]>, Option<String>)) -> Result<(), String> {
+/// A list of which every entry has to be readable.
+fn whole<T>((sound, fault): Sound<T>) -> Result<Arc<[T]>, String> {
+    fault.map_or(Ok(sound), Err)
+}
+
+fn put_sound<T>(place: &mut Arc<[T]>, (sound, fault): Sound<T>) -> Result<(), String> {
     *place = sound;
     fault.map_or(Ok(()), Err)
 }

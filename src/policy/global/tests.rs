@@ -204,3 +204,21 @@ fn a_log_format_with_an_unknown_variable_is_a_finding_and_works() {
     check("log-format-stream", "$remote_addr $session_time", &[]);
     check("log-format-stream", "$uri", &["UnknownVariable data[log-format-stream] $uri ()"]);
 }
+
+#[test]
+fn lists_keep_their_sound_entries_and_a_list_of_the_allowed_never_opens() {
+    let allowed = |text: &str| parse(&[("whitelist-source-range", text)]).0.allowlist_source_range.to_vec();
+    let net = |text: &str| text.parse::<IpNet>().unwrap();
+    assert_eq!(allowed("10.0.0.0/8,10.1.0.0/33"), [net("10.0.0.0/8")]);
+    assert_eq!(allowed("nonsense"), [net("255.255.255.255/32")]);
+    assert_eq!(allowed(""), []);
+    let (globals, told) = parse(&[("block-cidrs", "127.0.0.0/8,foo"), ("block-user-agents", "~(,curl")]);
+    assert_eq!((&*globals.block_cidrs, globals.block_user_agents.len()), (&[net("127.0.0.0/8")][..], 1));
+    assert_eq!(told.len(), 2);
+}
+
+#[test]
+fn a_switch_without_a_word_is_off() {
+    let (globals, told) = parse(&[("hsts", ""), ("ssl-redirect", " ")]);
+    assert!(globals.hsts.is_none() && !globals.ssl_redirect && told.is_empty());
+}

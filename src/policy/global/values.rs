@@ -1,5 +1,6 @@
 //! Texts of single keys as values: lists, words, bounds. `parse` knows which key has which.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
 use http::StatusCode;
@@ -17,10 +18,6 @@ pub(super) fn nets(texts: &[&str]) -> Arc<[IpNet]> {
     texts.iter().filter_map(|text| text.parse().ok()).collect()
 }
 
-pub(super) fn cidrs(text: &str) -> Result<Arc<[IpNet]>, String> {
-    parse_cidrs(text).map(Into::into)
-}
-
 pub(super) fn items(text: &str) -> impl Iterator<Item = &str> {
     text.split([',', '\n']).map(str::trim).filter(|item| !item.is_empty())
 }
@@ -29,20 +26,44 @@ pub(super) fn words(text: &str) -> Arc<[Box<str>]> {
     items(text).map(Into::into).collect()
 }
 
-pub(super) fn tests(text: &str) -> Result<Arc<[TextTest]>, String> {
-    items(text).map(TextTest::parse).collect()
-}
+/// A list of which some entries may not be readable: the others, and what is wrong with the first that is not.
+pub(super) type Sound<T> = (Arc<[T]>, Option<String>);
 
-/// The addresses among the entries of a list, and what is wrong with the first other entry.
-pub(super) fn addresses(text: &str) -> (Arc<[std::net::IpAddr]>, Option<String>) {
+/// Reads a list entry by entry.
+fn sound<T>(text: &str, parse: impl Fn(&str) -> Result<T, String>) -> Sound<T> {
     let (mut sound, mut fault) = (Vec::new(), None);
     for item in items(text) {
-        match item.trim_matches(['[', ']']).parse() {
-            Ok(address) => sound.push(address),
-            Err(_) => drop(fault.get_or_insert_with(|| format!("{item:?} is no address"))),
+        match parse(item) {
+            Ok(value) => sound.push(value),
+            Err(reason) => drop(fault.get_or_insert(reason)),
         }
     }
     (sound.into(), fault)
+}
+
+pub(super) fn cidrs(text: &str) -> Sound<IpNet> {
+    let one = |item: &str| {
+        let net = parse_cidrs(item)?.into_iter().next();
+        net.ok_or_else(|| format!("{item:?} is no address range"))
+    };
+    sound(text, one)
+}
+
+/// As [`cidrs`], for a list of those who may pass: where no entry can be read nobody may, rather than everybody.
+pub(super) fn allowed(text: &str) -> Sound<IpNet> {
+    let (sound, fault) = cidrs(text);
+    if fault.is_some() && sound.is_empty() {
+        return (Arc::from([IpNet::from(IpAddr::V4(Ipv4Addr::BROADCAST))]), fault);
+    }
+    (sound, fault)
+}
+
+pub(super) fn tests(text: &str) -> Sound<TextTest> {
+    sound(text, TextTest::parse)
+}
+
+pub(super) fn addresses(text: &str) -> Sound<IpAddr> {
+    sound(text, |item| item.trim_matches(['[', ']']).parse().map_err(|_| format!("{item:?} is no address")))
 }
 
 pub(super) fn risk(text: &str) -> Result<Risk, String> {

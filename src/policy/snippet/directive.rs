@@ -153,6 +153,8 @@ pub const DIRECTIVES: &[Directive] = &[
     off("gzip_static", FILES),
     off("gzip_types", COMPRESSION),
     off("gzip_vary", COMPRESSION),
+    off("http2_push", "browsers took pushes away"),
+    off("http2_push_preload", "browsers took pushes away"),
     on(
         "if",
         &[Server, Location],
@@ -199,6 +201,7 @@ pub const DIRECTIVES: &[Directive] = &[
     off("map_hash_bucket_size", INTERNAL),
     off("map_hash_max_size", INTERNAL),
     off("max_ranges", FILES),
+    on("modsecurity", PLAIN, (1, 1), "`off` only: there is no ModSecurity to switch on."),
     on(
         "more_clear_headers",
         ALL,

@@ -331,7 +331,7 @@ fn every_directive_that_counts_has_a_meaning() {
             "limit_rate" | "limit_rate_after" => "8k;",
             "proxy_redirect" | "proxy_cookie_domain" | "proxy_cookie_path" => "a b;",
             "proxy_cookie_flags" => "~ secure;",
-            "proxy_cache" => "off;",
+            "modsecurity" | "proxy_cache" => "off;",
             "proxy_http_version" => "1.1;",
             "proxy_buffers" => "4 8k;",
             "proxy_ignore_headers" | "grpc_ignore_headers" => "X-Accel-Buffering;",

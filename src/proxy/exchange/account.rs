@@ -180,7 +180,7 @@ impl Exchange {
             ingress: location.owner.as_ref().map_or("", |owner| &owner.name),
             service: backend.map_or("", |backend| &backend.key.service),
             service_port: backend.map_or("", |backend| &backend.key.port),
-            path: &location.rule_path,
+            path: location.owner.as_ref().map_or("", |_| &location.rule_path),
         }
     }
 
