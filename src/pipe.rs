@@ -7,12 +7,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
 use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_setpipe_size, pipe_with, splice};
+use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -90,10 +92,7 @@ impl Pipe {
         };
         loop {
             ready!(socket.poll_read_ready(cx))?;
-            let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
-            let moved = socket
-                .try_io(Interest::READABLE, || Ok(splice(socket, None, &ends.write, None, most, flags)?));
-            match moved {
+            match socket.try_io(Interest::READABLE, || take(socket, &ends.write, most)) {
                 Ok(moved) => {
                     self.held.set(moved);
                     return Poll::Ready(Ok(moved));
@@ -140,6 +139,27 @@ impl Drop for Pipe {
         // A pipe in which bytes of a cut body lie is closed.
         let _thread_ends = PIPES.try_with(|pipes| pipes.put(ends));
     }
+}
+
+/// Moves up to `most` bytes from `socket` into an empty pipe.
+///
+/// A splice does not pass the mark of urgent data (RFC 9293 section 3.8.5) and says that it would block, where a read goes
+/// on behind it: that is [`io::ErrorKind::Unsupported`].
+fn take(socket: &TcpStream, into: &OwnedFd, most: usize) -> io::Result<usize> {
+    let moved = || splice(socket, None, into, None, most, SpliceFlags::MOVE | SpliceFlags::NONBLOCK);
+    match moved() {
+        // Bytes may have come since, so it is asked twice.
+        Err(Errno::AGAIN) if is_readable(socket) => match moved() {
+            Err(Errno::AGAIN) => Err(io::ErrorKind::Unsupported.into()),
+            moved => Ok(moved?),
+        },
+        moved => Ok(moved?),
+    }
+}
+
+/// True when a read would give a byte.
+fn is_readable(socket: &TcpStream) -> bool {
+    SockRef::from(socket).peek(&mut [MaybeUninit::uninit()]).is_ok_and(|length| length > 0)
 }
 
 /// Old kernels, filters of system calls, sockets that cannot: the body is copied then.

@@ -127,6 +127,10 @@ pub fn read(reader: &mut Reader<'_>, globals: &Globals) -> Snippets {
     for tree in trees.iter().flatten().flatten() {
         own.collect(tree);
     }
+    // The expression that took the path has groups too.
+    for path in reader.ingress().rules.iter().flat_map(|rule| rule.paths.iter().flatten()) {
+        own.groups(&path.path);
+    }
     let names = globals.snippets.names.with(&own);
     let [location, server, auth] = trees;
     let server_guards = match &server {

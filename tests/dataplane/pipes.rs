@@ -237,3 +237,36 @@ fn a_long_body_counts_against_the_limit_and_in_the_log() {
         assert_eq!(raw.answer_to("POST").map(|answer| answer.status), Some(413), "{way:?}");
     }
 }
+
+/// Sends one byte of urgent data (RFC 9293 section 3.8.5).
+fn urgent(stream: &std::net::TcpStream) {
+    assert_eq!(socket2::SockRef::from(stream).send_out_of_band(b"!").unwrap(), 1);
+}
+
+#[test]
+fn urgent_data_is_passed_over_and_the_body_goes_on_behind_it() {
+    const PART: usize = 1 << 20;
+    let backend = Backend::script(|mut stream, _| {
+        let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
+        while let Some(request) = crate::support::backend::read_request(&mut reader) {
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", 3 * PART);
+            stream.write_all(head.as_bytes()).unwrap();
+            assert!(request.body.is_empty() || request.body == pattern(3 * PART));
+            let body = pattern(3 * PART);
+            stream.write_all(&body[..PART]).unwrap();
+            urgent(&stream);
+            stream.write_all(&body[PART..]).unwrap();
+        }
+    });
+    let proxy = TestProxy::start(&annotated(backend.address(), &STREAMED), &[]);
+    let body = pattern(3 * PART);
+    let mut raw = Raw::connect(proxy.http());
+    raw.send("GET / HTTP/1.1\r\nHost: h.test\r\n\r\n");
+    assert!(raw.answer().body == body, "the answer arrives whole");
+    let head = format!("POST / HTTP/1.1\r\nHost: h.test\r\nContent-Length: {}\r\n\r\n", body.len());
+    raw.send(head);
+    raw.send(body[..PART].to_vec());
+    urgent(&raw.stream);
+    raw.send(body[PART..].to_vec());
+    assert!(raw.answer().body == body, "the request arrived whole");
+}

@@ -197,3 +197,48 @@ fn what_a_location_has_already_is_replaced_by_its_snippet() {
     raw.send("DELETE / HTTP/1.1\r\nHost: h.test\r\nConnection: close\r\n\r\n");
     assert_eq!(raw.answer().status, 403);
 }
+
+#[test]
+fn a_guard_that_could_not_be_searched_to_its_end_admits_nobody() {
+    let backend = Backend::echo("b");
+    let text = "location /adm { location ~ ^/adm/secret { deny all; } return 200 open; }";
+    let long = format!("/adm/secret/{}", "x".repeat(9000));
+    let wide = [("large-client-header-buffers", "4 32k")];
+    for name in ["server-snippet", "configuration-snippet"] {
+        let proxy = proxy(&annotated(backend.address(), &[(name, text)]), &wide);
+        assert_eq!(ask(&proxy, "/adm/secret", "").status, 403, "{name}");
+        assert_eq!(ask(&proxy, &long, "").status, 500, "{name}");
+        assert_eq!(ask(&proxy, "/adm/open", "").text(), "open", "{name}");
+    }
+    let map = [("http-snippet", "map $http_x_up $bad { default 0; ~badbot 1; }")];
+    let guard = "set $seen $bad; if ($seen) { return 403; } if ($bad) { return 403; }";
+    let proxy = proxy(&annotated(backend.address(), &[("configuration-snippet", guard)]), &map);
+    let filler = "x".repeat(7000);
+    assert_eq!(ask(&proxy, "/", "X-Up: badbot\r\n").status, 403);
+    let both = format!("X-Up: badbot{filler}\r\nX-Up: {filler}\r\n");
+    assert_eq!(ask(&proxy, "/", &both).status, 500);
+    assert_eq!(backend.requests().len(), 0);
+    assert_eq!(ask(&proxy, "/", "X-Up: good\r\n").status, 200);
+}
+
+#[test]
+fn groups_of_the_expression_that_took_the_path_count_until_another_matches() {
+    let backend = Backend::echo("b");
+    let server = "location ~ ^/old/(.*)$ { return 301 http://n.test/new/$1; }\n\
+        location ~ ^/api/v(?<ver>[0-9]+)/(.*)$ { return 302 http://n.test/v$ver/$2$is_args$args; }";
+    let location = "if ($arg_go) { return 302 http://n.test/$1/$zed; } more_set_headers \"X-G: $1\";";
+    let annotations =
+        [("server-snippet", server), ("configuration-snippet", location), ("use-regex", "true")];
+    let rules = [("h.test", "/p/([a-z]+)/(?<zed>.*)", "ImplementationSpecific", "b")];
+    let manifests = ingress("a", &annotations, &rules) + &service("b", &[backend.address()]);
+    let proxy = proxy(&manifests, &[]);
+    for (target, location) in [
+        ("/old/a/b", "http://n.test/new/a/b"),
+        ("/api/v2/abc?x=1", "http://n.test/v2/abc?x=1"),
+        ("/p/abc/d/e?go=1", "http://n.test/abc/d/e"),
+    ] {
+        assert_eq!(ask(&proxy, target, "").field("location"), Some(location), "{target}");
+    }
+    let answer = ask(&proxy, "/p/abc/d", "");
+    assert_eq!((answer.status, answer.field("x-g")), (200, Some("abc")));
+}

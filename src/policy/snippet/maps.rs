@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::build::{Builder, pattern};
 use super::lex::{Fault, Statement, Word};
 use super::names::is_own;
-use crate::pattern::{Captures, Case, Pattern};
+use crate::pattern::{Captures, Case, Pattern, StepLimit};
 use crate::policy::template::Template;
 
 /// Entries of one map.
@@ -48,6 +48,9 @@ impl Maps {
         self.0.is_empty()
     }
 }
+
+/// The value for a text, and the expression and its groups where one found it.
+type Found<'m, 'h> = (&'m Template, Option<(&'m Pattern, Captures<'h>)>);
 
 impl Map {
     /// Reads `map source $name { … }`.
@@ -122,18 +125,21 @@ impl Map {
     }
 
     /// The value for a text, and the groups of the expression that found it. Texts come first, then expressions in
-    /// order, then the default. A search over its limit counts as no match.
-    pub fn look<'m, 'h>(&'m self, text: &'h [u8]) -> (&'m Template, Option<(&'m Pattern, Captures<'h>)>) {
+    /// order, then the default.
+    ///
+    /// # Errors
+    /// A search went over its limit, so nobody knows what the value is.
+    pub fn look<'m, 'h>(&'m self, text: &'h [u8]) -> Result<Found<'m, 'h>, StepLimit> {
         let key = std::str::from_utf8(text).map(str::to_ascii_lowercase);
         if let Some(found) = key.ok().and_then(|key| self.text(&key)) {
-            return (found, None);
+            return Ok((found, None));
         }
         for (pattern, template) in &self.expressions {
-            if let Ok(Some(captures)) = pattern.find(text) {
-                return (template, Some((pattern, captures)));
+            if let Some(captures) = pattern.find(text)? {
+                return Ok((template, Some((pattern, captures))));
             }
         }
-        (&self.default, None)
+        Ok((&self.default, None))
     }
 
     fn text(&self, key: &str) -> Option<&Template> {

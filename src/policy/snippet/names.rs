@@ -40,8 +40,8 @@ impl Names {
         self.0.contains(name)
     }
 
-    /// `(?<name>`, `(?P<name>`, `(?'name'`.
-    fn groups(&mut self, text: &str) {
+    /// Adds the named groups of an expression: `(?<name>`, `(?P<name>`, `(?'name'`.
+    pub(super) fn groups(&mut self, text: &str) {
         for piece in text.split("(?").skip(1) {
             let piece = piece.strip_prefix('P').unwrap_or(piece);
             let (rest, end) = match piece.as_bytes().first() {

@@ -1,7 +1,7 @@
 //! One request going through snippets: variables, the path as rewritten so far, which settings count. `route::decide`
 //! moves it along; `proxy` asks it about fields once there is an answer.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -38,6 +38,8 @@ use url::content_type;
 
 /// Steps of one request (`B-17`).
 const MAX_STEPS: u32 = 1000;
+/// Why a request is answered whose guard may have been in the part that was not searched.
+const OVER_LIMIT: &str = "an expression of a snippet took too many steps";
 /// Bytes that all variables of a request may hold together.
 const MAX_BYTES: usize = 256 * 1024;
 
@@ -81,6 +83,8 @@ pub struct Run<'r> {
     own: Vec<(Box<str>, Vec<u8>)>,
     /// Those of `auth_request_set`, which come when the rest stands already, and of maps once they were asked.
     late: RefCell<Vec<(Box<str>, Vec<u8>)>>,
+    /// A map could not be searched to its end: what was made of its value must not decide anything.
+    over: Cell<bool>,
     groups: Groups,
     path: Option<NormPath<'static>>,
     args: Option<Vec<u8>>,
@@ -184,36 +188,57 @@ impl<'r> Run<'r> {
             if self.steps > MAX_STEPS {
                 return Some(failed("the snippets took too many steps"));
             }
-            match step {
-                Step::Set(name, value) => {
-                    let value = self.text(value, stage);
-                    if !self.keep(name, value) {
-                        return Some(failed("the variables of the snippets are too long"));
-                    }
-                }
-                Step::SetArgs(value) => self.args = Some(self.text(value, stage)),
-                Step::Break => return Some(Outcome::Break),
-                Step::Return(answer) => return Some(self.answer(answer, stage)),
-                Step::If(condition, branch) => match self.holds(condition, stage) {
-                    Err(outcome) => return Some(outcome),
-                    Ok(false) => {}
-                    Ok(true) => {
-                        self.branch = Some(Arc::clone(&branch.settings));
-                        if let Some(outcome) = self.walk(&branch.steps, stage) {
-                            return Some(outcome);
-                        }
-                    }
-                },
-                Step::Rewrite(rewrite) => match self.rewrite(rewrite, stage) {
-                    Err(outcome) => return Some(outcome),
-                    Ok(None) => {}
-                    Ok(Some(Then::Last)) => return Some(Outcome::Again),
-                    Ok(Some(Then::Break)) => return Some(Outcome::Break),
-                    Ok(Some(Then::Next | Then::Redirect(_))) => self.rewritten = true,
-                },
+            let outcome = self.step(step, stage);
+            if self.over.get() {
+                return Some(failed(OVER_LIMIT));
+            }
+            if outcome.is_some() {
+                return outcome;
             }
         }
         None
+    }
+
+    fn step(&mut self, step: &Step, stage: &Stage<'_>) -> Option<Outcome> {
+        match step {
+            Step::Set(name, value) => {
+                let value = self.text(value, stage);
+                if !self.keep(name, value) {
+                    return Some(failed("the variables of the snippets are too long"));
+                }
+            }
+            Step::SetArgs(value) => self.args = Some(self.text(value, stage)),
+            Step::Break => return Some(Outcome::Break),
+            Step::Return(answer) => return Some(self.answer(answer, stage)),
+            Step::If(condition, branch) => match self.holds(condition, stage) {
+                Err(outcome) => return Some(outcome),
+                Ok(false) => {}
+                Ok(true) => {
+                    self.branch = Some(Arc::clone(&branch.settings));
+                    return self.walk(&branch.steps, stage);
+                }
+            },
+            Step::Rewrite(rewrite) => match self.rewrite(rewrite, stage) {
+                Err(outcome) => return Some(outcome),
+                Ok(None) => {}
+                Ok(Some(Then::Last)) => return Some(Outcome::Again),
+                Ok(Some(Then::Break)) => return Some(Outcome::Break),
+                Ok(Some(Then::Next | Then::Redirect(_))) => self.rewritten = true,
+            },
+        }
+        None
+    }
+
+    /// Keeps the groups of the expression that took the path to its location, as nginx does until another one matches.
+    ///
+    /// # Errors
+    /// An answer: they cannot be had.
+    pub fn capture(&mut self, pattern: &Pattern, view: &RequestView<'_>) -> Result<(), LocalReply> {
+        let path = self.path(view).as_bytes().to_vec();
+        match self.matches(pattern, &path) {
+            Err(Outcome::Reply(reply)) => Err(reply),
+            _ => Ok(()),
+        }
     }
 
     fn text(&self, template: &Template, stage: &Stage<'_>) -> Vec<u8> {
@@ -255,8 +280,7 @@ impl<'r> Run<'r> {
 
     /// Keeps the groups of a match. A search over its limit is an answer: it may have been a guard.
     fn matches(&mut self, pattern: &Pattern, text: &[u8]) -> Result<bool, Outcome> {
-        let found =
-            pattern.find(text).map_err(|_| failed("an expression of a snippet took too many steps"))?;
+        let found = pattern.find(text).map_err(|_| failed(OVER_LIMIT))?;
         let Some(captures) = found else { return Ok(false) };
         self.groups = Groups::numbered(&captures);
         for name in pattern.group_names() {

@@ -7,7 +7,7 @@ use super::{Recorder, said};
 use crate::policy::app_root;
 use crate::policy::redirect::RedirectStyle;
 use crate::policy::satisfy::Verdict;
-use crate::policy::snippet::script::{Nested, Rival};
+use crate::policy::snippet::script::{Matcher, Nested, Rival};
 use crate::policy::snippet::{Outcome, Run, Script, Stage};
 use crate::policy::template::{Facts, RouteFacts};
 use crate::reply::LocalReply;
@@ -102,8 +102,17 @@ fn nested_outcome(
     let script = &nested.script;
     recorder.step("location", || format!("of a snippet: {:?}", nested.matcher));
     run.enter(depth, [&script.settings]);
-    if let Ok(Some(inner)) = script.location(run.path(stage.facts.view).as_bytes(), Rival::Nothing) {
-        return nested_outcome(inner, stage, depth + 1, run, recorder);
+    // Its groups count until another expression matches.
+    if let Matcher::Expression(pattern) = &nested.matcher
+        && let Err(reply) = run.capture(pattern, stage.facts.view)
+    {
+        return Own::Reply(reply);
+    }
+    match script.location(run.path(stage.facts.view).as_bytes(), Rival::Nothing) {
+        // What was not searched to its end may have been a guard.
+        Err(_) => return Own::Reply(over_limit()),
+        Ok(Some(inner)) => return nested_outcome(inner, stage, depth + 1, run, recorder),
+        Ok(None) => {}
     }
     match run.steps(script, stage) {
         Outcome::Reply(reply) => return Own::Reply(told(recorder, reply)),
@@ -135,6 +144,9 @@ pub(super) fn location(
         return Ok(Rewrites::Go);
     }
     let stage = stage(table, view, facts_of(location, view, run), location.policies.redirect_style);
+    if let Some(pattern) = location.pattern.as_deref().filter(|_| all().next().is_some()) {
+        run.capture(pattern, view)?;
+    }
     for script in all() {
         match script.location(run.path(view).as_bytes(), Rival::Nothing) {
             Err(_) => return Err(over_limit()),

@@ -111,7 +111,10 @@ impl Scene<'_> {
         };
         let inner = Scene { depth: self.depth + 1, quoted: false, ..*self };
         let text = map.source.bytes(&self.stage.facts, &inner);
-        let (template, captures) = map.look(&text);
+        let Ok((template, captures)) = map.look(&text) else {
+            self.run.over.set(true);
+            return Cow::Borrowed(&[]);
+        };
         let Some((pattern, captures)) = captures else {
             let value = template.bytes(&self.stage.facts, &inner);
             self.keep(map, &value);
