@@ -351,6 +351,7 @@ mod keys;
 pub mod limits;
 mod log_format;
 mod parse;
+mod report;
 mod tls;
 mod tracing;
 mod values;

@@ -8,20 +8,20 @@ use ipnet::IpNet;
 use super::auth::GlobalAuthDraft;
 use super::hsts_keys::Hsts;
 use super::log_format::{self, Unknown};
+use super::report::{Otherwise, Report};
 use super::values::{
     Sound, addresses, allowed, cidrs, field_name, field_names, http_version, large_buffers, limit_key,
     load_balance, log_level, minutes, path, positive, processes, redirect_code, refusal, risk, tests, words,
 };
-use super::{Effect, Globals, KEYS, Key, LogEscape, Referenced, UNKNOWN_VARIABLE};
+use super::{Globals, KEYS, LogEscape, Referenced, UNKNOWN_VARIABLE};
 use super::{tls, tracing};
-use crate::diagnostic::{Diagnostic, Severity};
-use crate::model::{ConfigMap, Kind, Meta, ObjectKey, ObjectRef};
+use crate::diagnostic::Diagnostic;
+use crate::model::{ConfigMap, Meta, ObjectKey};
 use crate::policy::annotation::{
     is_protected_field, parse_bool, parse_count, parse_duration, parse_on_off, parse_size,
 };
 use crate::policy::host_ownership::{AllowList, HostOwnership};
-use crate::policy::registry::{gone, nearest};
-use crate::policy::snippet::{GlobalNote, GlobalSnippets};
+use crate::policy::snippet::GlobalSnippets;
 use crate::policy::template::Template;
 use crate::policy::{
     backend_tls, body, cipher_list, compression, custom_errors, hsts, pending, response_rewrite, retry,
@@ -375,159 +375,6 @@ impl Globals {
             self.proxy_set_headers = set.into();
         }
         Ok(())
-    }
-}
-
-/// What counts for a key whose text cannot be read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Otherwise {
-    /// Nothing may pass that it guards.
-    Shut,
-    /// Nobody is let in whom it would have named.
-    Nobody,
-    /// The last text that could be read, else the entries of the list that can be read.
-    OtherEntries,
-    /// The last text that could be read, else the default.
-    Default,
-}
-
-impl Otherwise {
-    fn of(key: &Key) -> Self {
-        match key.name {
-            name if name.starts_with("global-auth-") => Self::Shut,
-            name if name.starts_with("host-") => Self::Nobody,
-            "bind-address"
-            | "block-cidrs"
-            | "block-referers"
-            | "block-user-agents"
-            | "custom-http-errors"
-            | "denylist-source-range"
-            | "proxy-real-ip-cidr"
-            | "skip-access-log-urls"
-            | "whitelist-source-range" => Self::OtherEntries,
-            _ => Self::Default,
-        }
-    }
-
-    fn keeps_the_last(self) -> bool {
-        matches!(self, Self::OtherEntries | Self::Default)
-    }
-}
-
-struct Report<'c> {
-    config_map: &'c ConfigMap,
-    found: Vec<Diagnostic>,
-    /// See [`Globals::unread`].
-    unread: Vec<&'static str>,
-}
-
-impl Report<'_> {
-    fn add(&mut self, code: &'static str, key: &str, value: &str, reason: String, hint: String) {
-        self.at(self.config_map, code, key, value, reason, hint);
-    }
-
-    fn at(
-        &mut self,
-        object: &ConfigMap,
-        code: &'static str,
-        key: &str,
-        value: &str,
-        reason: String,
-        hint: String,
-    ) {
-        self.found.push(Diagnostic {
-            object: ObjectRef { kind: Kind::ConfigMap, key: object.meta.key.clone() },
-            code,
-            severity: Severity::Warning,
-            field: format!("data[{key}]"),
-            value: value.chars().take(200).collect(),
-            reason,
-            hint,
-            origin: Arc::clone(&object.meta.origin),
-        });
-    }
-
-    fn unknown(&mut self, key: &str) {
-        let near =
-            || nearest(key, KEYS.iter().map(|key| key.name)).map(|name| format!("did you mean {name}?"));
-        let hint = gone::find(gone::KEYS, key).map(|gone| gone.hint.to_owned()).or_else(near);
-        self.add("UnknownKey", key, "", "is no key of this ConfigMap".into(), hint.unwrap_or_default());
-    }
-
-    /// `last` is the text that counts meanwhile, where there is one.
-    fn invalid(&mut self, key: &Key, value: &str, reason: String, last: Option<&str>) {
-        // A key is shown to nobody, not even a broken one.
-        let shown =
-            |text: &str| if key.name == "ssl-session-ticket-key" { String::new() } else { text.to_owned() };
-        let hint = match (Otherwise::of(key), last) {
-            (Otherwise::Shut, _) => {
-                "until it is mended every route that global-auth-url guards answers 503".to_owned()
-            }
-            (Otherwise::Nobody, _) => "until it is mended what cannot be read lets nobody in".to_owned(),
-            (Otherwise::OtherEntries, None) => "the other entries count".to_owned(),
-            (Otherwise::OtherEntries | Otherwise::Default, Some(last)) => {
-                let last: String = shown(last).chars().take(200).collect();
-                format!("until it is mended its last good value counts: {last}")
-            }
-            (Otherwise::Default, None) => {
-                let default = if key.default.is_empty() { "none" } else { key.default };
-                format!("until it is mended the default counts: {default}")
-            }
-        };
-        if Otherwise::of(key).keeps_the_last() {
-            self.unread.push(key.name);
-        }
-        self.add("InvalidConfigMapValue", key.name, &shown(value), reason, hint);
-    }
-
-    fn field(&mut self, object: &ConfigMap, name: &str, value: &str, reason: &str) {
-        self.at(object, "InvalidConfigMapValue", name, value, reason.into(), "the entry is left out".into());
-    }
-
-    fn firewall(&mut self) {
-        let reason = "turns requests away (SecRuleEngine On), and there is no web application firewall, so every route \
-                      answers 503";
-        let hint = "say SecRuleEngine DetectionOnly if it is not missed, or enable-modsecurity: \"false\" on Ingresses";
-        self.add("NotSupported", "modsecurity-snippet", "", reason.into(), hint.into());
-        if let Some(last) = self.found.last_mut() {
-            last.severity = Severity::Error;
-        }
-    }
-
-    fn snippets(&mut self, notes: Vec<GlobalNote>, data: &BTreeMap<String, String>) {
-        for note in notes {
-            let value = data.get(note.key).map_or("", String::as_str);
-            let (code, hint) = if note.refused {
-                ("SnippetRefused", "docs/snippets.md lists what is known")
-            } else {
-                ("NoEffect", "")
-            };
-            self.add(code, note.key, value, note.reason, hint.into());
-            if let Some(last) = self.found.last_mut().filter(|_| !note.refused) {
-                last.severity = Severity::Info;
-            }
-        }
-    }
-
-    /// True for a key that does something; others get a finding.
-    fn effective(&mut self, key: &Key, text: &str) -> bool {
-        match key.effect {
-            Effect::Applied => true,
-            Effect::NoMeaning => {
-                let reason = "has no meaning in this proxy and is accepted".into();
-                self.add("NoEffect", key.name, "", reason, String::new());
-                if let Some(last) = self.found.last_mut() {
-                    last.severity = Severity::Info;
-                }
-                false
-            }
-            // What is switched off anyway is no news.
-            Effect::Refused(_) if text == key.default => false,
-            Effect::Refused(why) => {
-                self.add("NotSupported", key.name, "", format!("is not honoured: {why}"), String::new());
-                false
-            }
-        }
     }
 }
 
