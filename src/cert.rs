@@ -2,7 +2,7 @@
 //! (`model::CertInfo`). Keys never leave this module's types: no `Debug` of material, no `Serialize`.
 //!
 //! The control loop owns a [`Keeper`] and asks it with every new world; the data plane only sees the [`CertStore`], and
-//! asks [`client`] about the certificates of clients.
+//! asks [`client`] about the certificates of clients, [`own`] about those that are their own authority.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,6 +17,7 @@ pub mod client;
 mod fallback;
 mod keeper;
 pub mod ocsp;
+pub mod own;
 mod pair;
 pub mod serving;
 

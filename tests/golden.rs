@@ -108,7 +108,7 @@ fn scene_with(annotations: &[(String, String)]) -> Scene {
     for (name, key, text) in [
         ("users", "auth", "ann:{PLAIN}secret"),
         ("clients-ca", "ca.crt", "not read here"),
-        ("backend-ca", "ca.crt", "not read here"),
+        ("backend-ca", "ca.crt", "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n"),
     ] {
         let meta = narthex::model::Meta::named(narthex::model::ObjectKey::new("default", name));
         let secret = narthex::model::Secret {

@@ -149,8 +149,9 @@ fn snippet(ingress: &Ingress, options: &Options, globals: &Globals) -> Option<St
 
 /// An error that is the object's own. What another object can still mend is none: objects come in any order.
 fn refuses(found: &Diagnostic) -> bool {
-    const MAY_COME_LATER: [&str; 14] = [
+    const MAY_COME_LATER: [&str; 15] = [
         "AuthUnavailable",
+        "BackendTlsUnavailable",
         "CanaryOwnsService",
         "CertificateNotCoveringHost",
         "ClientCertificatesUnavailable",

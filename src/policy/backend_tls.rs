@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use super::annotation::{Fidelity, Reader, Risk, Scope, Spec, is_regex_char};
 use super::cipher_list::Suite;
+use super::client_certificate::pem;
 use super::server_tls;
-use crate::model::ObjectKey;
+use crate::diagnostic::Severity;
+use crate::model::{ObjectKey, Secret};
 
 const WITHOUT_SECRET: Fidelity =
     Fidelity::Equivalent("counts without proxy-ssl-secret too; ingress-nginx ignores it then");
@@ -13,7 +15,7 @@ const WITHOUT_SECRET: Fidelity =
 pub(super) const SECRET: Spec = Spec::new("proxy-ssl-secret", Scope::Location, Risk::Medium)
     .fail_closed()
     .values("none", "default/backend-ca")
-    .doc("Secret with a client pair (`tls.crt`, `tls.key`) and/or the CA of the backend (`ca.crt`).");
+    .doc("Secret with a client pair (`tls.crt`, `tls.key`) and/or the CA of the backend (`ca.crt`). Without a usable one the routes answer 503.");
 const VERIFY: Spec = Spec::new("proxy-ssl-verify", Scope::Location, Risk::Low)
     .fail_closed()
     .fidelity(WITHOUT_SECRET)
@@ -86,7 +88,7 @@ impl BackendTls {
     /// Reads the family.
     pub fn read(reader: &mut Reader<'_>) -> Self {
         let default = Self::default();
-        let secret = reader.reference(&SECRET).ok();
+        let secret = secret(reader);
         let verify = reader.on_off(&VERIFY).or(default.verify);
         let depth = reader.count(&DEPTH).or(default.depth);
         let name = reader.text(&NAME, "a server name", is_regex_char).ok();
@@ -94,6 +96,48 @@ impl BackendTls {
         let (tls12, tls13) = reader.read(&PROTOCOLS, protocols).or((default.tls12, default.tls13));
         let ciphers = server_tls::ciphers(reader, &CIPHERS);
         Self { secret, verify, depth, name, server_name, tls12, tls13, ciphers }
+    }
+}
+
+/// `proxy-ssl-secret`. One that is of no use shuts the routes: backends would be asked without the pair they expect.
+fn secret(reader: &mut Reader<'_>) -> Option<ObjectKey> {
+    let key = reader.reference(&SECRET).ok()?;
+    let used = match reader.secret(&key) {
+        None => Err("names a Secret that does not exist or cannot be read"),
+        Some(secret) => usable(&secret),
+    };
+    if let Err(reason) = used {
+        reader.deny("BackendTlsUnavailable");
+        let hint = "put a pair under tls.crt and tls.key, the authorities of the backend under ca.crt, or both; \
+                    until then the routes of this Ingress answer 503";
+        reader.report(SECRET.name, Severity::Error, "BackendTlsUnavailable", reason, hint);
+    }
+    Some(key)
+}
+
+/// As ingress-nginx: a whole pair, authorities, or both; half a pair beside authorities is none. Here only the form is
+/// judged: what stands in certificates is the business of whoever connects, and that never connects without them.
+fn usable(secret: &Secret) -> Result<(), &'static str> {
+    let part = |name| secret.data.get(name).map(|bytes| bytes.expose());
+    let pair = part("tls.crt").zip(part("tls.key"));
+    let authorities = part("ca.crt").filter(|text| !text.is_empty());
+    if pair.is_none() && authorities.is_none() {
+        return Err("names a Secret with neither a pair (tls.crt and tls.key) nor ca.crt");
+    }
+    let has_certificate = |text| pem::sections(text, "CERTIFICATE").is_some_and(|found| !found.is_empty());
+    if let Some((certificate, key)) = pair {
+        if !has_certificate(certificate) {
+            return Err("names a Secret with a tls.crt that holds no certificate in PEM");
+        }
+        if !std::str::from_utf8(key).is_ok_and(|text| text.contains("PRIVATE KEY-----")) {
+            return Err("names a Secret with a tls.key that holds no key in PEM");
+        }
+    }
+    match authorities {
+        Some(text) if !has_certificate(text) => {
+            Err("names a Secret with a ca.crt that holds no certificate in PEM")
+        }
+        _ => Ok(()),
     }
 }
 
@@ -113,8 +157,33 @@ pub(super) fn protocols(text: &str) -> Result<(bool, bool), String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
-    use crate::policy::annotation::sample::{denied, read};
+    use crate::model::{Meta, SecretBytes};
+    use crate::policy::annotation::Objects;
+    use crate::policy::annotation::sample::{PREFIX, denied, ingress, read};
+
+    const PEM: &str = "-----BEGIN CERTIFICATE-----\nMAMCAQE=\n-----END CERTIFICATE-----\n";
+    const KEY: &str = "-----BEGIN PRIVATE KEY-----\nMAMCAQE=\n-----END PRIVATE KEY-----\n";
+
+    /// What is read beside a Secret `default/ca` of this content, the code that shuts the routes, and what is told.
+    fn read_with(
+        annotations: &[(&str, &str)],
+        data: &[(&str, &str)],
+    ) -> (BackendTls, Option<&'static str>, Vec<String>) {
+        let key = ObjectKey::new("default", "ca");
+        let data = data.iter().map(|(key, text)| ((*key).to_owned(), SecretBytes::new(text.as_bytes())));
+        let secret =
+            Secret { meta: Meta::named(key.clone()), secret_type: "Opaque".into(), data: data.collect() };
+        let secrets = BTreeMap::from([(key, Arc::new(secret))]);
+        let ingress = ingress(annotations);
+        let objects = Objects { secrets: &secrets, ..Objects::NONE };
+        let mut reader = Reader::new(&ingress, PREFIX, true).with_objects(objects);
+        let read = BackendTls::read(&mut reader);
+        let (told, denied) = reader.finish();
+        (read, denied, told.into_iter().map(|found| format!("{}: {}", found.code, found.reason)).collect())
+    }
 
     #[test]
     fn absent_annotations_mean_no_verification_and_no_sni() {
@@ -123,7 +192,7 @@ mod tests {
 
     #[test]
     fn all_settings_are_read() {
-        let tls = read(
+        let (tls, denied, _) = read_with(
             &[
                 ("proxy-ssl-secret", "default/ca"),
                 ("proxy-ssl-verify", "on"),
@@ -133,8 +202,9 @@ mod tests {
                 ("proxy-ssl-protocols", "TLSv1.1 TLSv1.3"),
                 ("proxy-ssl-ciphers", "CHACHA20+aRSA"),
             ],
-            BackendTls::read,
+            &[("ca.crt", PEM)],
         );
+        assert_eq!(denied, None);
         let expect = BackendTls {
             secret: Some(ObjectKey::new("default", "ca")),
             verify: true,
@@ -146,6 +216,31 @@ mod tests {
             ciphers: Some(Arc::from([Suite::RsaChacha20])),
         };
         assert_eq!(tls, expect);
+    }
+
+    #[test]
+    fn a_secret_that_is_missing_or_of_no_use_shuts_the_routes_and_is_told() {
+        let pair = [("tls.crt", PEM), ("tls.key", KEY)];
+        let with = |more| [pair[0], pair[1], ("ca.crt", more)];
+        let check = |name: &str, data: &[(&str, &str)], expect: Option<&str>| {
+            let (_, denied, told) =
+                read_with(&[("proxy-ssl-secret", name), ("proxy-ssl-verify", "off")], data);
+            assert_eq!(denied, expect.map(|_| "BackendTlsUnavailable"), "{name} {data:?}");
+            assert_eq!(told.len(), usize::from(expect.is_some()), "{told:?}");
+            assert!(expect.is_none_or(|part| told[0].contains(part)), "{told:?}");
+        };
+        for sound in [&pair[..], &[("ca.crt", PEM)], &with(PEM), &with(""), &[pair[0], ("ca.crt", PEM)]] {
+            check("default/ca", sound, None);
+            check("ca", sound, None);
+            check("default/nope", sound, Some("does not exist"));
+        }
+        for bad in [&[][..], &[("foo", "x")], &pair[..1], &pair[1..], &[("ca.crt", "")]] {
+            check("ca", bad, Some("neither"));
+        }
+        check("ca", &[("ca.crt", "x")], Some("a ca.crt"));
+        check("ca", &with("x"), Some("a ca.crt"));
+        check("ca", &[("tls.crt", "x"), pair[1]], Some("a tls.crt"));
+        check("ca", &[pair[0], ("tls.key", "x")], Some("a tls.key"));
     }
 
     #[test]

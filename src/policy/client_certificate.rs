@@ -17,7 +17,7 @@ use crate::pattern::{Anchor, Case, Pattern};
 use crate::reply::{LocalReply, RedirectCause};
 use crate::wire::fields::is_field_value;
 
-mod pem;
+pub(super) mod pem;
 
 const SERVER: Scope = Scope::Server;
 

@@ -21,6 +21,7 @@ use webpki::{EndEntityCert, KeyUsage, VerifiedPath};
 
 use super::{Protocol, suites};
 pub use crate::cert::TlsMaterial;
+use crate::cert::own::{self, Side};
 use crate::policy::backend_tls::BackendTls;
 
 /// A configuration that nobody asked for in this time is forgotten; longer than connections idle.
@@ -163,13 +164,14 @@ impl TlsCache {
             (false, false) => return Err(TlsError::Versions),
         };
         let verifier: Arc<dyn ServerCertVerifier> = if policy.verify {
-            let roots = roots(material.and_then(|m| m.authority.as_deref()))?;
+            let (roots, trusted) = roots(material.and_then(|m| m.authority.as_deref()))?;
             let roots = Arc::new(roots);
             let inner =
                 WebPkiServerVerifier::builder_with_provider(Arc::clone(&roots), Arc::clone(&self.provider))
                     .build()
                     .map_err(|_| TlsError::Authority)?;
-            Arc::new(Shallow { inner, roots, depth: policy.depth, provider: Arc::clone(&self.provider) })
+            let provider = Arc::clone(&self.provider);
+            Arc::new(Shallow { inner, roots, trusted, depth: policy.depth, provider })
         } else {
             Arc::new(Unverified(Arc::clone(&self.provider)))
         };
@@ -212,13 +214,16 @@ impl Entry {
     }
 }
 
-fn roots(authority: Option<&[u8]>) -> Result<RootCertStore, TlsError> {
+/// Whom to trust, and their certificates.
+fn roots(authority: Option<&[u8]>) -> Result<(RootCertStore, Vec<CertificateDer<'static>>), TlsError> {
     let mut roots = RootCertStore::empty();
+    let mut trusted = Vec::new();
     for certificate in CertificateDer::pem_slice_iter(authority.ok_or(TlsError::Authority)?) {
         let certificate = certificate.map_err(|_| TlsError::Authority)?;
+        trusted.push(certificate.clone());
         roots.add(certificate).map_err(|_| TlsError::Authority)?;
     }
-    if roots.is_empty() { Err(TlsError::Authority) } else { Ok(roots) }
+    if roots.is_empty() { Err(TlsError::Authority) } else { Ok((roots, trusted)) }
 }
 
 fn pair(
@@ -232,29 +237,68 @@ fn pair(
 }
 
 /// `proxy-ssl-verify: on` with `proxy-ssl-verify-depth`: the library verifies, and a chain that brings more authorities
-/// than may stand between is looked at again for a short enough way.
+/// than may stand between is looked at again for a short enough way. What it refuses and OpenSSL takes is looked at
+/// again too.
 #[derive(Debug)]
 struct Shallow {
     inner: Arc<WebPkiServerVerifier>,
     roots: Arc<RootCertStore>,
+    trusted: Vec<CertificateDer<'static>>,
     depth: u32,
     provider: Arc<CryptoProvider>,
 }
 
 impl Shallow {
-    fn is_near(&self, leaf: &CertificateDer<'_>, others: &[CertificateDer<'_>], now: UnixTime) -> bool {
+    /// Judges the chain, not the name.
+    fn judge(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), webpki::Error> {
         let between = |path: &VerifiedPath<'_>| {
             u32::try_from(path.intermediate_certificates().count()).unwrap_or(u32::MAX)
         };
         let within = |path: &VerifiedPath<'_>| {
             if between(path) <= self.depth { Ok(()) } else { Err(webpki::Error::MaximumPathDepthExceeded) }
         };
-        EndEntityCert::try_from(leaf).is_ok_and(|end| {
-            let (algorithms, anchors) =
-                (self.provider.signature_verification_algorithms.all, &self.roots.roots);
-            let usage = KeyUsage::server_auth();
-            end.verify_for_usage(algorithms, anchors, others, now, usage, None, Some(&within)).is_ok()
-        })
+        let end = EndEntityCert::try_from(leaf)?;
+        let (algorithms, anchors) = (self.provider.signature_verification_algorithms.all, &self.roots.roots);
+        let usage = KeyUsage::server_auth();
+        end.verify_for_usage(algorithms, anchors, others, now, usage, None, Some(&within)).map(|_path| ())
+    }
+
+    /// True for what OpenSSL takes all the same: a certificate that stands in `ca.crt` itself though it is an
+    /// authority's, and one without DNS names whose CN is the name.
+    fn is_taken(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        now: UnixTime,
+    ) -> bool {
+        let sound = match self.judge(leaf, others, now) {
+            Ok(()) => true,
+            Err(webpki::Error::CaUsedAsEndEntity) => {
+                self.trusted.contains(leaf) && own::may_be_shown(leaf, Side::Server, now)
+            }
+            Err(_) => false,
+        };
+        let is_named = || {
+            EndEntityCert::try_from(leaf).is_ok_and(|end| end.verify_is_valid_for_subject_name(name).is_ok())
+        };
+        sound && (is_named() || self.is_called(leaf, others, name))
+    }
+
+    fn is_called(
+        &self,
+        leaf: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+    ) -> bool {
+        let ServerName::DnsName(name) = name else { return false };
+        own::is_called(leaf, name.as_ref())
+            && !others.iter().chain(&self.trusted).any(|authority| own::limits_names(authority))
     }
 }
 
@@ -267,10 +311,14 @@ impl ServerCertVerifier for Shallow {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let verified = self.inner.verify_server_cert(leaf, others, name, ocsp, now)?;
+        let verified = match self.inner.verify_server_cert(leaf, others, name, ocsp, now) {
+            Ok(verified) => verified,
+            Err(_) if self.is_taken(leaf, others, name, now) => return Ok(ServerCertVerified::assertion()),
+            Err(error) => return Err(error),
+        };
         // A way cannot be longer than what was brought.
         let short = u32::try_from(others.len()).is_ok_and(|brought| brought <= self.depth);
-        if short || self.is_near(leaf, others, now) {
+        if short || self.judge(leaf, others, now).is_ok() {
             Ok(verified)
         } else {
             Err(rustls::Error::General("the chain is longer than proxy-ssl-verify-depth".into()))

@@ -117,6 +117,29 @@ fn world(backend: SocketAddr, ca: &Ca, annotations: &[(&str, &str)]) -> String {
 }
 
 #[test]
+fn a_client_s_certificate_may_be_its_own_authority() {
+    let (backend, key) = (Backend::echo("b"), KeyPair::generate().unwrap());
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let own = params.self_signed(&key).unwrap();
+    let text = with_tls(
+        &ingress("m", &[("auth-tls-secret", "default/own")], &[("m.test", "/", "Prefix", "b")]),
+        "m.test",
+        "pair",
+    );
+    let made = rcgen::generate_simple_self_signed(["m.test".to_owned()]).unwrap();
+    let text = text
+        + &tls_secret("pair", &made.cert.pem(), &made.signing_key.serialize_pem())
+        + &opaque("own", &[("ca.crt", &own.pem())])
+        + &service("b", &[backend.address()]);
+    let proxy = TestProxy::start(&text, &[]);
+    let identity = (vec![own.der().clone()], PrivateKeyDer::try_from(key.serialize_der()).unwrap());
+    assert_eq!(status(&ask(Some(&identity), proxy.https(), "m.test")), 200);
+    assert_eq!(status(&ask(Some(&Ca::new("x").client("x")), proxy.https(), "m.test")), 400);
+    assert_eq!(status(&ask(None, proxy.https(), "m.test")), 400);
+}
+
+#[test]
 fn variables_tell_of_the_certificate_and_of_the_connection() {
     let (backend, ca) = (Backend::echo("b"), Ca::new("clients"));
     let text = "proxy_set_header X-Tls \"$ssl_protocol $ssl_server_name $ssl_session_reused\"; \

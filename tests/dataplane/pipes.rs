@@ -265,8 +265,8 @@ fn urgent_data_is_passed_over_and_the_body_goes_on_behind_it() {
     assert!(raw.answer().body == body, "the answer arrives whole");
     let head = format!("POST / HTTP/1.1\r\nHost: h.test\r\nContent-Length: {}\r\n\r\n", body.len());
     raw.send(head);
-    raw.send(body[..PART].to_vec());
+    raw.send(&body[..PART]);
     urgent(&raw.stream);
-    raw.send(body[PART..].to_vec());
+    raw.send(&body[PART..]);
     assert!(raw.answer().body == body, "the request arrived whole");
 }

@@ -277,6 +277,20 @@ fn https_backends_are_asked_over_tls_and_verified_only_when_asked_to() {
     let proxy = TestProxy::start(&world(&[("proxy-ssl-verify", "on")]), &[]);
     let status = get(proxy.http(), "h.test", "/x").status;
     assert!(status == 502 || status == 503, "{status}");
+    // A Secret that is not there, or of no use, never means going on without the pair.
+    let secret = |name: &str, data: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: {name}, namespace: default}}\nstringData: {data}\n"
+        )
+    };
+    let secrets = secret("junk", "{ca.crt: x}") + &secret("other", "{foo: x}");
+    for name in ["default/nope", "default/junk", "other"] {
+        let text = world(&[("proxy-ssl-secret", name), ("proxy-ssl-verify", "off")]) + &secrets;
+        let proxy = TestProxy::start(&text, &[]);
+        assert_eq!(get(proxy.http(), "h.test", "/x").status, 503, "{name}");
+        let told = get(proxy.admin(), "localhost", "/api/v1/diagnostics").text();
+        assert!(told.contains("BackendTlsUnavailable"), "{name}: {told}");
+    }
     // A clear-text backend behind HTTPS is a 502, never clear text.
     let clear = Backend::echo("clear");
     let proxy = TestProxy::start(

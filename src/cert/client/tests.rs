@@ -82,6 +82,26 @@ fn chains_are_sound_within_their_depth_time_and_purpose() {
     assert_eq!(judged(&trusted, &[own.der().clone()], 1), "self-signed certificate");
 }
 
+#[test]
+fn a_certificate_that_is_its_own_authority_is_sound() {
+    let (own, other) = (signer("own", None), signer("own", None));
+    let free = |change: fn(&mut CertificateParams)| {
+        let mut params = params("own");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        change(&mut params);
+        let der = params.self_signed(&KeyPair::generate().unwrap()).unwrap().der().clone();
+        (Authority::read(&[boxed(&other.der), boxed(&der)], &[]).unwrap(), der)
+    };
+    let (trusted, der) = free(|_| {});
+    assert_eq!(judged(&trusted, std::slice::from_ref(&der), 1), "sound");
+    assert_ne!(judged(&authority(&other), std::slice::from_ref(&der), 1), "sound", "one of the same name");
+    assert_ne!(judged(&authority(&own), std::slice::from_ref(&own.der), 1), "sound", "made to sign certificates only");
+    let (trusted, old) = free(|params| params.not_after = date_time_ymd(2001, 1, 1));
+    assert_eq!(judged(&trusted, &[old], 1), "certificate has expired");
+    let listed = Authority::read(&[boxed(&der), boxed(&own.der)], &[list(&own, &[], 2100)]).unwrap();
+    assert_ne!(judged(&listed, &[der], 1), "sound", "nobody says that it still counts");
+}
+
 fn list(by: &Signer, revoked: &[u64], until: i32) -> Box<[u8]> {
     let revoked = revoked.iter().map(|serial| RevokedCertParams {
         serial_number: SerialNumber::from(*serial),

@@ -9,7 +9,7 @@ const MAX_BYTES: usize = 1 << 20;
 const MAX_SECTIONS: usize = 256;
 
 /// The sections called `label`, in order. `None` when one of them is broken or there are too many.
-pub(super) fn sections(text: &[u8], label: &str) -> Option<Vec<Box<[u8]>>> {
+pub(in crate::policy) fn sections(text: &[u8], label: &str) -> Option<Vec<Box<[u8]>>> {
     let text = std::str::from_utf8(text).ok().filter(|text| text.len() <= MAX_BYTES)?;
     let (begin, end) = (format!("-----BEGIN {label}-----"), format!("-----END {label}-----"));
     let mut found = Vec::new();

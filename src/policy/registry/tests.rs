@@ -74,10 +74,9 @@ fn a_broken_protective_value_never_leaves_the_routes_open() {
     let junk = ["", "junk", huge.as_str(), "a\r\nb", "{}"];
     for spec in specs().filter(|spec| spec.on_invalid == OnInvalid::FailClosed) {
         for bad in junk {
-            // An empty size is the limit of the ConfigMap; `junk` is a fine server name, Secret name and file name.
+            // An empty size is the limit of the ConfigMap; `junk` is a fine server name and file name.
             let sound = (spec.name == "proxy-body-size" && bad.is_empty())
-                || (matches!(spec.name, "proxy-ssl-name" | "proxy-ssl-secret") && bad == "junk")
-                || (spec.name == "proxy-ssl-name" && bad == "{}")
+                || (spec.name == "proxy-ssl-name" && matches!(bad, "junk" | "{}"))
                 || (spec.name == "fastcgi-index" && bad == "junk")
                 // A text without variables is a key: all clients share it.
                 || (spec.name == "global-rate-limit-key" && matches!(bad, "junk" | "{}"));

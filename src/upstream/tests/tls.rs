@@ -210,10 +210,6 @@ fn a_chain_may_have_as_many_authorities_between_as_the_depth_says() {
         let key = KeyPair::generate().unwrap();
         let leaf = CertificateParams::new(vec!["backend.test".into()]).unwrap();
         let leaf = leaf.signed_by(&key, &two).unwrap().der().clone();
-        let pem = |der: &CertificateDer<'_>| {
-            let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
-            format!("-----BEGIN CERTIFICATE-----\n{encoded}\n-----END CERTIFICATE-----\n").into_bytes()
-        };
         let trust =
             |der| Arc::new(TlsMaterial { authority: Some(pem(der).into()), certificate: None, key: None });
         let (far, near) = (trust(&anchor), trust(&second));
@@ -236,6 +232,91 @@ fn a_chain_may_have_as_many_authorities_between_as_the_depth_says() {
             let found = ask(&upstreams, backend.address, &policy, Some(material), PATIENT).await;
             assert_eq!(found.is_ok(), expected, "{depth}");
         }
+    });
+}
+
+fn pem(der: &CertificateDer<'_>) -> Vec<u8> {
+    let encoded = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, der);
+    format!("-----BEGIN CERTIFICATE-----\n{encoded}\n-----END CERTIFICATE-----\n").into_bytes()
+}
+
+/// A backend that shows `chain`, and whether it is taken for each name when `trusted` is `ca.crt`.
+async fn taken(
+    chain: &[CertificateDer<'static>],
+    key: &KeyPair,
+    trusted: &CertificateDer<'_>,
+    names: &[&str],
+) -> Vec<bool> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(chain.to_vec(), PrivateKeyDer::try_from(key.serialize_der()).unwrap())
+        .unwrap();
+    let backend = secure_as(Arc::new(config), OK, true).await;
+    let material =
+        Arc::new(TlsMaterial { authority: Some(pem(trusted).into()), certificate: None, key: None });
+    let upstreams = upstreams();
+    let mut found = Vec::new();
+    for name in names {
+        let policy = policy(true, Some(name));
+        found.push(ask(&upstreams, backend.address, &policy, Some(&material), PATIENT).await.is_ok());
+    }
+    found
+}
+
+/// Its own authority, as `openssl req -x509` makes it.
+fn own(names: &[&str], common_name: &str) -> (CertificateDer<'static>, KeyPair) {
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let mut params = CertificateParams::new(names).unwrap();
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().unwrap();
+    (params.self_signed(&key).unwrap().der().clone(), key)
+}
+
+#[test]
+fn a_certificate_that_is_its_own_authority_is_taken_for_its_names() {
+    local(async {
+        let names = ["own.test", "cn.test", "other.test"];
+        let (named, key) = own(&["own.test"], "cn.test");
+        assert_eq!(taken(&[named.clone()], &key, &named, &names).await, [true, false, false]);
+        let (unnamed, key) = own(&[], "cn.test");
+        assert_eq!(taken(&[unnamed.clone()], &key, &unnamed, &names).await, [false, true, false]);
+        // The same names and another key: nobody's authority.
+        let (stranger, key) = own(&["own.test"], "cn.test");
+        assert_eq!(taken(&[stranger], &key, &named, &names).await, [false, false, false]);
+    });
+}
+
+#[test]
+fn a_certificate_without_dns_names_is_taken_by_its_common_name_unless_an_authority_limits_names() {
+    local(async {
+        let key = KeyPair::generate().unwrap();
+        let leaf = |by: &Issuer<'static, KeyPair>| {
+            let mut params = CertificateParams::new(Vec::new()).unwrap();
+            params.distinguished_name = rcgen::DistinguishedName::new();
+            params.distinguished_name.push(DnType::CommonName, "cn.test");
+            params.signed_by(&key, by).unwrap().der().clone()
+        };
+        let (root, anchor) = authority("root", None);
+        let names = ["cn.test", "other.test"];
+        assert_eq!(taken(&[leaf(&root)], &key, &anchor, &names).await, [true, false]);
+        let (_, other) = authority("root", None);
+        assert_eq!(taken(&[leaf(&root)], &key, &other, &names).await, [false, false]);
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, "limited");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.name_constraints = Some(rcgen::NameConstraints {
+            permitted_subtrees: vec![rcgen::GeneralSubtree::DnsName("inside.test".into())],
+            excluded_subtrees: Vec::new(),
+        });
+        let limited = KeyPair::generate().unwrap();
+        let between = params.signed_by(&limited, &root).unwrap().der().clone();
+        let limited = Issuer::new(params, limited);
+        assert_eq!(taken(&[leaf(&limited), between], &key, &anchor, &names).await, [false, false]);
     });
 }
 
