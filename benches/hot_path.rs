@@ -139,6 +139,7 @@ fn record(tries: &[UpstreamTry]) -> Record<'_> {
         scheme: "https",
         host: "shop.example.test",
         best_host: "shop.example.test",
+        forwarded: None,
         uri: b"/api/v1/items/4711",
         args: Some(b"page=2"),
         request_fields: &NoFields,

@@ -116,6 +116,19 @@ pub struct Meter {
     pub body_bytes_sent: Cell<u64>,
     /// The whole answer was handed to the socket.
     pub finished: Cell<bool>,
+    /// What the head of the answer said of its body, once it was written.
+    pub framed: Cell<Option<Framed>>,
+}
+
+/// The fields that a driver writes itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Framed {
+    /// `Content-Length`.
+    pub length: Option<u64>,
+    /// `Transfer-Encoding: chunked`.
+    pub chunked: bool,
+    /// `Connection`; for HTTP/2, which has none, the word that nginx shows.
+    pub connection: &'static str,
 }
 
 impl Meter {

@@ -15,6 +15,6 @@ pub use access_log::StreamRecord;
 pub use access_log::{AccessLog, Format, LogLane};
 pub use metrics::{Metrics, WorkerMetrics};
 pub use record::{
-    FieldLookup, HostLabel, LocalReason, NoFields, OwnLookup, PlaceLookup, Record, RequestLine, RouteLabels,
-    TraceText, UpstreamTry,
+    FieldLookup, ForwardedLookup, HostLabel, LocalReason, NoFields, OwnLookup, PlaceLookup, Record,
+    RequestLine, RouteLabels, TraceText, UpstreamTry,
 };

@@ -130,6 +130,7 @@ fixed! {
     "server_protocol", ServerProtocol, Request, "version of HTTP";
     "service_name", ServiceName, Route, "Service of the rule";
     "service_port", ServicePort, Route, "its port as written";
+    "ssl_alpn_protocol", SslAlpnProtocol, Request, "protocol that the handshake agreed on: `h2`, `http/1.1`";
     "ssl_cipher", SslCipher, Request, "cipher of the connection";
     "ssl_client_escaped_cert", SslClientEscapedCert, Request, "certificate of the client, as PEM in percent-encoding";
     "ssl_client_fingerprint", SslClientFingerprint, Request, "its SHA-1";
@@ -170,8 +171,12 @@ pub const ALIASES: &[(&str, Fixed)] = &[
 pub const STREAM: &[&str] = &[
     "bytes_received",
     "bytes_sent",
+    "connection",
+    "hostname",
     "msec",
+    "pid",
     "protocol",
+    "proxy_protocol_addr",
     "proxy_upstream_name",
     "remote_addr",
     "remote_port",
@@ -188,6 +193,17 @@ pub const STREAM: &[&str] = &[
     "upstream_connect_time",
     "upstream_session_time",
 ];
+
+/// Encodes everything but unreserved characters, as `ngx.escape_uri`: `$escaped_request_uri`.
+pub fn escape_uri(text: &[u8], out: &mut Vec<u8>) {
+    for byte in text {
+        if byte.is_ascii_alphanumeric() || b"-._~!*'()".contains(byte) {
+            out.push(*byte);
+        } else {
+            out.extend_from_slice(format!("%{byte:02X}").as_bytes());
+        }
+    }
+}
 
 /// `$name` or `${name}` at the start of `text`, as a log format has it, and what follows.
 pub fn leading(text: &str) -> Option<(&str, &str)> {

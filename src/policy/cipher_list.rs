@@ -55,6 +55,11 @@ impl Suite {
         }
     }
 
+    /// OpenSSL's name.
+    pub const fn openssl_name(self) -> &'static str {
+        self.names().0
+    }
+
     const fn is_rsa(self) -> bool {
         matches!(self, RsaAes256 | RsaChacha20 | RsaAes128)
     }

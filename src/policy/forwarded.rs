@@ -64,8 +64,7 @@ pub fn resolve<'r>(
 ) -> Forwarded<'r> {
     let source = connection.source(globals);
     let trusted = connection.is_trusted(globals);
-    let said =
-        |name: &str| if trusted { fields.get_str(name).filter(|value| !value.is_empty()) } else { None };
+    let said = |name: &str| said(fields, name, trusted);
 
     let walks = (globals.use_forwarded_headers || globals.enable_real_ip)
         && contains(&globals.proxy_real_ip_cidr, source);
@@ -81,6 +80,17 @@ pub fn resolve<'r>(
         },
         chain: chain(fields, client, trusted, connection, globals),
     }
+}
+
+/// The port to report, as [`resolve`] judges it.
+pub fn told_port<'r>(fields: &'r Fields, connection: &Connection, globals: &Globals) -> Cow<'r, str> {
+    let trusted = connection.is_trusted(globals);
+    port(said(fields, "x-forwarded-port", trusted), connection, globals)
+}
+
+/// What a field says, where it counts.
+fn said<'r>(fields: &'r Fields, name: &str, trusted: bool) -> Option<&'r str> {
+    if trusted { fields.get_str(name).filter(|value| !value.is_empty()) } else { None }
 }
 
 fn scheme<'r>(said: Option<&'r str>, connection: &Connection, globals: &Globals) -> Cow<'r, str> {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::basic_auth::credentials;
 use super::tracing::context::TraceContext;
 use crate::request::RequestView;
-use crate::variable::{Fixed, Known, Variable};
+use crate::variable::{Fixed, Known, Variable, escape_uri};
 use crate::wire::Version;
 
 /// One piece of a template.
@@ -303,7 +303,7 @@ fn write_fixed(fixed: Fixed, facts: &Facts<'_>, out: &mut Vec<u8>) {
     match fixed {
         Fixed::Args => out.extend_from_slice(view.query.unwrap_or_default()),
         Fixed::BestHttpHost => text(&view.forwarded.host),
-        Fixed::EscapedRequestUri => escape(view.target, out),
+        Fixed::EscapedRequestUri => escape_uri(view.target, out),
         Fixed::Host => text(&view.host.name),
         Fixed::Http2 => text(http2(view)),
         Fixed::Https => text(if view.scheme.as_str() == "https" { "on" } else { "" }),
@@ -348,7 +348,8 @@ fn write_fixed(fixed: Fixed, facts: &Facts<'_>, out: &mut Vec<u8>) {
         Fixed::TraceParent => text(route.trace.map_or("", TraceContext::traceparent)),
         Fixed::TraceState => out.extend_from_slice(route.trace.map_or(&[], |trace| &trace.state)),
         Fixed::Uri => out.extend_from_slice(view.path.as_bytes()),
-        Fixed::SslCipher
+        Fixed::SslAlpnProtocol
+        | Fixed::SslCipher
         | Fixed::SslClientEnd
         | Fixed::SslClientEscapedCert
         | Fixed::SslClientFingerprint
@@ -394,17 +395,6 @@ pub(crate) fn argument<'q>(query: &'q [u8], name: &str) -> &'q [u8] {
             key.eq_ignore_ascii_case(name.as_bytes()).then(|| value.strip_prefix(b"=")).flatten()
         })
         .unwrap_or_default()
-}
-
-/// Encodes everything but unreserved characters, as `ngx.escape_uri`.
-pub(crate) fn escape(text: &[u8], out: &mut Vec<u8>) {
-    for byte in text {
-        if byte.is_ascii_alphanumeric() || b"-._~!*'()".contains(byte) {
-            out.push(*byte);
-        } else {
-            out.extend_from_slice(format!("%{byte:02X}").as_bytes());
-        }
-    }
 }
 
 #[cfg(test)]

@@ -30,6 +30,7 @@ use crate::pipe::Socket;
 use crate::policy::forwarded::{Connection, ProxyFacts};
 use crate::request::Scheme;
 use crate::telemetry::metrics::{Counter, Gauge};
+use crate::upstream::suites::openssl_name;
 
 /// HTTP/2 connection preface (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -85,8 +86,10 @@ impl ConnectionFacts {
 pub struct TlsFacts {
     /// `TLSv1.2` or `TLSv1.3`.
     pub protocol: &'static str,
-    /// Cipher suite.
-    pub cipher: String,
+    /// Cipher suite, by OpenSSL's name.
+    pub cipher: &'static str,
+    /// What ALPN agreed on.
+    pub alpn: Option<Box<[u8]>>,
     /// SNI as sent, lower case.
     pub server_name: Option<String>,
     /// It went on where an earlier one had ended.
@@ -334,10 +337,10 @@ fn tls_facts(session: &rustls::ServerConnection, asked: bool) -> TlsFacts {
         Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
         _ => "TLSv1.3",
     };
-    let cipher = session.negotiated_cipher_suite().and_then(|suite| suite.suite().as_str());
     TlsFacts {
         protocol,
-        cipher: cipher.unwrap_or("").to_owned(),
+        cipher: session.negotiated_cipher_suite().map_or("", |suite| openssl_name(suite.suite())),
+        alpn: session.alpn_protocol().map(Box::from),
         server_name: session.server_name().map(str::to_ascii_lowercase),
         resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
         asked,

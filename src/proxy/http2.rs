@@ -22,7 +22,7 @@ use self::pace::Pace;
 use super::http1::timer::Timer;
 use super::patience::Patience;
 use crate::limit::{self, Held, Memory};
-use crate::message::{BodyError, Flow, Meter, Request, RequestBody, Response, ResponseBody};
+use crate::message::{BodyError, Flow, Framed, Meter, Request, RequestBody, Response, ResponseBody};
 use crate::wire::{Fields, Flood, FrameLimits, Reject, RequestHead, Version, check_http2_head};
 
 mod guard;
@@ -243,7 +243,17 @@ where
     if head_only {
         without_body(&mut response);
     }
+    meter.framed.set(Some(framed(&response, head_only)));
     response_of(response, meter, stream)
+}
+
+/// What the head says of the body. The library writes the length of a body that knows it.
+fn framed(response: &Response, head_only: bool) -> Framed {
+    let head = &response.head;
+    let told = head.fields.get_str("content-length").and_then(|told| told.parse().ok());
+    let bodiless = head_only || matches!(head.status.as_u16(), 204 | 304);
+    let length = told.or_else(|| response.body.size_hint().exact().filter(|_| !bodiless));
+    Framed { length, chunked: false, connection: "keep-alive" }
 }
 
 /// An answer to HEAD tells the length of the body it leaves out (RFC 9110 section 9.3.2); hyper would send the body.

@@ -321,6 +321,7 @@ async fn ours(way: &Way<'_>, reply: LocalReply, body: RequestBody) -> Response {
         // CVE-2026-24513: whatever the error backend says, a refusal stays one.
         if reply.refuses() && response.head.status.as_u16() < 400 {
             response.head.status = status;
+            response.head.reason = None;
         }
         if let LocalReply::Unauthorized { challenges } = &reply {
             return challenged(response, challenges.iter().map(|challenge| challenge.as_bytes()));

@@ -20,6 +20,7 @@ impl Handshake for Exchange {
         let tls = self.connection.tls.as_ref()?;
         match variable {
             Fixed::SslProtocol => Some(Cow::Borrowed(tls.protocol.as_bytes())),
+            Fixed::SslAlpnProtocol => tls.alpn.as_deref().map(Cow::Borrowed),
             Fixed::SslCipher => Some(Cow::Borrowed(tls.cipher.as_bytes())),
             Fixed::SslServerName => tls.server_name.as_ref().map(|name| Cow::Borrowed(name.as_bytes())),
             Fixed::SslSessionReused => Some(Cow::Borrowed(if tls.resumed { b"r" } else { b"." })),

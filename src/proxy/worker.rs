@@ -244,10 +244,15 @@ impl Worker {
             scheme: connection.scheme.as_str(),
             host: "",
             best_host: "",
+            forwarded: None,
             uri: b"",
             args: None,
             request_fields: &NoFields,
-            response_fields: if rejection.bytes_sent > 0 { &Page } else { &NoFields },
+            response_fields: if rejection.bytes_sent > 0 {
+                &Page { length: rejection.body_bytes_sent }
+            } else {
+                &NoFields
+            },
             upstream_fields: &NoFields,
             handshake: None,
             completed: rejection.bytes_sent > 0,
@@ -260,7 +265,7 @@ impl Worker {
             bytes_sent: rejection.bytes_sent,
             body_bytes_sent: rejection.body_bytes_sent,
             tls_protocol: connection.tls.as_ref().map(|tls| tls.protocol),
-            tls_cipher: connection.tls.as_ref().map(|tls| tls.cipher.as_str()),
+            tls_cipher: connection.tls.as_ref().map(|tls| tls.cipher),
             tls_server_name: connection.tls.as_ref().and_then(|tls| tls.server_name.as_deref()),
             upstream_name: "",
             alternative_upstream_name: "",
@@ -355,12 +360,17 @@ impl Worker {
 }
 
 /// What is known of the fields of the page that a refused head gets.
-struct Page;
+struct Page {
+    length: u64,
+}
 
 impl FieldLookup for Page {
     fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
-        if name == "content-type" {
-            visit(b"text/html");
+        match name {
+            "content-type" => visit(b"text/html"),
+            "content-length" => visit(self.length.to_string().as_bytes()),
+            "connection" => visit(b"close"),
+            _ => {}
         }
     }
 }

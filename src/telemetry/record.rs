@@ -20,6 +20,12 @@ pub trait PlaceLookup {
     fn place(&self, name: &str) -> Option<String>;
 }
 
+/// What is reported of the way a request came, worked out where somebody asks.
+pub trait ForwardedLookup {
+    /// `$pass_port`.
+    fn port(&self) -> String;
+}
+
 /// Variables that the configuration defines itself (`set`, `map`).
 pub trait OwnLookup {
     /// The value of `$name`, empty where the request has none; `shown` gives those of all other variables.
@@ -159,6 +165,8 @@ pub struct Record<'a> {
     pub host: &'a str,
     /// `$best_http_host`: host as the backend is told.
     pub best_host: &'a str,
+    /// What else the backend is told of the way here; `None` where no request came to be.
+    pub forwarded: Option<&'a dyn ForwardedLookup>,
     /// `$uri`: the normalised path.
     pub uri: &'a [u8],
     /// `$args`; `None` without `?`.

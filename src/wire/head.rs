@@ -48,7 +48,7 @@ pub struct RequestHead {
 pub struct ResponseHead {
     /// Status 100 to 999.
     pub status: StatusCode,
-    /// Reason phrase as a backend sent it; `None` writes the standard one.
+    /// Reason phrase as a backend sent it; `None` writes the one of nginx.
     pub reason: Option<Box<str>>,
     /// Version the backend answered with.
     pub version: Version,

@@ -6,6 +6,7 @@
 
 use http::{Method, StatusCode};
 
+use super::encode::reason_phrase;
 use super::evidence::Evidence;
 use super::fields::{Fields, is_tchar};
 use super::head::{Framing, ResponseHead, Version};
@@ -253,7 +254,8 @@ fn parse_status_line(line: &[u8]) -> Result<StatusLine, Reject> {
         Some(_) => return Err(bad),
     };
     let reason = std::str::from_utf8(reason).ok();
-    let reason = reason.filter(|reason| status.canonical_reason() != Some(reason)).map(Box::from);
+    // What would be written anyway needs no memory.
+    let reason = reason.filter(|reason| reason_phrase(status) != *reason).map(Box::from);
     Ok(StatusLine { version, status, reason })
 }
 

@@ -248,3 +248,28 @@ fn hop_by_hop_fields_of_a_backend_stay_behind_and_its_cookies_stay_apart() {
     assert!(answer.fields.iter().any(|(name, _)| name == "X-CaSe"), "{:?}", answer.fields);
     assert!(answer.field("date").is_some());
 }
+
+#[test]
+fn the_reason_phrase_of_a_backend_goes_to_the_client_as_it_is() {
+    let backend = Backend::answering(|received| {
+        let status = received.line.split(['/', ' ']).nth(2).unwrap_or_default().replace('_', " ");
+        format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\n\r\n").into_bytes()
+    });
+    let proxy = TestProxy::start(&simple(backend.address()), &[]);
+    for status in [
+        "200_OK",
+        "302_Found",
+        "302_Moved_Temporarily",
+        "404_Nope",
+        "408_Request_Timeout",
+        "413_Payload_Too_Large",
+        "503_Service_Unavailable",
+        "504_Gateway_Timeout",
+    ] {
+        let mut raw = Raw::connect(proxy.http());
+        raw.send(format!("GET /{status} HTTP/1.1\r\nHost: h.test\r\nConnection: close\r\n\r\n"));
+        let text = String::from_utf8(raw.rest()).unwrap();
+        let line = format!("HTTP/1.1 {}", status.replace('_', " "));
+        assert_eq!(text.lines().next(), Some(line.as_str()));
+    }
+}

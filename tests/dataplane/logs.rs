@@ -7,6 +7,7 @@ use crate::support::backend::Backend;
 use crate::support::client::{Raw, get};
 use crate::support::manifests::{annotated, config_map, simple};
 use crate::support::{TestProxy, eventually};
+use crate::tls::get_text;
 
 #[test]
 fn requests_are_told_to_a_syslog_server_instead_of_a_file() {
@@ -115,4 +116,71 @@ fn lines_show_what_snippets_set_and_what_maps_make_of_the_end() {
         assert_eq!(get(proxy.http(), "h.test", "/x").status, 200);
         lines().contains("red-|good|-|/x|-|now")
     });
+}
+
+/// The lines that `format` gives once `ask` has had its answers, as many as it says.
+fn lines_of(backend: &Backend, format: &str, ask: impl FnOnce(&TestProxy) -> usize) -> Vec<String> {
+    let log = tempfile::NamedTempFile::new().unwrap();
+    let path = log.path().display().to_string();
+    let data = [("access-log-path", path.as_str()), ("log-format-upstream", format)];
+    let manifests = simple(backend.address()) + &config_map(&data);
+    let proxy = TestProxy::start(&manifests, &["--configmap=default/config"]);
+    let count = ask(&proxy);
+    let lines = || std::fs::read_to_string(&path).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
+    eventually("the lines are written", || lines().len() >= count);
+    lines()
+}
+
+#[test]
+fn lines_show_what_the_backend_is_told_of_the_client() {
+    let backend = Backend::echo("b");
+    let format = "$proxy_add_x_forwarded_for|$pass_port|$escaped_request_uri";
+    let mut port = 0;
+    let lines = lines_of(&backend, format, |proxy| {
+        port = proxy.http().port();
+        let mut raw = Raw::connect(proxy.http());
+        raw.send("GET /a?b=c HTTP/1.1\r\nHost: h.test\r\nX-Forwarded-For: 9.9.9.9\r\n\r\n");
+        assert_eq!(raw.answer().status, 200);
+        raw.send("GET / HTTP/1.1\r\nHost: h.test\r\nConnection: close\r\n\r\n");
+        assert_eq!(raw.answer().status, 200);
+        2
+    });
+    assert_eq!(lines, [format!("9.9.9.9, 127.0.0.1|{port}|%2Fa%3Fb%3Dc"), format!("127.0.0.1|{port}|%2F")]);
+}
+
+#[test]
+fn lines_show_the_fields_that_frame_an_answer() {
+    let backend = Backend::answering(|received| {
+        if received.line.starts_with("GET /chunks") {
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n".to_vec()
+        } else {
+            b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc".to_vec()
+        }
+    });
+    let format = "$sent_http_content_length|$sent_http_connection|$sent_http_transfer_encoding";
+    let mut lines = lines_of(&backend, format, |proxy| {
+        let mut raw = Raw::connect(proxy.http());
+        raw.send("GET /chunks HTTP/1.1\r\nHost: h.test\r\n\r\n");
+        assert_eq!(raw.answer().status, 200);
+        raw.send("GET /length HTTP/1.1\r\nHost: h.test\r\nConnection: close\r\n\r\n");
+        assert_eq!(raw.answer().status, 200);
+        let mut broken = Raw::connect(proxy.http());
+        broken.send("GET / HTTP/1.1\r\nHost : h.test\r\n\r\n");
+        let refused = broken.answer();
+        assert_eq!((refused.status, refused.field("content-length")), (400, Some("150")));
+        3
+    });
+    // Two connections, maybe of two workers.
+    lines.sort_unstable();
+    assert_eq!(lines, ["-|keep-alive|chunked", "150|close|-", "3|close|-"]);
+}
+
+#[test]
+fn lines_show_ciphers_by_the_names_of_openssl() {
+    let backend = Backend::echo("b");
+    let lines = lines_of(&backend, "$ssl_protocol|$ssl_cipher", |proxy| {
+        assert!(get_text(proxy.https(), "h.test").starts_with("HTTP/1.1 200 "));
+        1
+    });
+    assert!(lines[0].starts_with("TLSv1.3|TLS_AES_"), "{lines:?}");
 }

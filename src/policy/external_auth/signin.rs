@@ -3,8 +3,9 @@
 use http::StatusCode;
 
 use crate::policy::redirect::RedirectStyle;
-use crate::policy::template::{Facts, Template, escape};
+use crate::policy::template::{Facts, Template};
 use crate::reply::{LocalReply, RedirectCause};
+use crate::variable::escape_uri;
 use crate::wire::fields::is_field_value;
 
 /// Longest text (`B.3`).
@@ -73,7 +74,7 @@ impl SignIn {
         let mut location = self.url.expand(facts);
         if let Some(parameter) = &self.parameter {
             let mut target = Vec::with_capacity(view.target.len() + 16);
-            escape(view.target, &mut target);
+            escape_uri(view.target, &mut target);
             let target = String::from_utf8_lossy(&target);
             location.push_str(&format!("{parameter}{}://{}{target}", view.forwarded.scheme, view.host.raw));
         }

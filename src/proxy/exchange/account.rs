@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use smallvec::SmallVec;
 
-use super::lookup::{self, Lookup, OptionalLookup, Placed};
+use super::lookup::{self, Asked, OptionalLookup, Placed, Sent};
 use super::own::Own;
 use super::{Exchange, words};
 use crate::proxy::span;
@@ -123,13 +123,14 @@ impl Exchange {
             scheme: self.connection.scheme.as_str(),
             host: &names.host,
             best_host: &names.best,
+            forwarded: Some(self),
             uri: rewritten.as_deref().map_or(&uri, |rewritten| &rewritten.uri),
             args: match rewritten.as_deref() {
                 Some(rewritten) => Some(&rewritten.args),
                 None => path.and_then(|at| self.head.target.get(at + 1..)),
             },
-            request_fields: &Lookup(&self.head.fields),
-            response_fields: &Lookup(&answer),
+            request_fields: &Asked(&self.head),
+            response_fields: &Sent { fields: &answer, framed: self.meter.framed.get() },
             upstream_fields: &OptionalLookup(raw.as_deref()),
             handshake: tls.is_some().then_some(self as &dyn Handshake),
             completed: self.meter.finished.get(),
@@ -142,7 +143,7 @@ impl Exchange {
             bytes_sent: self.meter.bytes_sent.get(),
             body_bytes_sent: self.meter.body_bytes_sent.get(),
             tls_protocol: tls.map(|tls| tls.protocol),
-            tls_cipher: tls.map(|tls| tls.cipher.as_str()),
+            tls_cipher: tls.map(|tls| tls.cipher),
             tls_server_name: tls.and_then(|tls| tls.server_name.as_deref()),
             upstream_name: self.upstream_name(backend.as_ref()),
             alternative_upstream_name: canary.as_ref().map_or("", |canary| &canary.name),

@@ -235,7 +235,7 @@ impl<F: Future<Output = Response>> Exchange<F> {
             && (!self.expect_continue || self.source.is_done())
             && rest_is_bearable
             && persistence.poll_keep(cx);
-        self.reply = Some(Reply::start(response, self.asker, keep_alive, &mut self.out));
+        self.reply = Some(Reply::start(response, self.asker, keep_alive, &mut self.out, &self.meter));
     }
 
     /// Writes what is queued, takes more of the answer's body, until one of them has to wait.

@@ -11,7 +11,7 @@ use http_body::{Body, Frame};
 use super::date;
 use super::outgoing::Outgoing;
 use crate::limit::Memory;
-use crate::message::{BodyError, Response, ResponseBody, Section, Upgrade, fields_of};
+use crate::message::{BodyError, Framed, Meter, Response, ResponseBody, Section, Upgrade, fields_of};
 use crate::pipe;
 use crate::wire::{Version, encode};
 
@@ -62,8 +62,15 @@ pub(super) struct Reply {
 }
 
 impl Reply {
-    /// Queues the head of `response`. `keep_alive` is what the connection would allow.
-    pub(super) fn start(mut response: Response, asker: Asker, keep_alive: bool, out: &mut Outgoing) -> Self {
+    /// Queues the head of `response`. `keep_alive` is what the connection would allow; `meter` keeps what the head says
+    /// of the body.
+    pub(super) fn start(
+        mut response: Response,
+        asker: Asker,
+        keep_alive: bool,
+        out: &mut Outgoing,
+        meter: &Meter,
+    ) -> Self {
         let switching = response.head.status == StatusCode::SWITCHING_PROTOCOLS && response.upgrade.is_some();
         if response.head.status.is_informational() && !switching {
             // A handler's mistake; no client could tell where such an answer ends.
@@ -73,7 +80,10 @@ impl Reply {
         }
         let delimiter = delimiter(&response, asker);
         let keep_alive = keep_alive && !response.close && delimiter != Delimiter::Close && !switching;
-        out.head(|out| write_head(out, &response, delimiter, asker, keep_alive));
+        out.head(|out| {
+            let framed = write_head(out, &response, delimiter, asker, keep_alive);
+            meter.framed.set(Some(framed));
+        });
         let sends_body = !matches!(delimiter, Delimiter::None | Delimiter::Length(0));
         let mut reply = Self {
             body: if sends_body { response.body } else { ResponseBody::Empty },
@@ -188,7 +198,13 @@ fn delimiter(response: &Response, asker: Asker) -> Delimiter {
     }
 }
 
-fn write_head(out: &mut Vec<u8>, response: &Response, delimiter: Delimiter, asker: Asker, keep_alive: bool) {
+fn write_head(
+    out: &mut Vec<u8>,
+    response: &Response,
+    delimiter: Delimiter,
+    asker: Asker,
+    keep_alive: bool,
+) -> Framed {
     let head = &response.head;
     out.reserve(head.fields.text_len() + 256);
     encode::status_line(out, head.status, head.reason.as_deref());
@@ -205,25 +221,36 @@ fn write_head(out: &mut Vec<u8>, response: &Response, delimiter: Delimiter, aske
             _ => encode::raw_field(out, name, value),
         }
     }
+    let mut said = None;
     match delimiter {
-        Delimiter::Length(length) => encode::content_length(out, length),
+        Delimiter::Length(length) => {
+            encode::content_length(out, length);
+            said = Some(length);
+        }
         Delimiter::Chunked => encode::transfer_chunked(out),
         Delimiter::Close => {}
         Delimiter::None => {
             let may_tell = asker.head || head.status == StatusCode::NOT_MODIFIED;
             let length = response.body.size_hint().exact().filter(|length| *length > 0 && asker.head);
             match (told.filter(|_| may_tell), length) {
-                (Some(told), _) => encode::raw_field(out, "Content-Length", told),
-                (None, Some(length)) => encode::content_length(out, length),
+                (Some(told), _) => {
+                    encode::raw_field(out, "Content-Length", told);
+                    said = str::from_utf8(told).ok().and_then(|told| told.parse().ok());
+                }
+                (None, Some(length)) => {
+                    encode::content_length(out, length);
+                    said = Some(length);
+                }
                 (None, None) => {}
             }
         }
     }
-    let connection: &[u8] = match head.status {
-        StatusCode::SWITCHING_PROTOCOLS => b"upgrade",
-        _ if keep_alive => b"keep-alive",
-        _ => b"close",
+    let connection = match head.status {
+        StatusCode::SWITCHING_PROTOCOLS => "upgrade",
+        _ if keep_alive => "keep-alive",
+        _ => "close",
     };
-    encode::raw_field(out, "Connection", connection);
+    encode::raw_field(out, "Connection", connection.as_bytes());
     encode::end_of_head(out);
+    Framed { length: said, chunked: delimiter == Delimiter::Chunked, connection }
 }

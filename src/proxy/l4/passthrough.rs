@@ -56,6 +56,8 @@ pub async fn intercept(
     let mut session = Session::begin(worker, Transport::Tcp, client, facts.local, globals);
     session.backend = Arc::clone(&target.backend.name);
     session.server_name = Some(name);
+    session.number = facts.number;
+    session.proxied = facts.proxied.map(|(source, _)| source);
     if refuses(&target.policies, globals, client.ip()) {
         session.status = 403;
         return None;

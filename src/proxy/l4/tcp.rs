@@ -37,6 +37,7 @@ pub async fn run(
     let Some(service) = snapshot.table.streams.service(Transport::Tcp, listener.port()) else { return };
     let globals = &snapshot.table.globals;
     let mut session = Session::begin(&worker, Transport::Tcp, peer, listener, globals);
+    session.number = worker.next_connection();
     session.backend = Arc::clone(&service.backend.name);
     let mut destination = stream.local_addr().unwrap_or(listener);
     let mut ahead = Bytes::new();
@@ -47,6 +48,7 @@ pub async fn run(
             return tracing::debug!(%peer, port = listener.port(), "session without a sound PROXY header");
         };
         ahead = rest;
+        session.proxied = header.addresses.map(|(source, _)| source);
         // The header is taken from anybody, because the port is defined to have one; believed is who may say so.
         if let Some((source, target)) = header.addresses
             && contains(&globals.proxy_real_ip_cidr, peer.ip())

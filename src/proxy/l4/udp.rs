@@ -196,6 +196,7 @@ async fn run(port: &Rc<Port>, client: SocketAddr, mut queued: mpsc::Receiver<Que
     let snapshot = worker.reader.load();
     let globals = Arc::clone(&snapshot.table.globals);
     let mut session = Session::begin(worker, Transport::Udp, client, port.listener, &globals);
+    session.number = worker.next_connection();
     session.status = 502;
     let mut upstream: Option<Upstream> = None;
     let service = snapshot.table.streams.service(Transport::Udp, port.listener.port()).cloned();

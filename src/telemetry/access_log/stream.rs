@@ -7,7 +7,7 @@ use super::clock::{Clock, since_epoch};
 use super::escape::{Escape, Out};
 use super::format::budget;
 use super::template::{Problem, Segment, parse};
-use super::variable::write_status;
+use super::variable::{machine, write_status};
 
 /// Default of `log-format-stream` in ingress-nginx.
 pub const DEFAULT_STREAM_FORMAT: &str =
@@ -29,6 +29,10 @@ pub struct StreamRecord<'a> {
     pub client: IpAddr,
     /// `$remote_port`.
     pub client_port: u16,
+    /// `$connection`: number of the session in this process.
+    pub number: u64,
+    /// `$proxy_protocol_addr`: the client as a PROXY line told of it, believed or not.
+    pub proxied: Option<IpAddr>,
     /// Where the client connected.
     pub listener: SocketAddr,
     /// `TCP` or `UDP`.
@@ -77,6 +81,10 @@ enum Name {
     UpstreamConnectTime,
     Upstream,
     Sni,
+    Connection,
+    Hostname,
+    Pid,
+    ProxyProtocolAddr,
 }
 
 const NAMES: &[(&str, Name)] = &[
@@ -100,6 +108,10 @@ const NAMES: &[(&str, Name)] = &[
     ("upstream_session_time", Name::SessionTime),
     ("proxy_upstream_name", Name::Upstream),
     ("ssl_preread_server_name", Name::Sni),
+    ("connection", Name::Connection),
+    ("hostname", Name::Hostname),
+    ("pid", Name::Pid),
+    ("proxy_protocol_addr", Name::ProxyProtocolAddr),
 ];
 
 /// Every name, for tests.
@@ -173,6 +185,13 @@ fn write(name: Name, record: &StreamRecord<'_>, clock: &mut Clock, out: &mut Out
         },
         Name::UpstreamConnectTime => match record.upstream_connect_time {
             Some(time) => out.seconds(time),
+            None => return false,
+        },
+        Name::Connection => out.number(record.number),
+        Name::Hostname => out.text(machine().as_bytes()),
+        Name::Pid => out.number(std::process::id().into()),
+        Name::ProxyProtocolAddr => match record.proxied {
+            Some(address) => out.ip(address),
             None => return false,
         },
         Name::Sni => match record.server_name {

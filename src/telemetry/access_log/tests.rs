@@ -11,7 +11,7 @@ use super::escape::{FIELD_MAX, LINE_MAX};
 use super::stream::StreamRecord;
 use super::*;
 use crate::telemetry::record::{
-    FieldLookup, HostLabel, LocalReason, NoFields, RequestLine, RouteLabels, UpstreamTry,
+    FieldLookup, ForwardedLookup, HostLabel, LocalReason, NoFields, RequestLine, RouteLabels, UpstreamTry,
 };
 
 struct Lines(Vec<(&'static str, Vec<u8>)>);
@@ -54,6 +54,7 @@ fn record<'a>() -> Record<'a> {
         scheme: "https",
         host: "foo.bar",
         best_host: "foo.bar:443",
+        forwarded: None,
         uri: b"/foo",
         args: Some(b"a=1&b=2"),
         request_fields: &NoFields,
@@ -182,6 +183,7 @@ fn tries_are_lists_and_internal_redirects_are_groups() {
 #[test]
 fn every_variable_shows_its_value() {
     let request = lines(&[
+        ("host", "foo.bar:443"),
         ("x-request-id", "abc"),
         ("cookie", "a=1; session=s1"),
         ("cookie", "b=2"),
@@ -209,7 +211,7 @@ fn every_variable_shows_its_value() {
         ("$uri $document_uri $args $query_string $is_args", "/foo /foo a=1&b=2 a=1&b=2 ?"),
         ("$arg_b $arg_A $arg_c", "2 1 -"),
         ("$scheme $https $host $best_http_host", "https on foo.bar foo.bar:443"),
-        ("$http_host", "foo.bar"),
+        ("$http_host", "foo.bar:443"),
         ("$bytes_sent $connection $connection_requests", "1234 5 3"),
         ("$namespace/$ingress_name $service_name:$service_port", "default/web echo:80"),
         ("$location_path $proxy_alternative_upstream_name", "/foo default-canary-80"),
@@ -376,11 +378,29 @@ fn response_fields_are_wanted_only_by_formats_that_show_them() {
 }
 
 #[test]
+fn what_a_backend_is_told_of_the_client_is_shown_as_snippets_show_it() {
+    struct Told;
+    impl ForwardedLookup for Told {
+        fn port(&self) -> String {
+            "8443".into()
+        }
+    }
+    let text = "$proxy_add_x_forwarded_for|$pass_port|$pass_server_port|$escaped_request_uri";
+    let fields = lines(&[("x-forwarded-for", "9.9.9.9"), ("x-forwarded-for", "8.8.8.8")]);
+    let told = Record { request_fields: &fields, forwarded: Some(&Told), ..record() };
+    check(text, &told, "9.9.9.9, 8.8.8.8, 192.0.2.1|8443|8443|%2Ffoo%3Fa%3D1%26b%3D2");
+    // A head that was refused never got as far as the configuration.
+    check(text, &Record { uri: b"", line: RequestLine::Absent, ..record() }, "192.0.2.1|||");
+}
+
+#[test]
 fn sessions_have_the_format_of_ingress_nginx() {
     let session = StreamRecord {
         time: SystemTime::UNIX_EPOCH + Duration::from_millis(1_136_214_245_678),
         client: IpAddr::from([192, 168, 0, 1]),
         client_port: 1234,
+        number: 7,
+        proxied: Some(IpAddr::from([192, 168, 0, 2])),
         listener: SocketAddr::from(([192, 0, 2, 80], 9000)),
         protocol: "TCP",
         status: 200,
@@ -395,6 +415,7 @@ fn sessions_have_the_format_of_ingress_nginx() {
     for (text, expect) in [
         (stream::DEFAULT_STREAM_FORMAT, "[192.168.0.1] [02/Jan/2006:15:04:05 +0000] TCP 200 10 20 1.500"),
         ("$upstream_addr $proxy_upstream_name $ssl_preread_server_name", "- tcp-default-echo-80 a\\x0Ab"),
+        ("$connection $proxy_protocol_addr", "7 192.168.0.2"),
         ("$remote_port $server_port $upstream_bytes_sent $upstream_connect_time", "1234 9000 20 -"),
     ] {
         let (format, problems) = StreamFormat::compile(text, Escape::Default);

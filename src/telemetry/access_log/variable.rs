@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use super::clock::{Clock, since_epoch};
 use super::escape::{Escape, LINE_MAX, Out};
-use crate::telemetry::record::{FieldLookup, Record, RequestLine, UpstreamTry};
-use crate::variable::{Fixed, Variable};
+use crate::telemetry::record::{FieldLookup, ForwardedLookup, Record, RequestLine, UpstreamTry};
+use crate::variable::{Fixed, Variable, escape_uri};
 
 static HOSTNAME: OnceLock<String> = OnceLock::new();
 
@@ -16,15 +16,7 @@ static HOSTNAME: OnceLock<String> = OnceLock::new();
 pub(super) fn write(variable: &Variable, record: &Record<'_>, clock: &mut Clock, out: &mut Out<'_>) -> bool {
     match variable {
         Variable::Fixed(fixed) => write_fixed(*fixed, record, clock, out),
-        Variable::RequestField(name) => {
-            let found = write_field(record.request_fields, name, out);
-            // HTTP/2 names the host in `:authority`; nginx shows it as `Host`.
-            if !found && &**name == "host" && !record.host.is_empty() {
-                out.text(record.host.as_bytes());
-                return true;
-            }
-            found
-        }
+        Variable::RequestField(name) => write_field(record.request_fields, name, out),
         Variable::ResponseField(name) => write_field(record.response_fields, name, out),
         Variable::Cookie(name) => write_cookie(record.request_fields, name, out),
         Variable::Argument(name) => write_argument(record.args, name, out),
@@ -57,13 +49,26 @@ fn write_fixed(fixed: Fixed, record: &Record<'_>, clock: &mut Clock, out: &mut O
     match fixed {
         Fixed::Pid => out.number(std::process::id().into()),
         Fixed::Pipe => out.plain(b"."),
-        Fixed::Hostname => out.text(HOSTNAME.get_or_init(hostname).as_bytes()),
-        // What only a request under way knows, and what nobody does.
-        Fixed::EscapedRequestUri
-        | Fixed::PassPort
-        | Fixed::ProxyAddXForwardedFor
-        | Fixed::UpstreamCacheStatus => return false,
-        Fixed::SslClientEnd
+        Fixed::Hostname => out.text(machine().as_bytes()),
+        Fixed::UpstreamCacheStatus => return false,
+        // As `$proxy_upstream_name`: set by nginx's configuration, once the head was judged.
+        Fixed::EscapedRequestUri | Fixed::PassPort if record.uri.is_empty() => {}
+        Fixed::EscapedRequestUri => {
+            let mut escaped = Vec::new();
+            escape_uri(target(record.line).unwrap_or_default(), &mut escaped);
+            out.text(&escaped);
+        }
+        Fixed::PassPort => {
+            out.text(record.forwarded.map(ForwardedLookup::port).unwrap_or_default().as_bytes());
+        }
+        Fixed::ProxyAddXForwardedFor => {
+            if write_field(record.request_fields, "x-forwarded-for", out) {
+                out.plain(b", ");
+            }
+            out.ip(record.client);
+        }
+        Fixed::SslAlpnProtocol
+        | Fixed::SslClientEnd
         | Fixed::SslClientEscapedCert
         | Fixed::SslClientFingerprint
         | Fixed::SslClientIssuer
@@ -337,6 +342,11 @@ fn write_argument(args: Option<&[u8]>, name: &str, out: &mut Out<'_>) -> bool {
         }
     }
     false
+}
+
+/// Name of this machine.
+pub(super) fn machine() -> &'static str {
+    HOSTNAME.get_or_init(hostname)
 }
 
 fn hostname() -> String {

@@ -43,6 +43,7 @@ fn record<'a>(route: RouteLabels<'a>) -> Record<'a> {
         scheme: "http",
         host: "foo.bar",
         best_host: "foo.bar",
+        forwarded: None,
         uri: b"/foo",
         args: None,
         request_fields: &NoFields,

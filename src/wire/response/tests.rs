@@ -154,7 +154,18 @@ fn old_backends_are_understood() {
     assert_eq!(bare.head.reason.as_deref(), Some(""));
     assert_eq!(accepted(b"HTTP/1.1 999 X\r\n\r\n", GET).head.status.as_u16(), 999);
     assert_eq!(accepted(b"HTTP/1.1 200 Fine\r\n\r\n", GET).head.reason.as_deref(), Some("Fine"));
-    assert_eq!(accepted(b"HTTP/1.1 200 OK\r\n\r\n", GET).head.reason, None);
+    for (line, kept) in [
+        ("200 OK", None),
+        ("302 Found", Some("Found")),
+        ("302 Moved Temporarily", None),
+        ("503 Service Unavailable", Some("Service Unavailable")),
+        ("503 Service Temporarily Unavailable", None),
+        ("404 not found", Some("not found")),
+        ("599", None),
+    ] {
+        let head = accepted(format!("HTTP/1.1 {line}\r\n\r\n").as_bytes(), GET).head;
+        assert_eq!(head.reason.as_deref(), kept, "{line}");
+    }
     let repaired = accepted(b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\n\t \r\n\tc\r\nY : d\r\nZ: e\r\n\r\n", GET);
     let lines: Vec<_> = repaired.head.fields.iter().collect();
     assert_eq!(lines, [("X", &b"a b c"[..]), ("Y", b"d"), ("Z", b"e")]);
