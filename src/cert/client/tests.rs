@@ -94,8 +94,12 @@ fn a_certificate_that_is_its_own_authority_is_sound() {
     };
     let (trusted, der) = free(|_| {});
     assert_eq!(judged(&trusted, std::slice::from_ref(&der), 1), "sound");
-    assert_ne!(judged(&authority(&other), &[der.clone()], 1), "sound", "one of the same name");
-    assert_ne!(judged(&authority(&own), &[own.der.clone()], 1), "sound", "made to sign certificates only");
+    assert_ne!(judged(&authority(&other), std::slice::from_ref(&der), 1), "sound", "one of the same name");
+    assert_ne!(
+        judged(&authority(&own), std::slice::from_ref(&own.der), 1),
+        "sound",
+        "made to sign certificates only"
+    );
     let (trusted, old) = free(|params| params.not_after = date_time_ymd(2001, 1, 1));
     assert_eq!(judged(&trusted, &[old], 1), "certificate has expired");
     let listed = Authority::read(&[boxed(&der), boxed(&own.der)], &[list(&own, &[], 2100)]).unwrap();

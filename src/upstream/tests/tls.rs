@@ -282,9 +282,9 @@ fn a_certificate_that_is_its_own_authority_is_taken_for_its_names() {
     local(async {
         let names = ["own.test", "cn.test", "other.test"];
         let (named, key) = own(&["own.test"], "cn.test");
-        assert_eq!(taken(&[named.clone()], &key, &named, &names).await, [true, false, false]);
+        assert_eq!(taken(std::slice::from_ref(&named), &key, &named, &names).await, [true, false, false]);
         let (unnamed, key) = own(&[], "cn.test");
-        assert_eq!(taken(&[unnamed.clone()], &key, &unnamed, &names).await, [false, true, false]);
+        assert_eq!(taken(std::slice::from_ref(&unnamed), &key, &unnamed, &names).await, [false, true, false]);
         // The same names and another key: nobody's authority.
         let (stranger, key) = own(&["own.test"], "cn.test");
         assert_eq!(taken(&[stranger], &key, &named, &names).await, [false, false, false]);
