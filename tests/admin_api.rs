@@ -68,7 +68,8 @@ fn every_answer_has_the_documented_shape_and_no_key_material() {
         *echo,
         json!({
             "name": "default-b-80", "namespace": "default", "service": "b", "port": "80",
-            "endpoints": [backend.address().to_string()], "emptyBecause": null, "canary": null,
+            "endpoints": [backend.address().to_string()], "emptyBecause": null,
+            "loadBalance": null, "hashBy": null, "affinity": null, "canary": null,
         })
     );
 

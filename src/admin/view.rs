@@ -10,6 +10,10 @@ use serde_json::{Value, json};
 use super::inspect::{ExplainQuery, Inspect, Refused};
 use crate::inquiry::Inquiry;
 use crate::model::CertInfo;
+use crate::policy::affinity::{Affinity, CanaryBehavior, Mode};
+use crate::policy::canary::{Canary, HeaderTest};
+use crate::policy::load_balance::LoadBalance;
+use crate::policy::session_cookie::SessionCookie;
 use crate::report;
 use crate::route::stream::{ProxyHeaders, StreamService, Transport};
 use crate::route::{
@@ -188,10 +192,55 @@ fn backend(endpoints: &EndpointMap, one: &Backend) -> Value {
         "port": &*one.key.port,
         "endpoints": ready,
         "emptyBecause": (!set.empty_because.is_empty()).then_some(set.empty_because),
+        "loadBalance": one.policies.load_balance.map(|algorithm| match algorithm {
+            LoadBalance::RoundRobin => "round_robin",
+            LoadBalance::Ewma => "ewma",
+        }),
+        "hashBy": one.policies.hash_by.as_ref().map(|hash| json!({
+            "text": hash.template.as_str(), "subset": hash.subset,
+        })),
+        "affinity": one.policies.affinity.map(|affinity| self::affinity(affinity, &one.policies.cookie)),
         "canary": one.canary.as_ref().map(|canary| json!({
             "ingress": format!("{}/{}", canary.owner.namespace, canary.owner.name),
+            "rule": rule(&canary.policy),
             "backend": backend(endpoints, &canary.backend),
         })),
+    })
+}
+
+/// Sessions of a backend, and their cookie.
+fn affinity(affinity: Affinity, cookie: &SessionCookie) -> Value {
+    json!({
+        "mode": match affinity.mode { Mode::Balanced => "balanced", Mode::Persistent => "persistent" },
+        "canary": match affinity.canary { CanaryBehavior::Sticky => "sticky", CanaryBehavior::Legacy => "legacy" },
+        "cookie": {
+            "name": &*cookie.name,
+            "path": cookie.path.as_deref(),
+            "domain": cookie.domain.as_deref(),
+            "sameSite": cookie.same_site.as_deref(),
+            "conditionalSameSiteNone": cookie.conditional_none,
+            "secure": cookie.secure,
+            "expires": cookie.expires,
+            "maxAge": cookie.max_age,
+            "changeOnFailure": cookie.change_on_failure,
+        },
+    })
+}
+
+/// Which requests a canary takes.
+fn rule(canary: &Canary) -> Value {
+    let (value, pattern) = match canary.header.as_ref().map(|header| &header.test) {
+        Some(HeaderTest::Value(value)) => (Some(&**value), None),
+        Some(HeaderTest::Pattern(pattern)) => (None, Some(pattern.as_str())),
+        Some(HeaderTest::Switch | HeaderTest::Broken) | None => (None, None),
+    };
+    json!({
+        "weight": canary.weight,
+        "total": canary.total,
+        "header": canary.header.as_ref().map(|header| &*header.name),
+        "headerValue": value,
+        "headerPattern": pattern,
+        "cookie": canary.cookie.as_deref(),
     })
 }
 

@@ -113,11 +113,18 @@ fn word<'v>(value: &'v Value, name: &str) -> &'v str {
 /// As `/dbg` of ingress-nginx has them: a list, with address and port of each endpoint apart.
 fn backends(answer: &Value, which: &Which) -> Result<String, String> {
     // Ports of TCP and UDP, which the old program does not show, come last.
-    let streams = items(answer, "streams").iter().map(backend);
-    let mut all: Vec<Value> = items(answer, "backends").iter().map(backend).collect();
+    let listed = items(answer, "backends");
+    let canary_of = |one: &Value| {
+        let canaries = listed.iter().filter_map(|other| other.get("canary"));
+        canaries
+            .into_iter()
+            .find(|canary| canary.get("backend").is_some_and(|it| word(it, "name") == word(one, "name")))
+    };
+    let streams = items(answer, "streams").iter().map(|one| backend(one, None));
+    let mut all: Vec<Value> = listed.iter().map(|one| backend(one, canary_of(one))).collect();
     // The old program has it always.
     if all.iter().all(|one| word(one, "name") != DEFAULT) {
-        all.push(backend(&json!({ "name": DEFAULT })));
+        all.push(backend(&json!({ "name": DEFAULT }), None));
     }
     all.extend(streams);
     match which {
@@ -131,7 +138,8 @@ fn backends(answer: &Value, which: &Which) -> Result<String, String> {
     }
 }
 
-fn backend(one: &Value) -> Value {
+/// `as_canary` is the canary of another backend that leads here.
+fn backend(one: &Value, as_canary: Option<&Value>) -> Value {
     let split = |endpoint: &Value| {
         let (address, port) = endpoint.as_str()?.rsplit_once(':')?;
         Some(json!({ "address": address.trim_matches(['[', ']']), "port": port }))
@@ -143,9 +151,72 @@ fn backend(one: &Value) -> Value {
         "namespace": word(one, "namespace"),
         "service": word(one, "service"),
         "port": word(one, "port"),
-        "noServer": false,
+        "noServer": as_canary.is_some(),
         "endpoints": endpoints,
+        "sessionAffinityConfig": affinity(one.get("affinity").unwrap_or(&Value::Null)),
+        "upstreamHashByConfig": hash_by(one.get("hashBy").unwrap_or(&Value::Null)),
+        "load-balance": one.get("loadBalance"),
+        "trafficShapingPolicy": shaping(as_canary.and_then(|canary| canary.get("rule")).unwrap_or(&Value::Null)),
         "alternativeBackends": canary.map(|canary| vec![word(canary, "name")]),
+    })
+}
+
+fn affinity(sessions: &Value) -> Value {
+    let known = sessions.get("cookie").unwrap_or(&Value::Null);
+    let mut cookie = json!({ "name": word(known, "name") });
+    let names = [
+        ("path", "path"),
+        ("domain", "domain"),
+        ("sameSite", "samesite"),
+        ("conditionalSameSiteNone", "conditional_samesite_none"),
+        ("secure", "secure"),
+        ("expires", "expires"),
+        ("maxAge", "maxage"),
+        ("changeOnFailure", "change_on_failure"),
+    ];
+    if let Some(cookie) = cookie.as_object_mut() {
+        for (ours, theirs) in names {
+            // Go leaves out what is empty; seconds are text there.
+            match known.get(ours) {
+                None | Some(Value::Null | Value::Bool(false)) => {}
+                Some(Value::Number(seconds)) => {
+                    drop(cookie.insert(theirs.into(), json!(seconds.to_string())))
+                }
+                Some(value) => drop(cookie.insert(theirs.into(), value.clone())),
+            }
+        }
+        if !sessions.is_null() {
+            cookie.insert("canary_behavior".into(), json!(word(sessions, "canary")));
+        }
+    }
+    json!({
+        "name": if sessions.is_null() { "" } else { "cookie" },
+        "mode": word(sessions, "mode"),
+        "cookieSessionAffinity": cookie,
+    })
+}
+
+fn hash_by(hash: &Value) -> Value {
+    match (word(hash, "text"), hash.get("subset").and_then(Value::as_u64)) {
+        ("", _) => json!({}),
+        (text, None) => json!({ "upstream-hash-by": text }),
+        (text, Some(size)) => json!({
+            "upstream-hash-by": text,
+            "upstream-hash-by-subset": true,
+            "upstream-hash-by-subset-size": size,
+        }),
+    }
+}
+
+fn shaping(rule: &Value) -> Value {
+    let number = |name: &str| rule.get(name).and_then(Value::as_u64).unwrap_or(0);
+    json!({
+        "weight": number("weight"),
+        "weightTotal": number("total"),
+        "header": word(rule, "header"),
+        "headerValue": word(rule, "headerValue"),
+        "headerPattern": word(rule, "headerPattern"),
+        "cookie": word(rule, "cookie"),
     })
 }
 
@@ -241,6 +312,41 @@ mod tests {
         let all: Value = serde_json::from_str(&backends(&answer, &Which::All).unwrap()).unwrap();
         assert_eq!(all.as_array().map(Vec::len), Some(4));
         assert!(backends(&answer, &Which::Get { name: "x".into() }).is_err());
+    }
+
+    #[test]
+    fn policies_of_backends_stand_where_the_old_program_has_them() {
+        let answer = json!({ "backends": [
+            { "name": "a", "loadBalance": "ewma", "hashBy": { "text": "$uri", "subset": 4 },
+              "affinity": { "mode": "persistent", "canary": "legacy", "cookie": {
+                  "name": "route", "path": "/x", "domain": null, "secure": true, "changeOnFailure": false, "maxAge": 60 } },
+              "canary": { "backend": { "name": "c" }, "rule": { "weight": 5, "total": 100, "header": "X-C" } } },
+            { "name": "c", "hashBy": null, "affinity": null, "canary": null },
+        ]});
+        let all: Value = serde_json::from_str(&backends(&answer, &Which::All).unwrap()).unwrap();
+        let (primary, canary) = (&all[0], &all[1]);
+        assert_eq!((&primary["noServer"], &canary["noServer"]), (&json!(false), &json!(true)));
+        assert_eq!(
+            primary["sessionAffinityConfig"],
+            json!({ "name": "cookie", "mode": "persistent", "cookieSessionAffinity": {
+                "name": "route", "path": "/x", "secure": true, "maxage": "60", "canary_behavior": "legacy" } })
+        );
+        assert_eq!(
+            canary["sessionAffinityConfig"],
+            json!({ "name": "", "mode": "", "cookieSessionAffinity": { "name": "" } })
+        );
+        assert_eq!(
+            primary["upstreamHashByConfig"],
+            json!({ "upstream-hash-by": "$uri", "upstream-hash-by-subset": true, "upstream-hash-by-subset-size": 4 })
+        );
+        assert_eq!((&primary["load-balance"], &canary["upstreamHashByConfig"]), (&json!("ewma"), &json!({})));
+        let shaping = |weight: u32, total: u32, header: &str| {
+            json!({
+                "weight": weight, "weightTotal": total, "header": header, "headerValue": "", "headerPattern": "", "cookie": "",
+            })
+        };
+        assert_eq!(primary["trafficShapingPolicy"], shaping(0, 0, ""));
+        assert_eq!(canary["trafficShapingPolicy"], shaping(5, 100, "X-C"));
     }
 
     #[test]

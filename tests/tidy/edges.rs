@@ -81,7 +81,7 @@ const EDGES: &[(&str, &[&str])] = &[
         "controller",
         &["cert", "control", "config", "manifest", "snapshot", "model", "diagnostic", "telemetry"],
     ),
-    ("admin", &["snapshot", "route", "inquiry", "report", "model", "telemetry", "drain", "limit"]),
+    ("admin", &["snapshot", "route", "policy", "inquiry", "report", "model", "telemetry", "drain", "limit"]),
     (
         "cli",
         &[
