@@ -271,6 +271,7 @@ pub fn log_format(data: &[u8]) {
         peer: SocketAddr::from(([127, 0, 0, 1], 1)),
         listener: SocketAddr::from(([127, 0, 0, 1], 80)),
         proxy_protocol: None,
+        forwarded: None,
         remote_user: Some(foreign),
         line: RequestLine::Raw(foreign),
         scheme: "http",
