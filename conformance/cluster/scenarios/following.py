@@ -9,7 +9,7 @@ import threading
 import time
 
 from scene import (CLASS, LAB, UP, Controller, Load, account, api, apply, eventually, ingress, kubectl, meta, namespace, pair, rule, secret,
-                   service, shown, slices, status)
+                   service, shown, slices, status, younger_than)
 
 
 def scenario_follows(narthex):
@@ -303,9 +303,7 @@ def scenario_order(narthex):
     """Of Ingresses that want the same path the oldest has it, whatever the namespaces are called; the others are told who."""
     apply(namespace("aaa"), service("aaa"), slices("10.244.0.1", "aaa"), namespace("zzz"), service("zzz"), slices("10.244.0.2", "zzz"))
     apply(ingress("age.test", "zzz"))
-    made = created("zzz", "age.test")
-    # The age of an object is in seconds; of the same second the name would decide.
-    eventually("the next second", lambda: created("aaa", "probe", probe=True) != made)
+    younger_than("zzz", "age.test")
     apply(ingress("age.test", "aaa"))
     first = Controller(narthex, 20200)
     try:
@@ -328,13 +326,6 @@ def scenario_order(narthex):
     finally:
         kubectl("delete", "namespace", "aaa", "zzz", "--wait=false")
         first.stop()
-
-
-def created(where, name, probe=False):
-    if probe:
-        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}}
-        return api("POST", f"/api/v1/namespaces/{where}/configmaps?dryRun=All", body)[1]["metadata"]["creationTimestamp"]
-    return api("GET", f"/apis/networking.k8s.io/v1/namespaces/{where}/ingresses/{name}")[1]["metadata"]["creationTimestamp"]
 
 
 def scenario_degraded(narthex):

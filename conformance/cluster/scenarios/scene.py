@@ -174,6 +174,14 @@ def status(name):
     return got["status"].get("loadBalancer", {}).get("ingress"), managers
 
 
+def younger_than(where, name):
+    """Waits until what is made now is younger than that Ingress: ages are in seconds, and of one second the greater name goes first."""
+    born = lambda answer: answer[1]["metadata"]["creationTimestamp"]
+    made = born(api("GET", f"/apis/networking.k8s.io/v1/namespaces/{where}/ingresses/{name}"))
+    probe = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "probe"}}
+    eventually("the next second", lambda: born(api("POST", f"/api/v1/namespaces/{where}/configmaps?dryRun=All", probe)) != made)
+
+
 def holder():
     return json.loads(kubectl("-n", "team", "get", "lease", "ingress-controller-leader", "-o", "json"))["spec"]["holderIdentity"]
 
