@@ -202,10 +202,7 @@ impl RoutePolicies {
             },
             body: body::BodyLimits { max: globals.proxy_body_size, memory: globals.client_body_buffer_size },
             buffering: buffering::Buffering::global(globals),
-            errors: custom_errors::CustomErrors {
-                codes: Arc::clone(&globals.custom_http_errors),
-                intercept: !globals.disable_proxy_intercept_errors,
-            },
+            errors: custom_errors::CustomErrors::global(globals),
             default_backend: None,
             protocol: backend_protocol::BackendProtocol::Http,
             fastcgi: None,

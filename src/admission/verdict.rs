@@ -4,7 +4,7 @@ use crate::compile::Options;
 use crate::compile::class::{self, Classes};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::{Ingress, ObjectKey, PathRule, PathType, World};
-use crate::policy::annotation::parse_bool;
+use crate::policy::annotation::{is_url_char, parse_bool, parse_int};
 use crate::policy::global::Globals;
 
 /// Most warnings of an answer; `kubectl` prints each.
@@ -171,8 +171,11 @@ fn refuses(found: &Diagnostic) -> bool {
 
 /// Annotations whose value ingress-nginx has checked before it admits an Ingress, though with a bad one nothing is left
 /// open here and the default counts.
-const VALIDATED: [&str; 25] = [
+const VALIDATED: [&str; 28] = [
     "auth-realm",
+    "auth-secret-type",
+    "auth-tls-error-page",
+    "auth-tls-pass-certificate-to-upstream",
     "client-body-buffer-size",
     "connection-proxy-header",
     "custom-http-errors",
@@ -203,7 +206,21 @@ const VALIDATED: [&str; 25] = [
 fn validated(found: &Diagnostic, options: &Options) -> bool {
     let name = annotation(found).and_then(|full| full.strip_prefix(options.annotations_prefix.as_str()));
     let name = name.and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
-    options.validate_annotations && found.code == "InvalidAnnotation" && VALIDATED.contains(&name)
+    options.validate_annotations
+        && found.code == "InvalidAnnotation"
+        && VALIDATED.contains(&name)
+        && !is_well_formed(name, found.value.trim())
+}
+
+/// A value of the right form that has no meaning: there the default counts, and the Ingress is admitted.
+fn is_well_formed(name: &str, value: &str) -> bool {
+    match name {
+        "permanent-redirect-code" | "temporal-redirect-code" | "upstream-hash-by-subset-size" => {
+            parse_int(value).is_ok()
+        }
+        "temporal-redirect" => value.bytes().all(is_url_char),
+        _ => false,
+    }
 }
 
 /// Full name of the annotation that a finding is about.

@@ -5,6 +5,7 @@
 
 use super::forward::Way;
 use crate::policy::basic_auth::PasswordAuth;
+use crate::policy::external_auth::SignIn;
 use crate::policy::external_auth::answer::carries_cookies;
 use crate::policy::satisfy::Tally;
 use crate::policy::template::{Facts, Template};
@@ -150,11 +151,13 @@ fn signed_in(way: &Way<'_>, refusal: LocalReply) -> LocalReply {
 
 /// The redirect to the sign-in page of the location, if it has one.
 pub fn sign_in(way: &Way<'_>) -> Option<LocalReply> {
-    let policies = &way.location.policies;
-    let auth = policies.external_auth.as_ref()?;
-    if way.globals().is_free_of_auth(&way.location.path) || way.run.auth_off() {
-        return None;
-    }
+    let signin = sign_in_page(way).filter(|_| !way.run.auth_off())?;
     let facts = Facts { view: way.view, route: way.own_facts() };
-    auth.signin.as_ref()?.redirect(&facts, policies.redirect_style)
+    signin.redirect(&facts, way.location.policies.redirect_style)
+}
+
+/// The sign-in page of the location: its `error_page` of nginx, beside which those of the ConfigMap do not count.
+pub fn sign_in_page<'w>(way: &Way<'w>) -> Option<&'w SignIn> {
+    let signin = way.location.policies.external_auth.as_ref()?.signin.as_ref()?;
+    (!way.globals().is_free_of_auth(&way.location.path)).then_some(signin)
 }

@@ -260,7 +260,7 @@ async fn inside(way: &Way<'_>, forward: &Forward<'_>, body: RequestBody) -> Resp
             drop_quietly(response);
             local(way.exchange, &reply, true)
         }
-        Ok(response) if errors.replaces(response.head.status.as_u16(), Made::ByBackend) => {
+        Ok(response) if has_page(way, response.head.status, Made::ByBackend) => {
             let status = response.head.status;
             let challenges: Vec<Box<[u8]>> = if status == http::StatusCode::UNAUTHORIZED {
                 response.head.fields.get_all("www-authenticate").map(Box::from).collect()
@@ -316,7 +316,7 @@ const MEMORY: (u64, u64) = (64 * 1024, 1024 * 1024);
 async fn ours(way: &Way<'_>, reply: LocalReply, body: RequestBody) -> Response {
     let status = reply.status();
     let signs_in = matches!(reply, LocalReply::Redirect { cause: RedirectCause::SignIn, .. });
-    if !signs_in && way.location.policies.errors.replaces(status.as_u16(), Made::Here) {
+    if !signs_in && has_page(way, status, Made::Here) {
         let mut response = Box::pin(error_page(way, status, body)).await;
         // CVE-2026-24513: whatever the error backend says, a refusal stays one.
         if reply.refuses() && response.head.status.as_u16() < 400 {
@@ -329,6 +329,12 @@ async fn ours(way: &Way<'_>, reply: LocalReply, body: RequestBody) -> Response {
         return response;
     }
     local(way.exchange, &reply, true)
+}
+
+/// True when an answer with `status` is replaced by a page of the error backend.
+fn has_page(way: &Way<'_>, status: http::StatusCode, made: Made) -> bool {
+    let errors = &way.location.policies.errors;
+    errors.replaces(status.as_u16(), made) && !(errors.inherited && filter::sign_in_page(way).is_some())
 }
 
 /// A page in the place of a 401 still asks for what the 401 asked for, as with nginx: without that no browser would.

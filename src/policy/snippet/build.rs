@@ -218,6 +218,7 @@ impl<'n> Builder<'n> {
             "proxy_intercept_errors" | "grpc_intercept_errors" => {
                 new.intercept = Some(word(first, parse_on_off)?)
             }
+            "opentelemetry_operation_name" => new.span_name = Some(self.template(first)?),
             "limit_req_status" => new.limit_req_status = Some(status(first, 400..=599)?),
             "limit_conn_status" => new.limit_conn_status = Some(status(first, 400..=599)?),
             _ if proxying::read(statement, first, new)? => {}

@@ -69,6 +69,7 @@ const COMPRESSION: &str = "compression is set by the ConfigMap";
 const FILES: &str = "it is about files that nginx serves itself";
 const CACHE: &str = "there is no cache";
 const RESOLVER: &str = "names are resolved as the system does";
+const SPANS: &str = "spans have the attributes that docs/tracing.md names";
 const SUBREQUEST: &str = "it is about logs of nginx";
 
 /// All of them, in alphabetical order.
@@ -225,6 +226,19 @@ pub const DIRECTIVES: &[Directive] = &[
     off("open_file_cache_errors", INTERNAL),
     off("open_file_cache_min_uses", INTERNAL),
     off("open_file_cache_valid", INTERNAL),
+    on(
+        "opentelemetry",
+        PLAIN,
+        (1, 1),
+        "`off`: no spans of this location; `on`: spans, as enable-opentelemetry.",
+    ),
+    off("opentelemetry_attribute", SPANS),
+    off("opentelemetry_capture_headers", SPANS),
+    off("opentelemetry_config", SPANS),
+    off("opentelemetry_ignore_paths", SPANS),
+    on("opentelemetry_operation_name", PLAIN, (1, 1), "Name of the span."),
+    off("opentelemetry_propagate", "backends are always told of the trace"),
+    on("opentelemetry_trust_incoming_spans", PLAIN, (1, 1), "Go on with the trace that the client names."),
     off("output_buffers", INTERNAL),
     off("port_in_redirect", "use the annotation use-port-in-redirects"),
     off("postpone_output", INTERNAL),

@@ -14,6 +14,7 @@ use crate::policy::response_rewrite::{self, FlagRule};
 use crate::policy::retry::RetryOn;
 use crate::policy::satisfy::Satisfy;
 use crate::policy::template::Template;
+use crate::policy::tracing::Tracing;
 
 /// One block's directives.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -122,6 +123,12 @@ pub struct Replaced {
     pub ignored: Ignored,
     /// `gzip off`.
     pub uncompressed: Option<bool>,
+    /// `opentelemetry`.
+    pub traced: Option<bool>,
+    /// `opentelemetry_trust_incoming_spans`.
+    pub trusts_spans: Option<bool>,
+    /// `opentelemetry_operation_name`.
+    pub span_name: Option<Template>,
 }
 
 /// Fields of a backend that speak to the proxy and are not heeded.
@@ -294,6 +301,22 @@ impl Settings {
         route.ignored.rate |= new.ignored.rate;
         route.ignored.buffering |= new.ignored.buffering;
         put(&mut route.uncompressed, new.uncompressed);
+        self.trace(route);
+    }
+
+    /// `opentelemetry`, with name and trust of the span.
+    fn trace(&self, route: &mut RoutePolicies) {
+        let new = &self.replaced;
+        let on = new.traced.unwrap_or_else(|| route.tracing.is_some());
+        if !on || (new.traced, new.trusts_spans, &new.span_name) == (None, None, &None) {
+            route.tracing = route.tracing.take().filter(|_| on);
+            return;
+        }
+        let was = route.tracing.as_deref();
+        let trust = new.trusts_spans.or_else(|| was.map(|was| was.trust));
+        let name = new.span_name.clone().or_else(|| was.and_then(|was| was.name.clone()));
+        // nginx's module trusts what clients say unless it is told otherwise.
+        route.tracing = Some(Arc::new(Tracing { trust: trust.unwrap_or(true), name }));
     }
 
     /// `proxy_redirect` and `proxy_cookie_*`.
@@ -338,5 +361,32 @@ mod tests {
         assert_eq!(Expires::parse("-1"), Ok(Expires::After(-1)));
         assert_eq!(Expires::parse("max"), Ok(Expires::Max));
         assert!(Expires::parse("modified").is_err());
+    }
+
+    #[test]
+    fn spans_are_switched_and_named_one_by_one() {
+        let was = |trust| Some(Arc::new(Tracing { trust, name: Template::parse("was").ok() }));
+        let check = |before: Option<Arc<Tracing>>, new: Replaced, expect: Option<(bool, &str)>| {
+            let globals = crate::policy::global::Globals::default();
+            let mut route = RoutePolicies { tracing: before, ..RoutePolicies::defaults(&globals) };
+            Settings { replaced: new.clone(), ..Settings::default() }.replace(&mut route);
+            let named =
+                |tracing: &Arc<Tracing>| tracing.name.as_ref().map_or("", |name| name.as_str()).to_owned();
+            let seen = route.tracing.as_ref().map(|tracing| (tracing.trust, named(tracing)));
+            assert_eq!(seen, expect.map(|(trust, name)| (trust, name.to_owned())), "{new:?}");
+        };
+        let new = |traced, trusts_spans, name: Option<&str>| Replaced {
+            traced,
+            trusts_spans,
+            span_name: name.and_then(|name| Template::parse(name).ok()),
+            ..Replaced::default()
+        };
+        check(None, new(None, None, None), None);
+        check(was(false), new(None, None, None), Some((false, "was")));
+        check(was(true), new(Some(false), None, None), None);
+        check(None, new(Some(true), None, None), Some((true, "")));
+        check(was(false), new(Some(true), None, None), Some((false, "was")));
+        check(was(true), new(None, Some(false), Some("new")), Some((false, "new")));
+        check(None, new(None, Some(true), Some("new")), None);
     }
 }
