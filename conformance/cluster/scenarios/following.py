@@ -353,6 +353,7 @@ def scenario_degraded(narthex):
         first.stop()
         bare.stop()
     assert first.process.returncode == 0
+    apply(ingress("unwritten.test"))
     user = account("unwriting", [*serving, rule("list watch", "ingressclasses"), rule("get create update", "leases")])
     second = Controller(narthex, 20210, user=user)
     try:
@@ -363,7 +364,7 @@ def scenario_degraded(narthex):
         assert second.get("a.test")[0] == 200 and second.process.poll() is None
     finally:
         second.stop()
-        kubectl("-n", "team", "delete", "ingress", "annotated.test", "unwritten", "--ignore-not-found")
+        kubectl("-n", "team", "delete", "ingress", "annotated.test", "unwritten", "unwritten.test", "--ignore-not-found")
 
 
 class Pod:
