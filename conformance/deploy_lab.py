@@ -40,6 +40,8 @@ VALUES = {
     "host network": {"controller": {"kind": "DaemonSet", "hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet", "hostPort": {"enabled": True},
                                     "reportNodeInternalIp": True, "publishService": {"enabled": False}, "service": {"enabled": False}}},
     "one namespace": {"rbac": {"scope": True}, "controller": {"scope": {"enabled": True, "namespace": "team"}}},
+    "one namespace, and nothing of the cluster": {"rbac": {"scope": True}, "controller": {
+        "scope": {"enabled": True}, "ingressClassResource": {"enabled": False}, "admissionWebhooks": {"enabled": False}}},
     "selected namespaces": {"controller": {"scope": {"namespaceSelector": "a=b"}}},
     "secrets of two namespaces, beside another": {"controller": {"secretNamespaces": ["edge", "team"], "coexist": True}},
     "secrets by reference": {"controller": {"secretsByReference": True}},
@@ -60,6 +62,13 @@ VALUES = {
                            "extraConfigMaps": [{"name": "pages", "labels": {"c": "d"}, "data": {"404.html": "no"}}]},
     },
     "both autoscalers": {"controller": {"autoscaling": {"enabled": True}, "keda": {"enabled": True}, "replicaCount": 2}},
+    "labels, another port for the metrics, the internal Service alone": {"controller": {
+        "labels": {"team": "edge"}, "metrics": {"enabled": True, "port": 10255, "service": {"labels": {"a": "b"}}},
+        "service": {"labels": {"c": "d"}, "external": {"enabled": False}, "internal": {"enabled": True}}}, "defaultBackend": {"enabled": True, "labels": {"e": "f"}}},
+    "a port more, for a load balancer that ends TLS": {"controller": {
+        "containerPort": {"http": 80, "https": 443, "tohttps": 2443}, "service": {"targetPorts": {"http": "tohttps", "https": "http"}},
+        "hostPort": {"enabled": True, "ports": {"tohttps": 2443}}}},
+    "no Service": {"controller": {"service": {"external": {"enabled": False}}}},
     "cert-manager": {"controller": {"admissionWebhooks": {"certManager": {"enabled": True}}}},
 }
 
@@ -127,6 +136,26 @@ def dry_runs(helm):
     refused(helm, {"controller": {"nosuchkey": 1}}, "nosuchkey")
     refused(helm, {"defaultBackend": {"service": {"port": 80}}}, "defaultBackend.service.servicePort")
     pictures(helm)
+    ports(helm)
+
+
+def ports(helm):
+    """Probes ask where the process answers; what publishes no Service names none."""
+    for values, port in (({}, 10254), ({"metrics": {"port": 10255}}, 10255), ({"metrics": {"port": 10255}, "livenessProbe": {"httpGet": {"port": 7}}}, 7),
+                         ({"metrics": {"port": 10255}, "extraArgs": {"healthz-port": "10254"}}, 10254)):
+        container = pod(render(helm, {"controller": values}))["containers"][0]
+        assert container["livenessProbe"]["httpGet"]["port"] == port, (values, container["livenessProbe"])
+        assert len([arg for arg in container["args"] if arg.startswith("--healthz-port")]) == (values.get("metrics") is not None), container["args"]
+    foreign = {one["kind"] for one in render(helm, VALUES["one namespace, and nothing of the cluster"])} & {"ClusterRole", "ClusterRoleBinding", "IngressClass", "ValidatingWebhookConfiguration"}
+    assert not foreign, foreign
+    for off, flag in (({}, "/ingress-nginx-controller"), ({"external": {"enabled": False}}, None), ({"external": {"enabled": False}, "internal": {"enabled": True}}, "-internal")):
+        args = pod(render(helm, {"controller": {"service": off}}))["containers"][0]["args"]
+        told = [arg for arg in args if arg.startswith("--publish-service")]
+        assert (told[0].endswith(flag) if flag else not told), (off, told)
+
+
+def pod(objects):
+    return next(one for one in objects if one["kind"] in ("Deployment", "DaemonSet"))["spec"]["template"]["spec"]
 
 
 def pictures(helm):

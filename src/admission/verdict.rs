@@ -285,7 +285,7 @@ fn twin(ingress: &Ingress, world: &World, options: &Options) -> Option<String> {
     if ingress.meta.annotations.contains_key(&canary) {
         return None;
     }
-    let classes = Classes::new(&world.classes, options);
+    let classes = Classes::new(world, options);
     let is_ours = |other: &Ingress| {
         !other.meta.annotations.contains_key(&canary)
             && matches!(classes.judge(other, options), class::Verdict::Ours(_))

@@ -20,8 +20,9 @@ impl Compiler {
             .map(|change| change.key)
             .collect();
         let first = self.table.is_none();
-        if !follow(&mut self.seen_classes, &inputs.world.classes).is_empty() || first {
-            let classes = Classes::new(&self.seen_classes, inputs.options);
+        let hidden = inputs.world.classes_hidden != self.classes.are_hidden();
+        if !follow(&mut self.seen_classes, &inputs.world.classes).is_empty() || hidden || first {
+            let classes = Classes::new(inputs.world, inputs.options);
             if classes != self.classes {
                 self.classes = classes;
                 changed = self.ingresses.keys().cloned().chain(changed).collect();
