@@ -1,5 +1,7 @@
 //! From findings about one Ingress to a verdict: what is refused, in the words that users of ingress-nginx know. Pure.
 
+use std::collections::BTreeMap;
+
 use crate::compile::Options;
 use crate::compile::class::{self, Classes};
 use crate::diagnostic::{Diagnostic, Severity};
@@ -290,8 +292,18 @@ fn twin(ingress: &Ingress, world: &World, options: &Options) -> Option<String> {
         !other.meta.annotations.contains_key(&canary)
             && matches!(classes.judge(other, options), class::Verdict::Ours(_))
     };
-    let others = world.ingresses.iter().filter(|(key, _)| **key != ingress.meta.key);
+    // Whoever has a host is looked up once, not for each path: an Ingress may have thousands.
+    let mut sharing: BTreeMap<&str, BTreeMap<&ObjectKey, &Ingress>> =
+        ingress.rules.iter().map(|rule| (&*rule.host, BTreeMap::new())).collect();
+    for (key, other) in world.ingresses.iter().filter(|(key, _)| **key != ingress.meta.key) {
+        for rule in &other.rules {
+            if let Some(others) = sharing.get_mut(&*rule.host) {
+                others.insert(key, other);
+            }
+        }
+    }
     for rule in &ingress.rules {
+        let others = sharing.get(&*rule.host).into_iter().flatten();
         for path in rule.paths.iter().flatten() {
             let declares = |other: &Ingress| {
                 let rules = other.rules.iter().filter(|other| other.host == rule.host);

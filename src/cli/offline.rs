@@ -89,9 +89,9 @@ pub(super) fn compile_paths(
         diagnostics.extend(semantics_differences(&inputs));
         diagnostics.extend(refusals(&inputs, &compiled, &diagnostics));
     }
-    diagnostics.sort_by(|left, right| {
-        let key = |found: &Diagnostic| (found.origin.file.clone(), found.line(), found.object.clone());
-        key(left).cmp(&key(right)).then_with(|| (&left.field, left.code).cmp(&(&right.field, right.code)))
+    // A line is looked up in the whole document: once for each finding.
+    diagnostics.sort_by_cached_key(|found| {
+        (found.origin.file.clone(), found.line(), found.object.clone(), found.field.clone(), found.code)
     });
     let objects = manifests.iter().map(|manifest| manifest.objects.len()).sum();
     Ok(Offline { compiled, diagnostics, files: manifests.len(), objects })
