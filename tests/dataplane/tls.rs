@@ -222,6 +222,13 @@ fn clear_http_on_the_tls_port_gets_nginx_s_400() {
     let answer = raw.answer();
     assert_eq!(answer.status, 400);
     assert!(answer.text().contains("The plain HTTP request was sent to HTTPS port"));
+    // A greeting of SSLv2 is no HTTP: an alert, as any broken handshake gets.
+    let mut stream = TcpStream::connect(proxy.https()).unwrap();
+    stream.write_all(b"\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10").unwrap();
+    stream.write_all(&[1; 37]).unwrap();
+    let mut seen = Vec::new();
+    let _reset_or_closed = stream.read_to_end(&mut seen);
+    assert!(!seen.starts_with(b"HTTP"), "{seen:02x?}");
 }
 
 /// A TLS backend on a thread: answers one request per connection and tells SNI, ALPN and the request line.
