@@ -150,6 +150,11 @@ fn a_cut_answer_is_seen_as_cut_and_the_connection_ends() {
         let answer = raw.answer();
         assert_eq!((answer.status, answer.whole), (200, false));
     }
+    // To a client of HTTP/1.0 the end of the connection is the end of the answer: only a reset tells.
+    let mut stream = TcpStream::connect(proxy.http()).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\nHost: h.test\r\n\r\n").unwrap();
+    let end = stream.read_to_end(&mut Vec::new()).map_err(|error| error.kind());
+    assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset));
 }
 
 #[test]

@@ -231,6 +231,26 @@ fn clear_http_on_the_tls_port_gets_nginx_s_400() {
     assert!(!seen.starts_with(b"HTTP"), "{seen:02x?}");
 }
 
+#[test]
+fn clients_that_offer_an_old_version_only_are_served() {
+    let backend = Backend::echo("b");
+    let proxy = TestProxy::start(&simple(backend.address()), &[]);
+    for (offers, served) in [
+        (&["http/1.0"][..], true),
+        (&["http/0.9"], true),
+        (&["x", "http/1.1"], true),
+        (&[], true),
+        (&["h3"], false),
+        (&["HTTP/1.1"], false),
+    ] {
+        let mut client = support::tls::config(ANY_VERSION);
+        client.alpn_protocols = offers.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let answer = ask(&Arc::new(client), proxy.https(), "h.test", "h.test");
+        let got = answer.is_ok_and(|seen| seen.text.starts_with("HTTP/1.1 200 "));
+        assert_eq!(got, served, "{offers:?}");
+    }
+}
+
 /// A TLS backend on a thread: answers one request per connection and tells SNI, ALPN and the request line.
 fn tls_backend() -> SocketAddr {
     let names = vec!["b.default.svc".to_owned(), "named.test".to_owned()];
