@@ -254,8 +254,9 @@ async fn tls(
     let first = begun.ok()?.ok()?;
     let is_handshake = match first.first() {
         None => return None,
-        // RFC 8446 section 5.1: a handshake record starts with 22. Anything else is HTTP on the TLS port.
-        Some(kind) => *kind == 22,
+        // RFC 8446 section 5.1: a handshake record starts with 22, one of SSLv2 with its highest bit. Anything else is
+        // HTTP on the TLS port. As nginx.
+        Some(kind) => *kind == 22 || kind & 0x80 != 0,
     };
     let mut stream = Prefixed::new(first, stream);
     if !is_handshake {
