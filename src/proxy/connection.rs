@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -384,26 +384,52 @@ async fn plain_http_on_tls<IO: AsyncRead + AsyncWrite + Unpin>(stream: &mut IO) 
     let _gone = timeout(Duration::from_secs(2), answer).await;
 }
 
-/// Resolves when the connection is to be closed between two requests: room runs out and it idles (D-6), or the process
-/// drains.
-async fn farewell(worker: &Worker, facts: &ConnectionFacts) {
-    tokio::select! {
-        biased;
-        () = facts.presence.asked() => {}
-        () = drained(worker, facts) => {}
+/// Resolves when the connection is to be closed between two requests.
+struct Farewell {
+    worker: Rc<Worker>,
+    facts: Rc<ConnectionFacts>,
+    moment: Moment,
+}
+
+/// Time for a first request while the process drains. Boxed: it is needed once in the life of the process, and every idle
+/// connection would carry room for it.
+type Moment = Option<Pin<Box<tokio::time::Sleep>>>;
+
+impl Future for Farewell {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { worker, facts, moment } = &mut *self;
+        poll_farewell(worker, facts, moment, cx)
     }
 }
 
-/// Resolves when the process drains. A connection that has carried no request yet gets a moment for its first: it was
-/// accepted, so what its client sent before the drain is answered (F-9).
-async fn drained(worker: &Worker, facts: &ConnectionFacts) {
-    worker.drain.draining().await;
-    // Boxed: it is needed once in the life of the process, and every idle connection would carry room for it.
-    let mut moment = Box::pin(tokio::time::sleep(FIRST_REQUEST));
-    std::future::poll_fn(
-        |cx| if facts.requests.get() > 0 { Poll::Ready(()) } else { moment.as_mut().poll(cx) },
-    )
-    .await;
+/// Ready when room runs out and the connection idles (D-6), or the process drains. A connection that has carried no
+/// request by then gets a moment for its first: it was accepted, so what its client sent before the drain is answered
+/// (F-9). A look costs two loads, and each request takes several.
+fn poll_farewell(
+    worker: &Worker,
+    facts: &ConnectionFacts,
+    moment: &mut Moment,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    if facts.presence.is_asked(cx) {
+        return Poll::Ready(());
+    }
+    // Whoever came before the drain is woken by it: `Worker::maintain`.
+    if !worker.drain.is_draining() {
+        return Poll::Pending;
+    }
+    if facts.requests.get() > 0 {
+        return Poll::Ready(());
+    }
+    moment.get_or_insert_with(|| Box::pin(tokio::time::sleep(FIRST_REQUEST))).as_mut().poll(cx)
+}
+
+/// [`Farewell`] for a while.
+async fn farewell(worker: &Worker, facts: &ConnectionFacts) {
+    let mut moment = None;
+    std::future::poll_fn(|cx| poll_farewell(worker, facts, &mut moment, cx)).await;
 }
 
 async fn serve_http2<IO>(worker: Rc<Worker>, stream: IO, facts: ConnectionFacts)
@@ -412,13 +438,15 @@ where
 {
     let options = worker.http2_options();
     let facts = Rc::new(facts);
-    let (heard, of) = (Rc::clone(&worker), Rc::clone(&facts));
+    let farewell = Farewell { worker: Rc::clone(&worker), facts: Rc::clone(&facts), moment: None };
     let asked = Rc::clone(&worker);
     // Boxed: hyper moves the future several times before it rests.
-    let handler = move |request| Box::pin(service::handle(Rc::clone(&asked), Rc::clone(&facts), request));
-    if let Some(flood) =
-        http2::serve(stream, handler, &options, async move { farewell(&heard, &of).await }).await
-    {
+    let handler = move |request| {
+        // The room first: the future is large, and so it is made where it stays.
+        let room = Box::new_uninit();
+        Box::into_pin(Box::write(room, service::handle(Rc::clone(&asked), Rc::clone(&facts), request)))
+    };
+    if let Some(flood) = http2::serve(stream, handler, &options, farewell).await {
         worker.metrics.rejected(flood.word());
         tracing::debug!(%flood, "connection closed");
     }
@@ -435,8 +463,7 @@ where
     // The driver boxes it, so a connection that idles carries no room for a request.
     let handler = move |request| service::handle(Rc::clone(&asked), Rc::clone(&told), request);
     let rejected = move |rejection: &http1::Rejection<'_>| heard.rejected(&of, rejection);
-    // Boxed once rather than held twice, as argument and pinned.
-    let farewell = Box::pin(async move { farewell(&worker, &facts).await });
+    let farewell = Farewell { worker, facts, moment: None };
     http1::serve(stream, ahead, &options, handler, farewell, rejected).await;
 }
 

@@ -7,7 +7,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use smallvec::SmallVec;
 
@@ -55,6 +55,8 @@ pub struct Exchange {
     /// Byte counts of the client's side.
     pub meter: Rc<Meter>,
     start: Instant,
+    /// The same by the clock on the wall.
+    began: SystemTime,
     number: u64,
     client: Cell<IpAddr>,
     host: RefCell<Names>,
@@ -130,6 +132,7 @@ impl Exchange {
             request_id,
             meter,
             start: Instant::now(),
+            began: SystemTime::now(),
             number,
             client: Cell::new(client),
             host: RefCell::default(),
@@ -260,6 +263,11 @@ impl Exchange {
     /// From here on `by` is asked for a page instead of the answer; `None` is the built-in default backend.
     pub fn turns_to_page(&self, by: Option<&Arc<Backend>>) {
         let _first_counts = self.page.set(Page { by: by.map(Arc::clone), after: self.tries() });
+    }
+
+    /// When the request came, since 1970.
+    pub fn since_epoch(&self) -> Duration {
+        self.began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
     }
 
     /// Since the request came.

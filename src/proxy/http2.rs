@@ -23,6 +23,7 @@ use super::http1::timer::Timer;
 use super::patience::Patience;
 use crate::limit::{self, Held, Memory};
 use crate::message::{BodyError, Flow, Framed, Meter, Request, RequestBody, Response, ResponseBody};
+use crate::wire::fields::NameSet;
 use crate::wire::{Fields, Flood, FrameLimits, HeadLimits, Reject, RequestHead, Version, check_http2_head};
 
 mod guard;
@@ -31,6 +32,9 @@ mod pace;
 
 /// Most of an answer that goes to the library at once.
 const PIECE: usize = 16 * 1024;
+
+/// Bytes that the lines of a head have room for at first.
+const USUAL_HEAD: usize = 384;
 
 /// Limits of one HTTP/2 connection.
 #[derive(Debug, Clone)]
@@ -115,7 +119,6 @@ where
     S: Fn(Request) -> F + 'static,
     F: Future<Output = Response> + 'static,
 {
-    let service = Rc::new(service);
     let head_limits = options.head;
     let bodies = Bodies {
         timeout: options.body_timeout,
@@ -126,10 +129,7 @@ where
     let streams = Streams::new();
     let mut life = Life::new(Rc::clone(&streams), options);
     let handler = hyper::service::service_fn(move |request: http::Request<Incoming>| {
-        let service = Rc::clone(&service);
-        let stream = streams.begin();
-        let bodies = bodies.clone();
-        async move { Ok::<_, Infallible>(exchange(request, &*service, &bodies, &head_limits, stream).await) }
+        exchange(request, &service, &bodies, &head_limits, streams.begin())
     });
     let (io, traffic) = Guard::new(io, options.frames);
     let connection = builder(options).serve_connection(TokioIo::new(io), handler);
@@ -193,7 +193,6 @@ fn window(options: &Http2Options) -> u32 {
 }
 
 /// What holds for the request bodies of one connection.
-#[derive(Clone)]
 struct Bodies {
     timeout: Duration,
     rate: u64,
@@ -201,13 +200,14 @@ struct Bodies {
     memory: Memory,
 }
 
-async fn exchange<S, F>(
+/// Takes the request in at once, so that the stream's task holds nothing of what the library made of its head.
+fn exchange<S, F>(
     mut request: http::Request<Incoming>,
     service: &S,
     bodies: &Bodies,
     head_limits: &HeadLimits,
     stream: OpenStream,
-) -> http::Response<MeteredBody>
+) -> impl Future<Output = Result<http::Response<MeteredBody>, Infallible>> + use<S, F>
 where
     S: Fn(Request) -> F,
     F: Future<Output = Response>,
@@ -232,24 +232,27 @@ where
             _window: bodies.memory.hold(most),
         }))
     };
-    let mut response = service(Request { head, body, refused, meter: Rc::clone(&meter) }).await;
-    let stream = match (response.upgrade.take(), tunnel) {
-        (Some(takeover), Some(tunnel)) => {
-            tokio::task::spawn_local(async move {
-                if let Ok(upgraded) = tunnel.await {
-                    takeover(Box::pin(TokioIo::new(upgraded))).await;
-                }
-                drop(stream);
-            });
-            None
+    let response = service(Request { head, body, refused, meter: Rc::clone(&meter) });
+    async move {
+        let mut response = response.await;
+        let stream = match (response.upgrade.take(), tunnel) {
+            (Some(takeover), Some(tunnel)) => {
+                tokio::task::spawn_local(async move {
+                    if let Ok(upgraded) = tunnel.await {
+                        takeover(Box::pin(TokioIo::new(upgraded))).await;
+                    }
+                    drop(stream);
+                });
+                None
+            }
+            _ => Some(stream),
+        };
+        if head_only {
+            without_body(&mut response);
         }
-        _ => Some(stream),
-    };
-    if head_only {
-        without_body(&mut response);
+        meter.framed.set(Some(framed(&response, head_only)));
+        Ok(response_of(response, meter, stream))
     }
-    meter.framed.set(Some(framed(&response, head_only)));
-    response_of(response, meter, stream)
 }
 
 /// What the head says of the body. The library writes the length of a body that knows it.
@@ -282,7 +285,7 @@ fn request_head(
     limits: &HeadLimits,
 ) -> (RequestHead, Option<Reject>) {
     let mut refused = check_scheme(&parts.uri).err();
-    let mut fields = Fields::with_capacity(512);
+    let mut fields = Fields::with_capacity(USUAL_HEAD);
     let mut cookies: Vec<u8> = Vec::new();
     for (name, value) in &parts.headers {
         if name == http::header::COOKIE {
@@ -292,7 +295,7 @@ fn request_head(
             cookies.extend_from_slice(value.as_bytes());
             continue;
         }
-        if fields.append(name.as_str(), value.as_bytes()).is_err() {
+        if fields.append_typed(name, value).is_err() {
             refused = Some(Reject::bad("H2-01", "a field that no HTTP/1 head could carry"));
         }
     }
@@ -342,12 +345,19 @@ fn response_of(
     *out.status_mut() = response.head.status;
     let headers = out.headers_mut();
     headers.reserve(response.head.fields.len() + 1);
-    for (name, value) in response.head.fields.iter() {
+    // One copy of all values, which the library's values then share.
+    let (text, mut at) = (response.head.fields.values(), 0);
+    for line in response.head.fields.lines() {
+        let value = at..at + line.value().len();
+        at = value.end;
         // RFC 9113 section 8.2.2: no connection-specific field may cross into HTTP/2.
-        if is_connection_specific(name) {
+        if line.is_one_of(&CONNECTION_SPECIFIC) {
             continue;
         }
-        let pair = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value));
+        let pair = (
+            HeaderName::from_bytes(line.name().as_bytes()),
+            HeaderValue::from_maybe_shared(text.slice(value)),
+        );
         if let (Ok(name), Ok(value)) = pair {
             headers.append(name, value);
         }
@@ -355,11 +365,8 @@ fn response_of(
     out
 }
 
-fn is_connection_specific(name: &str) -> bool {
-    ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"]
-        .iter()
-        .any(|specific| name.eq_ignore_ascii_case(specific))
-}
+const CONNECTION_SPECIFIC: NameSet =
+    NameSet::new(&["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"]);
 
 /// Request body of one stream, with the limits of time.
 struct StreamBody {

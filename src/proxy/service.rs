@@ -126,7 +126,7 @@ async fn serve(
             return Ok(response);
         }
     }
-    let mut run = Run::new(&exchange.request_id, exchange.worker.since_epoch());
+    let mut run = Run::new(&exchange.request_id, exchange.since_epoch());
     run.places = exchange.places();
     run.rest = Some(&**exchange);
     let asked = Asked { view: &view, hop, framed, trusted: came.is_trusted(globals) };

@@ -353,7 +353,11 @@ impl Worker {
                 }
             }
         };
-        tokio::join!(follow, self.upstreams.maintain());
+        let drain = async {
+            self.drain.draining().await;
+            self.presences.wake_all();
+        };
+        tokio::join!(follow, self.upstreams.maintain(), drain);
     }
 }
 

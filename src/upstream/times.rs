@@ -84,6 +84,12 @@ impl UpstreamTimes {
         self.header.set(Some(self.start.elapsed()));
     }
 
+    /// The whole answer was there with its head: ends the try then, and says when that was.
+    pub(crate) fn ended_with_head(&self) -> Instant {
+        self.response.set(self.response.get().or(self.header.get()));
+        self.ended()
+    }
+
     /// The end of the try, however it ended, and when that was. The first call counts.
     pub(crate) fn ended(&self) -> Instant {
         let took = self.response.get().unwrap_or_else(|| self.start.elapsed());

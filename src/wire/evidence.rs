@@ -73,8 +73,8 @@ const IF_UNMODIFIED_SINCE: u8 = 4;
 
 impl Evidence {
     /// Takes one line in.
-    pub(super) fn note(&mut self, name: &str, value: &[u8]) {
-        let is = |field: &str| name.eq_ignore_ascii_case(field);
+    pub(super) fn note(&mut self, name: &[u8], value: &[u8]) {
+        let is = |field: &str| name.eq_ignore_ascii_case(field.as_bytes());
         match name.len() {
             2 if is("te") => self.trailers |= names(value, b"trailers"),
             4 if is("host") => self.host_lines = self.host_lines.saturating_add(1),
@@ -263,7 +263,7 @@ mod tests {
     fn request(lines: &[(&str, &str)], version: Version) -> Result<Framing, (u16, &'static str)> {
         let mut evidence = Evidence::default();
         for (name, value) in lines {
-            evidence.note(name, value.as_bytes());
+            evidence.note(name.as_bytes(), value.as_bytes());
         }
         evidence.request_framing(version).map_err(|reject| (reject.status.as_u16(), reject.rule))
     }

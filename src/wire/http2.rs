@@ -5,6 +5,7 @@ use http::StatusCode;
 
 use super::authority::{Authority, parse_authority};
 use super::evidence::Evidence;
+use super::fields::NameSet;
 use super::head::{RequestHead, Version};
 use super::request::HeadLimits;
 use super::target::{check_method, check_target};
@@ -24,14 +25,15 @@ pub fn check_http2_head(head: &RequestHead, limits: &HeadLimits) -> Result<(), R
     check_target(&head.target)?;
     check_authority(head)?;
     let mut evidence = Evidence::default();
-    for (name, value) in head.fields.iter() {
-        if is_connection_specific(name) {
+    for line in head.fields.lines() {
+        if line.is_one_of(&CONNECTION_SPECIFIC) {
             return Err(Reject::bad("H2-02", "a connection-specific field in HTTP/2"));
         }
+        let (name, value) = (line.name(), line.value());
         if name.eq_ignore_ascii_case("te") && !value.eq_ignore_ascii_case(b"trailers") {
             return Err(Reject::bad("H2-02", "TE other than trailers in HTTP/2"));
         }
-        evidence.note(name, value);
+        evidence.note(name.as_bytes(), value);
     }
     evidence.request_framing(Version::Http2)?;
     evidence.check_singletons()?;
@@ -88,11 +90,14 @@ fn same(one: &Authority<'_>, two: &Authority<'_>) -> bool {
     one.host.eq_ignore_ascii_case(two.host) && port(one) == port(two)
 }
 
-fn is_connection_specific(name: &str) -> bool {
-    ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade", "http2-settings"]
-        .iter()
-        .any(|specific| name.eq_ignore_ascii_case(specific))
-}
+const CONNECTION_SPECIFIC: NameSet = NameSet::new(&[
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+]);
 
 #[cfg(test)]
 mod tests {

@@ -13,6 +13,7 @@ use super::outgoing::Outgoing;
 use crate::limit::Memory;
 use crate::message::{BodyError, Framed, Meter, Response, ResponseBody, Section, Upgrade, fields_of};
 use crate::pipe;
+use crate::wire::fields::NameSet;
 use crate::wire::{Version, encode};
 
 /// What of the request decides how its answer is written.
@@ -203,6 +204,9 @@ fn delimiter(response: &Response, asker: Asker) -> Delimiter {
     }
 }
 
+/// What the writer says itself.
+const FRAMING: NameSet = NameSet::new(&["connection", "content-length", "transfer-encoding"]);
+
 fn write_head(
     out: &mut Vec<u8>,
     response: &Response,
@@ -211,20 +215,16 @@ fn write_head(
     keep_alive: bool,
 ) -> Framed {
     let head = &response.head;
-    out.reserve(head.fields.text_len() + 256);
+    out.reserve(head.fields.written_len() + 256);
     encode::status_line(out, head.status, head.reason.as_deref());
     if !head.fields.contains("date") {
         date::write(out);
     }
-    let mut told = None;
-    for (name, value) in head.fields.iter() {
-        let is = |field: &str| name.eq_ignore_ascii_case(field);
-        match name.len() {
-            10 if is("connection") => {}
-            14 if is("content-length") => told = told.or(Some(value)),
-            17 if is("transfer-encoding") => {}
-            _ => encode::raw_field(out, name, value),
-        }
+    let told = head.fields.get("content-length");
+    if head.fields.may_hold(&FRAMING) {
+        head.fields.write(out, |line| !line.is_one_of(&FRAMING));
+    } else {
+        head.fields.write(out, |_| true);
     }
     let mut said = None;
     match delimiter {
