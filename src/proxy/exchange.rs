@@ -23,7 +23,7 @@ use crate::places::Databases;
 use crate::policy::snippet::Remains;
 use crate::policy::template::{Places, RouteFacts};
 use crate::policy::tracing::context::TraceContext;
-use crate::reply::LocalReply;
+use crate::reply::{LocalReply, RedirectCause};
 use crate::request::RequestView;
 use crate::route::{Backend, Location, Server};
 use crate::snapshot::Snapshot;
@@ -91,6 +91,19 @@ pub struct Exchange {
 struct Names {
     host: String,
     best: String,
+}
+
+/// Where an answer is made. Error pages and the redirect to a sign-in page are locations of their own to nginx: what
+/// belongs to the location of the request does not count there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In the location of the request.
+    Location,
+    /// In that of the redirect to the sign-in page, which has the fields of CORS and the cookies of the authentication
+    /// service too.
+    SignIn,
+    /// In that of an error page.
+    ErrorPage,
 }
 
 /// Bytes a second (0 for no limit), and bytes before they count; `None` where the location's own count.
@@ -268,6 +281,16 @@ impl Exchange {
     /// When the request came, since 1970.
     pub fn since_epoch(&self) -> Duration {
         self.began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+    }
+
+    /// Where the answer is made.
+    pub fn place(&self) -> Place {
+        const SIGN_IN: &str = words::cause_word(RedirectCause::SignIn);
+        match (self.page.get(), self.local.get()) {
+            (Some(_), _) => Place::ErrorPage,
+            (None, Some(LocalReason { rule: SIGN_IN, .. })) => Place::SignIn,
+            _ => Place::Location,
+        }
     }
 
     /// Since the request came.

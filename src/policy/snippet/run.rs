@@ -147,6 +147,12 @@ impl<'r> Run<'r> {
         self.branch = None;
     }
 
+    /// Leaves the levels from `depth` on.
+    pub fn leave(&mut self, depth: usize) {
+        self.levels.truncate(depth);
+        self.branch = None;
+    }
+
     /// The path that counts.
     pub fn path<'p>(&'p self, view: &'p RequestView<'_>) -> &'p NormPath<'p> {
         self.path.as_ref().unwrap_or(&view.path)

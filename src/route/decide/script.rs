@@ -134,8 +134,7 @@ pub(super) fn location(
     run: &mut Run<'_>,
     recorder: &mut impl Recorder,
 ) -> Result<Rewrites, LocalReply> {
-    let scripts = [&location.policies.snippet, &table.globals.snippets.location];
-    let all = || scripts.into_iter().flatten();
+    let all = || scripts_of(table, location);
     if run.is_idle() && all().next().is_none() {
         return Ok(Rewrites::Go);
     }
@@ -171,6 +170,16 @@ pub(super) fn location(
         }
     }
     Ok(if again { Rewrites::Again } else { Rewrites::Go })
+}
+
+/// The snippets of a location, its own first.
+fn scripts_of<'t>(table: &'t Table, location: &'t Location) -> impl Iterator<Item = &'t Arc<Script>> {
+    [&location.policies.snippet, &table.globals.snippets.location].into_iter().flatten()
+}
+
+/// Goes into the level of a location for what its snippets say about the answer.
+pub(super) fn settings(table: &Table, location: &Location, run: &mut Run<'_>) {
+    run.enter(2, scripts_of(table, location).map(|script| &script.settings));
 }
 
 /// How the location of an Ingress compares.
