@@ -20,6 +20,7 @@ use super::worker::Worker;
 use crate::limit::Held;
 use crate::message::Meter;
 use crate::places::Databases;
+use crate::policy::compression::Compression;
 use crate::policy::snippet::Remains;
 use crate::policy::template::{Places, RouteFacts};
 use crate::policy::tracing::context::TraceContext;
@@ -74,6 +75,8 @@ pub struct Exchange {
     remains: RefCell<Option<Box<Remains>>>,
     /// How fast the answer goes, where its backend or a snippet says so.
     pub(super) pace: Cell<Pace>,
+    /// How the answer is compressed, where snippets say other than the ConfigMap.
+    pub(super) compression: Cell<Option<Box<Compression>>>,
     /// Path and query as rewritten, where they were.
     rewritten: RefCell<Option<Box<Rewritten>>>,
     tries: RefCell<SmallVec<[Try; 1]>>,
@@ -161,6 +164,7 @@ impl Exchange {
             traced: OnceCell::new(),
             remains: RefCell::default(),
             pace: Cell::default(),
+            compression: Cell::default(),
             rewritten: RefCell::default(),
             tries: RefCell::default(),
             local: Cell::new(None),
@@ -179,6 +183,11 @@ impl Exchange {
         let mut names = self.host.borrow_mut();
         *names = Names { host: host.to_owned(), best: best.to_owned() };
         *self.uri.borrow_mut() = uri.to_vec();
+    }
+
+    /// A proxy in front tells who the client is.
+    pub fn client_is(&self, client: IpAddr) {
+        self.client.set(client);
     }
 
     /// The server and location that took it.

@@ -34,6 +34,8 @@ use crate::route::intake::Intake;
 use crate::route::{Decision, decide};
 use crate::wire::{RequestHead, Version};
 
+mod turned;
+
 /// Serves one request; the answer carries the [`Exchange`] as its guard.
 pub async fn handle(worker: Rc<Worker>, connection: Rc<ConnectionFacts>, request: Request) -> Response {
     let snapshot = worker.reader.load();
@@ -140,7 +142,8 @@ async fn serve(
     if let Some(granted) = exchange.granted().filter(|_| place != Place::ErrorPage) {
         granted.send_to_client(response.head.status.as_u16(), &mut response.head.fields);
     }
-    scripted(exchange, &view, &run, &mut response);
+    let told = relayed(exchange, &view, &run);
+    scripted(exchange, told.as_deref().unwrap_or(&view), &run, &mut response);
     exchange.remember(&run);
     Ok(response)
 }
@@ -171,9 +174,25 @@ fn scripted(exchange: &Exchange, view: &RequestView<'_>, run: &Run<'_>, response
     let by_backend = exchange.pace.get().bytes;
     exchange.pace.set(Pace { bytes: by_backend.or(rate), after });
     heads::to_client(run, &stage, response.head.status.as_u16(), &mut response.head.fields);
+    exchange.compression.set(run.compression(&globals.compression).map(Box::new));
     if let Some(substitutions) = run.substitutions(&stage) {
         substitute::apply(substitutions, response);
     }
+}
+
+/// The request with its client as a proxy in front tells it, where snippets say who may.
+fn relayed<'r>(exchange: &Exchange, view: &RequestView<'r>, run: &Run<'_>) -> Option<Box<RequestView<'r>>> {
+    if run.is_idle() {
+        return None;
+    }
+    let globals = &exchange.snapshot.table.globals;
+    let came = exchange.connection.forwarded();
+    let told = |levels| run.real_ip(globals, levels)?.told(view, &came, globals);
+    // As in nginx, where the address is told once: what a server says goes before what its locations say.
+    let untold = || view.forwarded.client == came.source(globals);
+    let told = told(..=1).or_else(|| told(..=2).filter(|_| untold()))?;
+    exchange.client_is(told.forwarded.client);
+    Some(told)
 }
 
 /// Routes and forwards.
@@ -183,6 +202,8 @@ async fn routed(exchange: &Rc<Exchange>, asked: Asked<'_>, run: &mut Run<'_>, bo
     let decision = decide(table, &exchange.snapshot.endpoints, view, run, &mut Unrecorded);
     let run = &*run;
     exchange.remember(run);
+    let told = relayed(exchange, view, run);
+    let view = told.as_deref().unwrap_or(view);
     if let Some(target) = run.target(view) {
         exchange.rewritten(&target);
     }
@@ -303,6 +324,9 @@ async fn inside(way: &Way<'_>, forward: &Forward<'_>, body: RequestBody) -> Resp
             let page = Box::pin(error_page(way, status, spare.unwrap_or(RequestBody::Empty))).await;
             challenged(page, challenges.iter().map(|challenge| &**challenge))
         }
+        Ok(response) if !way.run.is_idle() && way.run.turns(response.head.status, errors.intercepts()) => {
+            Box::pin(turned::instead(way, response)).await
+        }
         Ok(response) => response,
         Err(reply) => Box::pin(ours(way, reply, spare.unwrap_or(RequestBody::Empty))).await,
     }
@@ -354,6 +378,14 @@ async fn ours(way: &Way<'_>, reply: LocalReply, body: RequestBody) -> Response {
             return challenged(response, challenges.iter().map(|challenge| challenge.as_bytes()));
         }
         return response;
+    }
+    // As in nginx, where `return 403 text` is an answer and `return 403` an error.
+    let is_error = !signs_in && !matches!(reply, LocalReply::Scripted { body: Some(_), .. });
+    if is_error && let Some(page) = turned::turned(way, status).await {
+        if let LocalReply::Unauthorized { challenges } = &reply {
+            return challenged(page, challenges.iter().map(|challenge| challenge.as_bytes()));
+        }
+        return page;
     }
     local(way.exchange, &reply, true)
 }

@@ -127,6 +127,11 @@ pub fn decide<'t>(
     early(LocalReply::RewriteFailed { reason: "the path was rewritten more than ten times" })
 }
 
+/// The answer of the location `@name` of a snippet of the host.
+pub fn named(table: &Table, view: &RequestView<'_>, run: &mut Run<'_>, name: &str) -> Option<LocalReply> {
+    script::named(table, table.server(&view.host.name), view, run, name)
+}
+
 /// What came of the choice of a location.
 enum Choice<'t> {
     Made(Decision<'t>),
