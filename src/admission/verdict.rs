@@ -1,6 +1,7 @@
 //! From findings about one Ingress to a verdict: what is refused, in the words that users of ingress-nginx know. Pure.
 
 use std::collections::BTreeMap;
+use std::iter;
 
 use crate::compile::Options;
 use crate::compile::class::{self, Classes};
@@ -76,11 +77,18 @@ fn shortened(text: &str, most: usize) -> &str {
 /// What is nobody's business to have in a path or a name (`routing.md` 2.5). With us such text does nothing; it is refused
 /// because whoever writes it means harm.
 fn deep_inspect(ingress: &Ingress) -> Option<String> {
-    let paths = ingress.rules.iter().filter_map(|rule| rule.paths.as_ref()).flatten().map(|path| &path.path);
-    let hosts = ingress.rules.iter().map(|rule| &rule.host);
-    let tls = ingress.tls.iter().flat_map(|block| block.hosts.iter().chain([&block.secret_name]));
-    let bad = paths.chain(hosts).chain(tls).find(|text| is_hostile(text))?;
-    Some(format!("invalid object: invalid value found: {}", bad.escape_debug()))
+    let in_rules = ingress.rules.iter().flat_map(|rule| {
+        let paths = rule.paths.iter().flatten();
+        let paths = paths.map(|path| ("rule in ingress", "invalid http path: ", path.path.as_str()));
+        iter::once(("host in ingress", "", rule.host.as_str())).chain(paths)
+    });
+    let in_tls = ingress.tls.iter().flat_map(|block| {
+        let hosts = block.hosts.iter().map(|host| ("host in ingress tls config", "", host.as_str()));
+        iter::once(("secret in ingress", "", block.secret_name.as_str())).chain(hosts)
+    });
+    let (place, what, bad) = in_rules.chain(in_tls).find(|(_, _, text)| is_hostile(text))?;
+    let (key, bad) = (&ingress.meta.key, bad.escape_debug());
+    Some(format!("invalid object: invalid {place} {key}: {what}invalid value found: {bad}"))
 }
 
 fn is_hostile(text: &str) -> bool {

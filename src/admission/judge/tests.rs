@@ -103,7 +103,9 @@ fn hostile_text_and_forbidden_words_are_refused() {
     check(
         &sources,
         &text("new", "team", "", "a.test", "/etc/nginx", "Prefix"),
-        Some("invalid value found: /etc/nginx"),
+        Some(
+            "invalid object: invalid rule in ingress team/new: invalid http path: invalid value found: /etc/nginx",
+        ),
     );
     let word = "nginx.ingress.kubernetes.io/connection-proxy-header: load_module";
     let words =
