@@ -70,6 +70,7 @@ pub fn resolve<'r>(
         && contains(&globals.proxy_real_ip_cidr, source);
     let client = if walks { walk(fields, source, globals) } else { source };
 
+    let alone = !(trusted && globals.compute_full_forwarded_for);
     Forwarded {
         client,
         scheme: scheme(said("x-forwarded-proto"), connection, globals),
@@ -78,7 +79,8 @@ pub fn resolve<'r>(
             Some(list) => Cow::Borrowed(list.split(',').next().unwrap_or_default()),
             None => host.raw.clone(),
         },
-        chain: chain(fields, client, trusted, connection, globals),
+        chain: if alone { Cow::Owned(address_text(client)) } else { chain(fields, connection, globals) },
+        alone,
     }
 }
 
@@ -115,18 +117,9 @@ fn port<'r>(said: Option<&'r str>, connection: &Connection, globals: &Globals) -
     }
 }
 
-/// `X-Forwarded-For` to the backend: the client alone, or what came with the peer appended
+/// `X-Forwarded-For` to the backend where it is more than the client: what came with the peer appended
 /// (`compute-full-forwarded-for`).
-fn chain<'r>(
-    fields: &Fields,
-    client: IpAddr,
-    trusted: bool,
-    connection: &Connection,
-    globals: &Globals,
-) -> Cow<'r, str> {
-    if !(trusted && globals.compute_full_forwarded_for) {
-        return Cow::Owned(address_text(client));
-    }
+fn chain<'r>(fields: &Fields, connection: &Connection, globals: &Globals) -> Cow<'r, str> {
     let peer = address_text(connection.source(globals));
     match joined(fields, "x-forwarded-for") {
         Some(came) => Cow::Owned(format!("{came}, {peer}")),
