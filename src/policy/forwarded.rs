@@ -137,6 +137,7 @@ pub fn resolve<'r>(
     let list = list.filter(|list| list.len() <= MAX_BYTES);
     let client = list.map_or(source, |list| walk(&list, source, &globals.proxy_real_ip_cidr));
 
+    let alone = !(trusted && globals.compute_full_forwarded_for);
     Forwarded {
         client,
         scheme: scheme(said("x-forwarded-proto"), connection, globals),
@@ -145,7 +146,8 @@ pub fn resolve<'r>(
             Some(list) => Cow::Borrowed(list.split(',').next().unwrap_or_default()),
             None => host.raw.clone(),
         },
-        chain: chain(fields, client, trusted, connection, globals),
+        chain: if alone { Cow::Owned(address_text(client)) } else { chain(fields, connection, globals) },
+        alone,
     }
 }
 
@@ -182,18 +184,9 @@ fn port<'r>(said: Option<&'r str>, connection: &Connection, globals: &Globals) -
     }
 }
 
-/// `X-Forwarded-For` to the backend: the client alone, or what came with the peer appended
+/// `X-Forwarded-For` to the backend where it is more than the client: what came with the peer appended
 /// (`compute-full-forwarded-for`).
-fn chain<'r>(
-    fields: &Fields,
-    client: IpAddr,
-    trusted: bool,
-    connection: &Connection,
-    globals: &Globals,
-) -> Cow<'r, str> {
-    if !(trusted && globals.compute_full_forwarded_for) {
-        return Cow::Owned(address_text(client));
-    }
+fn chain<'r>(fields: &Fields, connection: &Connection, globals: &Globals) -> Cow<'r, str> {
     let peer = address_text(connection.source(globals));
     match joined(fields, "x-forwarded-for") {
         Some(came) => Cow::Owned(format!("{came}, {peer}")),

@@ -61,7 +61,7 @@ pub struct Exchange {
     number: u64,
     client: Cell<IpAddr>,
     host: RefCell<Names>,
-    uri: RefCell<Vec<u8>>,
+    uri: RefCell<Path>,
     server: OnceCell<Arc<Server>>,
     location: OnceCell<Arc<Location>>,
     backend: RefCell<Option<Arc<Backend>>>,
@@ -93,7 +93,19 @@ pub struct Exchange {
 #[derive(Default)]
 struct Names {
     host: String,
-    best: String,
+    /// Where it is another.
+    best: Option<String>,
+}
+
+/// The normalised path.
+#[derive(Default)]
+enum Path {
+    /// The request was refused before.
+    #[default]
+    Unknown,
+    /// Nothing was to be normalised.
+    AsItCame,
+    Normal(Vec<u8>),
 }
 
 /// Where an answer is made. Error pages and the redirect to a sign-in page are locations of their own to nginx: what
@@ -181,8 +193,16 @@ impl Exchange {
     pub fn identified(&self, client: IpAddr, host: &str, best: &str, uri: &[u8]) {
         self.client.set(client);
         let mut names = self.host.borrow_mut();
-        *names = Names { host: host.to_owned(), best: best.to_owned() };
-        *self.uri.borrow_mut() = uri.to_vec();
+        *names = Names { host: host.to_owned(), best: (best != host).then(|| best.to_owned()) };
+        *self.uri.borrow_mut() =
+            if uri == self.came().0 { Path::AsItCame } else { Path::Normal(uri.to_vec()) };
+    }
+
+    /// Path and query of the target as it came.
+    fn came(&self) -> (&[u8], Option<&[u8]>) {
+        let target = &self.head.target;
+        let path = target.iter().position(|byte| *byte == b'?').and_then(|at| target.split_at_checked(at));
+        path.map_or((target, None), |(path, query)| (path, query.get(1..)))
     }
 
     /// A proxy in front tells who the client is.

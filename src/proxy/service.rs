@@ -68,7 +68,7 @@ pub async fn handle(worker: Rc<Worker>, connection: Rc<ConnectionFacts>, request
     pace(&exchange, &mut response);
     exchange.answered(response.head.status.as_u16(), &response.head.fields);
     if response.upgrade.is_none() {
-        response.guard = Some(Box::new(exchange));
+        response.guard = Some(exchange);
     }
     response
 }
