@@ -115,7 +115,7 @@ impl RealIp {
         let mut view = Box::new(view.clone());
         view.forwarded.client = client;
         // What came with the peer does not change by who the client is.
-        if view.forwarded.alone {
+        if stands_alone(connection, globals) {
             view.forwarded.chain = Cow::Owned(address_text(client));
         }
         Some(view)
@@ -139,7 +139,7 @@ pub fn resolve<'r>(
     let list = list.filter(|list| list.len() <= MAX_BYTES);
     let client = list.map_or(source, |list| walk(&list, source, &globals.proxy_real_ip_cidr));
 
-    let alone = !(trusted && globals.compute_full_forwarded_for);
+    let alone = stands_alone(connection, globals);
     Forwarded {
         client,
         scheme: scheme(said("x-forwarded-proto"), connection, globals),
@@ -184,6 +184,11 @@ fn port<'r>(said: Option<&'r str>, connection: &Connection, globals: &Globals) -
         (Scheme::Http, 80) => Cow::Borrowed("80"),
         (Scheme::Http, port) => Cow::Owned(port.to_string()),
     }
+}
+
+/// Whether `X-Forwarded-For` to the backend is the client and nothing else.
+fn stands_alone(connection: &Connection, globals: &Globals) -> bool {
+    !(globals.compute_full_forwarded_for && connection.is_trusted(globals))
 }
 
 /// `X-Forwarded-For` to the backend where it is more than the client: what came with the peer appended
