@@ -274,20 +274,21 @@ fn without_body(response: &mut Response) {
 fn request_head(parts: &http::request::Parts, protocol: Option<String>) -> (RequestHead, Option<Reject>) {
     let mut refused = None;
     let mut fields = Fields::with_capacity(512);
-    let mut cookies: Vec<u8> = Vec::new();
+    let mut cookies: Option<Vec<u8>> = None;
     for (name, value) in &parts.headers {
         if name == http::header::COOKIE {
-            if !cookies.is_empty() {
-                cookies.extend_from_slice(b"; ");
+            let crumbs = cookies.get_or_insert_default();
+            if !crumbs.is_empty() {
+                crumbs.extend_from_slice(b"; ");
             }
-            cookies.extend_from_slice(value.as_bytes());
+            crumbs.extend_from_slice(value.as_bytes());
             continue;
         }
         if fields.append(name.as_str(), value.as_bytes()).is_err() {
             refused = Some(Reject::bad("H2-01", "a field that no HTTP/1 head could carry"));
         }
     }
-    if !cookies.is_empty() && fields.append("cookie", &cookies).is_err() {
+    if cookies.is_some_and(|crumbs| fields.append("cookie", &crumbs).is_err()) {
         refused = Some(Reject::bad("H2-01", "a cookie that no HTTP/1 head could carry"));
     }
     let target = parts.uri.path_and_query().map_or(&b"/"[..], |target| target.as_str().as_bytes());

@@ -21,6 +21,7 @@ use super::pool::{Open, PoolKey};
 use super::stream::Stream;
 use super::times::UpstreamTimes;
 use super::{Answer, Content, Failed, UpstreamError, UpstreamRequest};
+use crate::limit::{Bodies, Memory};
 use crate::message::{RequestBody, ResponseBody};
 use crate::policy::global::UpstreamKeepalive;
 use crate::policy::timeout::Timeouts;
@@ -34,6 +35,8 @@ use streaming::Streaming;
 
 /// Receive window of one stream, bytes.
 const STREAM_WINDOW: u32 = 256 * 1024;
+/// The same on connections that begin while bodies take up most of what they may (`security.md` D-4).
+const SMALL_WINDOW: u32 = 16 * 1024;
 /// Receive window of a connection, bytes.
 const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
 /// Decoded head of an answer, bytes.
@@ -67,6 +70,13 @@ pub(super) struct Lease {
     sender: SendRequest<Bytes>,
     streams: Rc<Cell<u32>>,
     reused: bool,
+}
+
+impl Lease {
+    /// Streams of its connection that are open now.
+    fn streams(&self) -> u32 {
+        self.streams.get()
+    }
 }
 
 impl Drop for Lease {
@@ -131,11 +141,21 @@ impl Sessions {
     }
 
     /// Starts HTTP/2 on a connected stream and leases its first stream.
-    pub(super) async fn start(&self, key: PoolKey, stream: Stream, open: Open) -> Result<Lease, ErrorKind> {
+    pub(super) async fn start(
+        &self,
+        key: PoolKey,
+        stream: Stream,
+        open: Open,
+        memory: &Memory,
+    ) -> Result<Lease, ErrorKind> {
+        let window = match memory.bodies() {
+            Bodies::Plenty => STREAM_WINDOW,
+            Bodies::Scarce | Bodies::Spent => SMALL_WINDOW,
+        };
         let mut builder = h2::client::Builder::new();
         builder
             .enable_push(false)
-            .initial_window_size(STREAM_WINDOW)
+            .initial_window_size(window)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(MAX_HEAD);
         let (sender, connection) = builder.handshake(stream).await.map_err(|error| kind_of(&error))?;
@@ -211,6 +231,7 @@ pub(super) async fn exchange(
     body: RequestBody,
     timeouts: Timeouts,
     times: Rc<UpstreamTimes>,
+    memory: &Memory,
 ) -> Result<Answer, Failed> {
     let reused = lease.reused;
     let unsent = |kind| UpstreamError { reused, ..UpstreamError::unsent(kind) };
@@ -228,7 +249,7 @@ pub(super) async fn exchange(
         Ok(response) => {
             call.times.head_complete();
             match convert::head(response) {
-                Ok((head, incoming)) => Ok(call.answer(head, incoming, lease, reused)),
+                Ok((head, incoming)) => Ok(call.answer(head, incoming, lease, reused, memory)),
                 Err(kind) => Err(call.failed(kind, reused, true)),
             }
         }
@@ -276,13 +297,14 @@ impl Call {
         incoming: h2::RecvStream,
         lease: Lease,
         reused: bool,
+        memory: &Memory,
     ) -> Answer {
         let body = if incoming.is_end_stream() {
             self.times.ended();
             ResponseBody::Empty
         } else {
             let length = head.fields.get_str("content-length").and_then(|length| length.parse().ok());
-            ResponseBody::Stream(Box::pin(Streaming::new(self, incoming, length, lease)))
+            ResponseBody::Stream(Box::pin(Streaming::new(self, incoming, length, memory.hold(0), lease)))
         };
         Answer { head, content: Content::Body(body), trailers: None, reused }
     }

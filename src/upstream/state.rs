@@ -261,7 +261,9 @@ impl Upstreams {
                 }
                 Checkout::Connect(_ticket) => {
                     let started = match self.connect(peer, timeouts).await {
-                        Ok((stream, open)) => self.sessions.start(key, stream, open).await,
+                        Ok((stream, open)) => {
+                            self.sessions.start(key, stream, open, self.pool.memory()).await
+                        }
                         Err(kind) => Err(kind),
                     };
                     match started {
@@ -276,7 +278,8 @@ impl Upstreams {
                 }
             }
         };
-        http2::exchange(lease, &key, request, body, *timeouts, Rc::clone(times)).await
+        let (timeouts, times) = (*timeouts, Rc::clone(times));
+        http2::exchange(lease, &key, request, body, timeouts, times, self.pool.memory()).await
     }
 
     async fn connect(
