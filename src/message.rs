@@ -60,6 +60,9 @@ pub trait Flow: Body<Data = Bytes, Error = BodyError> {
     fn poll_pipe(self: Pin<&mut Self>, _cx: &mut Context<'_>, _pipe: &Rc<Pipe>) -> Option<Poll<Piped>> {
         None
     }
+
+    /// Says that a longer body is an error, so that the source need not wait for what it was only told of.
+    fn expect_at_most(&self, _bytes: u64) {}
 }
 
 /// How many bytes went into a pipe.
@@ -155,7 +158,7 @@ pub struct Response {
     pub upgrade: Option<Upgrade>,
     /// Kept until the last byte was handed to the socket or the exchange was cut (for an upgrade: until the head is
     /// written), then dropped: what must happen once per answer, such as the access log line, lives in its `Drop`.
-    pub guard: Option<Box<dyn Any>>,
+    pub guard: Option<Rc<dyn Any>>,
 }
 
 /// A trailer section with the names in their sender's case, filled when it has come.

@@ -100,7 +100,7 @@ pub(super) fn compile_paths(
 /// Ingresses that the admission webhook would refuse though nothing in them is an error by itself, as an error.
 fn refusals(inputs: &Inputs<'_>, compiled: &Compiled, found: &[Diagnostic]) -> Vec<Diagnostic> {
     let Inputs { world, options, .. } = *inputs;
-    let classes = Classes::new(&world.classes, options);
+    let classes = Classes::new(world, options);
     let mut about: BTreeMap<&ObjectKey, Vec<Diagnostic>> = BTreeMap::new();
     for one in found.iter().filter(|one| one.object.kind == Kind::Ingress) {
         about.entry(&one.object.key).or_default().push(one.clone());

@@ -536,7 +536,7 @@ pub fn parse_on_off(text: &str) -> Result<bool, String> {
 
 /// A decimal number of at most ten digits.
 pub fn parse_int(text: &str) -> Result<i64, String> {
-    let digits = text.strip_prefix('-').unwrap_or(text);
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     let sound = (1..=10).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
     let number = if sound { text.parse().ok() } else { None };
     number.ok_or_else(|| "is no whole number".into())

@@ -11,7 +11,7 @@ use super::forwarded::address_text;
 use super::global::Globals;
 use super::template::{Facts, RouteFacts};
 use crate::request::RequestView;
-use crate::wire::fields::{FieldError, is_token};
+use crate::wire::fields::{FieldError, FieldLine, Looks, NameSet, is_token};
 use crate::wire::{Fields, RequestHead, Version};
 
 /// What [`sanitise`] took out and still matters.
@@ -31,16 +31,15 @@ pub fn sanitise(head: &mut RequestHead, has_body: bool, globals: &Globals) -> Ho
     let hop = Hop { upgrade: upgrade(head, has_body, &nominated), trailers: takes_trailers(&head.fields) };
     let keep_underscores = globals.enable_underscores_in_headers;
     let keep_odd = !globals.ignore_invalid_headers;
-    head.fields.retain(|name, _| {
-        let usual = name.bytes().all(|byte| match byte {
-            b'_' => keep_underscores,
-            b'-' => true,
-            other => other.is_ascii_alphanumeric() || keep_odd,
+    let fields = &mut head.fields;
+    if fields.may_hold(&HOP_BY_HOP) || fields.may_be_unusual() || !nominated.is_empty() {
+        fields.retain_lines(|line| {
+            (keep_underscores || !line.has_underscore())
+                && (keep_odd || !line.is_odd())
+                && !line.is_one_of(&HOP_BY_HOP)
+                && !nominated.iter().any(|nominated| nominated.eq_ignore_ascii_case(line.name()))
         });
-        usual
-            && !is_hop_by_hop(name)
-            && !nominated.iter().any(|nominated| nominated.eq_ignore_ascii_case(name))
-    });
+    }
     join_cookies(&mut head.fields);
     hop
 }
@@ -63,24 +62,19 @@ fn nominated(fields: &Fields) -> Vec<Box<str>> {
 }
 
 /// Fields that end at this hop (RFC 9110 section 7.6.1), and those that are never passed on.
-fn is_hop_by_hop(name: &str) -> bool {
-    const NAMES: [&str; 11] = [
-        "connection",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "http2-settings",
-        "proxy",
-        "proxy-authorization",
-        "expect",
-    ];
-    // No other length occurs among them.
-    matches!(name.len(), 2 | 5 | 6 | 7 | 10 | 14 | 16 | 17 | 19)
-        && NAMES.iter().any(|hop| hop.eq_ignore_ascii_case(name))
-}
+const HOP_BY_HOP: NameSet = NameSet::new(&[
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+    "proxy",
+    "proxy-authorization",
+    "expect",
+]);
 
 /// The protocol of an upgrade that may be attempted: HTTP/1.1, no body, nominated, one protocol that is not another
 /// HTTP; `websocket` by GET, others by GET or POST.
@@ -89,7 +83,8 @@ fn upgrade(head: &RequestHead, has_body: bool, nominated: &[Box<str>]) -> Option
     let protocol = std::str::from_utf8(protocol).ok()?.trim();
     let (name, _) = protocol.split_once('/').unwrap_or((protocol, ""));
     let one = protocol.split('/').count() <= 2 && protocol.split('/').all(|part| is_token(part.as_bytes()));
-    let http = name.eq_ignore_ascii_case("h2c") || name.eq_ignore_ascii_case("http");
+    // `h2` is no name for Upgrade (RFC 7540 section 11.3), and backends that take it for `h2c` are not led there.
+    let http = ["h2c", "h2", "http"].iter().any(|version| name.eq_ignore_ascii_case(version));
     let method = head.method == Method::GET
         || (head.method == Method::POST && !name.eq_ignore_ascii_case("websocket"));
     let asked = nominated.iter().any(|name| name.eq_ignore_ascii_case("upgrade"));
@@ -165,8 +160,9 @@ pub fn request_id(fields: &Fields) -> Option<&str> {
 /// Builds the head: ours first, in nginx's order, then the client's fields that ours do not replace.
 pub fn apply(outgoing: &Outgoing<'_>) -> BackendHead {
     let mut head = Builder {
-        fields: Fields::with_capacity(outgoing.view.fields.text_len() + 512),
+        fields: Fields::with_capacity(outgoing.view.fields.written_len() + 512),
         ours: SmallVec::new(),
+        looks: Looks::default(),
         rejected: 0,
     };
     match outgoing.purpose {
@@ -177,21 +173,22 @@ pub fn apply(outgoing: &Outgoing<'_>) -> BackendHead {
         }
         Purpose::ErrorPage(status) => {
             error_facts(outgoing, status, &mut head);
-            head.own("X-Forwarded-For", address_text(outgoing.view.forwarded.client).as_bytes());
-            head.own("Host", outgoing.view.forwarded.host.as_bytes());
+            head.own("X-Forwarded-For", &address_text(outgoing.view.forwarded.client));
+            head.own("Host", &outgoing.view.forwarded.host);
             if outgoing.view.forwarded.host.is_empty() {
                 head.pass("Host", b"");
             }
-            head.own("X-Original-URI", outgoing.view.target);
-            head.ours.push("connection");
-            head.ours.push("upgrade");
+            head.own_bytes("X-Original-URI", outgoing.view.target);
+            head.replace("connection");
+            head.replace("upgrade");
         }
     }
-    for (name, value) in outgoing.view.fields.iter() {
-        let framing = name.eq_ignore_ascii_case("content-length");
-        if !framing && !head.replaces(name) && (outgoing.trusted || !is_claim(name)) {
+    // The writer's.
+    head.replace("content-length");
+    for line in outgoing.view.fields.lines() {
+        if !head.replaces(line) && (outgoing.trusted || !is_claim(line.name())) {
             // It stands in a section already, so its bytes were judged.
-            let appended = head.fields.push_parsed(name, value);
+            let appended = head.fields.push_line(line);
             head.count(appended);
         }
     }
@@ -209,41 +206,46 @@ fn standard(outgoing: &Outgoing<'_>, head: &mut Builder) {
         Some(template) => Cow::Owned(template.expand(&outgoing.facts())),
         None => Cow::Borrowed(&*told.host),
     };
-    head.own("Host", host.as_bytes());
+    head.own("Host", &host);
     if host.is_empty() {
         // HTTP/1.0 without Host: HTTP/1.1 wants the field all the same, empty (RFC 9112 section 3.2).
         head.pass("Host", b"");
     }
     let upgrade = hop.upgrade.as_deref().unwrap_or_default();
-    head.own("Upgrade", upgrade.as_bytes());
+    head.own("Upgrade", upgrade);
     let connection = match policies.connection_header {
         Some(fixed) => fixed.as_str(),
         None if upgrade.is_empty() => "",
         None => "upgrade",
     };
-    head.own("Connection", connection.as_bytes());
+    head.sound("Connection", connection);
     if policies.protocol.is_grpc() {
-        head.own("TE", b"trailers");
+        head.sound("TE", "trailers");
     }
-    head.own("X-Request-ID", outgoing.route.request_id.as_bytes());
-    head.own("X-Real-IP", address_text(told.client).as_bytes());
-    head.own("X-Forwarded-For", told.chain.as_bytes());
-    head.own("X-Forwarded-Host", told.host.as_bytes());
-    head.own("X-Forwarded-Port", told.port.as_bytes());
-    head.own("X-Forwarded-Proto", told.scheme.as_bytes());
-    head.own("X-Forwarded-Scheme", told.scheme.as_bytes());
-    head.own("X-Scheme", told.scheme.as_bytes());
+    head.sound("X-Request-ID", outgoing.route.request_id);
+    if told.alone {
+        head.sound("X-Real-IP", &told.chain);
+        head.sound("X-Forwarded-For", &told.chain);
+    } else {
+        head.sound("X-Real-IP", &address_text(told.client));
+        head.own("X-Forwarded-For", &told.chain);
+    }
+    head.own("X-Forwarded-Host", &told.host);
+    head.sound("X-Forwarded-Port", &told.port);
+    head.sound("X-Forwarded-Proto", &told.scheme);
+    head.sound("X-Forwarded-Scheme", &told.scheme);
+    head.sound("X-Scheme", &told.scheme);
     if globals.proxy_add_original_uri_header {
-        head.own("X-Original-URI", view.target);
+        head.own_bytes("X-Original-URI", view.target);
     }
-    head.own("X-Original-Forwarded-For", &joined(view.fields, &globals.forwarded_for_header));
-    head.own("X-Original-Forwarded-Host", &joined(view.fields, &globals.forwarded_host_header));
+    head.own_bytes("X-Original-Forwarded-For", &joined(view.fields, &globals.forwarded_for_header));
+    head.own_bytes("X-Original-Forwarded-Host", &joined(view.fields, &globals.forwarded_host_header));
     if let Some(prefix) = outgoing.forwarded_prefix {
-        head.own("X-Forwarded-Prefix", prefix.as_bytes());
+        head.own("X-Forwarded-Prefix", prefix);
     }
     if let Some(trace) = outgoing.route.trace {
-        head.own("traceparent", trace.traceparent().as_bytes());
-        head.own("tracestate", &trace.state);
+        head.own("traceparent", &trace.traceparent());
+        head.own_bytes("tracestate", &trace.state);
     }
 }
 
@@ -260,13 +262,13 @@ fn joined<'f>(fields: &'f Fields, name: &'f str) -> Cow<'f, [u8]> {
 /// What an error backend is told (`surface.md` 7.11).
 fn error_facts(outgoing: &Outgoing<'_>, status: u16, head: &mut Builder) {
     let route = &outgoing.route;
-    head.own("X-Code", status.to_string().as_bytes());
-    head.own("X-Format", outgoing.view.fields.get("accept").unwrap_or_default());
-    head.own("X-Namespace", route.namespace.as_bytes());
-    head.own("X-Ingress-Name", route.ingress.as_bytes());
-    head.own("X-Service-Name", route.service.as_bytes());
-    head.own("X-Service-Port", route.service_port.as_bytes());
-    head.own("X-Request-ID", route.request_id.as_bytes());
+    head.own("X-Code", &status.to_string());
+    head.own_bytes("X-Format", outgoing.view.fields.get("accept").unwrap_or_default());
+    head.own("X-Namespace", route.namespace);
+    head.own("X-Ingress-Name", route.ingress);
+    head.own("X-Service-Name", route.service);
+    head.own("X-Service-Port", route.service_port);
+    head.own("X-Request-ID", route.request_id);
 }
 
 /// `proxy-set-headers`: replaces ours too; an empty value takes the field away.
@@ -283,7 +285,7 @@ fn set_headers(outgoing: &Outgoing<'_>, head: &mut Builder) {
 
 /// Fields by which a client could pretend to be a proxy in front; only trusted peers may send them (`HF-4`).
 pub(super) fn is_claim(name: &str) -> bool {
-    const CLAIMS: [&str; 11] = [
+    const CLAIMS: NameSet = NameSet::new(&[
         "forwarded",
         "x-forwarded-for",
         "x-forwarded-host",
@@ -295,10 +297,13 @@ pub(super) fn is_claim(name: &str) -> bool {
         "x-original-uri",
         "x-original-url",
         "x-real-ip",
-    ];
-    let client_certificate = name.get(..11).is_some_and(|start| start.eq_ignore_ascii_case("ssl-client-"));
-    // No name among them is shorter.
-    client_certificate || (name.len() >= 9 && CLAIMS.iter().any(|claim| claim.eq_ignore_ascii_case(name)))
+    ]);
+    // Few names are as long as the shortest of them and begin as one does.
+    match name.as_bytes() {
+        [b'x' | b'X' | b'f' | b'F', _, _, _, _, _, _, _, _, ..] => CLAIMS.contains(name),
+        [b's' | b'S', ..] => name.get(..11).is_some_and(|start| start.eq_ignore_ascii_case("ssl-client-")),
+        _ => false,
+    }
 }
 
 impl<'o> Outgoing<'o> {
@@ -311,17 +316,44 @@ struct Builder {
     fields: Fields,
     /// Names that replace the client's.
     ours: SmallVec<[&'static str; 24]>,
+    /// What they look like.
+    looks: Looks,
     rejected: u32,
 }
 
 impl Builder {
     /// A field of ours: replaces the client's lines; an empty value is not sent.
-    fn own(&mut self, name: &'static str, value: &[u8]) {
-        self.ours.push(name);
+    fn own(&mut self, name: &'static str, value: &str) {
+        self.replace(name);
+        let value = value.trim_ascii();
+        if !value.is_empty() {
+            let appended = self.fields.append_own_text(name, value);
+            self.count(appended);
+        }
+    }
+
+    /// [`Builder::own`] for a value that may be no text.
+    fn own_bytes(&mut self, name: &'static str, value: &[u8]) {
+        self.replace(name);
         let value = value.trim_ascii();
         if !value.is_empty() {
             self.pass(name, value);
         }
+    }
+
+    /// [`Builder::own`] for a value that we made, or that was judged where it came in.
+    fn sound(&mut self, name: &'static str, value: &str) {
+        self.replace(name);
+        if !value.is_empty() {
+            let appended = self.fields.append_sound(name, value);
+            self.count(appended);
+        }
+    }
+
+    /// The client's lines of that name do not pass.
+    fn replace(&mut self, name: &'static str) {
+        self.ours.push(name);
+        self.looks.add(name);
     }
 
     fn pass(&mut self, name: &'static str, value: &[u8]) {
@@ -335,8 +367,8 @@ impl Builder {
         }
     }
 
-    fn replaces(&self, name: &str) -> bool {
-        self.ours.iter().any(|own| own.eq_ignore_ascii_case(name))
+    fn replaces(&self, line: FieldLine<'_>) -> bool {
+        line.may_look(self.looks) && self.ours.iter().any(|own| own.eq_ignore_ascii_case(line.name()))
     }
 }
 

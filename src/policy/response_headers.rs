@@ -4,7 +4,7 @@ use super::global::Globals;
 use super::hsts;
 use crate::request::Scheme;
 use crate::wire::Fields;
-use crate::wire::fields::is_token;
+use crate::wire::fields::{NameSet, is_token};
 
 /// What kind of answer it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,10 +38,15 @@ pub fn apply(fields: &mut Fields, kind: Kind, length: Length, scheme: Scheme, gl
         .map(Into::into)
         .collect();
     let switching = kind == Kind::SwitchingProtocols;
-    fields.retain(|name, _| {
+    let any_name = !nominated.is_empty() || !globals.hide_headers.is_empty();
+    fields.retain_lines(|line| {
+        let name = line.name();
+        if !any_name && !line.may_be_one_of(&CONCERNED) {
+            return !is_internal(name);
+        }
         let same = |other: &str| other.eq_ignore_ascii_case(name);
         let upgrade = switching && (same("connection") || same("upgrade"));
-        let hop = is_hop_by_hop(name) || nominated.iter().any(|nominated| same(nominated));
+        let hop = HOP_BY_HOP.contains(name) || nominated.iter().any(|nominated| same(nominated));
         let hidden = (drop_length && same("content-length"))
             || (same("server") && !globals.allow_backend_server_header)
             || is_internal(name)
@@ -73,19 +78,28 @@ fn is_framing(name: &str) -> bool {
     name.eq_ignore_ascii_case("content-length") || name.eq_ignore_ascii_case("transfer-encoding")
 }
 
-fn is_hop_by_hop(name: &str) -> bool {
-    const NAMES: [&str; 7] = [
-        "connection",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "transfer-encoding",
-        "upgrade",
-        "http2-settings",
-    ];
-    // No other length occurs among them.
-    matches!(name.len(), 2 | 7 | 10 | 14 | 16 | 17) && NAMES.iter().any(|hop| hop.eq_ignore_ascii_case(name))
-}
+const HOP_BY_HOP: NameSet = NameSet::new(&[
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+]);
+
+/// All names that [`apply`] may take away, but those that somebody lists and [`is_internal`] ones.
+const CONCERNED: NameSet = NameSet::new(&[
+    "connection",
+    "keep-alive",
+    "proxy-connection",
+    "te",
+    "transfer-encoding",
+    "upgrade",
+    "http2-settings",
+    "content-length",
+    "server",
+]);
 
 /// What nearly every `Connection` says: it nominates nothing that would not go anyway.
 fn is_usual(line: &[u8]) -> bool {
@@ -94,6 +108,9 @@ fn is_usual(line: &[u8]) -> bool {
 
 /// `X-Accel-*` speaks to nginx, not to clients.
 fn is_internal(name: &str) -> bool {
+    if !matches!(name.as_bytes(), [b'x' | b'X', b'-', ..]) {
+        return false;
+    }
     name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("x-accel-"))
         || name.eq_ignore_ascii_case("x-pad")
 }

@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 
+use self::farewell::{Farewell, farewell};
 use super::client_certificate::Judged;
 use super::l4::passthrough;
 use super::prefixed::Prefixed;
@@ -32,14 +33,14 @@ use crate::request::Scheme;
 use crate::telemetry::metrics::{Counter, Gauge};
 use crate::upstream::suites::openssl_name;
 
+mod farewell;
+
 /// HTTP/2 connection preface (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes of the first read of a TLS connection; a hello with a post-quantum key has some 1,800.
 const HELLO: usize = 2048;
 /// Bytes of records that wait for a socket: what one read from a backend brings goes out in one write.
 const TLS_BUFFER: usize = 256 * 1024;
-/// What a connection accepted before the drain gets to send its first request.
-const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// What is known about a connection for all its requests.
 #[derive(Debug)]
@@ -88,6 +89,8 @@ pub struct TlsFacts {
     pub protocol: &'static str,
     /// Cipher suite, by OpenSSL's name.
     pub cipher: &'static str,
+    /// Group of the key exchange, by OpenSSL's name.
+    pub group: Option<&'static str>,
     /// What ALPN agreed on.
     pub alpn: Option<Box<[u8]>>,
     /// SNI as sent, lower case.
@@ -254,8 +257,9 @@ async fn tls(
     let first = begun.ok()?.ok()?;
     let is_handshake = match first.first() {
         None => return None,
-        // RFC 8446 section 5.1: a handshake record starts with 22. Anything else is HTTP on the TLS port.
-        Some(kind) => *kind == 22,
+        // RFC 8446 section 5.1: a handshake record starts with 22, one of SSLv2 with its highest bit. Anything else is
+        // HTTP on the TLS port. As nginx.
+        Some(kind) => *kind == 22 || kind & 0x80 != 0,
     };
     let mut stream = Prefixed::new(first, stream);
     if !is_handshake {
@@ -333,13 +337,13 @@ async fn accept<IO: AsyncRead + AsyncWrite + Unpin>(
 }
 
 fn tls_facts(session: &rustls::ServerConnection, asked: bool) -> TlsFacts {
-    let protocol = match session.protocol_version() {
-        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
-        _ => "TLSv1.3",
-    };
+    let is_old = session.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_2);
     TlsFacts {
-        protocol,
+        protocol: if is_old { "TLSv1.2" } else { "TLSv1.3" },
         cipher: session.negotiated_cipher_suite().map_or("", |suite| openssl_name(suite.suite())),
+        group: session
+            .negotiated_key_exchange_group()
+            .and_then(|group| super::tls_variables::group_name(group.name())),
         alpn: session.alpn_protocol().map(Box::from),
         server_name: session.server_name().map(str::to_ascii_lowercase),
         resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
@@ -383,41 +387,21 @@ async fn plain_http_on_tls<IO: AsyncRead + AsyncWrite + Unpin>(stream: &mut IO) 
     let _gone = timeout(Duration::from_secs(2), answer).await;
 }
 
-/// Resolves when the connection is to be closed between two requests: room runs out and it idles (D-6), or the process
-/// drains.
-async fn farewell(worker: &Worker, facts: &ConnectionFacts) {
-    tokio::select! {
-        biased;
-        () = facts.presence.asked() => {}
-        () = drained(worker, facts) => {}
-    }
-}
-
-/// Resolves when the process drains. A connection that has carried no request yet gets a moment for its first: it was
-/// accepted, so what its client sent before the drain is answered (F-9).
-async fn drained(worker: &Worker, facts: &ConnectionFacts) {
-    worker.drain.draining().await;
-    // Boxed: it is needed once in the life of the process, and every idle connection would carry room for it.
-    let mut moment = Box::pin(tokio::time::sleep(FIRST_REQUEST));
-    std::future::poll_fn(
-        |cx| if facts.requests.get() > 0 { Poll::Ready(()) } else { moment.as_mut().poll(cx) },
-    )
-    .await;
-}
-
 async fn serve_http2<IO>(worker: Rc<Worker>, stream: IO, facts: ConnectionFacts)
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let options = worker.http2_options();
     let facts = Rc::new(facts);
-    let (heard, of) = (Rc::clone(&worker), Rc::clone(&facts));
+    let farewell = Farewell::new(Rc::clone(&worker), Rc::clone(&facts));
     let asked = Rc::clone(&worker);
     // Boxed: hyper moves the future several times before it rests.
-    let handler = move |request| Box::pin(service::handle(Rc::clone(&asked), Rc::clone(&facts), request));
-    if let Some(flood) =
-        http2::serve(stream, handler, &options, async move { farewell(&heard, &of).await }).await
-    {
+    let handler = move |request| {
+        // The room first: the future is large, and so it is made where it stays.
+        let room = Box::new_uninit();
+        Box::into_pin(Box::write(room, service::handle(Rc::clone(&asked), Rc::clone(&facts), request)))
+    };
+    if let Some(flood) = http2::serve(stream, handler, &options, farewell).await {
         worker.metrics.rejected(flood.word());
         tracing::debug!(%flood, "connection closed");
     }
@@ -434,8 +418,7 @@ where
     // The driver boxes it, so a connection that idles carries no room for a request.
     let handler = move |request| service::handle(Rc::clone(&asked), Rc::clone(&told), request);
     let rejected = move |rejection: &http1::Rejection<'_>| heard.rejected(&of, rejection);
-    // Boxed once rather than held twice, as argument and pinned.
-    let farewell = Box::pin(async move { farewell(&worker, &facts).await });
+    let farewell = Farewell::new(worker, facts);
     http1::serve(stream, ahead, &options, handler, farewell, rejected).await;
 }
 

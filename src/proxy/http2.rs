@@ -23,7 +23,8 @@ use super::http1::timer::Timer;
 use super::patience::Patience;
 use crate::limit::{self, Held, Memory};
 use crate::message::{BodyError, Flow, Framed, Meter, Request, RequestBody, Response, ResponseBody};
-use crate::wire::{Fields, Flood, FrameLimits, Reject, RequestHead, Version, check_http2_head};
+use crate::wire::fields::NameSet;
+use crate::wire::{Fields, Flood, FrameLimits, HeadLimits, Reject, RequestHead, Version, check_http2_head};
 
 mod guard;
 mod life;
@@ -32,6 +33,9 @@ mod pace;
 /// Most of an answer that goes to the library at once.
 const PIECE: usize = 16 * 1024;
 
+/// Bytes that the lines of a head have room for at first.
+const USUAL_HEAD: usize = 384;
+
 /// Limits of one HTTP/2 connection.
 #[derive(Debug, Clone)]
 pub struct Http2Options {
@@ -39,6 +43,8 @@ pub struct Http2Options {
     pub max_streams: u32,
     /// Largest decoded header list, bytes.
     pub max_header_list: u32,
+    /// Lines and fields of a head.
+    pub head: HeadLimits,
     /// Between a PING of ours and the close of a silent connection.
     pub ping: (Duration, Duration),
     /// Longest wait for the next bytes of a request body.
@@ -68,6 +74,7 @@ impl Default for Http2Options {
         Self {
             max_streams: 128,
             max_header_list: 32 * 1024,
+            head: HeadLimits::default(),
             ping: (Duration::from_secs(60), Duration::from_secs(20)),
             body_timeout: Duration::from_secs(60),
             body_rate: 0,
@@ -112,7 +119,7 @@ where
     S: Fn(Request) -> F + 'static,
     F: Future<Output = Response> + 'static,
 {
-    let service = Rc::new(service);
+    let head_limits = options.head;
     let bodies = Bodies {
         timeout: options.body_timeout,
         rate: options.body_rate,
@@ -122,10 +129,7 @@ where
     let streams = Streams::new();
     let mut life = Life::new(Rc::clone(&streams), options);
     let handler = hyper::service::service_fn(move |request: http::Request<Incoming>| {
-        let service = Rc::clone(&service);
-        let stream = streams.begin();
-        let bodies = bodies.clone();
-        async move { Ok::<_, Infallible>(exchange(request, &*service, &bodies, stream).await) }
+        exchange(request, &service, &bodies, &head_limits, streams.begin())
     });
     let (io, traffic) = Guard::new(io, options.frames);
     let connection = builder(options).serve_connection(TokioIo::new(io), handler);
@@ -189,7 +193,6 @@ fn window(options: &Http2Options) -> u32 {
 }
 
 /// What holds for the request bodies of one connection.
-#[derive(Clone)]
 struct Bodies {
     timeout: Duration,
     rate: u64,
@@ -197,12 +200,14 @@ struct Bodies {
     memory: Memory,
 }
 
-async fn exchange<S, F>(
+/// Takes the request in at once, so that the stream's task holds nothing of what the library made of its head.
+fn exchange<S, F>(
     mut request: http::Request<Incoming>,
     service: &S,
     bodies: &Bodies,
+    head_limits: &HeadLimits,
     stream: OpenStream,
-) -> http::Response<MeteredBody>
+) -> impl Future<Output = Result<http::Response<MeteredBody>, Infallible>> + use<S, F>
 where
     S: Fn(Request) -> F,
     F: Future<Output = Response>,
@@ -212,7 +217,7 @@ where
     let head_only = request.method() == Method::HEAD;
     let (parts, body) = request.into_parts();
     let meter = Rc::new(Meter::default());
-    let (head, refused) = request_head(&parts, protocol);
+    let (head, refused) = request_head(&parts, protocol, head_limits);
     Meter::add(&meter.request_bytes, head.fields.text_len() + head.target.len());
     let body = if body.is_end_stream() || tunnel.is_some() {
         RequestBody::Empty
@@ -227,24 +232,27 @@ where
             _window: bodies.memory.hold(most),
         }))
     };
-    let mut response = service(Request { head, body, refused, meter: Rc::clone(&meter) }).await;
-    let stream = match (response.upgrade.take(), tunnel) {
-        (Some(takeover), Some(tunnel)) => {
-            tokio::task::spawn_local(async move {
-                if let Ok(upgraded) = tunnel.await {
-                    takeover(Box::pin(TokioIo::new(upgraded))).await;
-                }
-                drop(stream);
-            });
-            None
+    let response = service(Request { head, body, refused, meter: Rc::clone(&meter) });
+    async move {
+        let mut response = response.await;
+        let stream = match (response.upgrade.take(), tunnel) {
+            (Some(takeover), Some(tunnel)) => {
+                tokio::task::spawn_local(async move {
+                    if let Ok(upgraded) = tunnel.await {
+                        takeover(Box::pin(TokioIo::new(upgraded))).await;
+                    }
+                    drop(stream);
+                });
+                None
+            }
+            _ => Some(stream),
+        };
+        if head_only {
+            without_body(&mut response);
         }
-        _ => Some(stream),
-    };
-    if head_only {
-        without_body(&mut response);
+        meter.framed.set(Some(framed(&response, head_only)));
+        Ok(response_of(response, meter, stream))
     }
-    meter.framed.set(Some(framed(&response, head_only)));
-    response_of(response, meter, stream)
 }
 
 /// What the head says of the body. The library writes the length of a body that knows it.
@@ -271,9 +279,13 @@ fn without_body(response: &mut Response) {
 /// RFC 9113 section 8.3 pseudo-fields and fields as a head of ours. Cookie crumbs are joined (section 8.2.3, `H2-11`).
 ///
 /// A head that breaks a rule comes with the refusal (H2-01 to H2-07).
-fn request_head(parts: &http::request::Parts, protocol: Option<String>) -> (RequestHead, Option<Reject>) {
-    let mut refused = None;
-    let mut fields = Fields::with_capacity(512);
+fn request_head(
+    parts: &http::request::Parts,
+    protocol: Option<String>,
+    limits: &HeadLimits,
+) -> (RequestHead, Option<Reject>) {
+    let mut refused = check_scheme(&parts.uri).err();
+    let mut fields = Fields::with_capacity(USUAL_HEAD);
     let mut cookies: Option<Vec<u8>> = None;
     for (name, value) in &parts.headers {
         if name == http::header::COOKIE {
@@ -284,7 +296,7 @@ fn request_head(parts: &http::request::Parts, protocol: Option<String>) -> (Requ
             crumbs.extend_from_slice(value.as_bytes());
             continue;
         }
-        if fields.append(name.as_str(), value.as_bytes()).is_err() {
+        if fields.append_typed(name, value).is_err() {
             refused = Some(Reject::bad("H2-01", "a field that no HTTP/1 head could carry"));
         }
     }
@@ -300,8 +312,18 @@ fn request_head(parts: &http::request::Parts, protocol: Option<String>) -> (Requ
         protocol,
         fields,
     };
-    let refused = refused.or_else(|| check_http2_head(&head).err());
+    let refused = refused.or_else(|| check_http2_head(&head, limits).err());
     (head, refused)
+}
+
+/// `:scheme` begins with a letter (RFC 3986 section 3.1), which the library does not ask for. It keeps the scheme only
+/// beside `:authority`.
+fn check_scheme(uri: &http::Uri) -> Result<(), Reject> {
+    let begins = |scheme: &str| scheme.starts_with(|first: char| first.is_ascii_alphabetic());
+    if uri.authority().is_some() && uri.path_and_query().is_some() && !uri.scheme_str().is_some_and(begins) {
+        return Err(Reject::bad("H2-01", "a :scheme that is none"));
+    }
+    Ok(())
 }
 
 fn response_of(
@@ -324,12 +346,19 @@ fn response_of(
     *out.status_mut() = response.head.status;
     let headers = out.headers_mut();
     headers.reserve(response.head.fields.len() + 1);
-    for (name, value) in response.head.fields.iter() {
+    // One copy of all values, which the library's values then share.
+    let (text, mut at) = (response.head.fields.values(), 0);
+    for line in response.head.fields.lines() {
+        let value = at..at + line.value().len();
+        at = value.end;
         // RFC 9113 section 8.2.2: no connection-specific field may cross into HTTP/2.
-        if is_connection_specific(name) {
+        if line.is_one_of(&CONNECTION_SPECIFIC) {
             continue;
         }
-        let pair = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value));
+        let pair = (
+            HeaderName::from_bytes(line.name().as_bytes()),
+            HeaderValue::from_maybe_shared(text.slice(value)),
+        );
         if let (Ok(name), Ok(value)) = pair {
             headers.append(name, value);
         }
@@ -337,11 +366,8 @@ fn response_of(
     out
 }
 
-fn is_connection_specific(name: &str) -> bool {
-    ["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"]
-        .iter()
-        .any(|specific| name.eq_ignore_ascii_case(specific))
-}
+const CONNECTION_SPECIFIC: NameSet =
+    NameSet::new(&["connection", "keep-alive", "proxy-connection", "transfer-encoding", "upgrade"]);
 
 /// Request body of one stream, with the limits of time.
 struct StreamBody {
@@ -409,7 +435,7 @@ pub(crate) struct MeteredBody {
     /// What is left of a piece that was too long for one frame.
     rest: Option<Bytes>,
     /// Dropped with the body: after its last byte, or when the stream is reset.
-    _guard: Option<Box<dyn Any>>,
+    _guard: Option<Rc<dyn Any>>,
     _stream: Option<OpenStream>,
 }
 

@@ -3,9 +3,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
-
-use tokio::sync::Notify;
 
 /// Who idles shorter than this is not idle: a request may be on its way.
 const SPARED: Duration = Duration::from_secs(1);
@@ -28,7 +27,8 @@ pub struct Presence {
     requests: Cell<u32>,
     quiet_since: Cell<Instant>,
     asked: Cell<bool>,
-    wake: Notify,
+    /// The task that drives it.
+    task: RefCell<Option<Waker>>,
 }
 
 /// A connection's entry until it is dropped.
@@ -47,7 +47,7 @@ impl Presences {
             requests: Cell::new(0),
             quiet_since: Cell::new(now),
             asked: Cell::new(false),
-            wake: Notify::new(),
+            task: RefCell::new(None),
         });
         let mut slots = self.slots.borrow_mut();
         let slot = slots.free.pop().unwrap_or(slots.all.len());
@@ -70,9 +70,14 @@ impl Presences {
         idle.truncate(count);
         for presence in &idle {
             presence.asked.set(true);
-            presence.wake.notify_one();
+            presence.wake();
         }
         idle.len()
+    }
+
+    /// Has every connection look whether it is to end.
+    pub fn wake_all(&self) {
+        self.slots.borrow().all.iter().flatten().for_each(|presence| presence.wake());
     }
 }
 
@@ -88,10 +93,23 @@ impl Presence {
         self.quiet_since.set(now);
     }
 
-    /// Resolves when the connection is asked to leave.
-    pub async fn asked(&self) {
-        while !self.asked.get() {
-            self.wake.notified().await;
+    /// True once the connection is asked to leave; until then the task of `cx` is woken when somebody asks, and by
+    /// [`Presences::wake_all`]. One task waits at a time.
+    pub fn is_asked(&self, cx: &Context<'_>) -> bool {
+        if self.asked.get() {
+            return true;
+        }
+        let mut task = self.task.borrow_mut();
+        if !task.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
+            *task = Some(cx.waker().clone());
+        }
+        false
+    }
+
+    fn wake(&self) {
+        let task = self.task.borrow().clone();
+        if let Some(task) = task {
+            task.wake();
         }
     }
 
@@ -114,6 +132,8 @@ impl Drop for Entry {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Poll;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -143,16 +163,21 @@ mod tests {
         assert_eq!(presences.shed(9, Instant::now() + SECOND), 0);
     }
 
+    async fn asked(entry: &Entry) {
+        std::future::poll_fn(|cx| if entry.presence.is_asked(cx) { Poll::Ready(()) } else { Poll::Pending })
+            .await;
+    }
+
     #[tokio::test]
     async fn who_is_asked_hears_of_it_before_or_while_waiting() {
         let presences = Rc::new(Presences::default());
         let (before, now) = (presences.enter(Instant::now()), Instant::now() + SECOND);
         assert_eq!(presences.shed(1, now), 1);
-        before.presence.asked().await;
+        asked(&before).await;
         let waiting = presences.enter(Instant::now());
         let (asked, ()) = tokio::join!(
             async {
-                waiting.presence.asked().await;
+                asked(&waiting).await;
                 true
             },
             async {
@@ -161,5 +186,18 @@ mod tests {
             }
         );
         assert!(asked);
+    }
+
+    #[tokio::test]
+    async fn all_who_wait_can_be_made_to_look_again() {
+        let presences = Rc::new(Presences::default());
+        let (entry, looks) = (presences.enter(Instant::now()), Cell::new(0));
+        let wait = std::future::poll_fn(|cx| {
+            looks.set(looks.get() + 1);
+            assert!(!entry.presence.is_asked(cx));
+            if looks.get() == 2 { Poll::Ready(()) } else { Poll::Pending }
+        });
+        tokio::join!(wait, async { presences.wake_all() });
+        assert_eq!(looks.get(), 2);
     }
 }

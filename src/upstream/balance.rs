@@ -3,7 +3,7 @@
 //! The arithmetic is that of ingress-nginx's balancers, so that consistent hashes and sticky cookies lead to the same
 //! endpoints after the change-over. Affinity wins over `upstream-hash-by`, and that over `load-balance`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -59,6 +59,8 @@ pub struct Balancer {
     /// Workers that share a retry budget.
     workers: u32,
     states: RefCell<HashMap<BackendKey, State, RandomState>>,
+    /// Some backend is balanced by what its endpoints took.
+    measures: Cell<bool>,
 }
 
 /// State of one backend for the endpoint set it was made for.
@@ -94,7 +96,7 @@ enum Kind {
 impl Balancer {
     /// Balancers that draw from `rng`.
     pub fn new(rng: Rng) -> Self {
-        Self { rng, workers: 1, states: RefCell::new(HashMap::default()) }
+        Self { rng, workers: 1, states: RefCell::new(HashMap::default()), measures: Cell::new(false) }
     }
 
     /// One of `workers` that share what a backend may be retried.
@@ -119,6 +121,9 @@ impl Balancer {
     ) -> Option<Picked> {
         let mut states = self.states.borrow_mut();
         let kind = kind_of(backend, facts);
+        if kind == Kind::Ewma {
+            self.measures.set(true);
+        }
         let state = match states.get_mut(&backend.key) {
             Some(state) => {
                 state.follow(backend, endpoints, kind, &self.rng, now);
@@ -137,6 +142,9 @@ impl Balancer {
 
     /// Tells how long a finished try took (EWMA: connect plus response time).
     pub fn observe(&self, backend: &BackendKey, address: SocketAddr, took: Duration, now: Instant) {
+        if !self.measures.get() {
+            return;
+        }
         if let Some(State { method: Method::Ewma(ewma), .. }) = self.states.borrow_mut().get_mut(backend) {
             ewma.observe(address, took, now);
         }

@@ -294,12 +294,14 @@ impl Exchange {
         }
         let content = match self.complete_length(framing) {
             Some(0) => {
+                self.times.ended_with_head();
                 self.finish(reusable);
                 ResponseBody::Empty
             }
             Some(length) => {
                 let data = self.take(length);
                 self.times.add_body(data.len());
+                self.times.ended_with_head();
                 self.finish(reusable);
                 ResponseBody::Full(data)
             }

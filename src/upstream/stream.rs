@@ -26,6 +26,9 @@ impl Stream {
     /// as session tickets, are taken in on the way.
     pub(super) fn is_quiet(&mut self) -> bool {
         let mut space = [0; 16];
+        if let Self::Clear(stream) = self {
+            return matches!(stream.try_read(&mut space), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+        }
         let mut cx = Context::from_waker(Waker::noop());
         Pin::new(self).poll_read(&mut cx, &mut ReadBuf::new(&mut space)).is_pending()
     }

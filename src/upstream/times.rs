@@ -71,7 +71,7 @@ impl UpstreamTimes {
         self.received.get()
     }
 
-    /// Bytes of the answer's body, without framing (nginx `$upstream_response_length`).
+    /// Bytes of the answer's body with its framing, as nginx counts them (`$upstream_response_length`).
     pub fn body(&self) -> u64 {
         self.body.get()
     }
@@ -82,6 +82,12 @@ impl UpstreamTimes {
 
     pub(crate) fn head_complete(&self) {
         self.header.set(Some(self.start.elapsed()));
+    }
+
+    /// The whole answer was there with its head: ends the try then, and says when that was.
+    pub(crate) fn ended_with_head(&self) -> Instant {
+        self.response.set(self.response.get().or_else(|| self.header.get()));
+        self.ended()
     }
 
     /// The end of the try, however it ended, and when that was. The first call counts.

@@ -54,9 +54,7 @@ pub fn status_line(out: &mut impl BufMut, status: StatusCode, reason: Option<&st
 
 /// Writes every line of `fields`.
 pub fn fields(out: &mut impl BufMut, fields: &Fields) {
-    for (name, value) in fields.iter() {
-        raw_field(out, name, value);
-    }
+    fields.write(out, |_| true);
 }
 
 /// Writes one line.

@@ -1,12 +1,26 @@
 //! The field lines of one message (RFC 9110 section 5), in order, with the case the sender chose.
 //!
-//! Names lie in one buffer, values in another, and a line is a pair of ranges, so taking a head from a socket costs
-//! one copy and forwarding it none per field. Names compare ASCII case-insensitively; they are text, so that looking
-//! at one needs no check of its encoding.
+//! All lines lie in one text as they are written to a socket, `Name: value` CRLF, and a line is a pair of ranges: a head
+//! from a socket costs one copy, and so does writing one, however many lines it has. Names compare ASCII
+//! case-insensitively; they are text, so that looking at one needs no check of its encoding. A value that is no text, or
+//! that stood on folded lines, lies apart.
 
 use std::fmt;
 
+use bytes::{BufMut, Bytes, BytesMut};
+use http::{HeaderName, HeaderValue};
+
 use super::line::find_control;
+
+mod draft;
+mod name;
+
+pub(super) use draft::{Draft, Found};
+pub(crate) use name::{Looks, NameSet};
+pub(super) use name::{is_called, scan_name};
+pub use name::{is_tchar, is_token};
+
+use name::{Seen, Tag, look};
 
 /// Why a field line was refused by [`Fields::append`] or [`Fields::set`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -26,24 +40,37 @@ pub enum FieldError {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Repeated;
 
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 struct Line {
     name_start: u32,
-    name: u16,
+    /// In the text, or in what lies apart ([`Tag::is_apart`]).
     value_start: u32,
     value: u32,
+    name: u16,
+    tag: Tag,
 }
 
 /// Room for lines that a section made for a head starts with.
 const USUAL_LINES: usize = 16;
+/// What a line takes beside its name and value.
+const FRAME: usize = 4;
 
 /// Ordered field lines of a head or a trailer section.
 #[derive(Clone, Default)]
 pub struct Fields {
-    names: String,
-    values: Vec<u8>,
+    text: String,
+    apart: Vec<u8>,
     // Not in place: heads are moved more often than made, and wait in the futures of requests.
     lines: Vec<Line>,
+    /// Everything that the tag of a line here says; lines that went may still count.
+    seen: Seen,
+}
+
+/// One line of a section, for whoever looks at many of them.
+#[derive(Clone, Copy)]
+pub(crate) struct FieldLine<'f> {
+    fields: &'f Fields,
+    line: &'f Line,
 }
 
 impl Fields {
@@ -54,12 +81,11 @@ impl Fields {
 
     /// An empty section with room for `bytes` of names and values.
     pub fn with_capacity(bytes: usize) -> Self {
-        // Names of usual heads take less than a third.
-        let names = bytes / 2;
         Self {
-            names: String::with_capacity(names),
-            values: Vec::with_capacity(bytes - names / 2),
+            text: String::with_capacity(bytes),
+            apart: Vec::new(),
             lines: Vec::with_capacity(USUAL_LINES),
+            seen: Seen::default(),
         }
     }
 
@@ -73,16 +99,22 @@ impl Fields {
         self.lines.is_empty()
     }
 
-    /// Bytes of names and values held (removed lines may still count).
+    /// Bytes of names and values.
     pub fn text_len(&self) -> usize {
-        self.names.len() + self.values.len()
+        self.lines.iter().map(|line| usize::from(line.name) + line.value as usize).sum()
+    }
+
+    /// Bytes that writing all lines takes, at most.
+    pub(crate) fn written_len(&self) -> usize {
+        self.text.len() + self.apart.len() + FRAME * self.lines.len()
     }
 
     /// Removes all lines and keeps the memory.
     pub fn clear(&mut self) {
-        self.names.clear();
-        self.values.clear();
+        self.text.clear();
+        self.apart.clear();
         self.lines.clear();
+        self.seen = Seen::default();
     }
 
     /// All lines in order as `(name, value)`; the name in the sender's case.
@@ -90,10 +122,14 @@ impl Fields {
         self.lines.iter().map(|line| (self.name_of(line), self.value_of(line)))
     }
 
+    /// All lines in order.
+    pub(crate) fn lines(&self) -> impl DoubleEndedIterator<Item = FieldLine<'_>> + Clone {
+        self.lines.iter().map(|line| FieldLine { fields: self, line })
+    }
+
     /// The value of the first line called `name`.
     pub fn get(&self, name: &str) -> Option<&[u8]> {
-        let line = self.lines.iter().find(|line| self.name_of(line).eq_ignore_ascii_case(name))?;
-        Some(self.value_of(line))
+        self.called(name).next().map(|line| self.value_of(line))
     }
 
     /// The value of the first line called `name` if it is UTF-8.
@@ -103,10 +139,7 @@ impl Fields {
 
     /// The values of all lines called `name`, in order.
     pub fn get_all<'f>(&'f self, name: &'f str) -> impl DoubleEndedIterator<Item = &'f [u8]> + Clone {
-        self.lines
-            .iter()
-            .filter(move |line| self.name_of(line).eq_ignore_ascii_case(name))
-            .map(|line| self.value_of(line))
+        self.called(name).map(|line| self.value_of(line))
     }
 
     /// The value of a field that may stand at most once.
@@ -114,14 +147,24 @@ impl Fields {
     /// # Errors
     /// [`Repeated`] when two or more lines carry it.
     pub fn get_only(&self, name: &str) -> Result<Option<&[u8]>, Repeated> {
-        let mut lines = self.lines.iter().filter(|line| self.name_of(line).eq_ignore_ascii_case(name));
+        let mut lines = self.called(name);
         let first = lines.next();
         if lines.next().is_some() { Err(Repeated) } else { Ok(first.map(|line| self.value_of(line))) }
     }
 
     /// True when a line called `name` is there.
     pub fn contains(&self, name: &str) -> bool {
-        self.get(name).is_some()
+        self.called(name).next().is_some()
+    }
+
+    /// True when a line may be called by one of `names`; false is certain.
+    pub(crate) fn may_hold(&self, names: &NameSet) -> bool {
+        names.may_meet(self.seen)
+    }
+
+    /// True when a name here may hold more than letters, digits and `-`; false is certain.
+    pub(crate) fn may_be_unusual(&self) -> bool {
+        self.seen.may_be_unusual()
     }
 
     /// Adds a line at the end.
@@ -138,7 +181,7 @@ impl Fields {
         self.push(name, value)
     }
 
-    /// Adds a line that was judged before: by a parser of this module, or because it stands in another section.
+    /// Adds a line that was judged before, by a parser of this module.
     ///
     /// # Errors
     /// [`FieldError::Length`].
@@ -147,13 +190,78 @@ impl Fields {
         self.push(name, value)
     }
 
+    /// Adds a line of another section, where it was judged.
+    ///
+    /// # Errors
+    /// [`FieldError::Length`].
+    pub(crate) fn push_line(&mut self, line: FieldLine<'_>) -> Result<(), FieldError> {
+        let Some(written) = line.written() else { return self.push(line.name(), line.value()) };
+        let name_start = u32::try_from(self.text.len()).map_err(|_| FieldError::Length)?;
+        let offset = line.line.value_start.saturating_sub(line.line.name_start);
+        name_start
+            .checked_add(offset)
+            .and_then(|at| at.checked_add(line.line.value))
+            .ok_or(FieldError::Length)?;
+        self.text.push_str(written);
+        self.add(Line { name_start, value_start: name_start + offset, ..*line.line });
+        Ok(())
+    }
+
     /// [`Fields::append`] for a name of ours, which needs no look at its bytes.
     ///
     /// # Errors
     /// As [`Fields::append`].
     pub(crate) fn append_own(&mut self, name: &'static str, value: &[u8]) -> Result<(), FieldError> {
         debug_assert!(is_token(name.as_bytes()), "{name:?} is no token");
-        if is_field_value(value) { self.push(name, value) } else { Err(FieldError::Value) }
+        if !is_field_value(value) {
+            return Err(FieldError::Value);
+        }
+        match std::str::from_utf8(value) {
+            Ok(value) => self.push_text(name, value, Tag::of_ours(name)),
+            Err(_) => self.push_apart(name, value),
+        }
+    }
+
+    /// [`Fields::append_own`] for text.
+    ///
+    /// # Errors
+    /// As [`Fields::append`].
+    pub(crate) fn append_own_text(&mut self, name: &'static str, value: &str) -> Result<(), FieldError> {
+        if !is_field_value(value.as_bytes()) {
+            return Err(FieldError::Value);
+        }
+        self.append_sound(name, value)
+    }
+
+    /// [`Fields::append_own`] for a value that is known to be one: made by us, or judged where it came in.
+    ///
+    /// # Errors
+    /// [`FieldError::Length`].
+    pub(crate) fn append_sound(&mut self, name: &'static str, value: &str) -> Result<(), FieldError> {
+        debug_assert!(is_token(name.as_bytes()), "{name:?} is no token");
+        debug_assert!(is_field_value(value.as_bytes()), "{value:?} is no value of a field");
+        self.push_text(name, value, Tag::of_ours(name))
+    }
+
+    /// [`Fields::append`] for what is a name and a value by its type, which leaves white space at the ends to look for.
+    ///
+    /// # Errors
+    /// As [`Fields::append`].
+    pub(crate) fn append_typed(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), FieldError> {
+        debug_assert!(is_token(name.as_str().as_bytes()), "{name:?} is no token");
+        let value = value.as_bytes();
+        if has_bare_edge(value) {
+            return Err(FieldError::Value);
+        }
+        debug_assert!(is_field_value(value), "{value:?} is no value of a field");
+        self.push(name.as_str(), value)
+    }
+
+    /// All values one after the other.
+    pub(crate) fn values(&self) -> Bytes {
+        let mut all = BytesMut::with_capacity(self.lines.iter().map(|line| line.value as usize).sum());
+        self.lines.iter().for_each(|line| all.extend_from_slice(self.value_of(line)));
+        all.freeze()
     }
 
     /// Replaces every line called `name` by one; it takes the place of the first, else stands at the end.
@@ -161,7 +269,7 @@ impl Fields {
     /// # Errors
     /// As [`Fields::append`]; the old lines stay then.
     pub fn set(&mut self, name: &str, value: &[u8]) -> Result<(), FieldError> {
-        let place = self.lines.iter().position(|line| self.name_of(line).eq_ignore_ascii_case(name));
+        let place = self.lines.iter().position(|line| self.is_called(line, name));
         self.append(name, value)?;
         let Some(place) = place else { return Ok(()) };
         let Some(line) = self.lines.pop() else { return Ok(()) };
@@ -169,9 +277,8 @@ impl Fields {
             *first = line;
         }
         let mut index = 0;
-        let names = &self.names;
-        self.lines.retain(|line| {
-            let keep = index <= place || !name_in(names, line).eq_ignore_ascii_case(name);
+        self.keep(|fields, line| {
+            let keep = index <= place || !fields.is_called(line, name);
             index += 1;
             keep
         });
@@ -181,47 +288,175 @@ impl Fields {
     /// Removes every line called `name` and says how many there were.
     pub fn remove(&mut self, name: &str) -> usize {
         let before = self.lines.len();
-        let names = &self.names;
-        self.lines.retain(|line| !name_in(names, line).eq_ignore_ascii_case(name));
+        if self.contains(name) {
+            self.keep(|fields, line| !fields.is_called(line, name));
+        }
         before - self.lines.len()
     }
 
     /// Keeps the lines for which `keep(name, value)` holds.
     pub fn retain(&mut self, mut keep: impl FnMut(&str, &[u8]) -> bool) {
-        let (names, values) = (&self.names, &self.values);
-        self.lines.retain(|line| keep(name_in(names, line), value_in(values, line)));
+        self.keep(|fields, line| keep(fields.name_of(line), fields.value_of(line)));
+    }
+
+    /// Keeps the lines for which `keep` holds.
+    pub(crate) fn retain_lines(&mut self, mut keep: impl FnMut(FieldLine<'_>) -> bool) {
+        self.keep(|fields, line| keep(FieldLine { fields, line }));
+    }
+
+    /// Writes those lines for which `keep` holds; what lies together is written at once.
+    pub(crate) fn write(&self, out: &mut impl BufMut, mut keep: impl FnMut(FieldLine<'_>) -> bool) {
+        let (mut start, mut end) = (0, 0);
+        let run = |from: usize, to: usize| self.text.as_bytes().get(from..to).unwrap_or(&[]);
+        for line in &self.lines {
+            let line = FieldLine { fields: self, line };
+            if !keep(line) {
+                continue;
+            }
+            let (from, to) = line.place();
+            if line.line.tag.is_written() && from == end {
+                end = to;
+                continue;
+            }
+            out.put_slice(run(start, end));
+            if line.line.tag.is_written() {
+                (start, end) = (from, to);
+                continue;
+            }
+            (start, end) = (0, 0);
+            out.put_slice(line.name().as_bytes());
+            out.put_slice(b": ");
+            out.put_slice(line.value());
+            out.put_slice(b"\r\n");
+        }
+        out.put_slice(run(start, end));
+    }
+
+    fn keep(&mut self, mut keep: impl FnMut(&Self, &Line) -> bool) {
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.retain(|line| keep(self, line));
+        self.lines = lines;
     }
 
     fn push(&mut self, name: &str, value: &[u8]) -> Result<(), FieldError> {
-        let name_start = u32::try_from(self.names.len()).map_err(|_| FieldError::Length)?;
+        match std::str::from_utf8(value) {
+            Ok(value) => self.push_text(name, value, Tag::of(name.as_bytes())),
+            Err(_) => self.push_apart(name, value),
+        }
+    }
+
+    fn push_text(&mut self, name: &str, value: &str, tag: Tag) -> Result<(), FieldError> {
         let name_len = u16::try_from(name.len()).map_err(|_| FieldError::Length)?;
-        name_start.checked_add(u32::from(name_len)).ok_or(FieldError::Length)?;
-        let value_start = u32::try_from(self.values.len()).map_err(|_| FieldError::Length)?;
-        let value_len = u32::try_from(value.len()).map_err(|_| FieldError::Length)?;
-        value_start.checked_add(value_len).ok_or(FieldError::Length)?;
-        self.names.push_str(name);
-        self.values.extend_from_slice(value);
-        self.lines.push(Line { name_start, name: name_len, value_start, value: value_len });
+        let start = self.text.len();
+        let value_start = start + name.len() + 2;
+        // What fits at its end fits before.
+        let end = u32::try_from(value_start + value.len()).map_err(|_| FieldError::Length)?;
+        let [name_start, value_start] = [start, value_start].map(|at| u32::try_from(at).unwrap_or(end));
+        self.text.reserve(name.len() + value.len() + FRAME);
+        self.text.push_str(name);
+        self.text.push_str(": ");
+        self.text.push_str(value);
+        self.text.push_str("\r\n");
+        self.add(Line {
+            name_start,
+            value_start,
+            value: end - value_start,
+            name: name_len,
+            tag: tag.written(),
+        });
         Ok(())
     }
 
+    fn push_apart(&mut self, name: &str, value: &[u8]) -> Result<(), FieldError> {
+        let name_len = u16::try_from(name.len()).map_err(|_| FieldError::Length)?;
+        let name_start = u32::try_from(self.text.len()).map_err(|_| FieldError::Length)?;
+        name_start.checked_add(u32::from(name_len)).ok_or(FieldError::Length)?;
+        let (value_start, value_len) = draft::lay_apart(&mut self.apart, value)?;
+        self.text.push_str(name);
+        let tag = Tag::of(name.as_bytes()).apart();
+        self.add(Line { name_start, value_start, value: value_len, name: name_len, tag });
+        Ok(())
+    }
+
+    fn add(&mut self, line: Line) {
+        self.seen.join(line.tag);
+        self.lines.push(line);
+    }
+
+    fn called<'f>(&'f self, name: &'f str) -> impl DoubleEndedIterator<Item = &'f Line> + Clone {
+        let look = look(name.as_bytes());
+        let lines = if self.seen.may_be(look) { self.lines.as_slice() } else { &[] };
+        lines.iter().filter(move |line| line.tag.may_be(look) && self.is_called(line, name))
+    }
+
+    fn is_called(&self, line: &Line, name: &str) -> bool {
+        usize::from(line.name) == name.len() && self.name_bytes(line).eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    fn name_bytes(&self, line: &Line) -> &[u8] {
+        let start = line.name_start as usize;
+        self.text.as_bytes().get(start..start + usize::from(line.name)).unwrap_or(&[])
+    }
+
     fn name_of(&self, line: &Line) -> &str {
-        name_in(&self.names, line)
+        let start = line.name_start as usize;
+        self.text.get(start..start + usize::from(line.name)).unwrap_or("")
     }
 
     fn value_of(&self, line: &Line) -> &[u8] {
-        value_in(&self.values, line)
+        let bytes = if line.tag.is_apart() { &self.apart } else { self.text.as_bytes() };
+        let start = line.value_start as usize;
+        bytes.get(start..start + line.value as usize).unwrap_or(&[])
     }
 }
 
-fn name_in<'t>(names: &'t str, line: &Line) -> &'t str {
-    let start = line.name_start as usize;
-    names.get(start..start + usize::from(line.name)).unwrap_or("")
-}
+impl<'f> FieldLine<'f> {
+    /// Name in the sender's case.
+    pub(crate) fn name(self) -> &'f str {
+        self.fields.name_of(self.line)
+    }
 
-fn value_in<'t>(values: &'t [u8], line: &Line) -> &'t [u8] {
-    let start = line.value_start as usize;
-    values.get(start..start + line.value as usize).unwrap_or(&[])
+    /// Value.
+    pub(crate) fn value(self) -> &'f [u8] {
+        self.fields.value_of(self.line)
+    }
+
+    /// True when it is called by one of `names`.
+    pub(crate) fn is_one_of(self, names: &NameSet) -> bool {
+        names.may_hold(self.line.tag) && names.holds(self.fields.name_bytes(self.line))
+    }
+
+    /// True when it is called by a name of `names` that [`NameSet`] gives the same look.
+    pub(crate) fn may_be_one_of(self, names: &NameSet) -> bool {
+        names.may_hold(self.line.tag)
+    }
+
+    /// False when its name is certainly none of those that `looks` took in.
+    pub(crate) fn may_look(self, looks: Looks) -> bool {
+        looks.may_hold(self.line.tag)
+    }
+
+    /// Its name holds a `_`.
+    pub(crate) fn has_underscore(self) -> bool {
+        self.line.tag.has_underscore()
+    }
+
+    /// Its name holds a byte that is neither letter, digit, `-` nor `_`.
+    pub(crate) fn is_odd(self) -> bool {
+        self.line.tag.is_odd()
+    }
+
+    /// Where it lies as it is written.
+    fn place(self) -> (usize, usize) {
+        let end = self.line.value_start as usize + self.line.value as usize;
+        (self.line.name_start as usize, end + 2)
+    }
+
+    /// The line as it is written, where it lies so.
+    fn written(self) -> Option<&'f str> {
+        let (start, end) = self.place();
+        if self.line.tag.is_written() { self.fields.text.get(start..end) } else { None }
+    }
 }
 
 impl fmt::Debug for Fields {
@@ -236,109 +471,16 @@ impl fmt::Debug for Fields {
     }
 }
 
-/// True for a non-empty token (RFC 9110 section 5.6.2).
-pub fn is_token(bytes: &[u8]) -> bool {
-    !bytes.is_empty() && bytes.iter().all(|byte| is_tchar(*byte))
-}
-
-/// Which bytes may stand in a token.
-const TCHARS: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = matches!(byte as u8, b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'!' | b'#' | b'$' | b'%' | b'&'
-            | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~');
-        byte += 1;
-    }
-    table
-};
-
-/// True for a byte that may stand in a token.
-pub const fn is_tchar(byte: u8) -> bool {
-    // No byte lies outside of the table.
-    TCHARS[byte as usize]
-}
-
 /// True for a field value: no control byte but HTAB, no white space at either end (RFC 9110 section 5.5).
 pub fn is_field_value(value: &[u8]) -> bool {
+    !has_bare_edge(value) && find_control(value).is_none()
+}
+
+/// White space stands at an end of `value`.
+fn has_bare_edge(value: &[u8]) -> bool {
     let edge = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
-    !edge(value.first()) && !edge(value.last()) && find_control(value).is_none()
+    edge(value.first()) || edge(value.last())
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn sample() -> Fields {
-        let mut fields = Fields::new();
-        for (name, value) in [("Host", "a.test"), ("X-A", "1"), ("Accept", "*/*"), ("x-a", "2")] {
-            fields.append(name, value.as_bytes()).unwrap();
-        }
-        fields
-    }
-
-    fn text(fields: &Fields) -> String {
-        fields.iter().map(|(n, v)| format!("{n}={};", String::from_utf8_lossy(v))).collect()
-    }
-
-    #[test]
-    fn token_bytes_are_those_of_the_standard() {
-        let token = b"!#$%&'*+-.^_`|~";
-        for byte in 0..=255u8 {
-            assert_eq!(is_tchar(byte), byte.is_ascii_alphanumeric() || token.contains(&byte), "{byte:#x}");
-            assert_eq!(
-                is_field_value(&[b'a', byte, b'b']),
-                byte == b'\t' || (byte >= 0x20 && byte != 0x7f),
-                "{byte:#x}"
-            );
-        }
-    }
-
-    #[test]
-    fn lookup_ignores_case_and_order_is_kept() {
-        let fields = sample();
-        assert_eq!(fields.get("host"), Some(&b"a.test"[..]));
-        assert_eq!(fields.get_all("X-a").collect::<Vec<_>>(), [b"1", b"2"]);
-        assert_eq!(fields.get_only("x-A"), Err(Repeated));
-        assert_eq!(fields.get_only("absent"), Ok(None));
-        assert_eq!(text(&fields), "Host=a.test;X-A=1;Accept=*/*;x-a=2;");
-    }
-
-    #[test]
-    fn set_replaces_every_line_in_the_place_of_the_first() {
-        let mut fields = sample();
-        fields.set("X-a", b"new").unwrap();
-        assert_eq!(text(&fields), "Host=a.test;X-a=new;Accept=*/*;");
-        fields.set("Late", b"z").unwrap();
-        assert_eq!(text(&fields), "Host=a.test;X-a=new;Accept=*/*;Late=z;");
-    }
-
-    #[test]
-    fn remove_takes_all_lines_of_the_name() {
-        let mut fields = sample();
-        assert_eq!(fields.remove("X-A"), 2);
-        assert_eq!(text(&fields), "Host=a.test;Accept=*/*;");
-    }
-
-    #[test]
-    fn lines_that_would_split_a_head_are_refused() {
-        let mut fields = sample();
-        for value in [&b"a\r\nX: y"[..], b"a\0", b"\x7f", b" lead", b"trail "] {
-            assert_eq!(fields.append("X", value), Err(FieldError::Value), "{value:?}");
-        }
-        for name in ["", "a b", "a:", "\r\n", "é"] {
-            assert_eq!(fields.append(name, b"v"), Err(FieldError::Name), "{name:?}");
-        }
-        assert_eq!(fields.len(), 4);
-        fields.append("ok", b"tab\there \xff").unwrap();
-    }
-
-    #[test]
-    fn debug_text_hides_credentials() {
-        let mut fields = Fields::new();
-        fields.append("Authorization", b"Basic c2VjcmV0").unwrap();
-        fields.append("cookie", b"sid=secret").unwrap();
-        let text = format!("{fields:?}");
-        assert!(!text.contains("c2VjcmV0") && !text.contains("secret"), "{text}");
-    }
-}
+mod tests;

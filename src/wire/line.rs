@@ -1,6 +1,6 @@
 //! Finding and splitting lines of a head; shared by the parsers of heads and trailer sections.
 
-use super::fields::is_tchar;
+use super::fields::scan_name;
 use super::verdict::Reject;
 
 const ONES: u64 = 0x0101_0101_0101_0101;
@@ -8,53 +8,89 @@ const HIGHS: u64 = 0x8080_8080_8080_8080;
 
 /// Index of the first byte that may not stand inside a line: a control byte other than HTAB, or DEL.
 ///
-/// Eight bytes at a time: in `v - 0x20` a byte below 0x20 borrows into its high bit; a borrow may spill upwards
-/// only, so the lowest hit is real.
+/// Eight bytes at a time: in `v - 0x20` a byte below 0x20 borrows into its high bit, in `v + 1` DEL carries into it. What
+/// spills over into bytes above may raise a false alarm, so each is looked at again, and hides none.
 pub(super) fn find_control(bytes: &[u8]) -> Option<usize> {
-    let mut chunks = bytes.chunks_exact(8);
+    let (chunks, rest) = bytes.as_chunks::<8>();
     let mut offset = 0;
-    for chunk in &mut chunks {
-        let word = chunk.try_into().map_or(0, u64::from_le_bytes);
-        let low = word.wrapping_sub(ONES * 0x20) & !word;
-        let del = word ^ (ONES * 0x7f);
-        let del = del.wrapping_sub(ONES) & !del;
-        if (low | del) & HIGHS != 0
-            && let Some(at) = chunk.iter().position(|byte| is_control(*byte))
-        {
-            return Some(offset + at);
+    for chunk in chunks {
+        let word = u64::from_le_bytes(*chunk);
+        let mut alarms = (word.wrapping_sub(ONES * 0x20) | word.wrapping_add(ONES)) & !word & HIGHS;
+        while alarms != 0 {
+            let at = (alarms.trailing_zeros() / 8) as usize;
+            if chunk.get(at).is_some_and(|byte| is_control(*byte)) {
+                return Some(offset + at);
+            }
+            alarms &= alarms - 1;
         }
         offset += 8;
     }
-    chunks.remainder().iter().position(|byte| is_control(*byte)).map(|at| offset + at)
+    rest.iter().position(|byte| is_control(*byte)).map(|at| offset + at)
 }
 
 const fn is_control(byte: u8) -> bool {
     (byte < 0x20 && byte != b'\t') || byte == 0x7f
 }
 
+/// A field line taken apart.
+pub(super) struct Parts<'l> {
+    pub(super) name: &'l [u8],
+    /// What kinds of bytes stand in the name ([`scan_name`]).
+    pub(super) kinds: u8,
+    /// Where in the line the value begins.
+    pub(super) value_at: usize,
+    /// Without white space at its ends.
+    pub(super) value: &'l [u8],
+}
+
+impl Parts<'_> {
+    /// The line is as we would write it, if CRLF ended it.
+    pub(super) fn is_plain(&self, line: &[u8]) -> bool {
+        self.value_at == self.name.len() + 2
+            && line.get(self.name.len() + 1) == Some(&b' ')
+            && self.value_at + self.value.len() == line.len()
+    }
+}
+
 /// Splits a field line (no line end) into name and value by RFC 9112 section 5.1: a token, a colon at once, the
 /// value with white space trimmed. The caller has seen to it that no control byte is in the line.
-pub(super) fn split_field(line: &[u8]) -> Result<(&str, &[u8]), Reject> {
-    let colon = line.iter().position(|byte| !is_tchar(*byte));
-    let (name, rest) = colon.and_then(|at| line.split_at_checked(at)).unwrap_or((line, &[]));
+pub(super) fn take_apart(line: &[u8]) -> Result<Parts<'_>, Reject> {
+    let (length, kinds) = scan_name(line);
+    let (name, rest) = line.split_at_checked(length).unwrap_or((line, &[]));
     let Some((b':', value)) = rest.split_first() else {
         return Err(match line.first() {
             Some(b' ' | b'\t') => Reject::bad("H1-06", "a field line starts with white space"),
             _ => Reject::bad("H1-06", "a field line is not a name, a colon and a value"),
         });
     };
-    let name = std::str::from_utf8(name).unwrap_or("");
     if name.is_empty() {
         return Err(Reject::bad("H1-06", "a field line has no name"));
     }
-    Ok((name, trim(value)))
+    let value = trim_start(value);
+    Ok(Parts { name, kinds, value_at: line.len() - value.len(), value: trim_end(value) })
+}
+
+/// [`take_apart`] for where only name and value count.
+pub(super) fn split_field(line: &[u8]) -> Result<(&str, &[u8]), Reject> {
+    let Parts { name, value, .. } = take_apart(line)?;
+    Ok((std::str::from_utf8(name).unwrap_or(""), value))
 }
 
 /// `bytes` without SP and HTAB at both ends.
-pub(super) fn trim(mut bytes: &[u8]) -> &[u8] {
+pub(super) fn trim(bytes: &[u8]) -> &[u8] {
+    trim_end(trim_start(bytes))
+}
+
+/// `bytes` without SP and HTAB at the start.
+pub(super) fn trim_start(mut bytes: &[u8]) -> &[u8] {
     while let Some((b' ' | b'\t', rest)) = bytes.split_first() {
         bytes = rest;
     }
+    bytes
+}
+
+/// `bytes` without SP and HTAB at the end.
+pub(super) fn trim_end(mut bytes: &[u8]) -> &[u8] {
     while let Some((b' ' | b'\t', rest)) = bytes.split_last() {
         bytes = rest;
     }

@@ -8,9 +8,9 @@ use http::{Method, StatusCode};
 
 use super::authority::parse_authority;
 use super::evidence::Evidence;
-use super::fields::Fields;
+use super::fields::{Draft, Found};
 use super::head::{Framing, RequestHead, Version};
-use super::line::{find_control, split_field};
+use super::line::{find_control, take_apart};
 use super::target::{MAX_METHOD, check_method, is_method_byte, split_target};
 use super::verdict::{Parse, Reject};
 
@@ -62,7 +62,9 @@ pub struct RequestParser {
     empty_lines: u8,
     method_done: bool,
     start: Option<Start>,
-    fields: Fields,
+    /// Where the first field line starts.
+    block: usize,
+    fields: Draft,
     evidence: Evidence,
 }
 
@@ -90,6 +92,7 @@ impl RequestParser {
             if !self.method_done && !self.look_at_method(buf)? {
                 return Ok(None);
             }
+            let at = self.line;
             let Some(line) = self.next_line(buf, limits)? else { return Ok(None) };
             let Some(start) = &self.start else {
                 if line.is_empty() {
@@ -100,22 +103,32 @@ impl RequestParser {
                     }
                 } else {
                     self.start = Some(parse_request_line(line)?);
-                    self.fields = Fields::with_capacity(buf.len().saturating_sub(self.line).min(limits.head));
+                    self.block = self.line;
                 }
                 continue;
             };
             if line.is_empty() {
-                return self.finish().map(Some);
+                return self.finish(buf.get(self.block..at).unwrap_or(&[])).map(Some);
             }
             if self.fields.len() >= limits.fields {
                 return Err(too_large("more field lines than allowed"));
             }
-            let (name, value) = split_field(line)?;
-            if name.len() == 4 && name.eq_ignore_ascii_case("host") {
-                check_host(value, start)?;
+            let parts = take_apart(line)?;
+            if parts.name.len() == 4 && parts.name.eq_ignore_ascii_case(b"host") {
+                check_host(parts.value, start)?;
             }
-            self.evidence.note(name, value);
-            self.fields.push_parsed(name, value).map_err(|_| too_large("a field line is too long"))?;
+            self.evidence.note(parts.name, parts.value);
+            let start = at.saturating_sub(self.block);
+            let found = Found {
+                start,
+                name: parts.name,
+                kinds: parts.kinds,
+                value_start: start + parts.value_at,
+                value: parts.value,
+                plain: parts.is_plain(line),
+                folded: false,
+            };
+            self.fields.add(&found).map_err(|_| too_large("a field line is too long"))?;
         }
     }
 
@@ -169,7 +182,8 @@ impl RequestParser {
         Ok(Some(line))
     }
 
-    fn finish(&mut self) -> Result<ParsedRequest, Reject> {
+    /// `block` holds the field lines.
+    fn finish(&mut self, block: &[u8]) -> Result<ParsedRequest, Reject> {
         let Some(Start { method, target, version, .. }) = self.start.take() else {
             return Err(Reject::bad("H1-10", "no request line"));
         };
@@ -189,7 +203,7 @@ impl RequestParser {
                 version,
                 authority: None,
                 protocol: None,
-                fields: std::mem::take(&mut self.fields),
+                fields: self.fields.finish(block).map_err(|_| too_large("a field line is too long"))?,
             },
         })
     }

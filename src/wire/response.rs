@@ -8,9 +8,9 @@ use http::{Method, StatusCode};
 
 use super::encode::reason_phrase;
 use super::evidence::Evidence;
-use super::fields::{Fields, is_tchar};
+use super::fields::{Draft, Found, scan_name};
 use super::head::{Framing, ResponseHead, Version};
-use super::line::{find_control, trim};
+use super::line::{find_control, trim, trim_end, trim_start};
 use super::verdict::{Parse, Reject};
 
 /// How large a response head may be.
@@ -71,7 +71,9 @@ pub struct ResponseParser {
     scanned: usize,
     folded: bool,
     status: Option<StatusLine>,
-    fields: Fields,
+    /// Where the first field line starts.
+    block: usize,
+    fields: Draft,
     evidence: Evidence,
 }
 
@@ -117,16 +119,16 @@ impl ResponseParser {
             let line = buf.get(start..end).unwrap_or(&[]);
             if self.status.is_none() {
                 self.status = Some(parse_status_line(line)?);
-                self.fields = Fields::with_capacity(buf.len().min(limits.head));
+                self.block = self.line;
             } else if line.is_empty() {
-                return self.finish(context).map(Some);
+                return self.finish(context, buf.get(self.block..start).unwrap_or(&[])).map(Some);
             } else if self.fields.len() >= limits.fields {
                 return Err(Reject::gateway("R-8", "more field lines than allowed"));
             } else if self.folded {
                 let line = unfold(line);
-                self.take_field(&line)?;
+                self.take_field(&line, start, false)?;
             } else {
-                self.take_field(line)?;
+                self.take_field(line, start, buf.get(end) == Some(&b'\r'))?;
             }
             self.folded = false;
         }
@@ -154,6 +156,9 @@ impl ResponseParser {
                 (Some(b'\n'), _) => at + 1,
                 _ => return Err(Reject::gateway("R-2", "a control byte in the head")),
             };
+            if next > limits.head {
+                return Err(Reject::gateway("R-8", "the head is longer than allowed"));
+            }
             if self.status.is_some() && at > self.line {
                 match buf.get(next) {
                     None => return Ok(None),
@@ -171,9 +176,10 @@ impl ResponseParser {
         }
     }
 
-    fn take_field(&mut self, line: &[u8]) -> Result<(), Reject> {
+    /// `at` is where the line starts, `crlf` how it ends.
+    fn take_field(&mut self, line: &[u8], at: usize, crlf: bool) -> Result<(), Reject> {
         // White space at the start of a line that folds nothing is refused here: it is no token.
-        let token = line.iter().take_while(|byte| is_tchar(**byte)).count();
+        let (token, kinds) = scan_name(line);
         let (name, rest) = line.split_at_checked(token).unwrap_or((line, &[]));
         let Some((b':', value)) = trim_start(rest).split_first() else {
             let colon = line.contains(&b':');
@@ -182,19 +188,27 @@ impl ResponseParser {
                 if colon { "a field name is no token" } else { "a field line has no colon" },
             ));
         };
-        let value = trim(value);
-        let name = std::str::from_utf8(name).unwrap_or("");
         if name.is_empty() {
             return Err(Reject::gateway("R-2", "a field name is no token"));
         }
+        let value = trim_start(value);
+        let value_at = line.len() - value.len();
+        let value = trim_end(value);
         self.evidence.note(name, value);
-        self.fields.push_parsed(name, value).map_err(|_| Reject::gateway("R-8", "a field line is too long"))
+        let start = at.saturating_sub(self.block);
+        let plain = crlf && line.get(token..value_at) == Some(b": ") && value_at + value.len() == line.len();
+        let value_start = start + value_at;
+        let found = Found { start, name, kinds, value_start, value, plain, folded: self.folded };
+        self.fields.add(&found).map_err(|_| Reject::gateway("R-8", "a field line is too long"))
     }
 
-    fn finish(&mut self, context: ResponseContext) -> Result<ParsedResponse, Reject> {
+    /// `block` holds the field lines.
+    fn finish(&mut self, context: ResponseContext, block: &[u8]) -> Result<ParsedResponse, Reject> {
         let Some(StatusLine { version, status, reason }) = self.status.take() else {
             return Err(Reject::gateway("R-2", "no status line"));
         };
+        let fields = self.fields.finish(block);
+        let fields = fields.map_err(|_| Reject::gateway("R-8", "a field line is too long"))?;
         let evidence = &self.evidence;
         let switching = status == StatusCode::SWITCHING_PROTOCOLS;
         if switching && !(context.upgrade && version == Version::Http11) {
@@ -221,7 +235,7 @@ impl ResponseParser {
                 && !switching
                 && !suspicious,
             interim: status.is_informational() && !switching,
-            head: ResponseHead { status, reason, version, fields: std::mem::take(&mut self.fields) },
+            head: ResponseHead { status, reason, version, fields },
         })
     }
 }
@@ -270,13 +284,6 @@ fn unfold(line: &[u8]) -> Vec<u8> {
         whole.extend_from_slice(part);
     }
     whole
-}
-
-fn trim_start(mut bytes: &[u8]) -> &[u8] {
-    while let Some((b' ' | b'\t', rest)) = bytes.split_first() {
-        bytes = rest;
-    }
-    bytes
 }
 
 #[cfg(test)]

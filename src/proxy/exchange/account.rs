@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::lookup::{self, Asked, OptionalLookup, Placed, Sent};
 use super::own::Own;
-use super::{Exchange, words};
+use super::{Exchange, Path, words};
 use crate::proxy::span;
 use crate::reply::RedirectCause;
 use crate::route::{Backend, Location, LocationTarget};
@@ -22,6 +22,9 @@ use crate::variable::Handshake;
 
 /// What nginx calls the default backend of the process, built-in or not.
 const DEFAULT_BACKEND: &str = "upstream-default-backend";
+
+/// A request that took less ended when it began and as much later, by the clock on the wall too.
+const SHORT: Duration = Duration::from_secs(1);
 
 impl Exchange {
     /// Tells of this exchange, once.
@@ -82,6 +85,8 @@ impl Exchange {
             header_time: status.map(|_| took),
             response_time: Some(took),
             response_length: 0,
+            bytes_sent: 0,
+            bytes_received: 0,
             starts_group: false,
         };
         self.with_record(status.unwrap_or(502), self.start.elapsed(), &[one], |record| {
@@ -98,7 +103,7 @@ impl Exchange {
     ) {
         let (names, uri, answer) = (self.host.borrow(), self.uri.borrow(), self.answer.borrow());
         let (backend, canary) = (self.backend.borrow(), self.canary.borrow());
-        let path = self.head.target.iter().position(|byte| *byte == b'?');
+        let (path, args) = self.came();
         let tls = self.connection.tls.as_ref();
         let raw = self.raw_answer.borrow();
         // As nginx has it, from the credentials, whoever asked for them.
@@ -109,7 +114,8 @@ impl Exchange {
         let own = Own { remains: self.remains.borrow(), maps: &self.snapshot.table.globals.snippets.maps };
         let place = self.places.as_deref().map(|places| Placed { places, client: self.client.get() });
         let record = Record {
-            time: SystemTime::now(),
+            // Looking at the clock is not free. Whoever waited long may have seen it set.
+            time: if request_time < SHORT { self.began + request_time } else { SystemTime::now() },
             client: self.client.get(),
             peer: self.connection.peer,
             listener: self.connection.local,
@@ -122,12 +128,17 @@ impl Exchange {
             },
             scheme: self.connection.scheme.as_str(),
             host: &names.host,
-            best_host: &names.best,
+            best_host: names.best.as_deref().unwrap_or(&names.host),
             forwarded: Some(self),
-            uri: rewritten.as_deref().map_or(&uri, |rewritten| &rewritten.uri),
+            uri: match (rewritten.as_deref(), &*uri) {
+                (Some(rewritten), _) => &rewritten.uri,
+                (None, Path::Normal(uri)) => uri,
+                (None, Path::AsItCame) => path,
+                (None, Path::Unknown) => b"",
+            },
             args: match rewritten.as_deref() {
                 Some(rewritten) => Some(&rewritten.args),
-                None => path.and_then(|at| self.head.target.get(at + 1..)),
+                None => args,
             },
             request_fields: &Asked(&self.head),
             response_fields: &Sent { fields: &answer, framed: self.meter.framed.get() },

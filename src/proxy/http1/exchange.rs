@@ -29,6 +29,8 @@ pub(super) enum Outcome {
     Close(Linger),
     /// Close at once and without ceremony: the client is gone or must see a cut.
     Abort,
+    /// Close so that the client takes what it got for cut, where an end of the stream would be the end of the answer.
+    Reset,
     /// Hand the connection over.
     Upgrade(Upgrade),
 }
@@ -84,9 +86,11 @@ impl<F: Future<Output = Response>> Exchange<F> {
         };
         let expect_continue = parsed.expect_continue && link.buf.is_empty() && !source.is_done();
         let counted = meter.request_bytes.get();
-        let handler = handle(Request { head: parsed.head, body, refused: None, meter: Rc::clone(&meter) });
+        let request = Request { head: parsed.head, body, refused: None, meter: Rc::clone(&meter) };
+        // The room first: the future is large, and so it is made where it stays.
+        let handler = Box::write(Box::new_uninit(), handle(request));
         Self {
-            handler: Some(Box::pin(handler)),
+            handler: Some(Box::into_pin(handler)),
             source,
             reply: None,
             out: Outgoing::default(),
@@ -111,7 +115,15 @@ impl<F: Future<Output = Response>> Exchange<F> {
         persistence: &mut impl Persistence,
     ) -> Poll<Outcome> {
         loop {
-            let Ok(progress) = self.receive(cx, link, options) else { return Poll::Ready(Outcome::Abort) };
+            // Without a body to supply, what the client sends meanwhile is looked at only when the answer has to wait.
+            let ahead = self.source.is_done();
+            let mut progress = false;
+            if !ahead {
+                match self.receive(cx, link, options) {
+                    Ok(received) => progress = received,
+                    Err(_) => return Poll::Ready(Outcome::Abort),
+                }
+            }
             if let Some(handler) = &mut self.handler
                 && let Poll::Ready(response) = handler.as_mut().poll(cx)
             {
@@ -122,6 +134,12 @@ impl<F: Future<Output = Response>> Exchange<F> {
                 Err(_) => return Poll::Ready(Outcome::Abort),
                 Ok(Poll::Ready(outcome)) => return Poll::Ready(outcome),
                 Ok(Poll::Pending) => {}
+            }
+            if ahead {
+                match self.receive(cx, link, options) {
+                    Ok(received) => progress = received,
+                    Err(_) => return Poll::Ready(Outcome::Abort),
+                }
             }
             if !progress && !self.source.was_asked() {
                 match self.poll_deadlines(cx, link) {
@@ -286,6 +304,7 @@ impl<F: Future<Output = Response>> Exchange<F> {
         let Some(reply) = &mut self.reply else { return Poll::Pending };
         match reply.progress {
             Progress::Going => return Poll::Pending,
+            Progress::Cut if reply.ends_by_close() => return Poll::Ready(Outcome::Reset),
             Progress::Cut => return Poll::Ready(Outcome::Abort),
             Progress::Complete => self.meter.finished.set(true),
         }

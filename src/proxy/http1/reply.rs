@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -13,6 +14,7 @@ use super::outgoing::Outgoing;
 use crate::limit::Memory;
 use crate::message::{BodyError, Framed, Meter, Response, ResponseBody, Section, Upgrade, fields_of};
 use crate::pipe;
+use crate::wire::fields::NameSet;
 use crate::wire::{Version, encode};
 
 /// What of the request decides how its answer is written.
@@ -58,7 +60,7 @@ pub(super) struct Reply {
     pub(super) upgrade: Option<Upgrade>,
     pub(super) progress: Progress,
     /// Dropped with the reply, after the last byte.
-    _guard: Option<Box<dyn Any>>,
+    _guard: Option<Rc<dyn Any>>,
 }
 
 impl Reply {
@@ -99,6 +101,11 @@ impl Reply {
             reply.progress = Progress::Complete;
         }
         reply
+    }
+
+    /// The end of the connection is the end of the answer, so that it tells of no cut.
+    pub(super) fn ends_by_close(&self) -> bool {
+        self.delimiter == Delimiter::Close
     }
 
     /// Takes frames of the body while there are any and `out` has room. `pipes`: what bodies may take up, where bytes
@@ -198,6 +205,9 @@ fn delimiter(response: &Response, asker: Asker) -> Delimiter {
     }
 }
 
+/// What the writer says itself.
+const FRAMING: NameSet = NameSet::new(&["connection", "content-length", "transfer-encoding"]);
+
 fn write_head(
     out: &mut Vec<u8>,
     response: &Response,
@@ -206,20 +216,16 @@ fn write_head(
     keep_alive: bool,
 ) -> Framed {
     let head = &response.head;
-    out.reserve(head.fields.text_len() + 256);
+    out.reserve(head.fields.written_len() + 256);
     encode::status_line(out, head.status, head.reason.as_deref());
     if !head.fields.contains("date") {
         date::write(out);
     }
-    let mut told = None;
-    for (name, value) in head.fields.iter() {
-        let is = |field: &str| name.eq_ignore_ascii_case(field);
-        match name.len() {
-            10 if is("connection") => {}
-            14 if is("content-length") => told = told.or(Some(value)),
-            17 if is("transfer-encoding") => {}
-            _ => encode::raw_field(out, name, value),
-        }
+    let told = head.fields.get("content-length");
+    if head.fields.may_hold(&FRAMING) {
+        head.fields.write(out, |line| !line.is_one_of(&FRAMING));
+    } else {
+        head.fields.write(out, |_| true);
     }
     let mut said = None;
     match delimiter {

@@ -299,8 +299,7 @@ impl Sender {
 }
 
 fn head(request: &UpstreamRequest<'_>, body: &RequestBody) -> Result<Vec<u8>, &'static str> {
-    let lines = request.fields.len();
-    let room = request.target.len() + request.fields.text_len() + 4 * lines + 96;
+    let room = request.target.len() + request.fields.written_len() + 96;
     let mut head = Vec::with_capacity(room);
     encode::request_line(&mut head, request.method, request.target)
         .map_err(|_| "the target holds a byte that would break the request line")?;

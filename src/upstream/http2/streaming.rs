@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::super::deadline::Wait;
 use super::super::trailers;
-use super::{CONNECTION_WINDOW, Call, Lease, Progress, STREAM_WINDOW};
+use super::{Call, Lease, Progress, WINDOWS};
 use crate::limit::Held;
 use crate::message::{BodyError, Flow};
 
@@ -41,8 +41,9 @@ impl Streaming {
 
     /// Until the next piece is asked for, what is left may arrive, as far as the windows let it.
     fn hold(&mut self) {
-        let share = CONNECTION_WINDOW / self.lease.streams().clamp(1, CONNECTION_WINDOW);
-        let most = u64::from(share.min(STREAM_WINDOW));
+        let (stream, connection) = WINDOWS;
+        let share = connection / self.lease.streams().clamp(1, connection);
+        let most = u64::from(share.min(stream));
         self.held.set(self.left.map_or(most, |left| left.min(most)));
     }
 
