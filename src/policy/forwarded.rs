@@ -114,8 +114,10 @@ impl RealIp {
         }
         let mut view = Box::new(view.clone());
         view.forwarded.client = client;
-        view.forwarded.chain =
-            chain(view.fields, client, connection.is_trusted(globals), connection, globals);
+        // What came with the peer does not change by who the client is.
+        if view.forwarded.alone {
+            view.forwarded.chain = Cow::Owned(address_text(client));
+        }
         Some(view)
     }
 }
