@@ -213,7 +213,7 @@ async def slow_heads(binary: str, scale: float) -> None:
           f"{statistics.median(calm):.2f} ms before and {statistics.median(busy):.2f} ms meanwhile, 99 of 100 within "
           f"{calm_99:.2f} and {busy_99:.2f} ms; {left:.0f} left {gone:.0f} s after the last one came")
     hold(there >= count, f"only {there:.0f} connections")
-    hold(each <= 32, f"{each:.1f} KiB for each slow head")
+    hold(each <= 24, f"{each:.1f} KiB for each slow head")
     hold(left <= 2 and gone <= patience + 5, f"{left} slow heads are still there after {gone:.0f} s")
 
 
@@ -447,7 +447,7 @@ POISON = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nPOISON"
 
 
 async def poison(binary: str, scale: float) -> None:
-    count = int(200_000 * scale)
+    count = 1_000_000 if scale == 1 else int(200_000 * scale)
 
     async def hostile(reader, writer) -> None:
         """Right answers that say whose they are, half of them with more behind them than there should be. Bytes that

@@ -196,6 +196,48 @@ fn canary(n: usize) -> String {
     format!("CANARY{n:02}SECRETvalue")
 }
 
+/// Hosts that are asked for, with planted credentials.
+const ASKED: [&str; 10] = [
+    "h.test",
+    "u.test",
+    "m.test",
+    "s.test",
+    "t.test",
+    "v0.test",
+    "v1.test",
+    "v2.test",
+    "v5.test",
+    "unknown.test",
+];
+
+/// Values of annotations and fields of ConfigMaps that hold what only a service should know; sound and broken ones.
+fn planted_in_values(log: &std::path::Path) -> String {
+    let mut text = String::new();
+    let urls = [
+        ("auth-url", format!("http://127.0.0.1:1/x?token={}", canary(40))),
+        ("auth-url", format!("http://jo:{}@127.0.0.1:1/x", canary(41))),
+        ("mirror-target", format!("http://127.0.0.1:1/x?token={}", canary(42))),
+        ("mirror-target", format!("ftp://127.0.0.1:1/x?token={}", canary(43))),
+        ("configuration-snippet", format!("proxy_set_header Authorization \"{}\"; bogus;", canary(44))),
+        ("configuration-snippet", format!("proxy_set_header Authorization \"{}\";", canary(45))),
+    ];
+    for (number, (name, value)) in urls.iter().enumerate() {
+        let (object, host) = (format!("v{number}"), format!("v{number}.test"));
+        text += &ingress(&object, &[(name, value)], &[(&host, "/", "Prefix", "b")]);
+    }
+    text += &config_map(&[("Authorization", &canary(46)), ("X Bad", &canary(47)), ("Host", &canary(48))])
+        .replace("name: config", "name: fields");
+    text += &config_map(&[
+        ("access-log-path", log.to_str().unwrap()),
+        ("allow-snippet-annotations", "true"),
+        ("annotations-risk-level", "Critical"),
+        ("proxy-set-headers", "default/fields"),
+        ("add-headers", "default/fields"),
+        ("ssl-session-ticket-key", &canary(49)),
+    ]);
+    text
+}
+
 #[test]
 fn no_output_holds_a_secret() {
     let backend = Backend::answering(|_| {
@@ -239,9 +281,9 @@ fn no_output_holds_a_secret() {
     let tls = [("backend-protocol", "HTTPS"), ("proxy-ssl-secret", "default/ca"), ("proxy-ssl-verify", "on")];
     text += &ingress("s", &tls, &[("s.test", "/", "Prefix", "b")]);
     text += &ingress("p", &[], &[("h.test", "/", "Prefix", "b")]);
-    text += &config_map(&[("access-log-path", log.to_str().unwrap())]);
+    text += &planted_in_values(&log);
     let proxy = Proxy::start(&text, &["--configmap=default/config", "-v=9"], Stdio::null);
-    for host in ["h.test", "u.test", "m.test", "s.test", "t.test", "unknown.test"] {
+    for host in ASKED {
         let mut raw = Raw::connect(proxy.http);
         raw.send(format!(
             "GET /x HTTP/1.1\r\nHost: {host}\r\nAuthorization: Bearer {}\r\nProxy-Authorization: Basic {}\r\nCookie: a={}\r\nX-Auth-Token: {}\r\nConnection: close\r\n\r\n",
@@ -277,7 +319,8 @@ fn no_output_holds_a_secret() {
         if command == "explain" {
             run.args(["GET", "http://u.test/x"]);
         }
-        let output = run.arg("--manifests").arg(&manifests).output().unwrap();
+        let output =
+            run.arg("--configmap=default/config").arg("--manifests").arg(&manifests).output().unwrap();
         let both = [output.stdout, output.stderr].concat();
         outputs.push((command.to_owned(), String::from_utf8_lossy(&both).into_owned()));
     }
@@ -415,8 +458,8 @@ fn slow_heads_by_the_thousand_cost_little_each_hold_nobody_up_and_end() {
     assert_eq!(get(proxy.http, "h.test", "/").status, 200, "another client is served");
     let each = (proxy.metric("process_resident_memory_bytes") - before) / 1024.0 / CLIENTS as f64;
     println!("measured: {CLIENTS} half heads, {each:.1} KiB each");
-    // The goal is 24 (D-1); an optimised build takes 27, this one a little more. The bound keeps it from growing.
-    assert!(each <= 32.0, "{each} KiB for each slow head");
+    // The goal is 24 (D-1); it was 26 while whoever waits for a head held room for the next read.
+    assert!(each <= 24.0, "{each} KiB for each slow head");
     eventually("all are let go", || {
         assert_eq!(get(proxy.http, "h.test", "/").status, 200);
         proxy.metric("narthex_connections ") <= 2.0

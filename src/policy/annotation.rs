@@ -487,9 +487,9 @@ fn checked(raw: &str, lines: Lines) -> Result<String, String> {
     if text.is_empty() { Err("is empty".into()) } else { Ok(text) }
 }
 
-/// A value as findings show it, which others than the owner read too (H-2): no text of snippets, since their findings
+/// The value of an annotation or key as findings show it, which others than the owner read too (H-2): no text of snippets, since their findings
 /// name line and column, and of URLs neither who asks nor what for.
-fn shown(full: &str, value: &str) -> String {
+pub(in crate::policy) fn shown(full: &str, value: &str) -> String {
     if full.ends_with("-snippet") {
         return String::new();
     }

@@ -286,20 +286,21 @@ fn request_head(
 ) -> (RequestHead, Option<Reject>) {
     let mut refused = check_scheme(&parts.uri).err();
     let mut fields = Fields::with_capacity(USUAL_HEAD);
-    let mut cookies: Vec<u8> = Vec::new();
+    let mut cookies: Option<Vec<u8>> = None;
     for (name, value) in &parts.headers {
         if name == http::header::COOKIE {
-            if !cookies.is_empty() {
-                cookies.extend_from_slice(b"; ");
+            let crumbs = cookies.get_or_insert_default();
+            if !crumbs.is_empty() {
+                crumbs.extend_from_slice(b"; ");
             }
-            cookies.extend_from_slice(value.as_bytes());
+            crumbs.extend_from_slice(value.as_bytes());
             continue;
         }
         if fields.append_typed(name, value).is_err() {
             refused = Some(Reject::bad("H2-01", "a field that no HTTP/1 head could carry"));
         }
     }
-    if !cookies.is_empty() && fields.append("cookie", &cookies).is_err() {
+    if cookies.is_some_and(|crumbs| fields.append("cookie", &crumbs).is_err()) {
         refused = Some(Reject::bad("H2-01", "a cookie that no HTTP/1 head could carry"));
     }
     let target = parts.uri.path_and_query().map_or(&b"/"[..], |target| target.as_str().as_bytes());

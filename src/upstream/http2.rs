@@ -21,7 +21,7 @@ use super::pool::{Open, PoolKey};
 use super::stream::Stream;
 use super::times::UpstreamTimes;
 use super::{Answer, Content, Failed, UpstreamError, UpstreamRequest};
-use crate::limit::Bodies;
+use crate::limit::{Bodies, Memory};
 use crate::message::{RequestBody, ResponseBody};
 use crate::policy::global::UpstreamKeepalive;
 use crate::policy::timeout::Timeouts;
@@ -75,6 +75,13 @@ pub(super) struct Lease {
     sender: SendRequest<Bytes>,
     streams: Rc<Cell<u32>>,
     reused: bool,
+}
+
+impl Lease {
+    /// Streams of its connection that are open now.
+    fn streams(&self) -> u32 {
+        self.streams.get()
+    }
 }
 
 impl Drop for Lease {
@@ -226,6 +233,7 @@ pub(super) async fn exchange(
     body: RequestBody,
     timeouts: Timeouts,
     times: Rc<UpstreamTimes>,
+    memory: &Memory,
 ) -> Result<Answer, Failed> {
     let reused = lease.reused;
     let unsent = |kind| UpstreamError { reused, ..UpstreamError::unsent(kind) };
@@ -243,7 +251,7 @@ pub(super) async fn exchange(
         Ok(response) => {
             call.times.head_complete();
             match convert::head(response) {
-                Ok((head, incoming)) => Ok(call.answer(head, incoming, lease, reused)),
+                Ok((head, incoming)) => Ok(call.answer(head, incoming, lease, reused, memory)),
                 Err(kind) => Err(call.failed(kind, reused, true)),
             }
         }
@@ -291,13 +299,14 @@ impl Call {
         incoming: h2::RecvStream,
         lease: Lease,
         reused: bool,
+        memory: &Memory,
     ) -> Answer {
         let body = if incoming.is_end_stream() {
             self.times.ended();
             ResponseBody::Empty
         } else {
             let length = head.fields.get_str("content-length").and_then(|length| length.parse().ok());
-            ResponseBody::Stream(Box::pin(Streaming::new(self, incoming, length, lease)))
+            ResponseBody::Stream(Box::pin(Streaming::new(self, incoming, length, memory.hold(0), lease)))
         };
         Answer { head, content: Content::Body(body), trailers: None, reused }
     }

@@ -278,7 +278,8 @@ impl Upstreams {
                 }
             }
         };
-        http2::exchange(lease, &key, request, body, *timeouts, Rc::clone(times)).await
+        let (timeouts, times) = (*timeouts, Rc::clone(times));
+        http2::exchange(lease, &key, request, body, timeouts, times, self.pool.memory()).await
     }
 
     async fn connect(

@@ -13,7 +13,7 @@ use crate::support::manifests::{config_map, ingress, service};
 /// What was published as proof of one attack or another, and relatives of it.
 const ESCAPES: [&str; 14] = [
     "http://example.test/#;\n}\n}\n}\nssl_engine ../../../../../../proc/1/fd/1;\n#",
-    "http://example.test/#;\n\nload_module /tmp/x.so;",
+    "http://example.test/#;\n\nload_module modules/x.so;",
     "CN=abc #(\n){}\n }}\nssl_engine foobar;\n#",
     "$1;\n}\nlocation /x { root /;",
     "/x; alias /etc/;",

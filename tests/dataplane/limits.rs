@@ -2,7 +2,7 @@
 //! neighbours and in the metrics.
 
 use std::io::Read;
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crate::support::backend::Backend;
 use crate::support::client::{Raw, get};
 use crate::support::frames::{DATA, END_HEADERS, Frames, HEADERS, RST_STREAM, frame, literals};
-use crate::support::manifests::{config_map, simple};
+use crate::support::manifests::{annotated, config_map, simple};
 use crate::support::{TestProxy, eventually};
 
 /// A proxy with one worker over `backend` and these keys of the ConfigMap.
@@ -136,6 +136,55 @@ fn windows_of_http_2_bodies_count_until_their_streams_end() {
     for stream in [1, 3, 5] {
         client.send(&frame(RST_STREAM, 0, stream, &[0, 0, 0, 8]));
     }
+    eventually("no window", || metric(&proxy, "narthex_buffered_body_bytes") == 0.0);
+}
+
+/// An HTTP/2 server whose answers never end; it sends as much as windows allow.
+fn endless_answers() -> SocketAddr {
+    struct Endless;
+    impl http_body::Body for Endless {
+        type Data = bytes::Bytes;
+        type Error = std::convert::Infallible;
+
+        fn poll_frame(
+            self: std::pin::Pin<&mut Self>,
+            _cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<Option<Result<http_body::Frame<bytes::Bytes>, Self::Error>>> {
+            std::task::Poll::Ready(Some(Ok(http_body::Frame::data(bytes::Bytes::from_static(
+                &[b'x'; 16_384],
+            )))))
+        }
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async move {
+            let listener = tokio::net::TcpListener::from_std(listener).unwrap();
+            while let Ok((stream, _)) = listener.accept().await {
+                let answer = |_| async { Ok::<_, std::convert::Infallible>(http::Response::new(Endless)) };
+                let io = hyper_util::rt::TokioIo::new(stream);
+                let executor = hyper_util::rt::TokioExecutor::new();
+                let server = hyper::server::conn::http2::Builder::new(executor)
+                    .serve_connection(io, hyper::service::service_fn(answer));
+                tokio::spawn(server);
+            }
+        });
+    });
+    address
+}
+
+#[test]
+fn what_a_backend_sent_over_http_2_to_a_client_that_takes_nothing_counts_until_it_goes() {
+    let manifests = annotated(endless_answers(), &[("backend-protocol", "GRPC")]);
+    let proxy = TestProxy::start(&manifests, &["--workers=1"]);
+    let mut clients: Vec<Raw> = (0..2).map(|_| Raw::connect(proxy.http())).collect();
+    for client in &mut clients {
+        client.send("GET / HTTP/1.1\r\nHost: h.test\r\n\r\n");
+    }
+    eventually("two windows", || metric(&proxy, "narthex_buffered_body_bytes") >= f64::from(2 << 18));
+    drop(clients);
     eventually("no window", || metric(&proxy, "narthex_buffered_body_bytes") == 0.0);
 }
 

@@ -135,6 +135,34 @@ fn a_name_that_flips_to_a_forbidden_address_is_not_followed() {
     assert!(trap.accept().is_err());
 }
 
+/// As above, for what annotations name: the authentication service is not asked, the copy is not sent.
+#[test]
+fn a_name_of_an_annotation_that_flips_to_a_forbidden_address_is_not_followed() {
+    let (backend, service_of_names) = (Backend::echo("b"), Backend::echo("named"));
+    let port = service_of_names.address().port();
+    let trap = TcpListener::bind((Ipv4Addr::new(127, 0, 0, 2), port)).unwrap();
+    trap.set_nonblocking(true).unwrap();
+    let names = Names::start(Ipv4Addr::LOCALHOST);
+    let url = |path: &str| format!("http://flip.example.test:{port}/{path}");
+    let text = service("b", &[backend.address()])
+        + &ingress("a", &[("auth-url", &url("check"))], &[("a.test", "/", "Prefix", "b")])
+        + &ingress("m", &[("mirror-target", &url("copy"))], &[("m.test", "/", "Prefix", "b")]);
+    let resolver = format!("--dns-resolver={}", names.address);
+    let proxy = TestProxy::start(&text, &["--allow-upstream-cidr=127.0.0.1/32", "--workers=1", &resolver]);
+    let copies = || service_of_names.requests().iter().filter(|one| one.line.contains("/copy")).count();
+    eventually("the service is asked", || get(proxy.http(), "a.test", "/").status == 200);
+    eventually("a copy arrives", || get(proxy.http(), "m.test", "/").status == 200 && copies() > 0);
+    for forbidden in [Ipv4Addr::new(127, 0, 0, 2), Ipv4Addr::new(169, 254, 169, 254)] {
+        names.flip(forbidden);
+        eventually("the flip is seen", || get(proxy.http(), "a.test", "/").status == 500);
+        assert_eq!(get(proxy.http(), "m.test", "/").status, 200, "copies are nobody's business");
+        assert!(trap.accept().is_err(), "nobody connects to {forbidden}");
+        names.flip(Ipv4Addr::LOCALHOST);
+        eventually("the flip back is seen", || get(proxy.http(), "a.test", "/").status == 200);
+    }
+    assert!(trap.accept().is_err());
+}
+
 /// Protections as they are written right, and what answers a client without credentials.
 const PROTECTIONS: &[&[(&str, &str)]] = &[
     &[("auth-type", "basic"), ("auth-secret", "users"), ("auth-realm", "here")],

@@ -38,6 +38,34 @@ const FORBIDDEN_PATHS: &[(&str, &str)] = &[
     ("HashSet::from", "a set with the random hasher"),
 ];
 
+/// What a webhook that anybody in the network can call must not be able to do (CVE-2025-1974).
+const BEYOND_WEBHOOK: &[(&str, &str)] = &[
+    ("std::fs", "reviews open no file"),
+    ("tokio::fs", "reviews open no file"),
+    ("::connect(", "reviews go nowhere"),
+    ("UdpSocket", "reviews go nowhere"),
+    ("std::env", "reviews read no environment"),
+    ("Publisher", "reviews publish nothing"),
+];
+
+/// The process runs no other program; the plugin is a command of its own, which runs kubectl.
+const RUNS_PROGRAMS: &str = "cli/plugin.rs";
+
+fn reaches(sources: &[Source]) -> Vec<String> {
+    let mut findings = Vec::new();
+    for source in sources {
+        let judge = source.module() == "admission";
+        let beyond = BEYOND_WEBHOOK.iter().filter(|_| judge).copied();
+        let program = [("process::Command", "no other program is run")];
+        let program = program.into_iter().filter(|_| source.path != RUNS_PROGRAMS);
+        for (path, why) in beyond.chain(program) {
+            let hits = source.production.match_indices(path);
+            findings.extend(hits.map(|(at, _)| format!("{}: `{path}`: {why}", source.at(at))));
+        }
+    }
+    findings
+}
+
 fn impurities(sources: &[Source]) -> Vec<String> {
     let mut findings = Vec::new();
     for source in sources.iter().filter(|source| CORE.contains(&source.module())) {
@@ -98,6 +126,16 @@ fn arguments(rest: &str) -> usize {
 #[test]
 fn the_core_is_pure() {
     expect_none("purity of the core", &impurities(&sources()));
+}
+
+#[test]
+fn the_webhook_is_pure_and_no_program_is_run() {
+    expect_none("reach of the webhook", &reaches(&sources()));
+    for text in ["let x = std::fs::read(p);", "TcpStream::connect(a)", "use std::process::Command;"] {
+        expect_one(&reaches(&[Source::new("admission/x.rs", text)]), "src/admission/x.rs");
+    }
+    expect_one(&reaches(&[Source::new("proxy/x.rs", "std::process::Command::new(p)")]), "src/proxy/x.rs");
+    expect_none("proxy", &reaches(&[Source::new("proxy/x.rs", "TcpStream::connect(a)")]));
 }
 
 #[test]

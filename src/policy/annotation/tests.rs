@@ -147,3 +147,21 @@ fn protected_fields_cannot_be_set() {
     }
     assert!(!is_protected_field("X-Ok"));
 }
+
+/// H-2: findings are read by others than the owner of an object.
+#[test]
+fn findings_show_neither_snippets_nor_queries_nor_users() {
+    let full = |name: &str| format!("nginx.ingress.kubernetes.io/{name}");
+    for (name, value, expect) in [
+        ("configuration-snippet", "proxy_set_header Authorization x;", ""),
+        ("auth-url", "http://a.test/x?token=secret", "http://a.test/x?…"),
+        ("auth-url", "http://jo:secret@a.test/x", "http://…@a.test/x"),
+        ("auth-url", "ftp://jo:a@secret@a.test?x=secret", "ftp://…@a.test?…"),
+        ("mirror-target", "http://a.test/@x", "http://a.test/@x"),
+        ("cors-allow-origin", "https://a.test, https://b.test", "https://a.test, https://b.test"),
+        ("rewrite-target", "/x?y=z", "/x?y=z"),
+        ("proxy-body-size", "junk", "junk"),
+    ] {
+        assert_eq!(shown(&full(name), value), expect, "{value}");
+    }
+}

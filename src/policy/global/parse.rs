@@ -107,7 +107,7 @@ impl Globals {
             report.add(UNKNOWN_VARIABLE, key, &variable, reason, hint);
         }
         globals.snippets = Arc::new(snippets);
-        report.snippets(notes, &config_map.data);
+        report.snippets(notes);
         globals.global_auth = auth.finish();
         if globals.syslog.on && globals.syslog.server().is_none() {
             let reason = "names no server: logs go to their files".to_owned();
@@ -357,7 +357,7 @@ impl Globals {
             let value = value.trim();
             let sound = !is_protected_field(name) && name.len() <= 128 && is_field_value(value.as_bytes());
             if !sound || value.len() > 4096 {
-                report.field(fields, name, value, "is no field that may be set");
+                report.field(fields, name, "is no field that may be set");
                 continue;
             }
             if key == "add-headers" {
@@ -366,7 +366,7 @@ impl Globals {
             }
             match Template::parse(value) {
                 Ok(template) => set.push((name.as_str().into(), template)),
-                Err(error) => report.field(fields, name, value, &error.to_string()),
+                Err(error) => report.field(fields, name, &error.to_string()),
             }
         }
         if key == "add-headers" {

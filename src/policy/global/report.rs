@@ -1,11 +1,11 @@
 //! What is told of a ConfigMap whose keys cannot be read or have no effect, and what counts for a broken key meanwhile.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Effect, KEYS, Key};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::{ConfigMap, Kind, ObjectRef};
+use crate::policy::annotation::shown;
 use crate::policy::registry::{gone, nearest};
 use crate::policy::snippet::GlobalNote;
 
@@ -89,8 +89,10 @@ impl Report<'_> {
     /// `last` is the text that counts meanwhile, where there is one.
     pub(super) fn invalid(&mut self, key: &Key, value: &str, reason: String, last: Option<&str>) {
         // A key is shown to nobody, not even a broken one.
-        let shown =
-            |text: &str| if key.name == "ssl-session-ticket-key" { String::new() } else { text.to_owned() };
+        let shown_of = |text: &str| match key.name {
+            "ssl-session-ticket-key" => String::new(),
+            name => shown(name, text),
+        };
         let hint = match (Otherwise::of(key), last) {
             (Otherwise::Shut, _) => {
                 "until it is mended every route that global-auth-url guards answers 503".to_owned()
@@ -98,7 +100,7 @@ impl Report<'_> {
             (Otherwise::Nobody, _) => "until it is mended what cannot be read lets nobody in".to_owned(),
             (Otherwise::OtherEntries, None) => "the other entries count".to_owned(),
             (Otherwise::OtherEntries | Otherwise::Default, Some(last)) => {
-                let last: String = shown(last).chars().take(200).collect();
+                let last: String = shown_of(last).chars().take(200).collect();
                 format!("until it is mended its last good value counts: {last}")
             }
             (Otherwise::Default, None) => {
@@ -109,11 +111,12 @@ impl Report<'_> {
         if Otherwise::of(key).keeps_the_last() {
             self.unread.push(key.name);
         }
-        self.add("InvalidConfigMapValue", key.name, &shown(value), reason, hint);
+        self.add("InvalidConfigMapValue", key.name, &shown_of(value), reason, hint);
     }
 
-    pub(super) fn field(&mut self, object: &ConfigMap, name: &str, value: &str, reason: &str) {
-        self.at(object, "InvalidConfigMapValue", name, value, reason.into(), "the entry is left out".into());
+    /// The value of a field is often what only a backend should know, and is not shown (H-2).
+    pub(super) fn field(&mut self, object: &ConfigMap, name: &str, reason: &str) {
+        self.at(object, "InvalidConfigMapValue", name, "", reason.into(), "the entry is left out".into());
     }
 
     pub(super) fn firewall(&mut self) {
@@ -126,15 +129,14 @@ impl Report<'_> {
         }
     }
 
-    pub(super) fn snippets(&mut self, notes: Vec<GlobalNote>, data: &BTreeMap<String, String>) {
+    pub(super) fn snippets(&mut self, notes: Vec<GlobalNote>) {
         for note in notes {
-            let value = data.get(note.key).map_or("", String::as_str);
             let (code, hint) = if note.refused {
                 ("SnippetRefused", "docs/snippets.md lists what is known")
             } else {
                 ("NoEffect", "")
             };
-            self.add(code, note.key, value, note.reason, hint.into());
+            self.add(code, note.key, "", note.reason, hint.into());
             if let Some(last) = self.found.last_mut().filter(|_| !note.refused) {
                 last.severity = Severity::Info;
             }

@@ -96,7 +96,7 @@ impl Waiting {
                     Poll::Pending => Poll::Pending,
                 }
             } else {
-                link.poll_fill(cx).map_ok(|_| ())
+                link.poll_piece(cx)
             };
             match read {
                 Poll::Ready(Ok(())) => {}

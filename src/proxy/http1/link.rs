@@ -91,6 +91,17 @@ impl<IO: AsyncRead + AsyncWrite + Socket + Unpin> Link<IO> {
         }
     }
 
+    /// One read towards the rest of a head. What waits for one holds what has come and no room for more: slow heads
+    /// come by the thousand.
+    pub(super) fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut space = [MaybeUninit::<u8>::uninit(); FIRST_READ];
+        let mut read = ReadBuf::uninit(&mut space);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut read))?;
+        self.eof = read.filled().is_empty();
+        self.buf.extend_from_slice(read.filled());
+        Poll::Ready(Ok(()))
+    }
+
     /// Forgets how large the last body was: nothing of it is held any more.
     pub(super) fn start_small(&mut self) {
         self.read_size = SMALL_READ;

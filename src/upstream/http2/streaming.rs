@@ -9,7 +9,8 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::super::deadline::Wait;
 use super::super::trailers;
-use super::{Call, Lease, Progress};
+use super::{Call, Lease, Progress, WINDOWS};
+use crate::limit::Held;
 use crate::message::{BodyError, Flow};
 
 /// A body under way; `call` sends what is left of the request.
@@ -18,13 +19,32 @@ pub(super) struct Streaming {
     incoming: RecvStream,
     left: Option<u64>,
     ended: bool,
-    _lease: Lease,
+    /// What the backend may have sent while nobody asks for more: a client that takes nothing is why it lies here.
+    held: Held,
+    lease: Lease,
 }
 
 impl Streaming {
-    pub(super) fn new(mut call: Call, incoming: RecvStream, left: Option<u64>, lease: Lease) -> Self {
+    /// `held` counts what lies unread.
+    pub(super) fn new(
+        mut call: Call,
+        incoming: RecvStream,
+        left: Option<u64>,
+        held: Held,
+        lease: Lease,
+    ) -> Self {
         call.deadline.rest();
-        Self { call, incoming, left, ended: false, _lease: lease }
+        let mut body = Self { call, incoming, left, ended: false, held, lease };
+        body.hold();
+        body
+    }
+
+    /// Until the next piece is asked for, what is left may arrive, as far as the windows let it.
+    fn hold(&mut self) {
+        let (stream, connection) = WINDOWS;
+        let share = connection / self.lease.streams().clamp(1, connection);
+        let most = u64::from(share.min(stream));
+        self.held.set(self.left.map_or(most, |left| left.min(most)));
     }
 
     fn end(
@@ -32,6 +52,7 @@ impl Streaming {
         last: Option<Result<Frame<Bytes>, BodyError>>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         self.ended = true;
+        self.held.set(0);
         self.call.times.ended();
         Poll::Ready(last)
     }
@@ -43,6 +64,7 @@ impl Streaming {
         self.call.times.add_body(data.len());
         self.call.deadline.rest();
         self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
+        self.hold();
         Frame::data(data)
     }
 }
@@ -78,6 +100,8 @@ impl Body for Streaming {
             },
             Poll::Pending => {}
         }
+        // All that came is on its way: who waits for the next piece takes it at once.
+        self.held.set(0);
         let timeouts = self.call.timeouts;
         let (wait, limit) = match progress {
             Progress::Blocked => (Wait::Send, timeouts.send),
