@@ -116,6 +116,8 @@ fn log_line(bencher: Bencher<'_, '_>) {
         header_time: Some(Duration::from_millis(3)),
         response_time: Some(Duration::from_millis(4)),
         response_length: 200,
+        bytes_sent: 90,
+        bytes_received: 300,
         starts_group: false,
     }];
     let record = record(&tries);

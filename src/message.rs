@@ -158,7 +158,7 @@ pub struct Response {
     pub upgrade: Option<Upgrade>,
     /// Kept until the last byte was handed to the socket or the exchange was cut (for an upgrade: until the head is
     /// written), then dropped: what must happen once per answer, such as the access log line, lives in its `Drop`.
-    pub guard: Option<Box<dyn Any>>,
+    pub guard: Option<Rc<dyn Any>>,
 }
 
 /// A trailer section with the names in their sender's case, filled when it has come.

@@ -125,8 +125,6 @@ pub struct RoutePolicies {
     pub backend_tls: backend_tls::BackendTls,
     /// `X-Accel-*` of a backend that are not heeded (`proxy_ignore_headers` of snippets).
     pub ignored: snippet::settings::Ignored,
-    /// Answers are never compressed (`gzip off` of snippets).
-    pub uncompressed: bool,
     /// `proxy-http-version`.
     pub http_version: backend_protocol::HttpVersion,
     /// `enable-access-log`.
@@ -208,7 +206,6 @@ impl RoutePolicies {
             fastcgi: None,
             backend_tls: backend_tls::BackendTls::default(),
             ignored: snippet::settings::Ignored::default(),
-            uncompressed: false,
             http_version: globals.proxy_http_version,
             access_log: true,
             rewrite_log: false,

@@ -58,6 +58,8 @@ pub struct Forwarded<'r> {
     pub host: Cow<'r, str>,
     /// Value for `X-Forwarded-For` to the backend.
     pub chain: Cow<'r, str>,
+    /// [`Self::chain`] is the address of the client and nothing else.
+    pub alone: bool,
 }
 
 /// One request, all facts in place.

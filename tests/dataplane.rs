@@ -14,6 +14,8 @@ mod client_certificates;
 mod digest_auth;
 #[path = "dataplane/drain.rs"]
 mod drain;
+#[path = "dataplane/elsewhere.rs"]
+mod elsewhere;
 #[path = "dataplane/external_auth.rs"]
 mod external_auth;
 #[path = "dataplane/fastcgi.rs"]

@@ -239,11 +239,9 @@ async fn judge(request: Request<Incoming>, bench: &Bench) -> Response<Full<Bytes
                 size: body.len(),
                 roundtrip: time,
             };
-            // Only those that exist: names of refused objects are whatever anybody tries.
             let key = &ingress.meta.key;
             let known = sources.world.ingresses.contains_key(key);
-            let (namespace, name) = if known { (&*key.namespace, &*key.name) } else { ("", "") };
-            bench.metrics.control().admission(namespace, name, allowed, facts);
+            bench.metrics.control().admission(&key.namespace, &key.name, known, allowed, facts);
             verdict
         }
     };

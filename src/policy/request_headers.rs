@@ -173,12 +173,12 @@ pub fn apply(outgoing: &Outgoing<'_>) -> BackendHead {
         }
         Purpose::ErrorPage(status) => {
             error_facts(outgoing, status, &mut head);
-            head.own("X-Forwarded-For", address_text(outgoing.view.forwarded.client).as_bytes());
-            head.own("Host", outgoing.view.forwarded.host.as_bytes());
+            head.own("X-Forwarded-For", &address_text(outgoing.view.forwarded.client));
+            head.own("Host", &outgoing.view.forwarded.host);
             if outgoing.view.forwarded.host.is_empty() {
                 head.pass("Host", b"");
             }
-            head.own("X-Original-URI", outgoing.view.target);
+            head.own_bytes("X-Original-URI", outgoing.view.target);
             head.replace("connection");
             head.replace("upgrade");
         }
@@ -206,13 +206,13 @@ fn standard(outgoing: &Outgoing<'_>, head: &mut Builder) {
         Some(template) => Cow::Owned(template.expand(&outgoing.facts())),
         None => Cow::Borrowed(&*told.host),
     };
-    head.own("Host", host.as_bytes());
+    head.own("Host", &host);
     if host.is_empty() {
         // HTTP/1.0 without Host: HTTP/1.1 wants the field all the same, empty (RFC 9112 section 3.2).
         head.pass("Host", b"");
     }
     let upgrade = hop.upgrade.as_deref().unwrap_or_default();
-    head.own("Upgrade", upgrade.as_bytes());
+    head.own("Upgrade", upgrade);
     let connection = match policies.connection_header {
         Some(fixed) => fixed.as_str(),
         None if upgrade.is_empty() => "",
@@ -220,27 +220,32 @@ fn standard(outgoing: &Outgoing<'_>, head: &mut Builder) {
     };
     head.sound("Connection", connection);
     if policies.protocol.is_grpc() {
-        head.own("TE", b"trailers");
+        head.sound("TE", "trailers");
     }
     head.sound("X-Request-ID", outgoing.route.request_id);
-    head.sound("X-Real-IP", &address_text(told.client));
-    head.own("X-Forwarded-For", told.chain.as_bytes());
-    head.own("X-Forwarded-Host", told.host.as_bytes());
+    if told.alone {
+        head.sound("X-Real-IP", &told.chain);
+        head.sound("X-Forwarded-For", &told.chain);
+    } else {
+        head.sound("X-Real-IP", &address_text(told.client));
+        head.own("X-Forwarded-For", &told.chain);
+    }
+    head.own("X-Forwarded-Host", &told.host);
     head.sound("X-Forwarded-Port", &told.port);
     head.sound("X-Forwarded-Proto", &told.scheme);
     head.sound("X-Forwarded-Scheme", &told.scheme);
     head.sound("X-Scheme", &told.scheme);
     if globals.proxy_add_original_uri_header {
-        head.own("X-Original-URI", view.target);
+        head.own_bytes("X-Original-URI", view.target);
     }
-    head.own("X-Original-Forwarded-For", &joined(view.fields, &globals.forwarded_for_header));
-    head.own("X-Original-Forwarded-Host", &joined(view.fields, &globals.forwarded_host_header));
+    head.own_bytes("X-Original-Forwarded-For", &joined(view.fields, &globals.forwarded_for_header));
+    head.own_bytes("X-Original-Forwarded-Host", &joined(view.fields, &globals.forwarded_host_header));
     if let Some(prefix) = outgoing.forwarded_prefix {
-        head.own("X-Forwarded-Prefix", prefix.as_bytes());
+        head.own("X-Forwarded-Prefix", prefix);
     }
     if let Some(trace) = outgoing.route.trace {
-        head.own("traceparent", trace.traceparent().as_bytes());
-        head.own("tracestate", &trace.state);
+        head.own("traceparent", trace.traceparent());
+        head.own_bytes("tracestate", &trace.state);
     }
 }
 
@@ -257,13 +262,13 @@ fn joined<'f>(fields: &'f Fields, name: &'f str) -> Cow<'f, [u8]> {
 /// What an error backend is told (`surface.md` 7.11).
 fn error_facts(outgoing: &Outgoing<'_>, status: u16, head: &mut Builder) {
     let route = &outgoing.route;
-    head.own("X-Code", status.to_string().as_bytes());
-    head.own("X-Format", outgoing.view.fields.get("accept").unwrap_or_default());
-    head.own("X-Namespace", route.namespace.as_bytes());
-    head.own("X-Ingress-Name", route.ingress.as_bytes());
-    head.own("X-Service-Name", route.service.as_bytes());
-    head.own("X-Service-Port", route.service_port.as_bytes());
-    head.own("X-Request-ID", route.request_id.as_bytes());
+    head.own("X-Code", &status.to_string());
+    head.own_bytes("X-Format", outgoing.view.fields.get("accept").unwrap_or_default());
+    head.own("X-Namespace", route.namespace);
+    head.own("X-Ingress-Name", route.ingress);
+    head.own("X-Service-Name", route.service);
+    head.own("X-Service-Port", route.service_port);
+    head.own("X-Request-ID", route.request_id);
 }
 
 /// `proxy-set-headers`: replaces ours too; an empty value takes the field away.
@@ -318,7 +323,17 @@ struct Builder {
 
 impl Builder {
     /// A field of ours: replaces the client's lines; an empty value is not sent.
-    fn own(&mut self, name: &'static str, value: &[u8]) {
+    fn own(&mut self, name: &'static str, value: &str) {
+        self.replace(name);
+        let value = value.trim_ascii();
+        if !value.is_empty() {
+            let appended = self.fields.append_own_text(name, value);
+            self.count(appended);
+        }
+    }
+
+    /// [`Builder::own`] for a value that may be no text.
+    fn own_bytes(&mut self, name: &'static str, value: &[u8]) {
         self.replace(name);
         let value = value.trim_ascii();
         if !value.is_empty() {

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -17,6 +17,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::LazyConfigAcceptor;
 
+use self::farewell::{Farewell, farewell};
 use super::client_certificate::Judged;
 use super::l4::passthrough;
 use super::prefixed::Prefixed;
@@ -32,14 +33,14 @@ use crate::request::Scheme;
 use crate::telemetry::metrics::{Counter, Gauge};
 use crate::upstream::suites::openssl_name;
 
+mod farewell;
+
 /// HTTP/2 connection preface (RFC 9113 section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes of the first read of a TLS connection; a hello with a post-quantum key has some 1,800.
 const HELLO: usize = 2048;
 /// Bytes of records that wait for a socket: what one read from a backend brings goes out in one write.
 const TLS_BUFFER: usize = 256 * 1024;
-/// What a connection accepted before the drain gets to send its first request.
-const FIRST_REQUEST: Duration = Duration::from_secs(1);
 
 /// What is known about a connection for all its requests.
 #[derive(Debug)]
@@ -88,6 +89,8 @@ pub struct TlsFacts {
     pub protocol: &'static str,
     /// Cipher suite, by OpenSSL's name.
     pub cipher: &'static str,
+    /// Group of the key exchange, by OpenSSL's name.
+    pub group: Option<&'static str>,
     /// What ALPN agreed on.
     pub alpn: Option<Box<[u8]>>,
     /// SNI as sent, lower case.
@@ -334,13 +337,13 @@ async fn accept<IO: AsyncRead + AsyncWrite + Unpin>(
 }
 
 fn tls_facts(session: &rustls::ServerConnection, asked: bool) -> TlsFacts {
-    let protocol = match session.protocol_version() {
-        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
-        _ => "TLSv1.3",
-    };
+    let is_old = session.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_2);
     TlsFacts {
-        protocol,
+        protocol: if is_old { "TLSv1.2" } else { "TLSv1.3" },
         cipher: session.negotiated_cipher_suite().map_or("", |suite| openssl_name(suite.suite())),
+        group: session
+            .negotiated_key_exchange_group()
+            .and_then(|group| super::tls_variables::group_name(group.name())),
         alpn: session.alpn_protocol().map(Box::from),
         server_name: session.server_name().map(str::to_ascii_lowercase),
         resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),
@@ -384,61 +387,13 @@ async fn plain_http_on_tls<IO: AsyncRead + AsyncWrite + Unpin>(stream: &mut IO) 
     let _gone = timeout(Duration::from_secs(2), answer).await;
 }
 
-/// Resolves when the connection is to be closed between two requests.
-struct Farewell {
-    worker: Rc<Worker>,
-    facts: Rc<ConnectionFacts>,
-    moment: Moment,
-}
-
-/// Time for a first request while the process drains. Boxed: it is needed once in the life of the process, and every idle
-/// connection would carry room for it.
-type Moment = Option<Pin<Box<tokio::time::Sleep>>>;
-
-impl Future for Farewell {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { worker, facts, moment } = &mut *self;
-        poll_farewell(worker, facts, moment, cx)
-    }
-}
-
-/// Ready when room runs out and the connection idles (D-6), or the process drains. A connection that has carried no
-/// request by then gets a moment for its first: it was accepted, so what its client sent before the drain is answered
-/// (F-9). A look costs two loads, and each request takes several.
-fn poll_farewell(
-    worker: &Worker,
-    facts: &ConnectionFacts,
-    moment: &mut Moment,
-    cx: &mut Context<'_>,
-) -> Poll<()> {
-    if facts.presence.is_asked(cx) {
-        return Poll::Ready(());
-    }
-    // Whoever came before the drain is woken by it: `Worker::maintain`.
-    if !worker.drain.is_draining() {
-        return Poll::Pending;
-    }
-    if facts.requests.get() > 0 {
-        return Poll::Ready(());
-    }
-    moment.get_or_insert_with(|| Box::pin(tokio::time::sleep(FIRST_REQUEST))).as_mut().poll(cx)
-}
-
-/// [`Farewell`] for a while.
-async fn farewell(worker: &Worker, facts: &ConnectionFacts) {
-    let mut moment = None;
-    std::future::poll_fn(|cx| poll_farewell(worker, facts, &mut moment, cx)).await;
-}
-
 async fn serve_http2<IO>(worker: Rc<Worker>, stream: IO, facts: ConnectionFacts)
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let options = worker.http2_options();
     let facts = Rc::new(facts);
-    let farewell = Farewell { worker: Rc::clone(&worker), facts: Rc::clone(&facts), moment: None };
+    let farewell = Farewell::new(Rc::clone(&worker), Rc::clone(&facts));
     let asked = Rc::clone(&worker);
     // Boxed: hyper moves the future several times before it rests.
     let handler = move |request| {
@@ -463,7 +418,7 @@ where
     // The driver boxes it, so a connection that idles carries no room for a request.
     let handler = move |request| service::handle(Rc::clone(&asked), Rc::clone(&told), request);
     let rejected = move |rejection: &http1::Rejection<'_>| heard.rejected(&of, rejection);
-    let farewell = Farewell { worker, facts, moment: None };
+    let farewell = Farewell::new(worker, facts);
     http1::serve(stream, ahead, &options, handler, farewell, rejected).await;
 }
 

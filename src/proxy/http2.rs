@@ -434,7 +434,7 @@ pub(crate) struct MeteredBody {
     /// What is left of a piece that was too long for one frame.
     rest: Option<Bytes>,
     /// Dropped with the body: after its last byte, or when the stream is reset.
-    _guard: Option<Box<dyn Any>>,
+    _guard: Option<Rc<dyn Any>>,
     _stream: Option<OpenStream>,
 }
 

@@ -5,7 +5,7 @@
 
 use http::StatusCode;
 
-use super::fields::is_tchar;
+use super::fields::{is_called, is_tchar};
 use super::head::{Framing, Version};
 use super::line::trim;
 use super::verdict::Reject;
@@ -74,7 +74,7 @@ const IF_UNMODIFIED_SINCE: u8 = 4;
 impl Evidence {
     /// Takes one line in.
     pub(super) fn note(&mut self, name: &[u8], value: &[u8]) {
-        let is = |field: &str| name.eq_ignore_ascii_case(field.as_bytes());
+        let is = |field: &str| is_called(name, field.as_bytes());
         match name.len() {
             2 if is("te") => self.trailers |= names(value, b"trailers"),
             4 if is("host") => self.host_lines = self.host_lines.saturating_add(1),
@@ -84,7 +84,11 @@ impl Evidence {
             }
             7 if is("upgrade") => self.upgrade_field = true,
             // What nearly every message says.
-            10 if is("connection") && value.eq_ignore_ascii_case(b"keep-alive") => self.keep_alive = true,
+            10 if is("connection")
+                && (value == b"keep-alive" || value.eq_ignore_ascii_case(b"keep-alive")) =>
+            {
+                self.keep_alive = true
+            }
             10 if is("connection") => {
                 self.close |= names(value, b"close");
                 self.keep_alive |= names(value, b"keep-alive");

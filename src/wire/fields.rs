@@ -16,8 +16,8 @@ mod draft;
 mod name;
 
 pub(super) use draft::{Draft, Found};
-pub(super) use name::scan_name;
 pub(crate) use name::{Looks, NameSet};
+pub(super) use name::{is_called, scan_name};
 pub use name::{is_tchar, is_token};
 
 use name::{Seen, Tag, look};
@@ -213,7 +213,24 @@ impl Fields {
     /// As [`Fields::append`].
     pub(crate) fn append_own(&mut self, name: &'static str, value: &[u8]) -> Result<(), FieldError> {
         debug_assert!(is_token(name.as_bytes()), "{name:?} is no token");
-        if is_field_value(value) { self.push(name, value) } else { Err(FieldError::Value) }
+        if !is_field_value(value) {
+            return Err(FieldError::Value);
+        }
+        match std::str::from_utf8(value) {
+            Ok(value) => self.push_text(name, value, Tag::of_ours(name)),
+            Err(_) => self.push_apart(name, value),
+        }
+    }
+
+    /// [`Fields::append_own`] for text.
+    ///
+    /// # Errors
+    /// As [`Fields::append`].
+    pub(crate) fn append_own_text(&mut self, name: &'static str, value: &str) -> Result<(), FieldError> {
+        if !is_field_value(value.as_bytes()) {
+            return Err(FieldError::Value);
+        }
+        self.append_sound(name, value)
     }
 
     /// [`Fields::append_own`] for a value that is known to be one: made by us, or judged where it came in.
@@ -223,7 +240,7 @@ impl Fields {
     pub(crate) fn append_sound(&mut self, name: &'static str, value: &str) -> Result<(), FieldError> {
         debug_assert!(is_token(name.as_bytes()), "{name:?} is no token");
         debug_assert!(is_field_value(value.as_bytes()), "{value:?} is no value of a field");
-        self.push_text(name, value)
+        self.push_text(name, value, Tag::of_ours(name))
     }
 
     /// [`Fields::append`] for what is a name and a value by its type, which leaves white space at the ends to look for.
@@ -323,17 +340,18 @@ impl Fields {
 
     fn push(&mut self, name: &str, value: &[u8]) -> Result<(), FieldError> {
         match std::str::from_utf8(value) {
-            Ok(value) => self.push_text(name, value),
+            Ok(value) => self.push_text(name, value, Tag::of(name.as_bytes())),
             Err(_) => self.push_apart(name, value),
         }
     }
 
-    fn push_text(&mut self, name: &str, value: &str) -> Result<(), FieldError> {
+    fn push_text(&mut self, name: &str, value: &str, tag: Tag) -> Result<(), FieldError> {
         let name_len = u16::try_from(name.len()).map_err(|_| FieldError::Length)?;
-        let value_len = u32::try_from(value.len()).map_err(|_| FieldError::Length)?;
-        let name_start = u32::try_from(self.text.len()).map_err(|_| FieldError::Length)?;
-        let value_start = name_start.checked_add(u32::from(name_len) + 2).ok_or(FieldError::Length)?;
-        value_start.checked_add(value_len).ok_or(FieldError::Length)?;
+        let start = self.text.len();
+        let value_start = start + name.len() + 2;
+        // What fits at its end fits before.
+        let end = u32::try_from(value_start + value.len()).map_err(|_| FieldError::Length)?;
+        let [name_start, value_start] = [start, value_start].map(|at| u32::try_from(at).unwrap_or(end));
         self.text.reserve(name.len() + value.len() + FRAME);
         self.text.push_str(name);
         self.text.push_str(": ");
@@ -342,9 +360,9 @@ impl Fields {
         self.add(Line {
             name_start,
             value_start,
-            value: value_len,
+            value: end - value_start,
             name: name_len,
-            tag: Tag::of(name.as_bytes()).written(),
+            tag: tag.written(),
         });
         Ok(())
     }

@@ -89,7 +89,8 @@ pub(super) fn trim_start(mut bytes: &[u8]) -> &[u8] {
     bytes
 }
 
-fn trim_end(mut bytes: &[u8]) -> &[u8] {
+/// `bytes` without SP and HTAB at the end.
+pub(super) fn trim_end(mut bytes: &[u8]) -> &[u8] {
     while let Some((b' ' | b'\t', rest)) = bytes.split_last() {
         bytes = rest;
     }

@@ -10,7 +10,7 @@ use super::encode::reason_phrase;
 use super::evidence::Evidence;
 use super::fields::{Draft, Found, scan_name};
 use super::head::{Framing, ResponseHead, Version};
-use super::line::{find_control, trim, trim_start};
+use super::line::{find_control, trim, trim_end, trim_start};
 use super::verdict::{Parse, Reject};
 
 /// How large a response head may be.
@@ -191,8 +191,9 @@ impl ResponseParser {
         if name.is_empty() {
             return Err(Reject::gateway("R-2", "a field name is no token"));
         }
-        let value_at = line.len() - trim_start(value).len();
-        let value = trim(value);
+        let value = trim_start(value);
+        let value_at = line.len() - value.len();
+        let value = trim_end(value);
         self.evidence.note(name, value);
         let start = at.saturating_sub(self.block);
         let plain = crlf && line.get(token..value_at) == Some(b": ") && value_at + value.len() == line.len();

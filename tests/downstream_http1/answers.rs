@@ -183,7 +183,7 @@ fn the_meter_counts_what_passed_and_is_final_when_the_guard_drops() {
                 let (body, _) = collect(request.body).await.unwrap();
                 let mut answer =
                     if body.is_empty() { full("hello") } else { response(200, frames(vec![data("abc")])) };
-                answer.guard = Some(Box::new(guard));
+                answer.guard = Some(Rc::new(guard));
                 answer
             }
         });

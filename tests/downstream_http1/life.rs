@@ -233,7 +233,7 @@ fn a_client_that_takes_nothing_is_cut() {
         let bell = Rc::new(RefCell::new(Some(bell)));
         let (mut client, task) = start(quick, move |_| {
             let mut answer = full(body.clone());
-            answer.guard = bell.borrow_mut().take().map(|bell| Box::new(bell) as Box<dyn std::any::Any>);
+            answer.guard = bell.borrow_mut().take().map(|bell| Rc::new(bell) as Rc<dyn std::any::Any>);
             async { answer }
         });
         send(&mut client, GET).await;

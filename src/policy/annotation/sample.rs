@@ -75,6 +75,7 @@ pub(crate) fn view<'r>(target: &'r str, fields: &'r Fields) -> RequestView<'r> {
             port: "80".into(),
             host: "Host.Test:8080".into(),
             chain: "10.1.2.3".into(),
+            alone: false,
         },
         roll: 0,
         handshake: None,

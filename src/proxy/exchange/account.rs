@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 
 use super::lookup::{self, Asked, OptionalLookup, Placed, Sent};
 use super::own::Own;
-use super::{Exchange, words};
+use super::{Exchange, Path, words};
 use crate::proxy::span;
 use crate::reply::RedirectCause;
 use crate::route::{Backend, Location, LocationTarget};
@@ -85,6 +85,8 @@ impl Exchange {
             header_time: status.map(|_| took),
             response_time: Some(took),
             response_length: 0,
+            bytes_sent: 0,
+            bytes_received: 0,
             starts_group: false,
         };
         self.with_record(status.unwrap_or(502), self.start.elapsed(), &[one], |record| {
@@ -101,7 +103,7 @@ impl Exchange {
     ) {
         let (names, uri, answer) = (self.host.borrow(), self.uri.borrow(), self.answer.borrow());
         let (backend, canary) = (self.backend.borrow(), self.canary.borrow());
-        let path = self.head.target.iter().position(|byte| *byte == b'?');
+        let (path, args) = self.came();
         let tls = self.connection.tls.as_ref();
         let raw = self.raw_answer.borrow();
         // As nginx has it, from the credentials, whoever asked for them.
@@ -126,12 +128,17 @@ impl Exchange {
             },
             scheme: self.connection.scheme.as_str(),
             host: &names.host,
-            best_host: &names.best,
+            best_host: names.best.as_deref().unwrap_or(&names.host),
             forwarded: Some(self),
-            uri: rewritten.as_deref().map_or(&uri, |rewritten| &rewritten.uri),
+            uri: match (rewritten.as_deref(), &*uri) {
+                (Some(rewritten), _) => &rewritten.uri,
+                (None, Path::Normal(uri)) => uri,
+                (None, Path::AsItCame) => path,
+                (None, Path::Unknown) => b"",
+            },
             args: match rewritten.as_deref() {
                 Some(rewritten) => Some(&rewritten.args),
-                None => path.and_then(|at| self.head.target.get(at + 1..)),
+                None => args,
             },
             request_fields: &Asked(&self.head),
             response_fields: &Sent { fields: &answer, framed: self.meter.framed.get() },

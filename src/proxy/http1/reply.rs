@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -59,7 +60,7 @@ pub(super) struct Reply {
     pub(super) upgrade: Option<Upgrade>,
     pub(super) progress: Progress,
     /// Dropped with the reply, after the last byte.
-    _guard: Option<Box<dyn Any>>,
+    _guard: Option<Rc<dyn Any>>,
 }
 
 impl Reply {

@@ -35,7 +35,7 @@ fn start(
         async move {
             open.set(open.get() + 1);
             let guard = Counted(open);
-            Response { guard: Some(Box::new(guard)), ..answer(ResponseBody::Stream(Box::pin(Pieces(bytes)))) }
+            Response { guard: Some(Rc::new(guard)), ..answer(ResponseBody::Stream(Box::pin(Pieces(bytes)))) }
         }
     };
     let task = spawn_local(async move { serve(server, handle, &options, std::future::pending()).await });

@@ -45,7 +45,8 @@ impl Draft {
     /// # Errors
     /// [`FieldError::Length`].
     pub(in crate::wire) fn add(&mut self, found: &Found<'_>) -> Result<(), FieldError> {
-        let length = |length: usize| u32::try_from(length).map_err(|_| FieldError::Length);
+        // More than that is refused when the head is complete.
+        let length = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
         let mut tag = Tag::scanned(found.name, found.kinds);
         let (value_start, value) = if found.folded {
             tag = tag.apart();
@@ -54,14 +55,14 @@ impl Draft {
             if found.plain {
                 tag = tag.written();
             }
-            (length(found.value_start)?, length(found.value.len())?)
+            (length(found.value_start), length(found.value.len()))
         };
         let name = u16::try_from(found.name.len()).map_err(|_| FieldError::Length)?;
         if self.lines.capacity() == 0 {
             self.lines.reserve(USUAL_LINES);
         }
         self.seen.join(tag);
-        self.lines.push(Line { name_start: length(found.start)?, value_start, value, name, tag });
+        self.lines.push(Line { name_start: length(found.start), value_start, value, name, tag });
         Ok(())
     }
 
@@ -71,6 +72,7 @@ impl Draft {
     /// [`FieldError::Length`].
     pub(in crate::wire) fn finish(&mut self, block: &[u8]) -> Result<Fields, FieldError> {
         let Self { lines, apart, seen } = std::mem::take(self);
+        u32::try_from(block.len()).map_err(|_| FieldError::Length)?;
         if let Ok(came) = std::str::from_utf8(block) {
             let mut text = String::with_capacity(came.len() + SPARE);
             text.push_str(came);

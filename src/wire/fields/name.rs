@@ -66,6 +66,12 @@ impl Tag {
         Self::scanned(name, scan_name(name).1)
     }
 
+    /// Of a line with a name of ours, in which nothing unusual stands.
+    pub(super) fn of_ours(name: &'static str) -> Self {
+        debug_assert!(scan_name(name.as_bytes()) == (name.len(), USUAL), "{name:?} is unusual");
+        Self::scanned(name.as_bytes(), USUAL)
+    }
+
     /// Of a line whose name has bytes of those `kinds` ([`scan_name`]).
     pub(super) fn scanned(name: &[u8], kinds: u8) -> Self {
         Self { look: look(name), flags: kinds }
@@ -101,6 +107,24 @@ impl Tag {
     pub(super) const fn may_be(self, look: u8) -> bool {
         self.look == look
     }
+}
+
+/// True when `name`, a token, is `lower` in whatever case; `lower` is small letters, digits and `-`. No other byte of a
+/// token differs from one of those by the bit of the case alone.
+pub(in crate::wire) fn is_called(name: &[u8], lower: &[u8]) -> bool {
+    name.len() == lower.len()
+        && name.iter().zip(lower).fold(0, |differing, (one, other)| differing | ((*one | 0x20) ^ *other)) == 0
+}
+
+const fn is_lower(name: &[u8]) -> bool {
+    let mut at = 0;
+    while at < name.len() {
+        if !matches!(name[at], b'a'..=b'z' | b'0'..=b'9' | b'-') {
+            return false;
+        }
+        at += 1;
+    }
+    true
 }
 
 /// Below 64, and the same for names that differ in case only.
@@ -161,10 +185,11 @@ pub(crate) struct NameSet {
 }
 
 impl NameSet {
-    /// The set of `names`.
+    /// The set of `names`: small letters, digits and `-`.
     pub(crate) const fn new(names: &'static [&'static str]) -> Self {
         let (mut looks, mut at) = (0, 0);
         while at < names.len() {
+            assert!(is_lower(names[at].as_bytes()), "a name of a set has no capitals");
             looks |= 1 << look(names[at].as_bytes());
             at += 1;
         }
@@ -177,7 +202,7 @@ impl NameSet {
     }
 
     pub(super) fn holds(&self, name: &[u8]) -> bool {
-        self.names.iter().any(|one| one.as_bytes().eq_ignore_ascii_case(name))
+        self.names.iter().any(|one| is_called(name, one.as_bytes()))
     }
 
     pub(super) const fn may_hold(&self, tag: Tag) -> bool {
@@ -212,6 +237,17 @@ mod tests {
         for name in ["", "t", "tea", "connectioN-", "x-real-iP6", "host"] {
             assert!(!SET.contains(name), "{name}");
         }
+    }
+
+    #[test]
+    fn no_byte_of_a_token_passes_for_another() {
+        for lower in (0..=255u8).filter(|byte| is_lower(&[*byte])) {
+            for byte in (0..=255u8).filter(|byte| is_tchar(*byte)) {
+                let same = byte.eq_ignore_ascii_case(&lower);
+                assert_eq!(is_called(&[byte], &[lower]), same, "{byte:#x} and {lower:#x}");
+            }
+        }
+        assert!(!is_called(b"Hos", b"host") && is_called(b"HOST", b"host") && is_called(b"", b""));
     }
 
     #[test]
