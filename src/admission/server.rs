@@ -59,6 +59,8 @@ struct Bench {
     judge: RefCell<Judge>,
     sources: watch::Receiver<Option<Arc<Sources>>>,
     free: Semaphore,
+    /// Largest review, bytes.
+    largest: usize,
     metrics: Metrics,
 }
 
@@ -96,13 +98,24 @@ pub fn start(
     intake: &Intake,
     metrics: Metrics,
 ) -> io::Result<Webhook> {
+    start_with(LARGEST, listener, serving, settings, intake, metrics)
+}
+
+fn start_with(
+    largest: usize,
+    listener: TcpListener,
+    serving: &Serving,
+    settings: Settings,
+    intake: &Intake,
+    metrics: Metrics,
+) -> io::Result<Webhook> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let sources = intake.0.subscribe();
     let tls = TlsAcceptor::from(serving.server_config());
     let (stop, stopped) = oneshot::channel();
     let run = move || {
         let judge = RefCell::new(Judge::new(settings));
-        let bench = Rc::new(Bench { judge, sources, free: Semaphore::new(AT_ONCE), metrics });
+        let bench = Rc::new(Bench { judge, sources, free: Semaphore::new(AT_ONCE), largest, metrics });
         let local = LocalSet::new();
         local.block_on(&runtime, async move {
             tokio::task::spawn_local(look_ahead(Rc::clone(&bench)));
@@ -194,7 +207,7 @@ async fn respond(request: Request<Incoming>, bench: &Bench) -> Response<Full<Byt
 }
 
 async fn judge(request: Request<Incoming>, bench: &Bench) -> Response<Full<Bytes>> {
-    let body = match gather(request.into_body()).await {
+    let body = match gather(request.into_body(), bench.largest).await {
         Ok(Some(body)) => body,
         Ok(None) => return text(StatusCode::PAYLOAD_TOO_LARGE, "a review has less than 9 MiB\n"),
         Err(_broken) => return text(StatusCode::BAD_REQUEST, "the body broke off\n"),
@@ -238,12 +251,12 @@ async fn judge(request: Request<Incoming>, bench: &Bench) -> Response<Full<Bytes
 }
 
 /// The whole body; `None` when it is too large.
-async fn gather(mut body: Incoming) -> Result<Option<Bytes>, hyper::Error> {
+async fn gather(mut body: Incoming, largest: usize) -> Result<Option<Bytes>, hyper::Error> {
     let (mut whole, mut length) = (BytesMut::new(), 0_usize);
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame?.into_data() else { continue };
         length = length.saturating_add(data.len());
-        if length <= LARGEST {
+        if length <= largest {
             whole.extend_from_slice(&data);
         } else if length <= MOST_READ {
             whole = BytesMut::new();
@@ -251,7 +264,7 @@ async fn gather(mut body: Incoming) -> Result<Option<Bytes>, hyper::Error> {
             break;
         }
     }
-    Ok((length <= LARGEST).then(|| whole.freeze()))
+    Ok((length <= largest).then(|| whole.freeze()))
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

@@ -162,14 +162,17 @@ fn addresses(
     [near, ready, ending].into_iter().find(|set| !set.is_empty()).unwrap_or_default()
 }
 
-/// Ports of a slice: by name, every port of the protocol for a Service port without name, else a numeric target port.
+/// Ports of a slice: by name, every port of the protocol for a Service port without name, else a numeric target port;
+/// none where the slice has ports of other protocols alone.
 fn slice_ports(port: &ServicePort, slice: &EndpointSlice, protocol: Protocol) -> Vec<u16> {
     let same = slice.ports.iter().filter(|slice_port| slice_port.protocol == protocol);
     let named = same.filter(|slice_port| port.name.is_empty() || slice_port.name == port.name);
     let found: Vec<u16> = named.filter_map(|slice_port| slice_port.port).collect();
+    let speaks =
+        slice.ports.is_empty() || slice.ports.iter().any(|slice_port| slice_port.protocol == protocol);
     match port.target {
-        TargetPort::Number(number) if found.is_empty() => vec![number],
-        TargetPort::Same if found.is_empty() => vec![port.port],
+        TargetPort::Number(number) if found.is_empty() && speaks => vec![number],
+        TargetPort::Same if found.is_empty() && speaks => vec![port.port],
         _ => found,
     }
 }

@@ -87,12 +87,14 @@ impl Referenced {
     /// Looks at a change on its way to `control`.
     pub(super) fn see(&self, change: &Change) {
         let Some(shared) = &self.0 else { return };
-        let (Change::Listed { feed, .. } | Change::Applied { feed, .. } | Change::Deleted { feed, .. }) =
-            change
-        else {
-            return;
+        let matters = match change {
+            Change::Listed { feed, .. } | Change::Applied { feed, .. } | Change::Deleted { feed, .. } => {
+                shared.naming.contains(feed)
+            }
+            Change::ClassesHidden(_) => true,
+            Change::Zone(_) => false,
         };
-        if shared.naming.contains(feed) {
+        if matters {
             shared.known().take(change.clone());
             shared.changed.notify_one();
         }

@@ -256,24 +256,18 @@ impl Watcher {
                 }
                 self.go_without(failure.code() == Some(403));
             }
-            _ => {
-                let error = causes(failure);
-                tracing::warn!(kind, error, wait_ms, "following the API server failed, trying again");
-            }
+            _ => tracing::warn!(kind, error = causes(failure), wait_ms, "following failed, trying again"),
         }
     }
 
-    /// Classes are a matter of the cluster, and a controller for one namespace may lack the right to read them: it goes
-    /// on with the annotation alone, whatever `spec.ingressClassName` says (`forbidden`; who has a token that is known no
-    /// more may have the right). One object hurts only who names it. No other kind can be done without.
+    /// Who may not read classes (`forbidden`; an unknown token may yet have the right) goes on with the annotation alone,
+    /// whatever `spec.ingressClassName` says. One object hurts only who names it. No other kind can be done without.
     fn go_without(&mut self, forbidden: bool) {
         if self.feed.reach == Reach::Single && !self.listed {
             self.list(Vec::new());
         }
         if self.feed.kind == Kind::IngressClass && !self.listed {
-            tracing::warn!(
-                "going on without IngressClasses: only the annotation kubernetes.io/ingress.class counts"
-            );
+            tracing::warn!("going on without IngressClasses: only the class annotation counts");
             (self.sink)(Change::ClassesHidden(forbidden));
             self.list(Vec::new());
             self.hidden = forbidden;

@@ -101,6 +101,10 @@ fn a_port_without_name_takes_every_port_of_the_slice() {
 fn a_numeric_target_port_serves_where_the_slice_does_not_name_the_port() {
     let service = service(&[("http", 80, TargetPort::Number(8080))]);
     check("80", &service, &[slice(&[("web", 1)], ready("10.0.0.1"))], "10.0.0.1:8080", "");
+    check("80", &service, &[slice(&[], ready("10.0.0.1"))], "10.0.0.1:8080", "");
+    let mut other = slice(&[("http", 8080)], ready("10.0.0.1"));
+    Arc::make_mut(&mut other).ports[0].protocol = Protocol::Udp;
+    check("80", &service, &[other], "", "NoEndpoints");
 }
 
 #[test]

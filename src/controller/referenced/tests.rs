@@ -134,6 +134,21 @@ async fn what_is_named_no_more_is_gone_and_what_is_named_later_comes() {
 }
 
 #[tokio::test]
+async fn where_classes_may_not_be_read_the_secrets_of_annotated_ingresses_are_followed() {
+    let mut scene = scene().await;
+    let (reference, mut decoded) = ingress("a", "one");
+    let Some(manifest::Object::Ingress(object)) = &mut decoded.object else { panic!("it is an Ingress") };
+    Arc::make_mut(object).class_name = Some("of-somebody".into());
+    scene.referenced.see(&Change::Listed { feed: 0, objects: vec![(reference, decoded)] });
+    scene.says("1 listed ").await;
+    scene.referenced.see(&Change::ClassesHidden(true));
+    let mut one = scene.asks_for("one").await.stream().await;
+    one.event("ADDED", secret("one", 3)).await;
+    one.event("BOOKMARK", list_end(5)).await;
+    scene.says("1 applied one").await;
+}
+
+#[tokio::test]
 async fn what_is_held_in_doubt_keeps_the_secrets_that_it_names() {
     let mut scene = scene().await;
     let names: Vec<String> = (0..40).map(|number| format!("i{number}")).collect();
