@@ -71,7 +71,8 @@ enum Origin {
 }
 
 impl Cors {
-    /// Reads the family. Entries that are no origins are left out; a list of nothing else counts as absent.
+    /// Reads the family. Entries that are no origins are left out; a list of nothing else admits nobody, as with
+    /// ingress-nginx, or counts as absent where even its characters are wrong.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
         let enabled = reader.bool(&ENABLE).or(false);
         let (origins, fault) = reader.read_lines(&ORIGIN, parse_origins).or((Origins::Any, None));
@@ -175,9 +176,20 @@ fn parse_origins(text: &str) -> Result<(Origins, Option<String>), String> {
         }
     }
     match (listed.is_empty(), fault) {
-        (false, fault) => Ok((Origins::Listed(listed.into()), fault)),
-        (true, fault) => Err(fault.unwrap_or_else(|| "names no origin".into())),
+        (true, None) => Err("names no origin".into()),
+        (true, Some(fault)) if !is_like_origins(text) => Err(fault),
+        (_, fault) => Ok((Origins::Listed(listed.into()), fault)),
     }
+}
+
+/// True for a list that ingress-nginx takes at first sight and finds no origin in later: names, with or without a scheme,
+/// a wildcard or a port.
+fn is_like_origins(text: &str) -> bool {
+    let bare = text.replace("://", "").replace("*.", "");
+    bare.split(':').enumerate().all(|(at, part)| {
+        let port = at == 0 || part.starts_with(|first: char| first.is_ascii_digit());
+        port && part.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-., \n".contains(&byte))
+    })
 }
 
 /// `scheme://host[:port]`, where the first label of the host may be `*`, or `null`.
@@ -276,6 +288,23 @@ mod tests {
         check(list, "https://b.test", false);
         check(list, "https://d.test", false);
         assert_eq!(diagnostics(&[("cors-allow-origin", list)], Cors::read), ["InvalidAnnotation"]);
+    }
+
+    /// What `cors-allow-origin` admits is never wider than its text because of a slip of the pen.
+    #[test]
+    fn a_list_of_names_that_are_no_origins_admits_nobody() {
+        for list in ["*.b.test", "a.test", "b.test:8080, c.test", "no origin", "http://*.*.b.test"] {
+            check(list, "https://x.b.test", false);
+            check(list, "http://x.b.test", false);
+            assert_eq!(
+                diagnostics(&[("cors-allow-origin", list)], Cors::read),
+                ["InvalidAnnotation"],
+                "{list}"
+            );
+        }
+        for unreadable in ["https://*", "https://a.test/x", "https://a.test:*", "a;b"] {
+            assert_eq!(allowed(unreadable, "https://x.test").as_deref(), Some("*"), "{unreadable}");
+        }
     }
 
     #[test]

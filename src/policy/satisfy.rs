@@ -49,6 +49,13 @@ impl Tally {
                 self.admitted = true;
                 false
             }
+            (Satisfy::Any, Verdict::Refuse(LocalReply::Unauthorized { challenges: more }))
+                if let Some(LocalReply::Unauthorized { challenges }) = &mut self.refusal =>
+            {
+                // Each of them would be enough, so the client is told of each.
+                challenges.extend(more);
+                true
+            }
             (satisfy, Verdict::Refuse(reply)) => {
                 let ends = satisfy == Satisfy::All || !matches!(reply.status().as_u16(), 401 | 403);
                 // As nginx: a 401 is kept over a 403, since with it the client can do something.
@@ -93,6 +100,20 @@ mod tests {
             }
         }
         assert_eq!(tally.outcome().map(|reply| reply.status().as_u16()), expect, "{satisfy:?} {verdicts:?}");
+    }
+
+    #[test]
+    fn any_tells_of_every_challenge() {
+        let asks = |challenge: &str| {
+            Verdict::Refuse(LocalReply::Unauthorized { challenges: vec![challenge.to_owned()] })
+        };
+        let client = std::net::IpAddr::from([10, 0, 0, 1]);
+        let mut tally = Tally::default();
+        for verdict in [Verdict::Refuse(LocalReply::Forbidden { client }), asks("Basic"), asks("Bearer")] {
+            assert!(tally.add(Satisfy::Any, verdict));
+        }
+        let both = LocalReply::Unauthorized { challenges: vec!["Basic".into(), "Bearer".into()] };
+        assert_eq!(tally.outcome(), Some(both));
     }
 
     #[test]
