@@ -75,7 +75,7 @@ those in the last `if` that holds count over those around it. Fields of answers:
 `add_header`.\n\n\
 ## Directives\n\n";
 
-const VARIABLES: &str = "Names of one's own come from `set`, `map`, `auth_request_set` and named groups; `$1` to `$9` are groups of the \
+const VARIABLES: &str = "Names of one's own come from `set`, `map`, `geo`, `split_clients`, `auth_request_set` and named groups; `$1` to `$9` are groups of the \
 last expression that matched. Beside the fixed names there are `$arg_*`, `$cookie_*`, `$http_*`, and with the answer \
 `$sent_http_*` and `$upstream_http_*` (in logs `$upstream_cookie_*` too). The same names serve hash keys, field values, log formats and addresses of other \
 services.\n\n";
