@@ -243,7 +243,7 @@ fn standard(outgoing: &Outgoing<'_>, head: &mut Builder) {
         head.own("X-Forwarded-Prefix", prefix);
     }
     if let Some(trace) = outgoing.route.trace {
-        head.own("traceparent", &trace.traceparent());
+        head.own("traceparent", trace.traceparent());
         head.own_bytes("tracestate", &trace.state);
     }
 }

@@ -86,7 +86,7 @@ impl UpstreamTimes {
 
     /// The whole answer was there with its head: ends the try then, and says when that was.
     pub(crate) fn ended_with_head(&self) -> Instant {
-        self.response.set(self.response.get().or(self.header.get()));
+        self.response.set(self.response.get().or_else(|| self.header.get()));
         self.ended()
     }
 
