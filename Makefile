@@ -7,7 +7,7 @@ ARGS ?=
 CLUSTER_CACHE = $${NARTHEX_CLUSTER_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/narthex-cluster}
 
 .DEFAULT_GOAL := help
-.PHONY: attacks grpc tls-scan signin logs metrics differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare clean fuzz-proxy promises bench-scale bench-guard pgo cluster-bench gateway-conformance
+.PHONY: routes attacks grpc tls-scan signin logs metrics differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare clean fuzz-proxy promises bench-scale bench-guard pgo cluster-bench gateway-conformance
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ bench-guard: setup ## Fail when a small request costs clearly more instructions 
 	python3 benches/compare/guard.py --bin "$$(.ci/binary dist)" $(ARGS)
 
 conformance: routing malformed annotations ## Judge the built binary from outside, by clients in another language
+
+routes: build ## Compare routing with a real nginx's over Ingresses that chance made (nginx needed; ARGS='--seed N --hosts N')
+	python3 conformance/nginx/routes.py --bin "$$(.ci/binary)" $(ARGS)
 
 differential: build ## Compare answers with those of a real nginx (nginx needed)
 	python3 conformance/nginx/differential.py --bin "$$(.ci/binary)" $(ARGS)

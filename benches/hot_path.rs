@@ -72,16 +72,18 @@ fn write_head(bencher: Bencher<'_, '_>) {
 /// One connection after its preface: HEADERS and WINDOW_UPDATE of 64 streams.
 #[divan::bench]
 fn count_frames(bencher: Bencher<'_, '_>) {
-    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
     for stream in (1..128_u32).step_by(2) {
         bytes.extend([0, 0, 40, 1, 5]);
         bytes.extend(stream.to_be_bytes());
-        bytes.extend([0; 40]);
+        bytes.extend([0x82, 0x86, 0x04, 0x80 | 30]);
+        bytes.extend([0x1c; 30]);
+        bytes.extend([0xbe; 6]);
         bytes.extend([0, 0, 4, 8, 0]);
         bytes.extend(stream.to_be_bytes());
         bytes.extend([0, 0, 1, 0]);
     }
-    bencher.bench_local(|| FrameCounter::new(FrameLimits::default()).received(black_box(&bytes), 0));
+    bencher.bench_local(|| FrameCounter::new(FrameLimits::default()).received(black_box(&mut bytes), 0));
 }
 
 #[divan::bench(args = [1, 10_000])]
@@ -114,6 +116,8 @@ fn log_line(bencher: Bencher<'_, '_>) {
         header_time: Some(Duration::from_millis(3)),
         response_time: Some(Duration::from_millis(4)),
         response_length: 200,
+        bytes_sent: 90,
+        bytes_received: 300,
         starts_group: false,
     }];
     let record = record(&tries);

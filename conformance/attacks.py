@@ -31,7 +31,8 @@ import time
 import urllib.request
 from pathlib import Path
 
-from soak import free_ports, resident
+from ports import free_ports
+from soak import resident
 
 MANIFESTS = """apiVersion: networking.k8s.io/v1
 kind: Ingress

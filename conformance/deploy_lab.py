@@ -40,6 +40,8 @@ VALUES = {
     "host network": {"controller": {"kind": "DaemonSet", "hostNetwork": True, "dnsPolicy": "ClusterFirstWithHostNet", "hostPort": {"enabled": True},
                                     "reportNodeInternalIp": True, "publishService": {"enabled": False}, "service": {"enabled": False}}},
     "one namespace": {"rbac": {"scope": True}, "controller": {"scope": {"enabled": True, "namespace": "team"}}},
+    "one namespace, and nothing of the cluster": {"rbac": {"scope": True}, "controller": {
+        "scope": {"enabled": True}, "ingressClassResource": {"enabled": False}, "admissionWebhooks": {"enabled": False}}},
     "selected namespaces": {"controller": {"scope": {"namespaceSelector": "a=b"}}},
     "secrets of two namespaces, beside another": {"controller": {"secretNamespaces": ["edge", "team"], "coexist": True}},
     "secrets by reference": {"controller": {"secretsByReference": True}},
@@ -60,6 +62,13 @@ VALUES = {
                            "extraConfigMaps": [{"name": "pages", "labels": {"c": "d"}, "data": {"404.html": "no"}}]},
     },
     "both autoscalers": {"controller": {"autoscaling": {"enabled": True}, "keda": {"enabled": True}, "replicaCount": 2}},
+    "labels, another port for the metrics, the internal Service alone": {"controller": {
+        "labels": {"team": "edge"}, "metrics": {"enabled": True, "port": 10255, "service": {"labels": {"a": "b"}}},
+        "service": {"labels": {"c": "d"}, "external": {"enabled": False}, "internal": {"enabled": True}}}, "defaultBackend": {"enabled": True, "labels": {"e": "f"}}},
+    "a port more, for a load balancer that ends TLS": {"controller": {
+        "containerPort": {"http": 80, "https": 443, "tohttps": 2443}, "service": {"targetPorts": {"http": "tohttps", "https": "http"}},
+        "hostPort": {"enabled": True, "ports": {"tohttps": 2443}}}},
+    "no Service": {"controller": {"service": {"external": {"enabled": False}}}},
     "cert-manager": {"controller": {"admissionWebhooks": {"certManager": {"enabled": True}}}},
 }
 
@@ -83,11 +92,11 @@ def eventually(what, condition):
     raise AssertionError(f"{what} did not come true")
 
 
-def render(helm, values):
+def render(helm, values, chart=CHART):
     with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
         yaml.safe_dump(values, file)
         file.flush()
-        done = subprocess.run([helm, "template", "ingress-nginx", CHART, "-n", "edge", "-f", file.name], capture_output=True, text=True, check=False)
+        done = subprocess.run([helm, "template", "ingress-nginx", chart, "-n", "edge", "-f", file.name], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return [one for one in yaml.safe_load_all(done.stdout) if one]
 
@@ -127,6 +136,26 @@ def dry_runs(helm):
     refused(helm, {"controller": {"nosuchkey": 1}}, "nosuchkey")
     refused(helm, {"defaultBackend": {"service": {"port": 80}}}, "defaultBackend.service.servicePort")
     pictures(helm)
+    ports(helm)
+
+
+def ports(helm):
+    """Probes ask where the process answers; what publishes no Service names none."""
+    for values, port in (({}, 10254), ({"metrics": {"port": 10255}}, 10255), ({"metrics": {"port": 10255}, "livenessProbe": {"httpGet": {"port": 7}}}, 7),
+                         ({"metrics": {"port": 10255}, "extraArgs": {"healthz-port": "10254"}}, 10254)):
+        container = pod(render(helm, {"controller": values}))["containers"][0]
+        assert container["livenessProbe"]["httpGet"]["port"] == port, (values, container["livenessProbe"])
+        assert len([arg for arg in container["args"] if arg.startswith("--healthz-port")]) == (values.get("metrics") is not None), container["args"]
+    foreign = {one["kind"] for one in render(helm, VALUES["one namespace, and nothing of the cluster"])} & {"ClusterRole", "ClusterRoleBinding", "IngressClass", "ValidatingWebhookConfiguration"}
+    assert not foreign, foreign
+    for off, flag in (({}, "/ingress-nginx-controller"), ({"external": {"enabled": False}}, None), ({"external": {"enabled": False}, "internal": {"enabled": True}}, "-internal")):
+        args = pod(render(helm, {"controller": {"service": off}}))["containers"][0]["args"]
+        told = [arg for arg in args if arg.startswith("--publish-service")]
+        assert (told[0].endswith(flag) if flag else not told), (off, told)
+
+
+def pod(objects):
+    return next(one for one in objects if one["kind"] in ("Deployment", "DaemonSet"))["spec"]["template"]["spec"]
 
 
 def pictures(helm):
@@ -162,6 +191,48 @@ def theirs(helm):
         ours = [one for one in objects if one["kind"] not in FOREIGN]
         kubectl("create", "--dry-run=server", "--validate=strict", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List", "items": ours}))
         print(f"{os.path.relpath(path, chart)} of ingress-nginx: {len(ours)} objects accepted")
+    told, seen = 0, set()
+    for folder, _, names in os.walk(os.path.join(chart, "tests")):
+        for name in names:
+            with open(os.path.join(folder, name), encoding="utf-8") as file:
+                for test in yaml.safe_load(file)["tests"]:
+                    given = test.get("set") or {}
+                    if json.dumps(given) not in seen and "defaultBackend.service.port" not in given:  # that one is refused with a hint
+                        seen.add(json.dumps(given))
+                        beside(helm, chart, nested(given))
+                        told += 1
+    print(f"{told} values of the tests of ingress-nginx's chart: the same objects, Services, selectors and ports")
+
+
+def nested(given):
+    """`a.b\\.c: 1` of a test as values."""
+    values = {}
+    for path, value in given.items():
+        *folders, last = [part.replace("\0", ".") for part in path.replace("\\.", "\0").split(".")]
+        place = values
+        for folder in folders:
+            place = place.setdefault(folder, {})
+        place[last] = value
+    return values
+
+
+def beside(helm, chart, values):
+    """What ingress-nginx's chart makes of values stands here under the same name, and is found and reached in the same way."""
+    # Made by the controller itself, or by cert-manager in one step less.
+    own = {"Job", "Certificate", "Issuer", "Secret"}
+    name = lambda one: (one["kind"], one["metadata"].get("namespace"), one["metadata"]["name"])
+    hooks = lambda one: one["metadata"].get("labels", {}).get("app.kubernetes.io/component") == "admission-webhook" and one["kind"] != "ValidatingWebhookConfiguration"
+    here = {name(one): one for one in render(helm, values)}
+    for one in render(helm, values, chart):
+        if one["kind"] in own or hooks(one):
+            continue
+        assert name(one) in here, (values, name(one))
+        same = here[name(one)]
+        if one["kind"] == "Service":
+            assert same["spec"] == one["spec"] and same["metadata"].get("annotations") == (one["metadata"].get("annotations") or None), (values, same, one)
+        if one["kind"] in ("Deployment", "DaemonSet"):
+            ports = lambda it: it["spec"]["template"]["spec"]["containers"][0]["ports"]
+            assert same["spec"]["selector"] == one["spec"]["selector"] and ports(same) == ports(one), (values, same, one)
 
 
 def kustomized(kustomize):

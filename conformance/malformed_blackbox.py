@@ -776,7 +776,7 @@ class Judge:
             raw = raw_of(case)
             t = (
                 None
-                if case["class"] == "limits" or (case.get("n", 1) > 1 and b"/smuggled" not in raw)
+                if case.get("class") == "limits" or (case.get("n", 1) > 1 and b"/smuggled" not in raw)
                 else tag(raw, self.n)
             )
             (tagged.append((case, "s%d" % self.n, t)) if t else single.append(case))
@@ -953,7 +953,14 @@ def main():
     a = ap.parse_args()
     sets = {"h1": [], "h2": [], "resp": []}
     for d in a.corpus or [os.path.join(HERE, "..", "tests", "data")]:
-        for k, f in (("h1", "malformed-h1.yaml"), ("h2", "malformed-h2.yaml"), ("resp", "malformed-responses.yaml")):
+        for k, f in (
+            ("h1", "malformed-h1.yaml"),
+            ("h2", "malformed-h2.yaml"),
+            ("resp", "malformed-responses.yaml"),
+            ("h1", "malformed-more-h1.yaml"),
+            ("h2", "malformed-more-h2.yaml"),
+            ("resp", "malformed-more-responses.yaml"),
+        ):
             p = os.path.join(d, f)
             if os.path.exists(p) and k in a.sections.split(","):
                 sets[k] += yaml.load(open(p, encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))[

@@ -15,7 +15,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import sys
@@ -23,6 +22,8 @@ import tempfile
 import time
 
 import yaml
+
+from ports import free_ports
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 DATA = os.path.join(HERE, "..", "tests", "data")
@@ -126,16 +127,6 @@ class Echo:
             while size:
                 size = int((await reader.readuntil(b"\r\n")).split(b";")[0], 16)
                 await reader.readexactly(size + 2)
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    ports = [one.getsockname()[1] for one in sockets]
-    for one in sockets:
-        one.close()
-    return ports
 
 
 # --- a case as objects ----------------------------------------------------------------------------------------------

@@ -24,6 +24,8 @@ import urllib.parse
 import urllib.request
 import warnings
 
+from ports import free_port
+
 warnings.simplefilter("ignore")  # Of Authlib, about names that move.
 try:
     import websocket
@@ -242,12 +244,6 @@ def objects(ports, folder):
             "metadata": dict(meta, name=host.split(".")[0], annotations=full),
             "spec": {"ingressClassName": "nginx", "tls": [{"hosts": [host], "secretName": "pair"}], "rules": [rule]},
         }
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 def proxy(binary, folder, ports, https):

@@ -60,6 +60,9 @@ pub trait Flow: Body<Data = Bytes, Error = BodyError> {
     fn poll_pipe(self: Pin<&mut Self>, _cx: &mut Context<'_>, _pipe: &Rc<Pipe>) -> Option<Poll<Piped>> {
         None
     }
+
+    /// Says that a longer body is an error, so that the source need not wait for what it was only told of.
+    fn expect_at_most(&self, _bytes: u64) {}
 }
 
 /// How many bytes went into a pipe.

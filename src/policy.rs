@@ -125,8 +125,6 @@ pub struct RoutePolicies {
     pub backend_tls: backend_tls::BackendTls,
     /// `X-Accel-*` of a backend that are not heeded (`proxy_ignore_headers` of snippets).
     pub ignored: snippet::settings::Ignored,
-    /// Answers are never compressed (`gzip off` of snippets).
-    pub uncompressed: bool,
     /// `proxy-http-version`.
     pub http_version: backend_protocol::HttpVersion,
     /// `enable-access-log`.
@@ -202,16 +200,12 @@ impl RoutePolicies {
             },
             body: body::BodyLimits { max: globals.proxy_body_size, memory: globals.client_body_buffer_size },
             buffering: buffering::Buffering::global(globals),
-            errors: custom_errors::CustomErrors {
-                codes: Arc::clone(&globals.custom_http_errors),
-                intercept: !globals.disable_proxy_intercept_errors,
-            },
+            errors: custom_errors::CustomErrors::global(globals),
             default_backend: None,
             protocol: backend_protocol::BackendProtocol::Http,
             fastcgi: None,
             backend_tls: backend_tls::BackendTls::default(),
             ignored: snippet::settings::Ignored::default(),
-            uncompressed: false,
             http_version: globals.proxy_http_version,
             access_log: true,
             rewrite_log: false,

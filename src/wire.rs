@@ -13,6 +13,7 @@ pub mod fastcgi;
 pub mod fields;
 pub mod head;
 pub mod http2;
+mod http2_block;
 pub mod http2_frames;
 mod line;
 pub mod request;

@@ -14,6 +14,8 @@ mod client_certificates;
 mod digest_auth;
 #[path = "dataplane/drain.rs"]
 mod drain;
+#[path = "dataplane/elsewhere.rs"]
+mod elsewhere;
 #[path = "dataplane/external_auth.rs"]
 mod external_auth;
 #[path = "dataplane/fastcgi.rs"]
@@ -28,6 +30,8 @@ mod hostile;
 mod http1;
 #[path = "dataplane/http2.rs"]
 mod http2;
+#[path = "dataplane/injection.rs"]
+mod injection;
 #[path = "dataplane/limits.rs"]
 mod limits;
 #[path = "dataplane/logs.rs"]
@@ -52,6 +56,8 @@ mod request_limits;
 mod retries;
 #[path = "dataplane/rewriting.rs"]
 mod rewriting;
+#[path = "dataplane/round_trip.rs"]
+mod round_trip;
 #[path = "dataplane/snippets.rs"]
 mod snippets;
 #[path = "dataplane/streams.rs"]

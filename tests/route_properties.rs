@@ -23,9 +23,11 @@ use serde_json::json;
 use world::Scene;
 
 const HOSTS: [&str; 6] = ["", "a.test", "b.test", "www.a.test", "*.w.test", "x.w.test"];
-const PATHS: [&str; 14] = [
+const PATHS: [&str; 16] = [
     "",
     "/",
+    "//",
+    "/foo//",
     "/foo",
     "/foo/",
     "/foo/bar",

@@ -7,10 +7,13 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
-import machine
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "conformance"))
+import machine  # noqa: E402
+from ports import free_port  # noqa: E402
 
 HERE = Path(__file__).resolve().parent
 HOST = "bench.example.test"
@@ -18,12 +21,6 @@ HOST = "bench.example.test"
 PATIENCE = 2
 MODULES = ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/local/nginx/modules"]
 TUNED = "proxy_buffers 16 64k; proxy_buffer_size 64k; proxy_busy_buffers_size 128k;"
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def lua_module():

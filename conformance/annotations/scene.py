@@ -4,32 +4,18 @@
 """
 
 import base64
-import itertools
 import os
 import re
-import socket
 import ssl
 
 import yaml
 
 from annotations.backends import Endpoint, remember_name
 from annotations.credentials import content, password_hash
+from ports import free_port
 from routing_blackbox import document, references
 
 VARIABLE = re.compile(r"\$\{(?:([a-z_]+):)?([^}]+)\}")
-PORTS = itertools.cycle(range(15000 + os.getpid() % 100 * 100, 32000))
-
-
-def free_port():
-    """Below the ports that the system gives to others, so that no backend takes it before the binary does."""
-    for port in PORTS:
-        with socket.socket() as one:
-            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                one.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                continue
 
 
 def text_of(value):

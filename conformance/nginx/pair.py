@@ -13,6 +13,9 @@ import tempfile
 import threading
 import time
 
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."))
+from ports import free_port  # noqa: E402
+
 PATIENCE = 20  # seconds for one answer
 READY = 30  # seconds until a proxy is ready
 PREFIX = "nginx.ingress.kubernetes.io/"
@@ -30,12 +33,6 @@ OWN_FOLDER = """client_body_temp_path %(folder)s/body;
   uwsgi_temp_path %(folder)s/uwsgi;
   scgi_temp_path %(folder)s/scgi;
 """
-
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
 
 
 class Listener:

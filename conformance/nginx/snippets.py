@@ -9,6 +9,7 @@ nginx needs the headers-more module. Exit status: 0 all the same, 1 something di
 """
 
 import argparse
+import gzip
 import http.client
 import os
 import sys
@@ -30,13 +31,102 @@ map $request_uri $masked { ~^([^?]*)\?token= $1?hidden; default $request_uri; }
 map $arg_v $lasting { default l-$uri; }
 map $arg_v $passing { volatile; default p-$uri; }
 map $sent_http_x_other $other { default "other:$sent_http_x_other"; }
+map $http_upgrade $connection_upgrade { default upgrade; "" ""; }
+geo $arg_ip $area { default far; 10.0.0.0/8 ten; 10.1.0.0/16 "ten one"; 10.1.2.3 host; 10.9.0.0/16 gone; delete 10.9.0.0/16; 2001:db8::/32 six; }
+geo $arg_ip $range { ranges; default out; 1.1.1.0-1.1.1.255 in; 1.1.1.5-1.1.1.6 deep; }
+geo $here { default 0; 127.0.0.0/8 1; }
+split_clients $arg_u $share { 10% a; 20.5% b; 0.01% tiny; * rest; }
 """
 # The line of the access log, whose variables are those of snippets.
 LOG = "$network|$class|$asked|$masked|$kind|$twice|$lasting|$passing|$other|$x|$r|$e|$user|$uri|$args|$arg_a|$status"
 
 # name: location text, server text, requests. A request: (method, target, fields).
 GET = "GET"
+PAGE = "a page, and a page, and a page, and a page"
 CASES = {
+    "tables": (
+        "add_header X-Area $area; add_header X-Range $range; add_header X-Here $here; add_header X-Share $share;",
+        "",
+        [
+            (GET, "/?ip=" + ip, {})
+            for ip in ("", "10.0.0.1", "10.1.9.9", "10.1.2.3", "10.9.0.1", "11.0.0.1", "2001:db8::5", "::1", "x",
+                       "1.1.1.4", "1.1.1.5", "1.1.1.6", "1.1.2.0")
+        ] + [(GET, "/?u=%s%d" % (start, number), {}) for start in ("user", "127.0.0.", "") for number in range(20)],
+    ),
+    "charset": (
+        "charset windows-1252;",
+        "",
+        [(GET, "/", {"X-Type": kind}) for kind in ("text/html", "text/plain", "text/css", "text/html; charset=latin1",
+                                                   "application/json", "application/javascript", "text/html;x=y")]
+        + [(GET, "/", {"X-Type": "text/html", "X-Status": "404"}), ("HEAD", "/", {"X-Type": "text/html"})],
+    ),
+    "charset-types": (
+        "charset koi8-r; charset_types application/json; if ($arg_t) { return 200 text; }",
+        "",
+        [(GET, "/", {"X-Type": kind}) for kind in ("text/html", "text/plain", "application/json")] + [(GET, "/?t=1", {})],
+    ),
+    "gzip": (
+        "gzip on; gzip_types application/json text/css; gzip_min_length 30;",
+        "",
+        [
+            (GET, "/", dict(fields, **{"X-Page": PAGE, "X-Type": kind}))
+            for kind in ("text/html", "application/json", "text/plain")
+            for fields in ({}, {"Accept-Encoding": "gzip"}, {"Accept-Encoding": "gzip", "Via": "1.1 x"},
+                           {"Accept-Encoding": "gzip", "X-Status": "404"}, {"Accept-Encoding": "gzip", "X-Status": "500"})
+        ] + [(GET, "/", {"Accept-Encoding": "gzip", "X-Page": "short", "X-Type": "text/html"})],
+    ),
+    "gzip-vary": (
+        "gzip on; gzip_vary on; gzip_proxied any; gzip_comp_level 9; if ($arg_off) { gzip off; }",
+        "",
+        [
+            (GET, target, dict(fields, **{"X-Page": PAGE, "X-Type": "text/html"}))
+            for target in ("/", "/?off=1")
+            for fields in ({}, {"Accept-Encoding": "gzip"}, {"Accept-Encoding": "gzip", "Via": "1.1 x"})
+        ],
+    ),
+    "error-pages": (
+        "error_page 403 https://else.test/?from=$uri; error_page 404 410 /page.html?q=1; error_page 405 =200 /own;"
+        " error_page 418 = @tea; error_page 409 = /own; error_page 411 =301 https://else.test/x; error_page 412 /inside;"
+        " if ($http_x_in = 403) { return 403; } if ($http_x_in = 404) { return 404; } if ($http_x_in = 405) { return 405; }"
+        " if ($http_x_in = 418) { return 418; } if ($http_x_in = 409) { return 409; } if ($http_x_in = 411) { return 411; }"
+        " if ($http_x_in = 500) { return 500; } if ($http_x_in = 410) { return 410 text; } if ($http_x_in = 412) { return 412; }",
+        "location = /own { return 200 'own $uri $args'; } location @tea { return 203 'tea $uri $args'; }"
+        " location = /inside { internal; return 200 inside; }",
+        [(GET, "/a%20b", {"X-In": str(code)}) for code in (403, 404, 405, 418, 409, 410, 411, 412, 500, 1)]
+        + [("POST", "/", {"X-In": "404"}), ("HEAD", "/", {"X-In": "404"}), (GET, "/", {"X-Status": "404"}), (GET, "/inside", {})],
+    ),
+    "error-pages-of-backends": (
+        "proxy_intercept_errors on; error_page 404 = /found; error_page 502 503 =200 /found; error_page 401 @sign;",
+        "location @sign { return 302 https://sign.test/; }",
+        [(GET, "/x", {"X-Status": status}) for status in ("404", "503", "401", "500", "200")],
+    ),
+    "files": (
+        "set $r ''; if (-f $request_uri) { set $r f; } if (!-e $uri) { set $r \"${r}e\"; }"
+        " if (!-f $request_filename) { set $r \"${r}F\"; } add_header X-R $r;",
+        "",
+        [(GET, "/nothing-here", {})],
+    ),
+    "upgrades": (
+        "add_header X-Way \"[$connection_upgrade]\"; if ($request_method = OPTIONS) { add_header X-Pre yes; return 204; }",
+        "",
+        [(GET, "/", {}), (GET, "/", {"Upgrade": "x"}), ("OPTIONS", "/", {})],
+    ),
+    "relative": (
+        "absolute_redirect off; rewrite ^/old/(.*)$ /new/$1 permanent; if ($arg_c) { return 302 /else; }",
+        "",
+        [(GET, "/old/a?b=1", {}), (GET, "/?c=1", {})],
+    ),
+    "real-ip": (
+        "set_real_ip_from 127.0.0.0/8; real_ip_header X-Client; allow 9.9.9.0/24; deny all; add_header X-Addr $remote_addr;",
+        "",
+        [(GET, "/", {"X-Client": told}) for told in ("9.9.9.1", "8.8.8.8", "8.8.8.8, 9.9.9.2", "9.9.9.2, 8.8.8.8", "junk")]
+        + [(GET, "/", {})],
+    ),
+    "real-ip-recursive": (
+        "real_ip_recursive on; add_header X-Addr $remote_addr always;",
+        "set_real_ip_from 127.0.0.0/8; set_real_ip_from 10.0.0.0/8; real_ip_header X-Forwarded-For;",
+        [(GET, "/", {"X-Forwarded-For": told}) for told in ("1.1.1.1", "1.1.1.1, 10.0.0.1", "10.0.0.1, 10.0.0.2", "junk, 10.0.0.1")],
+    ),
     "return-codes": (
         "if ($arg_c = 403) { return 403; } if ($arg_c = 204) { return 204; } if ($arg_c = 200) { return 200; }"
         " if ($arg_c = 410) { return 410 gone; } if ($arg_c = 301) { return 301 https://x.test$request_uri; }"
@@ -444,6 +534,8 @@ def ask(port, host, request, backend, log):
         connection.endheaders()
         answer = connection.getresponse()
         text = answer.read()
+        if answer.getheader("Content-Encoding") == "gzip":
+            text = gzip.decompress(text)
     except (OSError, http.client.HTTPException) as error:
         return {"error": type(error).__name__}
     finally:

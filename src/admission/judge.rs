@@ -61,7 +61,7 @@ impl Judge {
         // A default backend that flags forbid makes an Ingress nobody's, and is to be refused.
         let mut options = sources.options.clone();
         options.disable_catch_all = false;
-        let verdict = Classes::new(&sources.world.classes, &options).judge(ingress, &options);
+        let verdict = Classes::new(&sources.world, &options).judge(ingress, &options);
         !alone.ingresses.is_empty() && matches!(verdict, class::Verdict::Ours(_))
     }
 

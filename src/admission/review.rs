@@ -78,11 +78,18 @@ fn subject(request: &Request) -> Subject {
         request.object.pointer(&format!("/metadata/{name}")).and_then(Json::as_str).unwrap_or_default()
     };
     let namespace = if text("namespace").is_empty() { request.namespace.as_str() } else { text("namespace") };
-    let reference = ObjectRef { kind: Kind::Ingress, key: ObjectKey::new(namespace, text("name")) };
+    let name = match text("name") {
+        "" => yet_to_be_made(text("generateName")),
+        name => name.to_owned(),
+    };
+    let reference = ObjectRef { kind: Kind::Ingress, key: ObjectKey::new(namespace, name.as_str()) };
     let mut object = request.object.clone();
     if let Some(meta) = object.get_mut("metadata").and_then(Json::as_object_mut) {
         meta.remove("managedFields");
         meta.insert("namespace".into(), namespace.into());
+        if !name.is_empty() {
+            meta.insert("name".into(), name.into());
+        }
     }
     let decoded = manifest::decode(&reference, &object);
     match decoded.object {
@@ -94,6 +101,15 @@ fn subject(request: &Request) -> Subject {
                 |found| format!("{}: {}", found.field, found.reason),
             ))
         }
+    }
+}
+
+/// A name in place of the one that the API server is yet to make, and none that it could make: it uses no zeros.
+fn yet_to_be_made(prefix: &str) -> String {
+    const MOST: usize = 58;
+    match prefix {
+        "" => String::new(),
+        prefix => format!("{}00000", prefix.get(..prefix.floor_char_boundary(MOST)).unwrap_or(prefix)),
     }
 }
 
@@ -134,6 +150,17 @@ mod tests {
         let going = json!({"metadata": {"name": "a", "deletionTimestamp": "2024-01-01T00:00:00Z"}});
         assert!(matches!(review(&going, "UPDATE").subject, Subject::Nothing));
         assert!(matches!(review(&Json::Null, "CREATE").subject, Subject::Nothing));
+    }
+
+    #[test]
+    fn an_ingress_whose_name_is_yet_to_be_made_is_read_like_any_other() {
+        let Subject::Ingress(ingress, _) =
+            review(&json!({"metadata": {"generateName": "a-"}, "spec": {}}), "CREATE").subject
+        else {
+            panic!("it is not read");
+        };
+        assert_eq!(ingress.meta.key, ObjectKey::new("team", "a-00000"));
+        assert!(matches!(review(&json!({"metadata": {}}), "CREATE").subject, Subject::Unreadable(_)));
     }
 
     #[test]

@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -30,10 +30,12 @@ use crate::control::{Hook, Settings, Sources};
 use crate::telemetry::Metrics;
 use crate::telemetry::metrics::AdmissionFacts;
 
-/// Largest review, bytes.
-const LARGEST: usize = 3 << 20;
-/// Reviews at once; more are asked to come again.
-const AT_ONCE: usize = 16;
+/// Largest review, bytes: an Ingress of the size that the API server takes stands twice in a review of a change.
+const LARGEST: usize = (9 << 20) - 1;
+/// Most bytes that are read of a larger one, so that its sender hears why: one that is cut off while it writes may not.
+const MOST_READ: usize = 64 << 20;
+/// Reviews at once, each in memory; more wait.
+const AT_ONCE: usize = 8;
 /// Connections at once.
 const CONNECTIONS: usize = 64;
 /// How long a review may take to arrive and to be answered.
@@ -177,27 +179,24 @@ async fn connection(stream: TcpStream, tls: TlsAcceptor, bench: Rc<Bench>) {
 }
 
 async fn respond(request: Request<Incoming>, bench: &Bench) -> Response<Full<Bytes>> {
-    if request.uri().path() != review::PATH {
-        return text(StatusCode::NOT_FOUND, "not found\n");
-    }
+    // Whatever the path: that of older charts is another, and what is asked stands in the review.
     if request.method() != Method::POST {
         return text(StatusCode::METHOD_NOT_ALLOWED, "POST an AdmissionReview\n");
     }
-    let Ok(_permit) = bench.free.try_acquire() else {
-        return text(StatusCode::TOO_MANY_REQUESTS, "too many reviews at once\n");
+    let in_turn = async {
+        let _permit = bench.free.acquire().await;
+        judge(request, bench).await
     };
-    match timeout(PATIENCE, judge(request, bench)).await {
+    match timeout(PATIENCE, in_turn).await {
         Ok(response) => response,
         Err(_elapsed) => text(StatusCode::SERVICE_UNAVAILABLE, "too slow\n"),
     }
 }
 
 async fn judge(request: Request<Incoming>, bench: &Bench) -> Response<Full<Bytes>> {
-    let body = match Limited::new(request.into_body(), LARGEST).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => {
-            return text(StatusCode::PAYLOAD_TOO_LARGE, "a review has at most 3 MiB\n");
-        }
+    let body = match gather(request.into_body()).await {
+        Ok(Some(body)) => body,
+        Ok(None) => return text(StatusCode::PAYLOAD_TOO_LARGE, "a review has less than 9 MiB\n"),
         Err(_broken) => return text(StatusCode::BAD_REQUEST, "the body broke off\n"),
     };
     let began = Instant::now();
@@ -227,17 +226,32 @@ async fn judge(request: Request<Incoming>, bench: &Bench) -> Response<Full<Bytes
                 size: body.len(),
                 roundtrip: time,
             };
-            // Only those that exist: names of refused objects are whatever anybody tries.
             let key = &ingress.meta.key;
             let known = sources.world.ingresses.contains_key(key);
-            let (namespace, name) = if known { (&*key.namespace, &*key.name) } else { ("", "") };
-            bench.metrics.control().admission(namespace, name, allowed, facts);
+            bench.metrics.control().admission(&key.namespace, &key.name, known, allowed, facts);
             verdict
         }
     };
     let mut response = text(StatusCode::OK, review::answer(&uid, &verdict));
     response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static("application/json"));
     response
+}
+
+/// The whole body; `None` when it is too large.
+async fn gather(mut body: Incoming) -> Result<Option<Bytes>, hyper::Error> {
+    let (mut whole, mut length) = (BytesMut::new(), 0_usize);
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame?.into_data() else { continue };
+        length = length.saturating_add(data.len());
+        if length <= LARGEST {
+            whole.extend_from_slice(&data);
+        } else if length <= MOST_READ {
+            whole = BytesMut::new();
+        } else {
+            break;
+        }
+    }
+    Ok((length <= LARGEST).then(|| whole.freeze()))
 }
 
 fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {

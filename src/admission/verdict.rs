@@ -1,10 +1,13 @@
 //! From findings about one Ingress to a verdict: what is refused, in the words that users of ingress-nginx know. Pure.
 
+use std::collections::BTreeMap;
+use std::iter;
+
 use crate::compile::Options;
 use crate::compile::class::{self, Classes};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::model::{Ingress, ObjectKey, PathRule, PathType, World};
-use crate::policy::annotation::parse_bool;
+use crate::policy::annotation::{is_url_char, parse_bool, parse_int};
 use crate::policy::global::Globals;
 
 /// Most warnings of an answer; `kubectl` prints each.
@@ -74,11 +77,18 @@ fn shortened(text: &str, most: usize) -> &str {
 /// What is nobody's business to have in a path or a name (`routing.md` 2.5). With us such text does nothing; it is refused
 /// because whoever writes it means harm.
 fn deep_inspect(ingress: &Ingress) -> Option<String> {
-    let paths = ingress.rules.iter().filter_map(|rule| rule.paths.as_ref()).flatten().map(|path| &path.path);
-    let hosts = ingress.rules.iter().map(|rule| &rule.host);
-    let tls = ingress.tls.iter().flat_map(|block| block.hosts.iter().chain([&block.secret_name]));
-    let bad = paths.chain(hosts).chain(tls).find(|text| is_hostile(text))?;
-    Some(format!("invalid object: invalid value found: {}", bad.escape_debug()))
+    let in_rules = ingress.rules.iter().flat_map(|rule| {
+        let paths = rule.paths.iter().flatten();
+        let paths = paths.map(|path| ("rule in ingress", "invalid http path: ", path.path.as_str()));
+        iter::once(("host in ingress", "", rule.host.as_str())).chain(paths)
+    });
+    let in_tls = ingress.tls.iter().flat_map(|block| {
+        let hosts = block.hosts.iter().map(|host| ("host in ingress tls config", "", host.as_str()));
+        iter::once(("secret in ingress", "", block.secret_name.as_str())).chain(hosts)
+    });
+    let (place, what, bad) = in_rules.chain(in_tls).find(|(_, _, text)| is_hostile(text))?;
+    let (key, bad) = (&ingress.meta.key, bad.escape_debug());
+    Some(format!("invalid object: invalid {place} {key}: {what}invalid value found: {bad}"))
 }
 
 fn is_hostile(text: &str) -> bool {
@@ -171,8 +181,11 @@ fn refuses(found: &Diagnostic) -> bool {
 
 /// Annotations whose value ingress-nginx has checked before it admits an Ingress, though with a bad one nothing is left
 /// open here and the default counts.
-const VALIDATED: [&str; 25] = [
+const VALIDATED: [&str; 28] = [
     "auth-realm",
+    "auth-secret-type",
+    "auth-tls-error-page",
+    "auth-tls-pass-certificate-to-upstream",
     "client-body-buffer-size",
     "connection-proxy-header",
     "custom-http-errors",
@@ -203,7 +216,21 @@ const VALIDATED: [&str; 25] = [
 fn validated(found: &Diagnostic, options: &Options) -> bool {
     let name = annotation(found).and_then(|full| full.strip_prefix(options.annotations_prefix.as_str()));
     let name = name.and_then(|rest| rest.strip_prefix('/')).unwrap_or_default();
-    options.validate_annotations && found.code == "InvalidAnnotation" && VALIDATED.contains(&name)
+    options.validate_annotations
+        && found.code == "InvalidAnnotation"
+        && VALIDATED.contains(&name)
+        && !is_well_formed(name, found.value.trim())
+}
+
+/// A value of the right form that has no meaning: there the default counts, and the Ingress is admitted.
+fn is_well_formed(name: &str, value: &str) -> bool {
+    match name {
+        "permanent-redirect-code" | "temporal-redirect-code" | "upstream-hash-by-subset-size" => {
+            parse_int(value).is_ok()
+        }
+        "temporal-redirect" => value.bytes().all(is_url_char),
+        _ => false,
+    }
 }
 
 /// Full name of the annotation that a finding is about.
@@ -268,13 +295,23 @@ fn twin(ingress: &Ingress, world: &World, options: &Options) -> Option<String> {
     if ingress.meta.annotations.contains_key(&canary) {
         return None;
     }
-    let classes = Classes::new(&world.classes, options);
+    let classes = Classes::new(world, options);
     let is_ours = |other: &Ingress| {
         !other.meta.annotations.contains_key(&canary)
             && matches!(classes.judge(other, options), class::Verdict::Ours(_))
     };
-    let others = world.ingresses.iter().filter(|(key, _)| **key != ingress.meta.key);
+    // Whoever has a host is looked up once, not for each path: an Ingress may have thousands.
+    let mut sharing: BTreeMap<&str, BTreeMap<&ObjectKey, &Ingress>> =
+        ingress.rules.iter().map(|rule| (&*rule.host, BTreeMap::new())).collect();
+    for (key, other) in world.ingresses.iter().filter(|(key, _)| **key != ingress.meta.key) {
+        for rule in &other.rules {
+            if let Some(others) = sharing.get_mut(&*rule.host) {
+                others.insert(key, other);
+            }
+        }
+    }
     for rule in &ingress.rules {
+        let others = sharing.get(&*rule.host).into_iter().flatten();
         for path in rule.paths.iter().flatten() {
             let declares = |other: &Ingress| {
                 let rules = other.rules.iter().filter(|other| other.host == rule.host);

@@ -18,6 +18,9 @@ pub(super) struct DbgArgs {
     /// URL of the admin port
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:10254", global = true)]
     admin: String,
+    /// Of the old program; there is no such port
+    #[arg(long = "status-port", value_name = "PORT", hide = true, global = true)]
+    _status_port: Option<u16>,
     #[command(subcommand)]
     what: What,
 }

@@ -89,9 +89,9 @@ pub(super) fn compile_paths(
         diagnostics.extend(semantics_differences(&inputs));
         diagnostics.extend(refusals(&inputs, &compiled, &diagnostics));
     }
-    diagnostics.sort_by(|left, right| {
-        let key = |found: &Diagnostic| (found.origin.file.clone(), found.line(), found.object.clone());
-        key(left).cmp(&key(right)).then_with(|| (&left.field, left.code).cmp(&(&right.field, right.code)))
+    // A line is looked up in the whole document: once for each finding.
+    diagnostics.sort_by_cached_key(|found| {
+        (found.origin.file.clone(), found.line(), found.object.clone(), found.field.clone(), found.code)
     });
     let objects = manifests.iter().map(|manifest| manifest.objects.len()).sum();
     Ok(Offline { compiled, diagnostics, files: manifests.len(), objects })
@@ -100,7 +100,7 @@ pub(super) fn compile_paths(
 /// Ingresses that the admission webhook would refuse though nothing in them is an error by itself, as an error.
 fn refusals(inputs: &Inputs<'_>, compiled: &Compiled, found: &[Diagnostic]) -> Vec<Diagnostic> {
     let Inputs { world, options, .. } = *inputs;
-    let classes = Classes::new(&world.classes, options);
+    let classes = Classes::new(world, options);
     let mut about: BTreeMap<&ObjectKey, Vec<Diagnostic>> = BTreeMap::new();
     for one in found.iter().filter(|one| one.object.kind == Kind::Ingress) {
         about.entry(&one.object.key).or_default().push(one.clone());

@@ -346,6 +346,14 @@ fn the_name_of_the_program_it_replaces_means_controller() {
     assert_eq!(config.options.allow_upstream, []);
     assert_eq!((config.without_class, config.notices.len()), (None, 0));
     assert!(matches!(ran(&["narthex", "controller"]), Action::Run(_)));
+    // There a word beside flags is not looked at: the switch is on.
+    match ran(&["/nginx-ingress-controller", "--enable-metrics", "false", "--add_dir_header"]) {
+        Action::Run(config) => {
+            let told = config.notices.iter().filter(|notice| format!("{notice:?}").contains("the word"));
+            assert_eq!(told.count(), 1);
+        }
+        Action::Exit(code) => panic!("refused with {code}"),
+    }
     assert!(matches!(ran(&["/usr/bin/narthex"]), Action::Exit(USAGE)));
     assert!(matches!(ran(&["nginx-ingress-controller", "--version"]), Action::Exit(OK)));
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::options::{Options, PathSemantics};
-use crate::model::{Ingress, IngressClass, ObjectKey};
+use crate::model::{Ingress, IngressClass, World};
 
 /// The annotation that named classes before `spec.ingressClassName`.
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
@@ -31,19 +31,25 @@ pub enum Verdict {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Classes {
     ours: BTreeMap<String, PathSemantics>,
+    hidden: bool,
 }
 
 impl Classes {
     /// Remembers the classes whose controller (or, by name, whose name) is ours.
-    pub fn new(classes: &BTreeMap<ObjectKey, Arc<IngressClass>>, options: &Options) -> Self {
+    pub fn new(world: &World, options: &Options) -> Self {
         let is_ours = |class: &&Arc<IngressClass>| {
             class.controller == options.controller_class
                 || (options.class_by_name && *class.meta.key.name == *options.ingress_class)
         };
-        let ours = classes.values().filter(is_ours);
+        let ours = world.classes.values().filter(is_ours);
         let ours =
             ours.map(|class| (class.meta.key.name.to_string(), semantics(class, options.path_semantics)));
-        Self { ours: ours.collect() }
+        Self { ours: ours.collect(), hidden: world.classes_hidden }
+    }
+
+    /// True when classes may not be read.
+    pub fn are_hidden(&self) -> bool {
+        self.hidden
     }
 
     /// Decides about one Ingress.
@@ -58,7 +64,8 @@ impl Classes {
                 "--disable-catch-all refuses Ingresses with a default backend",
             );
         }
-        if let Some(name) = &ingress.class_name {
+        // As ingress-nginx without the right to read classes: the annotation and the flags alone count.
+        if let Some(name) = ingress.class_name.as_ref().filter(|_| !self.hidden) {
             return match self.ours.get(name) {
                 Some(semantics) => Verdict::Ours(*semantics),
                 None => foreign(
@@ -76,6 +83,10 @@ impl Classes {
                 "the annotation names another class than --ingress-class",
             ),
             None if options.without_class => Verdict::Ours(self.named(&options.ingress_class, options)),
+            None if self.hidden => {
+                let name = ingress.class_name.as_deref().unwrap_or_default();
+                foreign("spec.ingressClassName", name, "IngressClasses may not be read by this controller")
+            }
             None => foreign("spec.ingressClassName", "", "the Ingress names no class"),
         }
     }
@@ -101,7 +112,7 @@ fn foreign(field: &'static str, value: &str, reason: &str) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Meta;
+    use crate::model::{Meta, ObjectKey};
 
     fn class(name: &str, controller: &str, parameters: Option<(&str, &str)>) -> Arc<IngressClass> {
         let parameters = parameters.map(|(kind, name)| (kind.to_owned(), name.to_owned()));
@@ -123,7 +134,8 @@ mod tests {
             class("strict", "k8s.io/ingress-nginx", Some(("PathSemantics", "kubernetes"))),
         ];
         let classes = classes.into_iter().map(|class| (class.meta.key.clone(), class)).collect();
-        let verdict = Classes::new(&classes, options).judge(&ingress(class_name, annotation), options);
+        let world = World { classes, ..World::default() };
+        let verdict = Classes::new(&world, options).judge(&ingress(class_name, annotation), options);
         assert_eq!(matches!(verdict, Verdict::Ours(_)), ours, "{class_name:?} {annotation:?}: {verdict:?}");
         if class_name == Some("strict") {
             assert_eq!(verdict, Verdict::Ours(PathSemantics::Kubernetes));
@@ -151,6 +163,24 @@ mod tests {
         check(&without, None, Some("haproxy"), false);
         let by_name = Options { class_by_name: true, ingress_class: "other".into(), ..Options::default() };
         check(&by_name, Some("other"), None, true);
+    }
+
+    #[test]
+    fn where_classes_may_not_be_read_the_annotation_and_the_flags_count_whatever_the_field_says() {
+        let world = World { classes_hidden: true, ..World::default() };
+        let check = |without_class: bool, class_name: Option<&str>, annotation: Option<&str>, ours: bool| {
+            let options = Options { without_class, ..Options::default() };
+            let verdict = Classes::new(&world, &options).judge(&ingress(class_name, annotation), &options);
+            let case = format!("{without_class} {class_name:?} {annotation:?}: {verdict:?}");
+            assert_eq!(matches!(verdict, Verdict::Ours(_)), ours, "{case}");
+        };
+        check(false, Some("nginx"), None, false);
+        check(false, None, None, false);
+        check(false, Some("other"), Some("nginx"), true);
+        check(false, Some("nginx"), Some("haproxy"), false);
+        check(true, Some("other"), None, true);
+        check(true, Some("nginx"), Some("haproxy"), false);
+        check(true, None, None, true);
     }
 
     #[test]

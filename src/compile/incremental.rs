@@ -1,5 +1,6 @@
 //! The compiler that remembers: it looks at what changed since the last world and makes only that anew. What did not
-//! change keeps its address. Compiling a world from scratch is the same code with nothing to remember.
+//! change keeps its address. Compiling a world from scratch is the same code with nothing to remember. The order of
+//! [`Compiler::compile`] is the proof of what each change touches; the steps stand in the files beside.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
@@ -7,38 +8,37 @@ use std::sync::Arc;
 
 use super::backend::{Attachment, Slots};
 use super::canary;
-use super::class::{Classes, Verdict};
+use super::class::Classes;
 use super::endpoints::{self, Problem, Services, Wish};
 use super::expression::Expressions;
 use super::finding::Finding;
 use super::follow::{follow, follow_by};
 use super::merge::{self, Entry, HostPlan, Surroundings};
-use super::names::{self, Named, Overlay};
-use super::object::{self, BackendId, BackendRole, CATCH_ALL, Contribution};
+use super::names::{self, Overlay};
+use super::object::{BackendId, BackendRole, CATCH_ALL, Contribution};
 use super::options::{Options, PathSemantics};
 use super::ownership;
 use super::server::{self, Workshop};
-use super::stream::{self, Owner};
-use super::tls;
+use super::stream;
 use super::{Compiled, Inputs};
-use crate::diagnostic::{Diagnostic, Severity};
-use crate::model::{
-    CertCatalog, CertInfo, ConfigMap, Ingress, IngressClass, Kind, Meta, ObjectKey, ObjectRef, Origin,
-};
+use crate::diagnostic::Diagnostic;
+use crate::model::{CertCatalog, CertInfo, ConfigMap, Ingress, IngressClass, ObjectKey, Origin};
 use crate::policy::RoutePolicies;
-use crate::policy::annotation::Objects;
 use crate::policy::global::Globals;
 use crate::route::host::HostIndex;
 use crate::route::reach::Reach;
-use crate::route::stream::{StreamService, StreamTable};
 use crate::route::{BackendKey, BackendSlot, CertificateChoice, EndpointMap, EndpointSet, Server, Table};
 
+mod assemble;
 mod endpoint_state;
+mod entries;
 mod findings;
+mod naming;
 mod references;
 mod settings;
 
 use endpoint_state::EndpointState;
+use naming::place;
 use references::References;
 use settings::Settings;
 
@@ -178,100 +178,6 @@ impl Compiler {
         }
     }
 
-    fn follow_ingresses(&mut self, inputs: &Inputs<'_>, work: &mut Work) {
-        let mut changed: BTreeSet<ObjectKey> = follow(&mut self.ingresses, &inputs.world.ingresses)
-            .into_iter()
-            .map(|change| change.key)
-            .collect();
-        let first = self.table.is_none();
-        if !follow(&mut self.seen_classes, &inputs.world.classes).is_empty() || first {
-            let classes = Classes::new(&self.seen_classes, inputs.options);
-            if classes != self.classes {
-                self.classes = classes;
-                changed = self.ingresses.keys().cloned().chain(changed).collect();
-            }
-        }
-        changed.extend(self.references.changes(inputs.world));
-        let objects = Objects { secrets: &inputs.world.secrets, config_maps: &inputs.world.config_maps };
-        let mut added = Vec::new();
-        for key in changed {
-            if let Some(Judged::Ours(entry)) = self.judged.remove(&key) {
-                self.remove_entry(&entry, work);
-            }
-            self.references.forget(&key);
-            let Some(ingress) = self.ingresses.get(&key) else { continue };
-            let judged = match self.classes.judge(ingress, inputs.options) {
-                Verdict::Ours(semantics) => {
-                    let settings = self.settings();
-                    let mut contribution =
-                        object::contribution(ingress, semantics, &settings.globals, inputs.options, objects);
-                    // Most Ingresses say nothing special: they share one value.
-                    if contribution.policies.route == settings.base {
-                        contribution.policies.route = Arc::clone(&settings.base);
-                    }
-                    self.references.watch(&key, &contribution.policies.references, inputs.world);
-                    let slots =
-                        contribution.backends.iter().map(|named| self.slots.intern(&named.id)).collect();
-                    let entry = Arc::new(Entry { contribution, slots });
-                    added.push(Arc::clone(&entry));
-                    Judged::Ours(entry)
-                }
-                Verdict::Foreign { field, value, reason } => {
-                    Judged::Foreign(Box::new(class_finding(&ingress.meta, field, &value, reason)))
-                }
-                Verdict::OutOfScope => Judged::OutOfScope,
-            };
-            self.judged.insert(key, judged);
-        }
-        // Oldest first, so that each lands at the end of the lists it joins when all are new.
-        added.sort_by(|a, b| a.contribution.age.cmp(&b.contribution.age));
-        for entry in added {
-            self.add_entry(entry, work);
-        }
-    }
-
-    fn add_entry(&mut self, entry: Arc<Entry>, work: &mut Work) {
-        for host in hosts_of(&entry.contribution) {
-            insert_by_age(&mut self.hosts.entry(Arc::clone(&host)).or_default().entries, &entry);
-            work.plans.insert(host);
-        }
-        for slot in entry.slots.iter() {
-            if let Some(state) = self.slots.state_mut(*slot) {
-                insert_by_age(&mut state.users, &entry);
-            }
-            work.backends.insert(*slot);
-        }
-        if entry.contribution.is_canary() {
-            insert_by_age(&mut self.canaries, &entry);
-            return;
-        }
-        let server = &entry.contribution.policies.server;
-        if !server.streams.is_empty() {
-            insert_by_age(&mut self.streamers, &entry);
-        }
-        if server.from_to_www || !server.aliases.is_empty() {
-            insert_by_age(&mut self.namers, &entry);
-        }
-    }
-
-    fn remove_entry(&mut self, entry: &Arc<Entry>, work: &mut Work) {
-        for host in hosts_of(&entry.contribution) {
-            if let Some(state) = self.hosts.get_mut(&host) {
-                remove(&mut state.entries, entry);
-            }
-            work.plans.insert(host);
-        }
-        for slot in entry.slots.iter() {
-            if let Some(state) = self.slots.state_mut(*slot) {
-                remove(&mut state.users, entry);
-            }
-            work.backends.insert(*slot);
-        }
-        remove(&mut self.canaries, entry);
-        remove(&mut self.streamers, entry);
-        remove(&mut self.namers, entry);
-    }
-
     fn follow_certificates(&mut self, inputs: &Inputs<'_>, work: &mut Work) {
         type Seen<'k, 's> = (&'k ObjectKey, &'s Result<Arc<CertInfo>, String>);
         // Several Secrets may hold one pair, or be broken the same way.
@@ -315,21 +221,6 @@ impl Compiler {
             }
         }
         work.plans.extend(affected);
-    }
-
-    /// Who holds further names; where that changes, so does who may have rules for the host of that name.
-    fn hold_names(&mut self, work: &mut Work) {
-        if !self.settings().globals.host_ownership.is_exclusive() || work.plans.is_empty() {
-            return;
-        }
-        let hosts = &self.hosts;
-        let held =
-            ownership::claims(&self.namers, |name| hosts.get(name).map(|host| host.entries.as_slice()));
-        let before = mem::replace(&mut self.held, held);
-        let changed = |name: &&Arc<str>| before.get(*name) != self.held.get(*name);
-        let names: BTreeSet<&Arc<str>> = before.keys().chain(self.held.keys()).filter(changed).collect();
-        work.names |= !names.is_empty();
-        work.plans.extend(names.into_iter().filter(|name| self.hosts.contains_key(*name)).cloned());
     }
 
     fn plan_hosts(&mut self, work: &mut Work) {
@@ -448,96 +339,6 @@ impl Compiler {
         }
     }
 
-    fn choose_certificates(&mut self, work: &Work) {
-        for name in &work.certificates {
-            let default = self.settings().options.default_certificate.as_ref();
-            let default = default.and_then(|key| self.seen_certificates.get(key)).cloned();
-            let default = default.and_then(Result::ok);
-            let chosen = self.hosts.get_mut(name).and_then(|host| {
-                let (choice, findings) = if host.server.is_some() && **name != *CATCH_ALL {
-                    tls::choose(name, host.admitted(), &self.seen_certificates, default.as_deref())
-                } else {
-                    (None, Vec::new())
-                };
-                host.tls_findings = findings;
-                choice
-            });
-            // The catch-all has an entry always: the default certificate (`routing.md` 2.6).
-            let chosen = if **name == *CATCH_ALL { Some(CertificateChoice::Default) } else { chosen };
-            self.set_certificate(name, chosen);
-        }
-    }
-
-    fn set_certificate(&mut self, name: &Arc<str>, choice: Option<CertificateChoice>) {
-        if self.tls.get(name) == choice.as_ref() {
-            return;
-        }
-        let tls = Arc::make_mut(&mut self.tls);
-        match choice {
-            Some(choice) => tls.insert(Arc::clone(name), choice),
-            None => tls.remove(name),
-        };
-    }
-
-    /// Aliases and twins, laid over the hosts.
-    fn lay_names(&mut self, work: &Work) {
-        let certificates_matter = !work.certificates.is_empty() && !self.named_hosts.is_empty();
-        if !work.names && !certificates_matter {
-            return;
-        }
-        let Some(settings) = &self.settings else { return };
-        let info_of = |choice: &CertificateChoice| {
-            let key = match choice {
-                CertificateChoice::Secret(key) => Some(key),
-                CertificateChoice::Default => settings.options.default_certificate.as_ref(),
-            };
-            key.and_then(|key| self.seen_certificates.get(key)).and_then(|info| info.as_deref().ok())
-        };
-        let named = self.named_hosts.iter().filter_map(|name| {
-            let host = self.hosts.get(name)?;
-            let certificate = self.tls.get(name).map(|choice| (choice, info_of(choice)));
-            Some(Named {
-                server: host.server.as_ref()?,
-                entries: host.admitted(),
-                from_to_www: host.from_to_www,
-                certificate,
-            })
-        });
-        let named: Vec<Named<'_>> = named.collect();
-        let is_host = |name: &str| self.hosts.get(name).is_some_and(|host| host.server.is_some());
-        let mut next = names::overlay(&named, &settings.globals.host_ownership, &self.held, is_host);
-        let old = mem::take(&mut self.overlay);
-        for name in old.exact.keys().filter(|name| !next.exact.contains_key(*name)) {
-            if self.hosts.get(name).is_none_or(|host| host.server.is_none()) {
-                self.index.remove_exact(name);
-            }
-        }
-        for (name, server) in &mut next.exact {
-            // A twin that is as it was keeps its address.
-            if let Some(before) = old.exact.get(name)
-                && server.redirect_to.is_some()
-                && before.redirect_to == server.redirect_to
-            {
-                *server = Arc::clone(before);
-            }
-            self.index.set_exact(name, server);
-        }
-        self.index.set_aliases(mem::take(&mut next.patterns));
-        let gone: Vec<Arc<str>> =
-            old.tls.keys().filter(|name| !next.tls.contains_key(*name)).cloned().collect();
-        for name in gone {
-            if self.hosts.get(&name).is_none_or(|host| host.server.is_none()) {
-                self.set_certificate(&name, None);
-            }
-        }
-        let covered: Vec<_> =
-            next.tls.iter().map(|(name, choice)| (Arc::clone(name), choice.clone())).collect();
-        for (name, choice) in covered {
-            self.set_certificate(&name, Some(choice));
-        }
-        self.overlay = next;
-    }
-
     /// Forgets hosts and backends that nobody mentions any more.
     fn retire(&mut self, work: &Work) {
         for name in &work.plans {
@@ -553,88 +354,6 @@ impl Compiler {
             }
         }
     }
-
-    /// The stream services that lead somewhere: one without endpoints keeps its port, one whose Service is not there
-    /// or may not be used has none (`security.md` G-1).
-    fn streams(&self, settings: &Settings) -> StreamTable {
-        let services = settings.streams.iter().filter_map(|(entry, slot)| {
-            // Only what the Service itself decides: endpoints come and go without a new table.
-            let fault = self.endpoints.problems.get(slot).map(|problem| problem.code);
-            if matches!(fault, Some("ServiceNotFound" | "PortNotFound" | "ExternalNameRefused")) {
-                return None;
-            }
-            let backend = Arc::clone(self.slots.backend(*slot)?);
-            let service = StreamService { backend, snippet: None, accept: entry.accept, send: entry.send };
-            Some(((entry.transport, entry.port), Arc::new(service)))
-        });
-        StreamTable::new(services.chain(self.stream_snippets(settings).0))
-    }
-
-    /// The ports that snippets open, the ConfigMap's first, then those of Ingresses from the oldest on.
-    fn stream_snippets(&self, settings: &Settings) -> (stream::Ports, Vec<Diagnostic>) {
-        let globals = &settings.globals.snippets.streams;
-        if globals.is_empty() && self.streamers.is_empty() {
-            return (Vec::new(), Vec::new());
-        }
-        let of_all = settings.config_map.as_ref().map(|(key, origin)| Owner {
-            object: ObjectRef { kind: Kind::ConfigMap, key: key.clone() },
-            field: "data[stream-snippet]".into(),
-            origin,
-            rules: globals,
-        });
-        let of_ingresses = self.streamers.iter().map(|entry| Owner {
-            object: ObjectRef { kind: Kind::Ingress, key: entry.contribution.key.clone() },
-            field: format!("metadata.annotations[{}/stream-snippet]", settings.options.annotations_prefix),
-            origin: &entry.contribution.origin,
-            rules: &entry.contribution.policies.server.streams,
-        });
-        let taken = settings.streams.iter().map(|(entry, _)| (entry.transport, entry.port));
-        stream::snippets(of_all.into_iter().chain(of_ingresses), taken, &settings.options)
-    }
-
-    fn table(&mut self, work: &Work) -> Arc<Table> {
-        let last = self.table.take();
-        let settings = self.settings.as_ref().expect("compile follows the settings first");
-        let backends = match &last {
-            Some(last) if work.backends.is_empty() => Arc::clone(&last.backends),
-            _ => self.slots.backends(),
-        };
-        let default_backend = settings.default_slot.and_then(|slot| self.slots.backend(slot));
-        let streams = self.streams(settings);
-        let catch_all = self.hosts.get(CATCH_ALL).and_then(|host| host.server.clone());
-        let catch_all = catch_all.expect("the catch-all host always has a plan, and so a server");
-        let unchanged = |last: &Table| {
-            work.servers.is_empty()
-                && work.backends.is_empty()
-                && !work.names
-                && Arc::ptr_eq(&last.tls, &self.tls)
-                && Arc::ptr_eq(&last.catch_all, &catch_all)
-                && *last.streams == streams
-        };
-        let table = match last {
-            Some(last) if unchanged(&last) => last,
-            _ => Arc::new(Table {
-                hosts: self.index.clone(),
-                catch_all,
-                tls: Arc::clone(&self.tls),
-                backends,
-                globals: Arc::clone(&settings.globals),
-                default_backend: default_backend.cloned(),
-                https_port: settings.options.https_port,
-                client_certificates: self.hosts.values().any(|host| {
-                    host.server.as_ref().is_some_and(|server| server.client_certificates.is_some())
-                }),
-                own_handshakes: self
-                    .hosts
-                    .values()
-                    .any(|host| host.server.as_ref().is_some_and(|server| !server.handshakes.is_default())),
-                passthrough: self.hosts.values().any(Host::passes_through),
-                streams: Arc::new(streams),
-            }),
-        };
-        self.table = Some(Arc::clone(&table));
-        table
-    }
 }
 
 impl Host {
@@ -648,19 +367,6 @@ impl Host {
     }
 }
 
-/// Puts a host into the index, or takes it out.
-fn place(index: &mut HostIndex, name: &Arc<str>, server: Option<&Arc<Server>>) {
-    if **name == *CATCH_ALL {
-        return;
-    }
-    match (name.strip_prefix("*."), server) {
-        (Some(suffix), Some(server)) => index.set_wildcard(suffix, server),
-        (Some(suffix), None) => index.remove_wildcard(suffix),
-        (None, Some(server)) => index.set_exact(name, server),
-        (None, None) => index.remove_exact(name),
-    }
-}
-
 /// Every server that an Ingress has a word in.
 fn hosts_of(contribution: &Contribution) -> BTreeSet<Arc<str>> {
     let mut hosts: BTreeSet<Arc<str>> = contribution.hosts().cloned().collect();
@@ -671,20 +377,6 @@ fn hosts_of(contribution: &Contribution) -> BTreeSet<Arc<str>> {
     hosts
 }
 
-fn insert_by_age(entries: &mut Vec<Arc<Entry>>, entry: &Arc<Entry>) {
-    let at = entries.partition_point(|other| other.contribution.age < entry.contribution.age);
-    if !entries.get(at).is_some_and(|other| Arc::ptr_eq(other, entry)) {
-        entries.insert(at, Arc::clone(entry));
-    }
-}
-
-fn remove(entries: &mut Vec<Arc<Entry>>, entry: &Arc<Entry>) {
-    let at = entries.partition_point(|other| other.contribution.age < entry.contribution.age);
-    if entries.get(at).is_some_and(|other| Arc::ptr_eq(other, entry)) {
-        entries.remove(at);
-    }
-}
-
 fn global_id(service: &ObjectKey) -> BackendId {
     let key = BackendKey {
         namespace: Arc::clone(&service.namespace),
@@ -692,9 +384,4 @@ fn global_id(service: &ObjectKey) -> BackendId {
         port: Arc::from(""),
     };
     BackendId { key, role: BackendRole::Global }
-}
-
-fn class_finding(meta: &Meta, field: &str, value: &str, reason: String) -> Diagnostic {
-    Finding { severity: Severity::Info, code: "ClassNotOurs", field, value, reason, hint: "" }
-        .about_ingress(meta)
 }

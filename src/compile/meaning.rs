@@ -24,7 +24,7 @@ pub fn semantics_differences(inputs: &Inputs<'_>) -> Vec<Diagnostic> {
         }
     }
     let compiled = compile(&Inputs { world: &world, options: &options, ..*inputs });
-    let classes = super::class::Classes::new(&world.classes, &options);
+    let classes = super::class::Classes::new(&world, &options);
     let ours =
         |ingress: &&Arc<Ingress>| matches!(classes.judge(ingress, &options), super::class::Verdict::Ours(_));
     let mut all = Vec::new();

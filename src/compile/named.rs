@@ -13,7 +13,7 @@ use crate::policy::registry;
 
 /// Secrets that flags and our Ingresses name: certificates, and whatever annotations refer to.
 pub fn secrets(world: &World, options: &Options) -> BTreeSet<ObjectKey> {
-    let classes = Classes::new(&world.classes, options);
+    let classes = Classes::new(world, options);
     let cross = crosses_namespaces(world, options);
     let mut named: BTreeSet<ObjectKey> = options.default_certificate.clone().into_iter().collect();
     for ingress in world.ingresses.values() {

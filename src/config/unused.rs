@@ -28,6 +28,7 @@ const KLOG: &str = "logs go to stderr; use --v and --log-format";
 const AT_ONCE: &str = "changes are published at once";
 
 const UNUSED: &[Unused] = &[
+    value("add_dir_header", KLOG).switch(),
     value("alsologtostderr", KLOG).switch(),
     value("apiserver-host", NO_API_SERVER),
     value("bucket-factor", NOT_HERE),
@@ -86,10 +87,16 @@ impl Unused {
     }
 }
 
+/// Words beside flags.
+const WORDS: &str = "words";
+
 /// Adds those of these flags, hidden, that a command does not have itself.
 pub(super) fn accept(command: Command) -> Command {
     let has: BTreeSet<String> =
         command.get_arguments().filter_map(|arg| arg.get_long().map(str::to_owned)).collect();
+    // As there, where words beside flags are not looked at: `--enable-metrics false` is `--enable-metrics` and a word.
+    let words = Arg::new(WORDS).num_args(0..).hide(true).value_name("IGNORED");
+    let command = if command.get_name() == "controller" { command.arg(words) } else { command };
     command.args(UNUSED.iter().filter(|flag| !has.contains(flag.name)).map(|flag| {
         let arg = Arg::new(flag.name)
             .long(flag.name)
@@ -122,5 +129,12 @@ pub(super) fn given(matches: &ArgMatches, server: ApiServer) -> Vec<String> {
         .filter(|flag| has_none || flag.why != NO_API_SERVER)
         .filter(|flag| matches.try_contains_id(flag.name).unwrap_or(false))
         .map(|flag| format!("--{} changes nothing: {}", flag.name, flag.why))
+        .chain(words(matches))
         .collect()
+}
+
+fn words(matches: &ArgMatches) -> impl Iterator<Item = String> {
+    let words = matches.try_get_many::<String>(WORDS).ok().flatten().into_iter().flatten();
+    words
+        .map(|word| format!("the word {word:?} changes nothing: a value stands behind =, as in --flag=value"))
 }

@@ -42,6 +42,8 @@ pub enum Change {
     },
     /// The node of this process lies in this zone; empty for none.
     Zone(Arc<str>),
+    /// IngressClasses may not be read, or may be after all.
+    ClassesHidden(bool),
 }
 
 /// How much a change may touch.
@@ -153,6 +155,11 @@ impl Objects {
             Change::Zone(zone) if zone == self.world.zone => Effect::Nothing,
             Change::Zone(zone) => {
                 self.world.zone = zone;
+                Effect::Everything
+            }
+            Change::ClassesHidden(hidden) if hidden == self.world.classes_hidden => Effect::Nothing,
+            Change::ClassesHidden(hidden) => {
+                self.world.classes_hidden = hidden;
                 Effect::Everything
             }
         }

@@ -220,7 +220,7 @@ fn build<C: Compile>(
 }
 
 fn ours(world: &World, options: &Options) -> BTreeSet<ObjectKey> {
-    let classes = Classes::new(&world.classes, options);
+    let classes = Classes::new(world, options);
     let ours =
         world.ingresses.iter().filter(|(_, one)| matches!(classes.judge(one, options), Verdict::Ours(_)));
     ours.map(|(key, _)| key.clone()).collect()

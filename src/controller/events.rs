@@ -1,9 +1,9 @@
-//! Findings as Events on the Ingress that they are about, for `kubectl describe`. Written by the leader, each once: the
+//! Findings as Events on the Ingress or ConfigMap that they are about, for `kubectl describe`. Written by the leader, each once: the
 //! name of an Event is made of what it says, so that neither a restart nor a new leader says it again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -39,6 +39,8 @@ pub(super) struct Reporter {
 struct Shared {
     findings: Mutex<Arc<[Diagnostic]>>,
     changed: Notify,
+    /// The uids of what Events may be about: `kubectl describe` shows those of the very object.
+    uids: Mutex<BTreeMap<ObjectRef, Arc<str>>>,
     /// `None` when nobody wants to hear of changes.
     synced: Option<Mutex<Synced>>,
 }
@@ -75,24 +77,37 @@ impl Reporter {
 
     /// An object that was there when we came: no news.
     pub(super) fn listed(&self, decoded: &Decoded) {
+        self.note(decoded);
         let Some(Object::Ingress(ingress)) = &decoded.object else { return };
         self.with_synced(|synced| synced.seen.insert(ingress.meta.key.clone(), words(ingress)));
     }
 
     /// An object that is new or another.
     pub(super) fn changed(&self, decoded: &Decoded) {
+        self.note(decoded);
         let Some(Object::Ingress(ingress)) = &decoded.object else { return };
         self.with_synced(|synced| synced.change(ingress));
     }
 
     /// An object is gone.
     pub(super) fn forget(&self, reference: &ObjectRef) {
+        self.uids().remove(reference);
         if reference.kind == Kind::Ingress {
             self.with_synced(|synced| {
                 synced.seen.remove(&reference.key);
                 synced.news.remove(&reference.key);
             });
         }
+    }
+
+    fn note(&self, decoded: &Decoded) {
+        let Some(object) = decoded.object.as_ref().filter(|object| has_events(object.kind())) else { return };
+        let reference = ObjectRef { kind: object.kind(), key: object.meta().key.clone() };
+        self.uids().insert(reference, Arc::clone(&object.meta().uid));
+    }
+
+    fn uids(&self) -> MutexGuard<'_, BTreeMap<ObjectRef, Arc<str>>> {
+        self.shared.uids.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn with_synced<T>(&self, work: impl FnOnce(&mut Synced) -> T) -> Option<T> {
@@ -144,7 +159,8 @@ impl Reporter {
     async fn write(&self, told: &mut Told, pace: &mut tokio::time::Interval, leads: &watch::Receiver<bool>) {
         let findings = Arc::clone(&self.shared.findings.lock().unwrap_or_else(PoisonError::into_inner));
         for finding in findings.iter().filter(|finding| is_event(finding)) {
-            let id = identify(finding);
+            let uid = self.uids().get(&finding.object).cloned().unwrap_or_default();
+            let id = identify(finding, &uid);
             if !told.is_new(id, Instant::now()) {
                 continue;
             }
@@ -152,7 +168,7 @@ impl Reporter {
             if !*leads.borrow() {
                 return;
             }
-            if let Err(error) = self.post(finding, id).await
+            if let Err(error) = self.post(finding, &uid, id).await
                 // 409: told before, by an earlier leader. 404: its namespace is gone.
                 && !matches!(error.code(), Some(409 | 404))
             {
@@ -161,11 +177,14 @@ impl Reporter {
         }
     }
 
-    async fn post(&self, finding: &Diagnostic, id: u64) -> Result<(), api::ApiError> {
+    async fn post(&self, finding: &Diagnostic, uid: &str, id: u64) -> Result<(), api::ApiError> {
         let (namespace, name) = (&*finding.object.key.namespace, &*finding.object.key.name);
-        let ingress = format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses/{name}");
-        let uid =
-            api::get(&self.client, &ingress).await?.pointer("/metadata/uid").cloned().unwrap_or_default();
+        let uid = if finding.object.kind == Kind::Ingress {
+            let ingress = format!("/apis/networking.k8s.io/v1/namespaces/{namespace}/ingresses/{name}");
+            api::get(&self.client, &ingress).await?.pointer("/metadata/uid").cloned().unwrap_or_default()
+        } else {
+            json!(uid)
+        };
         let what = What { kind: "Warning", reason: finding.code, message: &message(finding) };
         let body = event(&finding.object, id, &uid, &time(), &what);
         api::post(&self.client, &format!("/api/v1/namespaces/{namespace}/events"), &body).await.map(drop)
@@ -186,14 +205,21 @@ impl Told {
     }
 }
 
-/// Ingresses only: findings about them are what their owners can act upon.
+/// What owners can act upon, and look at.
 fn is_event(finding: &Diagnostic) -> bool {
-    finding.object.kind == Kind::Ingress && finding.severity != Severity::Info
+    has_events(finding.object.kind) && finding.severity != Severity::Info
 }
 
-/// A number that is the same for the same finding, in every process of this version.
-fn identify(finding: &Diagnostic) -> u64 {
+/// Objects that name what is wrong with others are Ingresses; what the administrator sets is a ConfigMap.
+fn has_events(kind: Kind) -> bool {
+    matches!(kind, Kind::Ingress | Kind::ConfigMap)
+}
+
+/// A number that is the same for the same finding about the same object, in every process of this version. An object that
+/// was made anew is another.
+fn identify(finding: &Diagnostic, uid: &str) -> u64 {
     let mut hash = DefaultHasher::new();
+    uid.hash(&mut hash);
     (finding.code, &finding.field, &finding.value, &finding.reason).hash(&mut hash);
     (&finding.object.key.namespace, &finding.object.key.name).hash(&mut hash);
     hash.finish()
@@ -244,11 +270,12 @@ fn time() -> String {
 
 fn event(object: &ObjectRef, id: u64, uid: &Json, time: &str, what: &What<'_>) -> Json {
     let (namespace, name) = (&*object.key.namespace, &*object.key.name);
+    let version = if object.kind == Kind::Ingress { "networking.k8s.io/v1" } else { "v1" };
     json!({
         "apiVersion": "v1", "kind": "Event",
         "metadata": {"name": format!("{}.{id:016x}", shortened(name, 230)), "namespace": namespace},
         "involvedObject": {
-            "apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "namespace": namespace, "name": name, "uid": uid,
+            "apiVersion": version, "kind": object.kind.as_str(), "namespace": namespace, "name": name, "uid": uid,
         },
         "reason": what.reason, "message": what.message, "type": what.kind,
         "source": {"component": COMPONENT},
@@ -310,12 +337,15 @@ mod tests {
 
     #[test]
     fn the_same_finding_has_the_same_name_and_another_one_another() {
-        let name = |finding: &Diagnostic| {
+        let of = |finding: &Diagnostic, uid: &str| {
             let what = What { kind: "Warning", reason: finding.code, message: &message(finding) };
-            event(&finding.object, identify(finding), &json!("u"), "t", &what)["metadata"]["name"].clone()
+            event(&finding.object, identify(finding, uid), &json!(uid), "t", &what)["metadata"]["name"]
+                .clone()
         };
+        let name = |finding: &Diagnostic| of(finding, "u");
         assert_eq!(name(&finding("a")), name(&finding("a")));
         assert_ne!(name(&finding("a")), name(&finding("b")));
+        assert_ne!(name(&finding("a")), of(&finding("a"), "v"), "the object was made anew");
     }
 
     #[test]
@@ -358,6 +388,12 @@ mod tests {
     fn only_what_owners_can_act_upon_is_an_event() {
         assert!(is_event(&finding("a")));
         assert!(!is_event(&Diagnostic { severity: Severity::Info, ..finding("a") }));
+        let object = ObjectRef { kind: Kind::ConfigMap, key: ObjectKey::new("edge", "settings") };
+        assert!(is_event(&Diagnostic { object: object.clone(), ..finding("a") }));
+        let what = What { kind: "Warning", reason: "R", message: "m" };
+        let about = event(&object, 1, &json!("u-1"), "t", &what)["involvedObject"].clone();
+        let expected = json!({"apiVersion": "v1", "kind": "ConfigMap", "namespace": "edge", "name": "settings", "uid": "u-1"});
+        assert_eq!(about, expected);
         let object = ObjectRef { kind: Kind::Secret, key: ObjectKey::new("team", "s") };
         assert!(!is_event(&Diagnostic { object, ..finding("a") }));
     }

@@ -108,7 +108,7 @@ impl Nodes {
         let (Some(pods), Some(nodes)) = (&state.pods, &state.nodes) else { return Vec::new() };
         let names = status::nodes_of(pods.values());
         let nodes = names.into_iter().filter_map(|name| nodes.get(&ObjectKey::new("", name)));
-        status::sorted(nodes.filter_map(|node| status::of_node(node, internal)).collect())
+        status::sorted(nodes.flat_map(|node| status::of_node(node, internal)).collect())
     }
 
     /// Follows what is wanted until dropped, as the Pod of this name.

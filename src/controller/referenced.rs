@@ -203,7 +203,7 @@ impl Shared {
                 held.remove(&reference);
                 (Vec::new(), vec![reference])
             }
-            Change::Zone(_) => return,
+            Change::Zone(_) | Change::ClassesHidden(_) => return,
         };
         if open {
             tell(parent, applied, deleted, sink);

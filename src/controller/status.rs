@@ -127,15 +127,17 @@ pub(super) fn others(pods: &Json, own: &str) -> usize {
         .count()
 }
 
-/// The address of a node: of the wanted type, else of the other, else none.
-pub(super) fn of_node(node: &Json, internal: bool) -> Option<Address> {
-    let addresses = node.pointer("/status/addresses").and_then(Json::as_array)?;
-    let find = |wanted: &str| {
-        let mut found = addresses.iter().filter(|one| one.get("type").and_then(Json::as_str) == Some(wanted));
-        found.find_map(|one| one.get("address").and_then(Json::as_str)).filter(|text| !text.is_empty())
+/// The addresses of a node, of both families where it has both: of the wanted type, else of the other, else none.
+pub(super) fn of_node(node: &Json, internal: bool) -> Vec<Address> {
+    let addresses = node.pointer("/status/addresses").and_then(Json::as_array);
+    let find = |wanted: &str| -> Vec<Address> {
+        let all = addresses.into_iter().flatten();
+        let found = all.filter(|one| one.get("type").and_then(Json::as_str) == Some(wanted));
+        let texts = found.filter_map(|one| one.get("address").and_then(Json::as_str));
+        texts.filter(|text| !text.is_empty()).map(Address::given).collect()
     };
     let order = if internal { ["InternalIP", "ExternalIP"] } else { ["ExternalIP", "InternalIP"] };
-    order.into_iter().find_map(find).map(Address::given)
+    order.into_iter().map(find).find(|found| !found.is_empty()).unwrap_or_default()
 }
 
 /// Ingresses as the API server has them, and which of them are served. Cheap to clone.
@@ -277,11 +279,11 @@ mod tests {
         assert_eq!(others(&json!({}), "a"), 0);
         let node = json!({"status": {"addresses": [
             {"type": "InternalIP", "address": "10.0.0.1"}, {"type": "Hostname", "address": "n1"},
-            {"type": "ExternalIP", "address": "192.0.2.1"}]}});
-        assert_eq!(of_node(&node, false), Some(Address::ip("192.0.2.1")));
-        assert_eq!(of_node(&node, true), Some(Address::ip("10.0.0.1")));
+            {"type": "InternalIP", "address": "fd00::1"}, {"type": "ExternalIP", "address": "192.0.2.1"}]}});
+        assert_eq!(of_node(&node, false), [Address::ip("192.0.2.1")]);
+        assert_eq!(of_node(&node, true), [Address::ip("10.0.0.1"), Address::ip("fd00::1")]);
         let bare = json!({"status": {"addresses": [{"type": "Hostname", "address": "n1"}]}});
-        assert_eq!(of_node(&bare, false), None);
+        assert_eq!(of_node(&bare, false), []);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! meanwhile would stay), asks again without a pause when a server closes each watch at once, asks for ever when the
 //! server answers 410 by status, and hides bookmarks.
 
+use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -72,6 +73,8 @@ pub(super) struct Watcher {
     streaming: bool,
     /// The feed was listed, or declared empty.
     listed: bool,
+    /// The control plane was told that classes may not be read.
+    hidden: bool,
     /// Grows when the feed is to be listed anew, whatever is known of it.
     again: watch::Receiver<u64>,
 }
@@ -148,7 +151,7 @@ impl Watcher {
         reports: Reports,
         again: watch::Receiver<u64>,
     ) -> Self {
-        Self { client, feed, id, sink, link, reports, streaming: true, listed: false, again }
+        Self { client, feed, id, sink, link, reports, streaming: true, listed: false, hidden: false, again }
     }
 
     /// Follows the feed until dropped.
@@ -179,7 +182,7 @@ impl Watcher {
                 Err(failure) => {
                     // Waits grew while nobody was there; a server that answers, be it with a refusal, is asked soon: one
                     // that has just started refuses for a moment.
-                    if std::mem::replace(&mut absent, failure.is_absence()) && !absent {
+                    if mem::replace(&mut absent, failure.is_absence()) && !absent {
                         backoff.succeed();
                     }
                     let wait = backoff.fail(chance());
@@ -251,7 +254,7 @@ impl Watcher {
                         "not allowed to list and watch; grant `list` and `watch` by a role, or narrow with --watch-namespace"
                     );
                 }
-                self.go_without();
+                self.go_without(failure.code() == Some(403));
             }
             _ => {
                 let error = causes(failure);
@@ -261,8 +264,9 @@ impl Watcher {
     }
 
     /// Classes are a matter of the cluster, and a controller for one namespace may lack the right to read them: it goes
-    /// on with the annotation alone. One object hurts only who names it. No other kind can be done without.
-    fn go_without(&mut self) {
+    /// on with the annotation alone, whatever `spec.ingressClassName` says (`forbidden`; who has a token that is known no
+    /// more may have the right). One object hurts only who names it. No other kind can be done without.
+    fn go_without(&mut self, forbidden: bool) {
         if self.feed.reach == Reach::Single && !self.listed {
             self.list(Vec::new());
         }
@@ -270,7 +274,9 @@ impl Watcher {
             tracing::warn!(
                 "going on without IngressClasses: only the annotation kubernetes.io/ingress.class counts"
             );
+            (self.sink)(Change::ClassesHidden(forbidden));
             self.list(Vec::new());
+            self.hidden = forbidden;
         }
     }
 
@@ -340,6 +346,9 @@ impl Watcher {
             .collect();
         if self.feed.kind == Kind::Ingress {
             self.reports.board.keep(objects.iter().map(|(reference, _)| &reference.key));
+        }
+        if mem::take(&mut self.hidden) {
+            (self.sink)(Change::ClassesHidden(false));
         }
         (self.sink)(Change::Listed { feed: self.id, objects });
     }

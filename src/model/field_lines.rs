@@ -2,6 +2,7 @@
 //! written, and as a map of texts they took two fifths of all memory. Not a parser of paths; `manifest` writes them,
 //! findings look them up.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// Lines (from 1) by path, such as `spec.rules[0].http.paths[1].path`. In the order of the paths each entry holds how
@@ -21,8 +22,10 @@ impl FieldLines {
             path.truncate(usize::try_from(shared).ok()?);
             path.extend_from_slice(own);
             let line = number(&mut rest)?;
-            if path == field.as_bytes() {
-                return Some(line);
+            match path.as_slice().cmp(field.as_bytes()) {
+                Ordering::Less => {}
+                Ordering::Equal => return Some(line),
+                Ordering::Greater => return None,
             }
         }
     }

@@ -13,6 +13,8 @@ pub struct World {
     pub ingresses: BTreeMap<ObjectKey, Arc<Ingress>>,
     /// IngressClass objects (key namespace empty).
     pub classes: BTreeMap<ObjectKey, Arc<IngressClass>>,
+    /// This process may not read IngressClasses: what `spec.ingressClassName` means is not known, and it says nothing.
+    pub classes_hidden: bool,
     /// Services.
     pub services: BTreeMap<ObjectKey, Arc<Service>>,
     /// EndpointSlices.

@@ -316,7 +316,8 @@ impl<'i> Reader<'i> {
         reason: impl Into<String>,
         hint: impl Into<String>,
     ) {
-        let value = self.ingress.meta.annotations.get(full).map(|value| shorten(value)).unwrap_or_default();
+        let value =
+            self.ingress.meta.annotations.get(full).map(|value| shown(full, value)).unwrap_or_default();
         self.diagnostics.push(Diagnostic {
             object: ObjectRef { kind: Kind::Ingress, key: self.ingress.meta.key.clone() },
             code,
@@ -486,6 +487,28 @@ fn checked(raw: &str, lines: Lines) -> Result<String, String> {
     if text.is_empty() { Err("is empty".into()) } else { Ok(text) }
 }
 
+/// A value as findings show it, which others than the owner read too (H-2): no text of snippets, since their findings
+/// name line and column, and of URLs neither who asks nor what for.
+fn shown(full: &str, value: &str) -> String {
+    if full.ends_with("-snippet") {
+        return String::new();
+    }
+    let mut text = shorten(value);
+    if let Some(query) = text.contains("://").then(|| text.find('?')).flatten() {
+        text.truncate(query + 1);
+        text.push('…');
+    }
+    let authority = text.find("://").map(|scheme| scheme + 3);
+    let user = authority.and_then(|start| {
+        let length = text.get(start..)?.split(['/', '?', '#', ',', ' ']).next()?.rfind('@')?;
+        Some(start..start + length)
+    });
+    if let Some(user) = user {
+        text.replace_range(user, "…");
+    }
+    text
+}
+
 fn shorten(value: &str) -> String {
     match value.char_indices().nth(200) {
         Some((end, _)) => format!("{}…", value.get(..end).unwrap_or_default()),
@@ -513,7 +536,7 @@ pub fn parse_on_off(text: &str) -> Result<bool, String> {
 
 /// A decimal number of at most ten digits.
 pub fn parse_int(text: &str) -> Result<i64, String> {
-    let digits = text.strip_prefix('-').unwrap_or(text);
+    let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
     let sound = (1..=10).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
     let number = if sound { text.parse().ok() } else { None };
     number.ok_or_else(|| "is no whole number".into())

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::annotation::{Reader, Risk, Scope, Spec, Value, is_url_char};
 use super::digest_auth::{DigestAuth, DigestUsers};
@@ -153,13 +153,21 @@ fn digest_users(secret: &Secret, form: SecretType, realm: &str) -> Result<Digest
     }
 }
 
+/// As nginx reads it: some clients leave the padding out.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new()
+        .with_decode_allow_trailing_bits(true)
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
 /// Reads `Authorization: Basic …`; `None` for another scheme or broken text.
 pub fn credentials(field: &[u8]) -> Option<Credentials> {
     let (scheme, encoded) = field.split_at_checked(6)?;
     if !scheme.eq_ignore_ascii_case(b"basic ") {
         return None;
     }
-    let text = STANDARD.decode(encoded.trim_ascii()).ok()?;
+    let text = LENIENT.decode(encoded.trim_ascii()).ok()?;
     let colon = text.iter().position(|byte| *byte == b':')?;
     let (user, rest) = text.split_at(colon);
     Some(Credentials { user: user.to_vec(), password: rest.get(1..).unwrap_or_default().to_vec() })
@@ -282,6 +290,7 @@ mod tests {
         let read = |text: &str| credentials(text.as_bytes()).map(|found| (found.user, found.password));
         assert_eq!(read("Basic YW5uOng6eQ=="), Some((b"ann".to_vec(), b"x:y".to_vec())));
         assert_eq!(read("bAsIc YW5uOg=="), Some((b"ann".to_vec(), Vec::new())));
+        assert_eq!(read("Basic YW5uOg"), Some((b"ann".to_vec(), Vec::new())), "as nginx: without padding");
         for broken in ["", "Basic", "Basic !", "Bearer YW5uOng=", "Basic YW5u"] {
             assert_eq!(read(broken), None, "{broken}");
         }

@@ -39,6 +39,10 @@ pub struct Compression {
     pub gzip: Coder,
     /// `gzip-disable`.
     pub gzip_disable: Option<Disable>,
+    /// `Vary: Accept-Encoding` on what gzip may compress; only snippets switch it off.
+    pub gzip_vary: bool,
+    /// Requests that come through a proxy (`Via`) count, too; only snippets say otherwise.
+    pub gzip_proxied: bool,
     /// `enable-brotli`.
     pub brotli_on: bool,
     /// `brotli-level`, `brotli-min-length`, `brotli-types`.
@@ -111,6 +115,8 @@ impl Default for Compression {
             gzip_on: false,
             gzip: Coder { level: 1, min_length: 256, types: Arc::clone(&types) },
             gzip_disable: None,
+            gzip_vary: true,
+            gzip_proxied: true,
             zstd_on: false,
             zstd: Coder { level: 3, min_length: 256, types: Arc::clone(&types) },
             brotli_on: false,
@@ -152,9 +158,10 @@ impl Compression {
             }
         }
         if self.gzip_on && self.gzip.takes(answer) {
-            choice.vary = true;
+            choice.vary |= self.gzip_vary;
             let modern = !matches!(answer.version, Version::Http10);
-            if modern && accepts(answer.asked, "gzip") && !self.is_disabled(answer.asked) {
+            let direct = self.gzip_proxied || !answer.asked.contains("via");
+            if modern && direct && accepts(answer.asked, "gzip") && !self.is_disabled(answer.asked) {
                 choice.coding = Some(Coding::Gzip(self.gzip.level));
             }
         }

@@ -22,6 +22,9 @@ pub struct CustomErrors {
     pub codes: Arc<[u16]>,
     /// False with `disable-proxy-intercept-errors`: only our own answers are replaced, not those of backends.
     pub intercept: bool,
+    /// The codes are the ConfigMap's. nginx inherits them only where a location has no `error_page` of its own, and
+    /// `auth-signin` is one.
+    pub inherited: bool,
 }
 
 /// Who made an answer.
@@ -36,9 +39,23 @@ pub enum Made {
 impl CustomErrors {
     /// Reads the family over the ConfigMap's values; codes of the annotation replace those of the ConfigMap.
     pub fn read(reader: &mut Reader<'_>, globals: &Globals) -> Self {
-        let codes = reader.read(&CODES, |text| parse_codes(text, 400));
+        let own = reader.read(&CODES, |text| parse_codes(text, 400)).ok();
         let off = reader.bool(&OFF).or(globals.disable_proxy_intercept_errors);
-        Self { codes: codes.or(Arc::clone(&globals.custom_http_errors)), intercept: !off }
+        let inherited = own.is_none();
+        Self {
+            codes: own.unwrap_or_else(|| Arc::clone(&globals.custom_http_errors)),
+            intercept: !off,
+            inherited,
+        }
+    }
+
+    /// What the ConfigMap says for locations without annotations.
+    pub fn global(globals: &Globals) -> Self {
+        Self {
+            codes: Arc::clone(&globals.custom_http_errors),
+            intercept: !globals.disable_proxy_intercept_errors,
+            inherited: true,
+        }
     }
 
     /// True when statuses of backends are looked at: there are codes, and they are not left alone.

@@ -2,10 +2,13 @@
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use ipnet::IpNet;
 
 use super::global::Globals;
 use super::ip_access::contains;
-use crate::request::{Forwarded, Host, Scheme};
+use crate::request::{Forwarded, Host, RequestView, Scheme};
 use crate::wire::Fields;
 
 /// Elements of `X-Forwarded-For` that are looked at (`HF-5`).
@@ -55,6 +58,70 @@ impl Connection {
     }
 }
 
+/// Who may tell the client's address, and in which field.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RealIp {
+    from: Vec<IpNet>,
+    header: Arc<str>,
+    recursive: bool,
+}
+
+impl RealIp {
+    /// What a snippet says over the ConfigMap. Where the old template writes nothing, nginx's own defaults hold.
+    pub fn over(
+        globals: &Globals,
+        from: Vec<IpNet>,
+        header: Option<Arc<str>>,
+        recursive: Option<bool>,
+    ) -> Self {
+        let templated = globals.use_forwarded_headers || globals.enable_real_ip;
+        let templates = || if templated { globals.proxy_real_ip_cidr.to_vec() } else { Vec::new() };
+        let named =
+            || if templated { Arc::clone(&globals.forwarded_for_header) } else { Arc::from("x-real-ip") };
+        Self {
+            from: if from.is_empty() { templates() } else { from },
+            header: header.unwrap_or_else(named),
+            recursive: recursive.unwrap_or(templated),
+        }
+    }
+
+    /// The client of a connection; `None` where nobody who may tell it does.
+    fn client(&self, fields: &Fields, connection: &Connection, globals: &Globals) -> Option<IpAddr> {
+        let source = connection.source(globals);
+        if !contains(&self.from, source) {
+            return None;
+        }
+        if *self.header == *"proxy_protocol" {
+            return connection.proxy.map(|proxy| proxy.source.ip().to_canonical());
+        }
+        let list = joined(fields, &self.header).filter(|list| list.len() <= MAX_BYTES)?;
+        if self.recursive {
+            return Some(walk(&list, source, &self.from));
+        }
+        address(list.rsplit(',').next().unwrap_or_default().trim())
+    }
+
+    /// The request with the client as this tells it; `None` where that changes nothing.
+    pub fn told<'r>(
+        &self,
+        view: &RequestView<'r>,
+        connection: &Connection,
+        globals: &Globals,
+    ) -> Option<Box<RequestView<'r>>> {
+        let client = self.client(view.fields, connection, globals)?;
+        if client == view.forwarded.client {
+            return None;
+        }
+        let mut view = Box::new(view.clone());
+        view.forwarded.client = client;
+        // What came with the peer does not change by who the client is.
+        if view.forwarded.alone {
+            view.forwarded.chain = Cow::Owned(address_text(client));
+        }
+        Some(view)
+    }
+}
+
 /// Judges who the client is and how it came. `fields` are the client's, less hop-by-hop ones.
 pub fn resolve<'r>(
     fields: &'r Fields,
@@ -68,7 +135,9 @@ pub fn resolve<'r>(
 
     let walks = (globals.use_forwarded_headers || globals.enable_real_ip)
         && contains(&globals.proxy_real_ip_cidr, source);
-    let client = if walks { walk(fields, source, globals) } else { source };
+    let list = if walks { joined(fields, &globals.forwarded_for_header) } else { None };
+    let list = list.filter(|list| list.len() <= MAX_BYTES);
+    let client = list.map_or(source, |list| walk(&list, source, &globals.proxy_real_ip_cidr));
 
     let alone = !(trusted && globals.compute_full_forwarded_for);
     Forwarded {
@@ -149,14 +218,10 @@ pub fn address_text(address: IpAddr) -> String {
 
 /// From the right over trusted addresses to the first that is not, as nginx with `real_ip_recursive on`: the sender of
 /// each element is the one to its right. An element that is no address ends the walk.
-fn walk(fields: &Fields, source: IpAddr, globals: &Globals) -> IpAddr {
-    let Some(list) = joined(fields, &globals.forwarded_for_header) else { return source };
-    if list.len() > MAX_BYTES {
-        return source;
-    }
+fn walk(list: &str, source: IpAddr, trusted: &[IpNet]) -> IpAddr {
     let mut client = source;
     for element in list.rsplit(',').take(MAX_ELEMENTS) {
-        if !contains(&globals.proxy_real_ip_cidr, client) {
+        if !contains(trusted, client) {
             break;
         }
         match address(element.trim()) {

@@ -2,6 +2,7 @@
 
 use super::annotation::{Reader, Risk, Scope, Spec};
 use super::rewrite::Substitution;
+use crate::diagnostic::Severity;
 
 const PREFIX: Spec = Spec::new("x-forwarded-prefix", Scope::Location, Risk::Medium)
     .values("none", "/app")
@@ -17,14 +18,21 @@ pub struct ForwardedPrefix(pub Substitution);
 impl ForwardedPrefix {
     /// Reads the annotation.
     pub fn read(reader: &mut Reader<'_>) -> Option<Self> {
-        reader.read(&PREFIX, Substitution::parse).ok().map(Self)
+        let prefix = reader.read(&PREFIX, Substitution::parse).ok()?;
+        // It was a switch before ingress-nginx 0.24.
+        if matches!(&*prefix.text, "true" | "false") {
+            let reason = format!("is no switch: backends get the field with the text {:?}", prefix.text);
+            let hint = "write the prefix, such as /app, or remove the annotation";
+            reader.report(PREFIX.name, Severity::Warning, "BooleanPrefix", reason, hint);
+        }
+        Some(Self(prefix))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::annotation::sample::read;
+    use crate::policy::annotation::sample::{diagnostics, read};
 
     #[test]
     fn groups_are_allowed_and_spaces_are_not() {
@@ -33,5 +41,14 @@ mod tests {
         assert_eq!(prefix(""), None);
         assert_eq!(prefix("/a b"), None);
         assert_eq!(&*prefix("/v/$1").unwrap().0.text, "/v/$1");
+    }
+
+    #[test]
+    fn a_switch_is_taken_as_text_and_told() {
+        let codes =
+            |text| diagnostics(&[("x-forwarded-prefix", text)], |reader| drop(ForwardedPrefix::read(reader)));
+        assert_eq!(codes("true"), ["BooleanPrefix"]);
+        assert_eq!(codes("false"), ["BooleanPrefix"]);
+        assert!(codes("/true").is_empty());
     }
 }

@@ -59,8 +59,11 @@ pub fn read(reader: &mut Reader<'_>) {
         reader.report(name, Severity::Error, "NotSupported", reason, hint);
     }
     for spec in WITHOUT_EFFECT {
+        if spec.example == "true" && reader.bool(spec).ok() != Some(true) {
+            continue;
+        }
         let Some((name, value)) = reader.raw(spec) else { continue };
-        if matches!(value.trim(), "" | "false" | "off") {
+        if value.trim().is_empty() {
             continue;
         }
         let reason = match spec.fidelity {

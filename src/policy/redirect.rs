@@ -12,7 +12,7 @@ use crate::request::{RequestView, Scheme};
 
 const PERMANENT: Spec = Spec::new("permanent-redirect", Scope::Location, Risk::Medium)
     .values("none", "https://new.example/start")
-    .doc("Every request is redirected to this URL or absolute path, to the letter, before access checks.");
+    .doc("Every request is redirected to this URL or absolute path, of any scheme, to the letter, before access checks.");
 const PERMANENT_CODE: Spec = Spec::new("permanent-redirect-code", Scope::Location, Risk::Low)
     .values("301", "308")
     .doc("Status of permanent-redirect, 300 to 308.");
@@ -38,7 +38,7 @@ const MAX_URL: usize = 2048;
 /// A fixed redirect: request path and query are not appended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Redirect {
-    /// Target: absolute URL, or a path that is made absolute unless redirects are relative.
+    /// Target: a URL, or a path that is made absolute unless redirects are relative; anything else is sent as written.
     pub url: Arc<str>,
     /// 300 to 308.
     pub status: StatusCode,
@@ -140,10 +140,14 @@ fn url(text: &str, relative: Relative) -> Result<Arc<str>, String> {
             char::from(byte)
         ));
     }
-    if text.starts_with('/') && !text.starts_with("//") && relative == Relative::Allow {
-        return Ok(Arc::from(text));
+    // Whatever it is, a permanent one is sent: links into applications (`app://start`), paths, other schemes.
+    if relative == Relative::Allow {
+        let scheme = text.split_once(':').map_or("", |(scheme, _)| scheme);
+        let runs = ["javascript", "data", "vbscript"].iter().any(|bad| scheme.eq_ignore_ascii_case(bad));
+        return if runs { Err("leads to no place but to a script".into()) } else { Ok(Arc::from(text)) };
     }
-    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let scheme = |scheme: &str| text.get(..scheme.len()).filter(|start| start.eq_ignore_ascii_case(scheme));
+    let rest = scheme("https://").or_else(|| scheme("http://")).and_then(|start| text.get(start.len()..));
     match rest.map(|rest| rest.split(['/', '?']).next().unwrap_or_default()) {
         Some(authority) if !authority.is_empty() && !authority.starts_with(':') => Ok(Arc::from(text)),
         _ => Err("must start with http:// or https:// and a host".into()),

@@ -155,7 +155,6 @@ pub fn read(
         backend_tls: backend_tls::BackendTls::read(r),
         http_version: backend_protocol::HttpVersion::read(r, globals.proxy_http_version),
         ignored: snippet::settings::Ignored::default(),
-        uncompressed: false,
         access_log: log::read(r),
         rewrite_log: log::read_rewrites(r),
         tracing: tracing::Tracing::read(r, globals),

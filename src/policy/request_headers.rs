@@ -83,7 +83,8 @@ fn upgrade(head: &RequestHead, has_body: bool, nominated: &[Box<str>]) -> Option
     let protocol = std::str::from_utf8(protocol).ok()?.trim();
     let (name, _) = protocol.split_once('/').unwrap_or((protocol, ""));
     let one = protocol.split('/').count() <= 2 && protocol.split('/').all(|part| is_token(part.as_bytes()));
-    let http = name.eq_ignore_ascii_case("h2c") || name.eq_ignore_ascii_case("http");
+    // `h2` is no name for Upgrade (RFC 7540 section 11.3), and backends that take it for `h2c` are not led there.
+    let http = ["h2c", "h2", "http"].iter().any(|version| name.eq_ignore_ascii_case(version));
     let method = head.method == Method::GET
         || (head.method == Method::POST && !name.eq_ignore_ascii_case("websocket"));
     let asked = nominated.iter().any(|name| name.eq_ignore_ascii_case("upgrade"));

@@ -2,6 +2,7 @@
 
 use super::annotation::{Reader, Risk, Scope, Spec};
 use super::template::{self, Facts};
+use crate::diagnostic::Severity;
 use crate::pattern::{Captures, Pattern};
 use crate::request::{NormPath, split_target};
 use crate::variable::{Known, Variable};
@@ -98,7 +99,14 @@ pub struct Rewritten {
 
 /// Reads `rewrite-target`; empty and absent are `None`.
 pub fn read(reader: &mut Reader<'_>) -> Option<Rewrite> {
-    reader.read(&TARGET, Substitution::parse).ok().map(|target| Rewrite { target })
+    let target = reader.read(&TARGET, Substitution::parse).ok()?;
+    if target.pieces.iter().all(|piece| matches!(piece, Piece::Literal(_))) {
+        let reason =
+            "names no group of the path: backends are asked for this one path, whatever clients ask for";
+        let hint = "for more than one page: a path such as /app(/|$)(.*), and /$2 here";
+        reader.report(TARGET.name, Severity::Info, "RewriteWithoutGroup", reason, hint);
+    }
+    Some(Rewrite { target })
 }
 
 /// Reads `use-regex`.

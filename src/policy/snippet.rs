@@ -12,6 +12,7 @@ use super::annotation::{Fidelity, Reader, Risk, Scope, Spec, Value};
 use super::global::Globals;
 use crate::diagnostic::Severity;
 
+mod answering;
 mod build;
 pub mod directive;
 pub mod document;
@@ -29,7 +30,7 @@ pub mod stream;
 mod unknown;
 
 pub use names::Names;
-pub use run::{Outcome, Remains, Run, Seen, Stage, Substitutions};
+pub use run::{Outcome, Page, Remains, Run, Seen, Stage, Substitutions, Turn};
 pub use script::Script;
 pub use settings::Settings;
 pub use stream::StreamRule;
@@ -91,7 +92,7 @@ pub struct Snippets {
 /// The snippets of the ConfigMap.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct GlobalSnippets {
-    /// `map` blocks of `http-snippet`.
+    /// `map`, `geo` and `split_clients` blocks of `http-snippet`.
     pub maps: maps::Maps,
     /// What else `http-snippet` says.
     pub http: Option<Arc<Settings>>,
@@ -324,7 +325,7 @@ impl GlobalSnippets {
         match key {
             "http-snippet" => {
                 let (tables, rest): (Vec<Statement>, Vec<Statement>) =
-                    tree.iter().cloned().partition(|statement| statement.name() == "map");
+                    tree.iter().cloned().partition(|statement| maps::is_table(statement.name()));
                 let mut maps = maps::Maps::default();
                 for table in &tables {
                     maps.insert(maps::Map::build(table, builder)?);

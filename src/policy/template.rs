@@ -93,6 +93,9 @@ pub struct RouteFacts<'r> {
 pub trait Rest {
     /// The value so far; `None` where there is none yet.
     fn value(&self, fixed: Fixed) -> Option<Vec<u8>>;
+
+    /// A field of the request as it came, those that end at the proxy included.
+    fn field(&self, name: &str) -> Option<Vec<u8>>;
 }
 
 impl std::fmt::Debug for dyn Rest + '_ {
@@ -359,6 +362,7 @@ fn write_fixed(fixed: Fixed, facts: &Facts<'_>, out: &mut Vec<u8>) {
         | Fixed::SslClientStart
         | Fixed::SslClientSubject
         | Fixed::SslClientVerify
+        | Fixed::SslCurve
         | Fixed::SslProtocol
         | Fixed::SslServerName
         | Fixed::SslSessionReused => {

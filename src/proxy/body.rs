@@ -15,6 +15,7 @@ use crate::pipe::Pipe;
 pub fn limited(body: RequestBody, limit: Option<u64>) -> RequestBody {
     match (body, limit) {
         (RequestBody::Stream(body), Some(limit)) => {
+            body.expect_at_most(limit);
             RequestBody::Stream(Box::pin(Limited { body, left: limit }))
         }
         (body, _) => body,

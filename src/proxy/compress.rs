@@ -33,11 +33,11 @@ const fn encoder_bytes(coding: Coding) -> u64 {
     }
 }
 
-/// Compresses an answer where client and ConfigMap want it.
+/// Compresses an answer where client and ConfigMap, or a snippet, want it.
 pub(super) fn apply(exchange: &Exchange, response: &mut Response) {
-    let compression = &exchange.snapshot.table.globals.compression;
-    let spared = exchange.location().is_some_and(|location| location.policies.uncompressed);
-    let is_on = compression.is_on() && !spared;
+    let own = exchange.compression.take();
+    let compression = own.as_deref().unwrap_or(&exchange.snapshot.table.globals.compression);
+    let is_on = compression.is_on();
     // The head that answers HEAD is that of GET, as in nginx.
     let is_head = exchange.head.method == Method::HEAD;
     let is_empty = matches!(response.body, ResponseBody::Empty) && !is_head;

@@ -89,6 +89,8 @@ pub struct TlsFacts {
     pub protocol: &'static str,
     /// Cipher suite, by OpenSSL's name.
     pub cipher: &'static str,
+    /// Group of the key exchange, by OpenSSL's name.
+    pub group: Option<&'static str>,
     /// What ALPN agreed on.
     pub alpn: Option<Box<[u8]>>,
     /// SNI as sent, lower case.
@@ -255,8 +257,9 @@ async fn tls(
     let first = begun.ok()?.ok()?;
     let is_handshake = match first.first() {
         None => return None,
-        // RFC 8446 section 5.1: a handshake record starts with 22. Anything else is HTTP on the TLS port.
-        Some(kind) => *kind == 22,
+        // RFC 8446 section 5.1: a handshake record starts with 22, one of SSLv2 with its highest bit. Anything else is
+        // HTTP on the TLS port. As nginx.
+        Some(kind) => *kind == 22 || kind & 0x80 != 0,
     };
     let mut stream = Prefixed::new(first, stream);
     if !is_handshake {
@@ -334,13 +337,13 @@ async fn accept<IO: AsyncRead + AsyncWrite + Unpin>(
 }
 
 fn tls_facts(session: &rustls::ServerConnection, asked: bool) -> TlsFacts {
-    let protocol = match session.protocol_version() {
-        Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2",
-        _ => "TLSv1.3",
-    };
+    let is_old = session.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_2);
     TlsFacts {
-        protocol,
+        protocol: if is_old { "TLSv1.2" } else { "TLSv1.3" },
         cipher: session.negotiated_cipher_suite().map_or("", |suite| openssl_name(suite.suite())),
+        group: session
+            .negotiated_key_exchange_group()
+            .and_then(|group| super::tls_variables::group_name(group.name())),
         alpn: session.alpn_protocol().map(Box::from),
         server_name: session.server_name().map(str::to_ascii_lowercase),
         resumed: session.handshake_kind() == Some(rustls::HandshakeKind::Resumed),

@@ -20,10 +20,11 @@ use super::worker::Worker;
 use crate::limit::Held;
 use crate::message::Meter;
 use crate::places::Databases;
+use crate::policy::compression::Compression;
 use crate::policy::snippet::Remains;
 use crate::policy::template::{Places, RouteFacts};
 use crate::policy::tracing::context::TraceContext;
-use crate::reply::LocalReply;
+use crate::reply::{LocalReply, RedirectCause};
 use crate::request::RequestView;
 use crate::route::{Backend, Location, Server};
 use crate::snapshot::Snapshot;
@@ -74,6 +75,8 @@ pub struct Exchange {
     remains: RefCell<Option<Box<Remains>>>,
     /// How fast the answer goes, where its backend or a snippet says so.
     pub(super) pace: Cell<Pace>,
+    /// How the answer is compressed, where snippets say other than the ConfigMap.
+    pub(super) compression: Cell<Option<Box<Compression>>>,
     /// Path and query as rewritten, where they were.
     rewritten: RefCell<Option<Box<Rewritten>>>,
     tries: RefCell<SmallVec<[Try; 1]>>,
@@ -103,6 +106,19 @@ enum Path {
     /// Nothing was to be normalised.
     AsItCame,
     Normal(Vec<u8>),
+}
+
+/// Where an answer is made. Error pages and the redirect to a sign-in page are locations of their own to nginx: what
+/// belongs to the location of the request does not count there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// In the location of the request.
+    Location,
+    /// In that of the redirect to the sign-in page, which has the fields of CORS and the cookies of the authentication
+    /// service too.
+    SignIn,
+    /// In that of an error page.
+    ErrorPage,
 }
 
 /// Bytes a second (0 for no limit), and bytes before they count; `None` where the location's own count.
@@ -160,6 +176,7 @@ impl Exchange {
             traced: OnceCell::new(),
             remains: RefCell::default(),
             pace: Cell::default(),
+            compression: Cell::default(),
             rewritten: RefCell::default(),
             tries: RefCell::default(),
             local: Cell::new(None),
@@ -186,6 +203,11 @@ impl Exchange {
         let target = &self.head.target;
         let path = target.iter().position(|byte| *byte == b'?').and_then(|at| target.split_at_checked(at));
         path.map_or((target, None), |(path, query)| (path, query.get(1..)))
+    }
+
+    /// A proxy in front tells who the client is.
+    pub fn client_is(&self, client: IpAddr) {
+        self.client.set(client);
     }
 
     /// The server and location that took it.
@@ -288,6 +310,16 @@ impl Exchange {
     /// When the request came, since 1970.
     pub fn since_epoch(&self) -> Duration {
         self.began.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
+    }
+
+    /// Where the answer is made.
+    pub fn place(&self) -> Place {
+        const SIGN_IN: &str = words::cause_word(RedirectCause::SignIn);
+        match (self.page.get(), self.local.get()) {
+            (Some(_), _) => Place::ErrorPage,
+            (None, Some(LocalReason { rule: SIGN_IN, .. })) => Place::SignIn,
+            _ => Place::Location,
+        }
     }
 
     /// Since the request came.

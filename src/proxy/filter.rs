@@ -5,7 +5,9 @@
 
 use super::forward::Way;
 use crate::policy::basic_auth::PasswordAuth;
+use crate::policy::external_auth::SignIn;
 use crate::policy::external_auth::answer::carries_cookies;
+use crate::policy::redirect::RedirectStyle;
 use crate::policy::satisfy::Tally;
 use crate::policy::template::{Facts, Template};
 use crate::reply::LocalReply;
@@ -27,6 +29,8 @@ pub struct Granted {
     pub cookies: Vec<Vec<u8>>,
     /// They go out with any status.
     pub cookies_always: bool,
+    /// What was asked for before the client was sent to a sign-in page: stays on that answer, as with nginx.
+    pub challenges: Vec<String>,
 }
 
 /// Puts fields in place of the client's; `None` takes one away.
@@ -40,12 +44,15 @@ pub(super) fn edit(ours: &[(Box<str>, Option<Vec<u8>>)], fields: &mut Fields) {
 }
 
 impl Granted {
-    /// Adds the cookies to an answer with `status`.
-    pub fn send_cookies(&self, status: u16, fields: &mut Fields) {
+    /// Adds the cookies, and the challenges, to an answer with `status`.
+    pub fn send_to_client(&self, status: u16, fields: &mut Fields) {
         if self.cookies_always || carries_cookies(status) {
             for cookie in &self.cookies {
                 let _unsendable = fields.append("Set-Cookie", cookie);
             }
+        }
+        for challenge in &self.challenges {
+            let _unsendable = fields.append("WWW-Authenticate", challenge.as_bytes());
         }
     }
 }
@@ -138,23 +145,34 @@ async fn judge(way: &Way<'_>) -> Result<(), LocalReply> {
             tally.add(policies.satisfy, external::judge(way, auth, &mut granted).await);
         }
     }
+    let outcome = tally.outcome().map(|refusal| signed_in(way, refusal, &mut granted));
     way.exchange.grant(granted);
-    tally.outcome().map_or(Ok(()), |refusal| Err(signed_in(way, refusal)))
+    outcome.map_or(Ok(()), Err)
 }
 
 /// Whoever must say who they are is sent to the sign-in page, where there is one.
-fn signed_in(way: &Way<'_>, refusal: LocalReply) -> LocalReply {
-    let LocalReply::Unauthorized { .. } = refusal else { return refusal };
-    sign_in(way).unwrap_or(refusal)
+fn signed_in(way: &Way<'_>, refusal: LocalReply, granted: &mut Granted) -> LocalReply {
+    let LocalReply::Unauthorized { challenges } = refusal else { return refusal };
+    match sign_in(way) {
+        Some(redirect) => {
+            granted.challenges = challenges;
+            redirect
+        }
+        None => LocalReply::Unauthorized { challenges },
+    }
 }
 
 /// The redirect to the sign-in page of the location, if it has one.
 pub fn sign_in(way: &Way<'_>) -> Option<LocalReply> {
-    let policies = &way.location.policies;
-    let auth = policies.external_auth.as_ref()?;
-    if way.globals().is_free_of_auth(&way.location.path) || way.run.auth_off() {
-        return None;
-    }
+    let signin = sign_in_page(way).filter(|_| !way.run.auth_off())?;
     let facts = Facts { view: way.view, route: way.own_facts() };
-    auth.signin.as_ref()?.redirect(&facts, policies.redirect_style)
+    // The location of the redirect is nginx's own: annotations do not reach it.
+    let style = RedirectStyle { relative: way.globals().relative_redirects, with_port: false };
+    signin.redirect(&facts, style)
+}
+
+/// The sign-in page of the location: its `error_page` of nginx, beside which those of the ConfigMap do not count.
+pub fn sign_in_page<'w>(way: &Way<'w>) -> Option<&'w SignIn> {
+    let signin = way.location.policies.external_auth.as_ref()?.signin.as_ref()?;
+    (!way.globals().is_free_of_auth(&way.location.path)).then_some(signin)
 }

@@ -23,6 +23,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use http::StatusCode;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 use self::arrival::{Arrival, Life, Waiting};
 use self::ending::{Linger, linger, refuse, settle, tell_cut};
@@ -169,6 +170,11 @@ pub async fn serve<IO, S, F, D, R>(
                 return linger(&mut link, options, wait).await;
             }
             Outcome::Abort => return,
+            Outcome::Reset => {
+                // TLS tells a cut by itself: no `close_notify` is sent.
+                let _best_effort = link.io.socket().map(TcpStream::set_zero_linger);
+                return;
+            }
             Outcome::Upgrade(upgrade) => {
                 drop(exchange);
                 let stream = Prefixed::new(std::mem::take(&mut link.buf).freeze(), link.io);

@@ -24,7 +24,7 @@ use super::patience::Patience;
 use crate::limit::{self, Held, Memory};
 use crate::message::{BodyError, Flow, Framed, Meter, Request, RequestBody, Response, ResponseBody};
 use crate::wire::fields::NameSet;
-use crate::wire::{Fields, Flood, FrameLimits, Reject, RequestHead, Version, check_http2_head};
+use crate::wire::{Fields, Flood, FrameLimits, HeadLimits, Reject, RequestHead, Version, check_http2_head};
 
 mod guard;
 mod life;
@@ -43,6 +43,8 @@ pub struct Http2Options {
     pub max_streams: u32,
     /// Largest decoded header list, bytes.
     pub max_header_list: u32,
+    /// Lines and fields of a head.
+    pub head: HeadLimits,
     /// Between a PING of ours and the close of a silent connection.
     pub ping: (Duration, Duration),
     /// Longest wait for the next bytes of a request body.
@@ -72,6 +74,7 @@ impl Default for Http2Options {
         Self {
             max_streams: 128,
             max_header_list: 32 * 1024,
+            head: HeadLimits::default(),
             ping: (Duration::from_secs(60), Duration::from_secs(20)),
             body_timeout: Duration::from_secs(60),
             body_rate: 0,
@@ -116,6 +119,7 @@ where
     S: Fn(Request) -> F + 'static,
     F: Future<Output = Response> + 'static,
 {
+    let head_limits = options.head;
     let bodies = Bodies {
         timeout: options.body_timeout,
         rate: options.body_rate,
@@ -125,7 +129,7 @@ where
     let streams = Streams::new();
     let mut life = Life::new(Rc::clone(&streams), options);
     let handler = hyper::service::service_fn(move |request: http::Request<Incoming>| {
-        exchange(request, &service, &bodies, streams.begin())
+        exchange(request, &service, &bodies, &head_limits, streams.begin())
     });
     let (io, traffic) = Guard::new(io, options.frames);
     let connection = builder(options).serve_connection(TokioIo::new(io), handler);
@@ -201,6 +205,7 @@ fn exchange<S, F>(
     mut request: http::Request<Incoming>,
     service: &S,
     bodies: &Bodies,
+    head_limits: &HeadLimits,
     stream: OpenStream,
 ) -> impl Future<Output = Result<http::Response<MeteredBody>, Infallible>> + use<S, F>
 where
@@ -212,7 +217,7 @@ where
     let head_only = request.method() == Method::HEAD;
     let (parts, body) = request.into_parts();
     let meter = Rc::new(Meter::default());
-    let (head, refused) = request_head(&parts, protocol);
+    let (head, refused) = request_head(&parts, protocol, head_limits);
     Meter::add(&meter.request_bytes, head.fields.text_len() + head.target.len());
     let body = if body.is_end_stream() || tunnel.is_some() {
         RequestBody::Empty
@@ -274,8 +279,12 @@ fn without_body(response: &mut Response) {
 /// RFC 9113 section 8.3 pseudo-fields and fields as a head of ours. Cookie crumbs are joined (section 8.2.3, `H2-11`).
 ///
 /// A head that breaks a rule comes with the refusal (H2-01 to H2-07).
-fn request_head(parts: &http::request::Parts, protocol: Option<String>) -> (RequestHead, Option<Reject>) {
-    let mut refused = None;
+fn request_head(
+    parts: &http::request::Parts,
+    protocol: Option<String>,
+    limits: &HeadLimits,
+) -> (RequestHead, Option<Reject>) {
+    let mut refused = check_scheme(&parts.uri).err();
     let mut fields = Fields::with_capacity(USUAL_HEAD);
     let mut cookies: Vec<u8> = Vec::new();
     for (name, value) in &parts.headers {
@@ -302,8 +311,18 @@ fn request_head(parts: &http::request::Parts, protocol: Option<String>) -> (Requ
         protocol,
         fields,
     };
-    let refused = refused.or_else(|| check_http2_head(&head).err());
+    let refused = refused.or_else(|| check_http2_head(&head, limits).err());
     (head, refused)
+}
+
+/// `:scheme` begins with a letter (RFC 3986 section 3.1), which the library does not ask for. It keeps the scheme only
+/// beside `:authority`.
+fn check_scheme(uri: &http::Uri) -> Result<(), Reject> {
+    let begins = |scheme: &str| scheme.starts_with(|first: char| first.is_ascii_alphabetic());
+    if uri.authority().is_some() && uri.path_and_query().is_some() && !uri.scheme_str().is_some_and(begins) {
+        return Err(Reject::bad("H2-01", "a :scheme that is none"));
+    }
+    Ok(())
 }
 
 fn response_of(

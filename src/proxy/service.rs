@@ -9,7 +9,7 @@ use super::body;
 use super::client_certificate;
 use super::compress;
 use super::connection::ConnectionFacts;
-use super::exchange::{Exchange, Pace};
+use super::exchange::{Exchange, Pace, Place};
 use super::filter;
 use super::forward::{self, Way};
 use super::mirror;
@@ -18,6 +18,7 @@ use super::substitute;
 use super::throttle;
 use super::worker::Worker;
 use crate::message::{Request, RequestBody, Response, ResponseBody};
+use crate::policy::RoutePolicies;
 use crate::policy::custom_errors::Made;
 use crate::policy::log;
 use crate::policy::redirect::RedirectStyle;
@@ -32,6 +33,8 @@ use crate::route::decide::{Forward, Unrecorded};
 use crate::route::intake::Intake;
 use crate::route::{Decision, decide};
 use crate::wire::{RequestHead, Version};
+
+mod turned;
 
 /// Serves one request; the answer carries the [`Exchange`] as its guard.
 pub async fn handle(worker: Rc<Worker>, connection: Rc<ConnectionFacts>, request: Request) -> Response {
@@ -71,15 +74,15 @@ pub async fn handle(worker: Rc<Worker>, connection: Rc<ConnectionFacts>, request
 }
 
 /// Fields for cross-origin pages and `custom-headers` stand on every answer of a location, whoever gave it.
-fn dress(exchange: &Exchange, response: &mut Response) {
-    let policies =
-        exchange.location().map(|location| &location.policies).filter(|policies| policies.denied.is_none());
-    let Some(policies) = policies else { return };
+fn dress(exchange: &Exchange, place: Place, response: &mut Response) {
+    let policies = exchange.location().map(|location| &location.policies);
+    let counts = |policies: &&RoutePolicies| policies.denied.is_none() && place != Place::ErrorPage;
+    let Some(policies) = policies.map(|policies| &**policies).filter(counts) else { return };
     let fields = &mut response.head.fields;
     if let Some(cors) = &policies.cors {
         cors.apply(exchange.head.fields.get("origin"), fields);
     }
-    if let Some(custom) = &policies.custom_headers {
+    if let Some(custom) = policies.custom_headers.as_ref().filter(|_| place == Place::Location) {
         custom.apply(fields);
     }
 }
@@ -131,11 +134,16 @@ async fn serve(
     run.rest = Some(&**exchange);
     let asked = Asked { view: &view, hop, framed, trusted: came.is_trusted(globals) };
     let mut response = routed(exchange, asked, &mut run, body).await;
-    dress(exchange, &mut response);
-    if let Some(granted) = exchange.granted() {
-        granted.send_cookies(response.head.status.as_u16(), &mut response.head.fields);
+    let place = exchange.place();
+    if place != Place::Location {
+        run.leave(2);
     }
-    scripted(exchange, &view, &run, &mut response);
+    dress(exchange, place, &mut response);
+    if let Some(granted) = exchange.granted().filter(|_| place != Place::ErrorPage) {
+        granted.send_to_client(response.head.status.as_u16(), &mut response.head.fields);
+    }
+    let told = relayed(exchange, &view, &run);
+    scripted(exchange, told.as_deref().unwrap_or(&view), &run, &mut response);
     exchange.remember(&run);
     Ok(response)
 }
@@ -166,9 +174,25 @@ fn scripted(exchange: &Exchange, view: &RequestView<'_>, run: &Run<'_>, response
     let by_backend = exchange.pace.get().bytes;
     exchange.pace.set(Pace { bytes: by_backend.or(rate), after });
     heads::to_client(run, &stage, response.head.status.as_u16(), &mut response.head.fields);
+    exchange.compression.set(run.compression(&globals.compression).map(Box::new));
     if let Some(substitutions) = run.substitutions(&stage) {
         substitute::apply(substitutions, response);
     }
+}
+
+/// The request with its client as a proxy in front tells it, where snippets say who may.
+fn relayed<'r>(exchange: &Exchange, view: &RequestView<'r>, run: &Run<'_>) -> Option<Box<RequestView<'r>>> {
+    if run.is_idle() {
+        return None;
+    }
+    let globals = &exchange.snapshot.table.globals;
+    let came = exchange.connection.forwarded();
+    let told = |levels| run.real_ip(globals, levels)?.told(view, &came, globals);
+    // As in nginx, where the address is told once: what a server says goes before what its locations say.
+    let untold = || view.forwarded.client == came.source(globals);
+    let told = told(..=1).or_else(|| told(..=2).filter(|_| untold()))?;
+    exchange.client_is(told.forwarded.client);
+    Some(told)
 }
 
 /// Routes and forwards.
@@ -178,6 +202,8 @@ async fn routed(exchange: &Rc<Exchange>, asked: Asked<'_>, run: &mut Run<'_>, bo
     let decision = decide(table, &exchange.snapshot.endpoints, view, run, &mut Unrecorded);
     let run = &*run;
     exchange.remember(run);
+    let told = relayed(exchange, view, run);
+    let view = told.as_deref().unwrap_or(view);
     if let Some(target) = run.target(view) {
         exchange.rewritten(&target);
     }
@@ -190,7 +216,7 @@ async fn routed(exchange: &Rc<Exchange>, asked: Asked<'_>, run: &mut Run<'_>, bo
             };
             exchange.traces(view);
             let way = Way { exchange, view, location, hop, framed, trusted, run };
-            return Box::pin(ours(&way, reply, body)).await;
+            return Box::pin(unforwarded(&way, reply, body)).await;
         }
     };
     let location = forward.location;
@@ -203,6 +229,10 @@ async fn routed(exchange: &Rc<Exchange>, asked: Asked<'_>, run: &mut Run<'_>, bo
         tell_rewrite(exchange, view, &forward);
     }
     let way = Way { exchange, view, location, hop, framed, trusted, run };
+    if is_too_long(&way, &body) {
+        drop(body);
+        return Box::pin(ours(&way, LocalReply::BodyTooLarge, RequestBody::Empty)).await;
+    }
     // First of all: checking passwords and asking others costs, too.
     let limits = &table.globals.limits;
     if let Some(reply) = exchange.worker.overload(limits, !matches!(body, RequestBody::Empty)) {
@@ -214,6 +244,32 @@ async fn routed(exchange: &Rc<Exchange>, asked: Asked<'_>, run: &mut Run<'_>, bo
         return Box::pin(ours(&way, reply.clone(), body)).await;
     }
     inside(&way, &forward, body).await
+}
+
+/// The answer of a location that has no backend to ask: a redirect, a preflight, the built-in 404. That one is a backend
+/// to nginx, so whoever asks is judged first.
+async fn unforwarded(way: &Way<'_>, reply: LocalReply, body: RequestBody) -> Response {
+    if is_too_long(way, &body) && !matches!(reply, LocalReply::Denied { .. } | LocalReply::Healthz) {
+        drop(body);
+        return ours(way, LocalReply::BodyTooLarge, RequestBody::Empty).await;
+    }
+    if matches!(reply, LocalReply::NoRoute) {
+        let judged = match filter::limited(way) {
+            Ok(()) => filter::access(way).await,
+            refused => refused,
+        };
+        if let Err(refusal) = judged {
+            return ours(way, refusal, body).await;
+        }
+    }
+    ours(way, reply, body).await
+}
+
+/// True for a body whose announced length is over the location's limit: nginx looks at that when it has chosen the
+/// location, before redirects and checks.
+fn is_too_long(way: &Way<'_>, body: &RequestBody) -> bool {
+    let most = way.location.policies.body.max;
+    most.zip(http_body::Body::size_hint(body).exact()).is_some_and(|(most, length)| length > most)
 }
 
 /// `enable-rewrite-log`: what a rewrite did, to the error log.
@@ -257,34 +313,29 @@ async fn inside(way: &Way<'_>, forward: &Forward<'_>, body: RequestBody) -> Resp
                 && errors.intercepts()
                 && let Some(reply) = filter::sign_in(way) =>
         {
+            let challenges = challenges(&response);
             drop_quietly(response);
-            local(way.exchange, &reply, true)
+            challenged(local(way.exchange, &reply, true), challenges.iter().map(|challenge| &**challenge))
         }
-        Ok(response) if errors.replaces(response.head.status.as_u16(), Made::ByBackend) => {
+        Ok(response) if has_page(way, response.head.status, Made::ByBackend) => {
             let status = response.head.status;
-            let challenges: Vec<Box<[u8]>> = if status == http::StatusCode::UNAUTHORIZED {
-                response.head.fields.get_all("www-authenticate").map(Box::from).collect()
-            } else {
-                Vec::new()
-            };
+            let challenges = challenges(&response);
             drop_quietly(response);
             let page = Box::pin(error_page(way, status, spare.unwrap_or(RequestBody::Empty))).await;
             challenged(page, challenges.iter().map(|challenge| &**challenge))
+        }
+        Ok(response) if !way.run.is_idle() && way.run.turns(response.head.status, errors.intercepts()) => {
+            Box::pin(turned::instead(way, response)).await
         }
         Ok(response) => response,
         Err(reply) => Box::pin(ours(way, reply, spare.unwrap_or(RequestBody::Empty))).await,
     }
 }
 
-/// A body as the route takes it: refused when too long, read whole before a backend is asked unless it is streamed.
+/// A body as the route takes it: refused when it turns out too long, read whole before a backend is asked unless it is streamed.
 async fn prepared(way: &Way<'_>, body: RequestBody) -> Result<RequestBody, LocalReply> {
     let policies = &way.location.policies;
     let length = http_body::Body::size_hint(&body).exact();
-    if let (Some(limit), Some(length)) = (policies.body.max, length)
-        && length > limit
-    {
-        return Err(LocalReply::BodyTooLarge);
-    }
     let body = body::limited(body, policies.body.max);
     // A copy with its body needs the body first, as in nginx.
     let wanted = policies.buffering.request || policies.mirror.as_ref().is_some_and(|mirror| mirror.body);
@@ -316,7 +367,7 @@ const MEMORY: (u64, u64) = (64 * 1024, 1024 * 1024);
 async fn ours(way: &Way<'_>, reply: LocalReply, body: RequestBody) -> Response {
     let status = reply.status();
     let signs_in = matches!(reply, LocalReply::Redirect { cause: RedirectCause::SignIn, .. });
-    if !signs_in && way.location.policies.errors.replaces(status.as_u16(), Made::Here) {
+    if !signs_in && has_page(way, status, Made::Here) {
         let mut response = Box::pin(error_page(way, status, body)).await;
         // CVE-2026-24513: whatever the error backend says, a refusal stays one.
         if reply.refuses() && response.head.status.as_u16() < 400 {
@@ -328,7 +379,29 @@ async fn ours(way: &Way<'_>, reply: LocalReply, body: RequestBody) -> Response {
         }
         return response;
     }
+    // As in nginx, where `return 403 text` is an answer and `return 403` an error.
+    let is_error = !signs_in && !matches!(reply, LocalReply::Scripted { body: Some(_), .. });
+    if is_error && let Some(page) = turned::turned(way, status).await {
+        if let LocalReply::Unauthorized { challenges } = &reply {
+            return challenged(page, challenges.iter().map(|challenge| challenge.as_bytes()));
+        }
+        return page;
+    }
     local(way.exchange, &reply, true)
+}
+
+/// True when an answer with `status` is replaced by a page of the error backend.
+fn has_page(way: &Way<'_>, status: http::StatusCode, made: Made) -> bool {
+    let errors = &way.location.policies.errors;
+    errors.replaces(status.as_u16(), made) && !(errors.inherited && filter::sign_in_page(way).is_some())
+}
+
+/// What a 401 of a backend asks for.
+fn challenges(response: &Response) -> Vec<Box<[u8]>> {
+    if response.head.status != http::StatusCode::UNAUTHORIZED {
+        return Vec::new();
+    }
+    response.head.fields.get_all("www-authenticate").map(Box::from).collect()
 }
 
 /// A page in the place of a 401 still asks for what the 401 asked for, as with nginx: without that no browser would.

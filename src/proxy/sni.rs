@@ -121,11 +121,10 @@ fn make(
         .with_cert_resolver(Arc::new(SniResolver { reader: reader.clone() }));
     // As ingress-nginx has it for every host: our order counts.
     config.ignore_client_order = own.prefer.unwrap_or(true);
-    config.alpn_protocols = if globals.use_http2 {
-        vec![b"h2".to_vec(), b"http/1.1".to_vec()]
-    } else {
-        vec![b"http/1.1".to_vec()]
-    };
+    // nginx's list: a client may offer an old version alone (`curl --http1.0`), and speaks it or not.
+    let offered: [&[u8]; 4] = [b"h2", b"http/1.1", b"http/1.0", b"http/0.9"];
+    let offered = offered.iter().filter(|name| globals.use_http2 || **name != b"h2");
+    config.alpn_protocols = offered.map(|name| name.to_vec()).collect();
     config.ticketer = Arc::clone(tickets) as Arc<dyn ProducesTickets>;
     // Stateful resumption, as ingress-nginx has it by default (tickets off).
     if globals.ssl_session_cache {

@@ -22,6 +22,7 @@ impl Handshake for Exchange {
             Fixed::SslProtocol => Some(Cow::Borrowed(tls.protocol.as_bytes())),
             Fixed::SslAlpnProtocol => tls.alpn.as_deref().map(Cow::Borrowed),
             Fixed::SslCipher => Some(Cow::Borrowed(tls.cipher.as_bytes())),
+            Fixed::SslCurve => tls.group.map(|group| Cow::Borrowed(group.as_bytes())),
             Fixed::SslServerName => tls.server_name.as_ref().map(|name| Cow::Borrowed(name.as_bytes())),
             Fixed::SslSessionReused => Some(Cow::Borrowed(if tls.resumed { b"r" } else { b"." })),
             // Who was not asked has not been checked: nginx says so in the same word.
@@ -34,6 +35,18 @@ impl Handshake for Exchange {
                 .and_then(|_| certificate(tls, variable))
                 .map(|text| Cow::Owned(text.into_bytes())),
         }
+    }
+}
+
+/// OpenSSL's name of a group, as `$ssl_curve` shows it.
+pub(super) const fn group_name(group: rustls::NamedGroup) -> Option<&'static str> {
+    match group {
+        rustls::NamedGroup::X25519 => Some("X25519"),
+        rustls::NamedGroup::secp256r1 => Some("prime256v1"),
+        rustls::NamedGroup::secp384r1 => Some("secp384r1"),
+        rustls::NamedGroup::secp521r1 => Some("secp521r1"),
+        rustls::NamedGroup::X25519MLKEM768 => Some("X25519MLKEM768"),
+        _ => None,
     }
 }
 

@@ -33,7 +33,7 @@ use crate::telemetry::{
     FieldLookup, LocalReason, LogLane, NoFields, Record, RequestLine, RouteLabels, WorkerMetrics,
 };
 use crate::upstream::{Rng, Upstreams};
-use crate::wire::FrameLimits;
+use crate::wire::{FrameLimits, HeadLimits};
 
 /// Streams of a new HTTP/2 connection while memory is tight (`security.md` D-5).
 const TIGHT_STREAMS: u32 = 32;
@@ -186,10 +186,7 @@ impl Worker {
             },
             ..http1::Options::default()
         };
-        let line = usize::try_from(globals.large_header_bytes).unwrap_or(usize::MAX);
-        options.head.line = line;
-        options.head.fields = usize::try_from(globals.limits.fields).unwrap_or(usize::MAX);
-        options.head.head = line.saturating_mul(usize::try_from(globals.large_header_count).unwrap_or(4));
+        options.head = head_limits(globals);
         options
     }
 
@@ -205,6 +202,7 @@ impl Worker {
                 streams => streams,
             },
             max_header_list: globals.large_header_bytes.saturating_mul(globals.large_header_count),
+            head: head_limits(globals),
             body_timeout: globals.client_body_timeout,
             body_rate: limits.body_rate,
             send_timeout: limits.send_timeout,
@@ -360,6 +358,17 @@ impl Worker {
             self.presences.wake_all();
         };
         tokio::join!(follow, self.upstreams.maintain(), drain);
+    }
+}
+
+/// Limits of heads, from the ConfigMap in force.
+fn head_limits(globals: &Globals) -> HeadLimits {
+    let line = usize::try_from(globals.large_header_bytes).unwrap_or(usize::MAX);
+    HeadLimits {
+        line,
+        head: line.saturating_mul(usize::try_from(globals.large_header_count).unwrap_or(4)),
+        fields: usize::try_from(globals.limits.fields).unwrap_or(usize::MAX),
+        ..HeadLimits::default()
     }
 }
 

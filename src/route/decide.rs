@@ -127,6 +127,11 @@ pub fn decide<'t>(
     early(LocalReply::RewriteFailed { reason: "the path was rewritten more than ten times" })
 }
 
+/// The answer of the location `@name` of a snippet of the host.
+pub fn named(table: &Table, view: &RequestView<'_>, run: &mut Run<'_>, name: &str) -> Option<LocalReply> {
+    script::named(table, table.server(&view.host.name), view, run, name)
+}
+
 /// What came of the choice of a location.
 enum Choice<'t> {
     Made(Decision<'t>),
@@ -259,7 +264,8 @@ struct Walk<'t, 'e, 'v, 'n, 'r> {
 // === impl Walk ===
 
 impl<'t> Walk<'t, '_, '_, '_, '_> {
-    fn lacks_slash(&self, recorder: &mut impl Recorder) -> LocalReply {
+    fn lacks_slash(&mut self, recorder: &mut impl Recorder) -> LocalReply {
+        script::settings(self.table, self.location, self.run);
         let style = self.location.policies.redirect_style;
         let reply = style.trailing_slash(self.view, &self.location.path);
         recorder.step("trailing slash", || said(&reply));
@@ -298,13 +304,15 @@ impl<'t> Walk<'t, '_, '_, '_, '_> {
     }
 
     /// nginx answers preflights in its rewrite phase: before redirects, limits and access checks.
-    fn preflight(&self, recorder: &mut impl Recorder) -> Result<(), LocalReply> {
+    fn preflight(&mut self, recorder: &mut impl Recorder) -> Result<(), LocalReply> {
         let origin = self.view.fields.get("origin");
         let answered = |cors: &Cors| cors.is_preflight(self.view.method, origin);
         if !self.location.policies.cors.as_ref().is_some_and(answered) {
             return Ok(());
         }
         recorder.step("cors preflight", || said(&LocalReply::Preflight));
+        // Fields of snippets count on it, though what they do in order comes later.
+        script::settings(self.table, self.location, self.run);
         Err(LocalReply::Preflight)
     }
 

@@ -124,13 +124,16 @@ impl TierIndex {
         self.exact.get(found).map(|entry| entry.position as usize)
     }
 
-    /// The location called `path` and a slash; of a prefix and an exact one that which stands first.
+    /// The location called `path` and a slash; of a prefix and an exact one that which stands first. None where a
+    /// prefix is called `path` itself (of `//` and `/`, say), as in nginx.
     fn with_slash(&self, path: &[u8]) -> Option<usize> {
         let exact = self.exact.binary_search_by(|entry| cmp_with_slash(&entry.path, path)).ok();
         let prefix = self.prefixes.binary_search_by(|prefix| cmp_with_slash(&prefix.entry.path, path)).ok();
         let exact = exact.and_then(|found| self.exact.get(found));
         let prefix = prefix.and_then(|found| self.prefixes.get(found)).map(|prefix| &prefix.entry);
-        exact.into_iter().chain(prefix).map(|entry| entry.position as usize).min()
+        let found = exact.into_iter().chain(prefix).map(|entry| entry.position as usize).min()?;
+        let itself = self.prefixes.binary_search_by(|prefix| prefix.entry.path.as_bytes().cmp(path));
+        itself.is_err().then_some(found)
     }
 
     /// Binary search for the last prefix that sorts before `path`. The longest one that `path` starts with is that

@@ -83,7 +83,7 @@ pub fn linear(server: &Server, path: &[u8]) -> Option<usize> {
 /// The location whose missing trailing slash the path has, found by looking at all of them (`routing.md` 4.3).
 pub fn linear_slash_redirect(server: &Server, path: &[u8]) -> Option<usize> {
     let matches_whole = |location: &&std::sync::Arc<Location>| {
-        location.kind == LocationKind::Exact && location.path.as_bytes() == path
+        location.kind != LocationKind::Regex && location.path.as_bytes() == path
     };
     if !server.slash_redirects || server.locations.iter().any(|location| matches_whole(&location)) {
         return None;

@@ -47,7 +47,7 @@ pub enum WatchHealth {
     Polling(String),
 }
 
-/// Watches what a [`Listing`] names.
+/// Watches what a listing names.
 #[derive(Debug)]
 pub struct Watch {
     watcher: Option<RecommendedWatcher>,

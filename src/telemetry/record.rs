@@ -114,8 +114,12 @@ pub struct UpstreamTry {
     pub header_time: Option<Duration>,
     /// Until the response ended or the try failed.
     pub response_time: Option<Duration>,
-    /// Bytes of the response body.
+    /// Bytes of the response body, its framing included.
     pub response_length: u64,
+    /// Bytes written to the endpoint.
+    pub bytes_sent: u64,
+    /// Bytes read from it.
+    pub bytes_received: u64,
     /// True for the first try after an internal redirect (error page from a default backend): ` : ` stands before it.
     pub starts_group: bool,
 }

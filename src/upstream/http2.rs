@@ -21,6 +21,7 @@ use super::pool::{Open, PoolKey};
 use super::stream::Stream;
 use super::times::UpstreamTimes;
 use super::{Answer, Content, Failed, UpstreamError, UpstreamRequest};
+use crate::limit::Bodies;
 use crate::message::{RequestBody, ResponseBody};
 use crate::policy::global::UpstreamKeepalive;
 use crate::policy::timeout::Timeouts;
@@ -32,12 +33,19 @@ mod streaming;
 use pump::{Progress, Pump};
 use streaming::Streaming;
 
-/// Receive window of one stream, bytes.
-const STREAM_WINDOW: u32 = 256 * 1024;
-/// Receive window of a connection, bytes.
-const CONNECTION_WINDOW: u32 = 2 * 1024 * 1024;
+/// Receive windows of one stream and of a connection, bytes: what a backend may send while its client takes nothing.
+const WINDOWS: (u32, u32) = (256 * 1024, 2 * 1024 * 1024);
+/// The same while room for bodies is scarce.
+const SCARCE_WINDOWS: (u32, u32) = (64 * 1024, 256 * 1024);
 /// Decoded head of an answer, bytes.
 const MAX_HEAD: u32 = 64 * 1024;
+
+const fn windows(room: Bodies) -> (u32, u32) {
+    match room {
+        Bodies::Plenty => WINDOWS,
+        Bodies::Scarce | Bodies::Spent => SCARCE_WINDOWS,
+    }
+}
 
 /// Connections of one worker, by endpoint.
 #[derive(Debug, Default)]
@@ -131,12 +139,19 @@ impl Sessions {
     }
 
     /// Starts HTTP/2 on a connected stream and leases its first stream.
-    pub(super) async fn start(&self, key: PoolKey, stream: Stream, open: Open) -> Result<Lease, ErrorKind> {
+    pub(super) async fn start(
+        &self,
+        key: PoolKey,
+        stream: Stream,
+        open: Open,
+        room: Bodies,
+    ) -> Result<Lease, ErrorKind> {
+        let (stream_window, connection_window) = windows(room);
         let mut builder = h2::client::Builder::new();
         builder
             .enable_push(false)
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_window_size(stream_window)
+            .initial_connection_window_size(connection_window)
             .max_header_list_size(MAX_HEAD);
         let (sender, connection) = builder.handshake(stream).await.map_err(|error| kind_of(&error))?;
         tokio::task::spawn_local(async move {

@@ -261,7 +261,9 @@ impl Upstreams {
                 }
                 Checkout::Connect(_ticket) => {
                     let started = match self.connect(peer, timeouts).await {
-                        Ok((stream, open)) => self.sessions.start(key, stream, open).await,
+                        Ok((stream, open)) => {
+                            self.sessions.start(key, stream, open, self.pool.memory().bodies()).await
+                        }
                         Err(kind) => Err(kind),
                     };
                     match started {

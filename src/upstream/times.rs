@@ -71,7 +71,7 @@ impl UpstreamTimes {
         self.received.get()
     }
 
-    /// Bytes of the answer's body, without framing (nginx `$upstream_response_length`).
+    /// Bytes of the answer's body with its framing, as nginx counts them (`$upstream_response_length`).
     pub fn body(&self) -> u64 {
         self.body.get()
     }

@@ -75,6 +75,14 @@ impl BodyDecoder {
         }
     }
 
+    /// Bytes of a chunked body that were seen or announced: it will be that long at least.
+    pub fn announced(&self) -> u64 {
+        match self {
+            Self::Chunked(decoder) => decoder.announced(),
+            Self::Length(_) | Self::UntilClose => 0,
+        }
+    }
+
     /// True when nothing more will come out: no data, no trailers.
     pub fn is_exhausted(&self) -> bool {
         match self {

@@ -12,6 +12,9 @@ use super::fields::{Fields, is_tchar};
 use super::line::{find_control, split_field};
 use super::verdict::Reject;
 
+/// Largest size of a chunk, bytes.
+const LARGEST: u64 = i64::MAX as u64;
+
 /// What framing may cost beside the data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ChunkLimits {
@@ -127,6 +130,11 @@ impl ChunkedDecoder {
         }
     }
 
+    /// Bytes of data seen and announced so far.
+    pub fn announced(&self) -> u64 {
+        self.data.saturating_add(self.left)
+    }
+
     /// True once the last byte of the body was seen.
     pub fn is_done(&self) -> bool {
         self.state == State::Done
@@ -192,7 +200,7 @@ impl ChunkedDecoder {
     fn framing_byte(&mut self, byte: u8) -> Result<State, Reject> {
         let lenient = self.leniency == Leniency::Backend;
         let in_extension = self.state.in_extension();
-        if in_extension || byte == b';' {
+        if byte == b';' || (in_extension && byte != b'\r') {
             self.extensions = self.extensions.saturating_add(1);
             if self.extensions > self.limits.extensions {
                 return Err(Reject::bad("H1-08", "chunk extensions are longer than allowed"));
@@ -233,6 +241,9 @@ impl ChunkedDecoder {
         };
         if digits >= 16 {
             return Err(Reject::bad("H1-08", "a chunk size has more than 16 digits"));
+        }
+        if self.left > LARGEST >> 4 {
+            return Err(Reject::bad("H1-08", "a chunk size is above 2^63-1"));
         }
         self.left = (self.left << 4) | u64::from(digit);
         Ok(State::Size(digits + 1))

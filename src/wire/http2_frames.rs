@@ -3,7 +3,9 @@
 //!
 //! The HTTP/2 library bounds the memory of floods and resets; frames that ask for nothing (PING, SETTINGS, PRIORITY,
 //! unknown types, empty DATA, window updates) still cost time each. Here they are counted on the raw bytes. It reads
-//! frame headers only, keeps nine bytes, copies nothing and judges no content. `proxy::http2` feeds it.
+//! frame headers, has [`BlockWalker`] look at header blocks, and copies nothing. `proxy::http2` feeds it.
+
+use super::http2_block::{BlockWalker, Patch, PseudoInTrailers};
 
 /// Length of a frame header (RFC 9113 section 4.1).
 const HEADER: usize = 9;
@@ -17,8 +19,16 @@ const BYTES_PER_USEFUL: u64 = 1024;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
 const CONTINUATION: u8 = 9;
 const END_HEADERS: u8 = 4;
+const PADDED: u8 = 8;
+const PRIORITY: u8 = 0x20;
+/// Length of what a HEADERS frame says about priority, bytes.
+const PRIORITY_LENGTH: usize = 5;
+/// RFC 9113 section 7.
+const PROTOCOL_ERROR: u32 = 1;
+const ENHANCE_YOUR_CALM: u32 = 0xb;
 
 /// What a peer may do in ten seconds (`security.md` D.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,7 +51,7 @@ impl Default for FrameLimits {
     }
 }
 
-/// The flood that was seen.
+/// The flood that was seen, or what ends a connection as a flood does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Flood {
     /// Frames that ask for nothing.
@@ -53,6 +63,9 @@ pub enum Flood {
     /// A header block without end (CVE-2024-27316).
     #[error("a longer HTTP/2 header block than allowed")]
     HeaderBlock,
+    /// No flood: what breaks the protocol and the library would pass over (RFC 9113 sections 3.4 and 8.1).
+    #[error("an HTTP/2 connection without SETTINGS at its start, or pseudo-fields in trailers")]
+    Malformed,
 }
 
 impl Flood {
@@ -62,6 +75,15 @@ impl Flood {
             Self::Idle => "http2-idle-frames",
             Self::Resets => "http2-resets",
             Self::HeaderBlock => "http2-header-block",
+            Self::Malformed => "http2-malformed",
+        }
+    }
+
+    /// The code that GOAWAY says.
+    pub const fn code(self) -> u32 {
+        match self {
+            Self::Idle | Self::Resets | Self::HeaderBlock => ENHANCE_YOUR_CALM,
+            Self::Malformed => PROTOCOL_ERROR,
         }
     }
 }
@@ -102,6 +124,11 @@ impl FrameWalker {
     /// True between two frames.
     pub const fn at_boundary(&self) -> bool {
         self.have == 0 && self.skip == 0
+    }
+
+    /// What of `bytes` belongs to the payload of the frame whose header was seen last.
+    fn payload<'b>(&self, bytes: &'b [u8]) -> &'b [u8] {
+        bytes.get(..self.skip.min(bytes.len())).unwrap_or(bytes)
     }
 
     /// The next frame header in `bytes`, which loses what was looked at; `None` when all of it was.
@@ -145,6 +172,9 @@ pub struct FrameCounter {
     last_stream: u32,
     block: u32,
     continuations: u32,
+    /// The first frame was seen.
+    begun: bool,
+    heads: Heads,
 }
 
 impl FrameCounter {
@@ -162,6 +192,8 @@ impl FrameCounter {
             last_stream: 0,
             block: 0,
             continuations: 0,
+            begun: false,
+            heads: Heads::new(),
         }
     }
 
@@ -175,25 +207,48 @@ impl FrameCounter {
         self.sent = self.sent.saturating_add(bytes as u64);
     }
 
-    /// Looks at what the client sent. `now` is in milliseconds since any fixed point.
+    /// Looks at what the client sent. `now` is in milliseconds since any fixed point. A fragment in a `:path` is changed
+    /// into what the library refuses the stream for; nothing else is changed.
     ///
     /// # Errors
-    /// The limit that was passed; the connection is to be closed with ENHANCE_YOUR_CALM.
-    pub fn received(&mut self, mut bytes: &[u8], now: u64) -> Result<(), Flood> {
+    /// The limit that was passed; the connection is to be closed with [`Flood::code`].
+    pub fn received(&mut self, bytes: &mut [u8], now: u64) -> Result<(), Flood> {
         let window = now / WINDOW;
         if window != self.window {
             self.window = window;
             (self.idle, self.useful, self.sent, self.opened, self.resets) = (0, 0, 0, 0, 0);
         }
-        while let Some(frame) = self.walker.next(&mut bytes) {
+        // Hardly ever filled, and then by few.
+        let mut patches: Vec<Patch> = Vec::new();
+        let mut rest: &[u8] = bytes;
+        loop {
+            if self.heads.inside {
+                let at = bytes.len() - rest.len();
+                let payload = self.walker.payload(rest);
+                let looked = self.heads.look(payload, |(place, change)| patches.push((at + place, change)));
+                looked.map_err(|PseudoInTrailers| Flood::Malformed)?;
+            }
+            let Some(frame) = self.walker.next(&mut rest) else { break };
             self.count(frame)?;
+        }
+        for (place, change) in patches {
+            if let Some(byte) = bytes.get_mut(place) {
+                *byte ^= change;
+            }
         }
         Ok(())
     }
 
     fn count(&mut self, frame: FrameHeader) -> Result<(), Flood> {
+        if !self.begun {
+            // The client's preface ends with SETTINGS, which ask for nothing and are no flood.
+            self.begun = true;
+            return if frame.kind == SETTINGS { Ok(()) } else { Err(Flood::Malformed) };
+        }
+        self.heads.inside = false;
         match frame.kind {
             HEADERS => {
+                self.heads.begin(&frame, frame.stream <= self.last_stream);
                 if frame.stream > self.last_stream {
                     self.last_stream = frame.stream;
                     self.opened = self.opened.saturating_add(1);
@@ -203,6 +258,7 @@ impl FrameCounter {
                 self.check_block()
             }
             CONTINUATION => {
+                self.heads.go_on(&frame);
                 self.block = self.block.saturating_add(frame.length);
                 // The last one of a block is not held against it.
                 self.continuations =
@@ -232,6 +288,58 @@ impl FrameCounter {
             return Err(Flood::HeaderBlock);
         }
         Ok(())
+    }
+}
+
+/// Where the bytes of header blocks lie in the frames that carry them.
+#[derive(Debug)]
+struct Heads {
+    /// The present frame carries a piece of a block.
+    inside: bool,
+    walker: BlockWalker,
+    /// The length of the padding comes first.
+    padded: bool,
+    /// Bytes before the piece.
+    before: usize,
+    /// Bytes of the piece.
+    piece: usize,
+}
+
+impl Heads {
+    const fn new() -> Self {
+        Self { inside: false, walker: BlockWalker::new(false), padded: false, before: 0, piece: 0 }
+    }
+
+    fn begin(&mut self, frame: &FrameHeader, trailers: bool) {
+        self.walker = BlockWalker::new(trailers);
+        self.go_on(frame);
+        self.padded = frame.flags & PADDED != 0;
+        self.before = if frame.flags & PRIORITY == 0 { 0 } else { PRIORITY_LENGTH };
+        self.piece = self.piece.saturating_sub(self.before);
+    }
+
+    fn go_on(&mut self, frame: &FrameHeader) {
+        self.inside = true;
+        (self.padded, self.before) = (false, 0);
+        self.piece = usize::try_from(frame.length).unwrap_or(usize::MAX);
+    }
+
+    fn look(&mut self, payload: &[u8], mut patch: impl FnMut(Patch)) -> Result<(), PseudoInTrailers> {
+        let mut rest = payload;
+        if self.padded {
+            let Some((padding, after)) = rest.split_first() else { return Ok(()) };
+            self.padded = false;
+            self.piece = self.piece.saturating_sub(1 + usize::from(*padding));
+            rest = after;
+        }
+        let skipped = self.before.min(rest.len());
+        self.before -= skipped;
+        rest = rest.get(skipped..).unwrap_or(&[]);
+        let taken = self.piece.min(rest.len());
+        self.piece -= taken;
+        let at = payload.len() - rest.len();
+        let piece = rest.get(..taken).unwrap_or(&[]);
+        self.walker.walk(piece, |(place, change)| patch((at + place, change)))
     }
 }
 

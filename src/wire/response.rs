@@ -156,6 +156,9 @@ impl ResponseParser {
                 (Some(b'\n'), _) => at + 1,
                 _ => return Err(Reject::gateway("R-2", "a control byte in the head")),
             };
+            if next > limits.head {
+                return Err(Reject::gateway("R-8", "the head is longer than allowed"));
+            }
             if self.status.is_some() && at > self.line {
                 match buf.get(next) {
                     None => return Ok(None),

@@ -111,6 +111,30 @@ fn a_body_over_the_limit_is_a_413_at_the_head_and_while_reading() {
 }
 
 #[test]
+fn a_chunk_that_cannot_fit_is_a_413_before_its_bytes() {
+    let backend = Backend::echo("b");
+    for buffering in ["on", "off"] {
+        let annotations = [("proxy-body-size", "1k"), ("proxy-request-buffering", buffering)];
+        let proxy = TestProxy::start(&annotated(backend.address(), &annotations), &[]);
+        // The last but one is within the limit by itself and above it with what came before.
+        for (sizes, status) in [
+            ("401\r\n", 413),
+            ("7FFFFFFFFFFFFFFF\r\n", 413),
+            ("8000000000000000\r\n", 400),
+            ("1\r\nx\r\n400\r\n", 413),
+            ("1\r\nx\r\n3ff;a=b\r\n", 200),
+        ] {
+            let mut raw = Raw::connect(proxy.http());
+            raw.send("POST / HTTP/1.1\r\nHost: h.test\r\nTransfer-Encoding: chunked\r\n\r\n").send(sizes);
+            if status == 200 {
+                raw.send(vec![b'x'; 1023]).send("\r\n0\r\n\r\n");
+            }
+            assert_eq!(raw.answer().status, status, "{sizes:?}, buffering {buffering}");
+        }
+    }
+}
+
+#[test]
 fn a_cut_answer_is_seen_as_cut_and_the_connection_ends() {
     let backend = Backend::script(|mut stream, number| {
         let _ = stream.read(&mut [0; 4096]);
@@ -126,6 +150,11 @@ fn a_cut_answer_is_seen_as_cut_and_the_connection_ends() {
         let answer = raw.answer();
         assert_eq!((answer.status, answer.whole), (200, false));
     }
+    // To a client of HTTP/1.0 the end of the connection is the end of the answer: only a reset tells.
+    let mut stream = TcpStream::connect(proxy.http()).unwrap();
+    stream.write_all(b"GET / HTTP/1.0\r\nHost: h.test\r\n\r\n").unwrap();
+    let end = stream.read_to_end(&mut Vec::new()).map_err(|error| error.kind());
+    assert_eq!(end, Err(std::io::ErrorKind::ConnectionReset));
 }
 
 #[test]

@@ -285,6 +285,42 @@ fn a_refusal_stays_one_whatever_the_error_backend_says() {
     assert_eq!(errors.requests()[0].field("x-code"), Some("401"));
 }
 
+/// nginx inherits `error_page` only where a location has none, and the sign-in page is one.
+#[test]
+fn error_pages_of_the_config_map_do_not_count_beside_a_sign_in_page() {
+    let auth = service_of_ann();
+    let backend = Backend::answering(|request| {
+        let status = if request.line.contains("/401") { "401 Unauthorized" } else { "404 Not Found" };
+        format!("HTTP/1.1 {status}\r\nX-Backend: own\r\nContent-Length: 0\r\n\r\n").into_bytes()
+    });
+    let errors = Backend::echo("errors");
+    let url = url(&auth, "/");
+    let signin = [("auth-url", &*url), ("auth-signin", "https://sso.test/start")];
+    let own = [&signin[..], &[("custom-http-errors", "404"), ("default-backend", "errors")]].concat();
+    let rule = |host: &'static str| [(host, "/", "Prefix", "b")];
+    let world = ingress("a", &signin, &rule("h.test"))
+        + &ingress("own", &own, &rule("own.test"))
+        + &ingress("plain", &[], &rule("plain.test"))
+        + &service("b", &[backend.address()])
+        + &service("errors", &[errors.address()])
+        + &config_map(&[("custom-http-errors", "401,404")]);
+    let flags = ["--configmap=default/config", "--default-backend-service=default/errors"];
+    let proxy = TestProxy::start(&world, &flags);
+    let check = |host: &str, target: &str, status: u16, by: Option<&str>| {
+        let head = format!(
+            "GET {target} HTTP/1.1\r\nAuthorization: good\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        );
+        let answer = Raw::connect(proxy.http()).send(head).answer();
+        assert_eq!((answer.status, answer.field("x-backend")), (status, by), "{host}{target}");
+    };
+    check("plain.test", "/404", 200, Some("errors"));
+    check("h.test", "/404", 404, Some("own"));
+    // Statuses of backends are looked at all the same, so that a 401 of one leads to the sign-in page.
+    check("h.test", "/401", 302, None);
+    check("own.test", "/404", 200, Some("errors"));
+    check("own.test", "/401", 302, None);
+}
+
 #[test]
 fn one_check_that_admits_is_enough_with_satisfy_any() {
     let (backend, auth) = (Backend::echo("b"), service_of_ann());

@@ -139,3 +139,44 @@ fn a_drain_answers_what_was_sent_before_it() {
         proxy.join();
     }
 }
+
+#[test]
+fn what_the_http_2_library_passes_over_is_refused() {
+    let backend = Backend::echo("b");
+    let proxy = TestProxy::start(&simple(backend.address()), &["--workers=1"]);
+    let mut client = Frames::connect(proxy.http());
+    let head = |path: &'static str, scheme: &'static str| {
+        [(":method", "GET"), (":scheme", scheme), (":path", path), (":authority", "h.test")]
+    };
+    // Fragments: spelled out, then by the index of `:path` and in Huffman code (`/a#`), then from the dynamic table that
+    // the stream before it filled.
+    for (stream, path) in [(1, "#"), (3, "/a#b"), (5, "/?#"), (7, "/#")] {
+        client.send(&request(stream, &head(path, "http")));
+    }
+    let rest = literals(&[(":method", "GET"), (":scheme", "http"), (":authority", "h.test")]);
+    let coded = [&[0x44, 0x83, 0x60, 0x7f, 0xf5][..], &rest].concat();
+    client.send(&frame(HEADERS, END_STREAM | END_HEADERS, 9, &coded));
+    client.send(&frame(HEADERS, END_STREAM | END_HEADERS, 11, &[&[0xbe][..], &rest].concat()));
+    client.send(&request(13, &head("/", "1http")));
+    let fields: Vec<(String, &str)> = (0..201).map(|n| (format!("x{n}"), "y")).collect();
+    let many: Vec<(&str, &str)> =
+        head("/", "http").into_iter().chain(fields.iter().map(|(name, value)| (&**name, *value))).collect();
+    client.send(&request(15, &many));
+    client.send(&request(17, &head("/last", "http")));
+    client.until("the last answer", |client| client.seen.status.contains_key(&17));
+    let seen = &client.seen;
+    assert_eq!(seen.reset.keys().copied().collect::<Vec<_>>(), [1, 3, 5, 7, 9, 11], "{seen:?}");
+    assert!(seen.reset.values().all(|code| *code == 1), "PROTOCOL_ERROR: {seen:?}");
+    assert_eq!(
+        seen.status.iter().map(|(a, b)| (*a, *b)).collect::<Vec<_>>(),
+        [(13, 400), (15, 431), (17, 200)]
+    );
+    assert_eq!(backend.requests().len(), 1);
+
+    let mut client = Frames::connect(proxy.http());
+    client.send(&frame(HEADERS, END_HEADERS, 1, &literals(&head("/", "http"))));
+    client.send(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &literals(&[("x", "y"), (":path", "/b")])));
+    client.until("the end", |client| client.closed || client.seen.goaway.is_some());
+    assert_eq!(client.seen.goaway, Some(1), "PROTOCOL_ERROR");
+    assert_eq!(backend.requests().len(), 1);
+}

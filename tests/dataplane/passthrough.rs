@@ -143,6 +143,10 @@ fn address_lists_hold_and_without_the_flag_nothing_passes() {
     assert_eq!(backend.connections(), 0);
     let told = get(proxy.admin(), "localhost", "/api/v1/diagnostics").text();
     assert!(told.contains("SslPassthrough"), "{told}");
+    // TLS ends here then, and begins anew to the backend, as with ingress-nginx: the recorder is no TLS server.
+    let connections = backend.connections();
+    assert_eq!(get(proxy.http(), "pass.test", "/").status, 502);
+    assert!(backend.connections() > connections);
 }
 
 #[test]

@@ -80,10 +80,10 @@ fn locations_of_a_server_snippet_stand_beside_those_of_the_ingress() {
 fn a_snippet_that_cannot_be_honoured_is_left_out_or_shuts_its_own_routes() {
     let backend = Backend::echo("b");
     let manifests =
-        ingress("a", &[("configuration-snippet", "proxy_cache x;")], &[("a.test", "/", "Prefix", "b")])
+        ingress("a", &[("configuration-snippet", "proxy_bind x;")], &[("a.test", "/", "Prefix", "b")])
             + &ingress(
                 "c",
-                &[("server-snippet", "deny all; proxy_cache x;")],
+                &[("server-snippet", "deny all; proxy_bind x;")],
                 &[("c.test", "/", "Prefix", "b")],
             )
             + &service("b", &[backend.address()]);
@@ -91,8 +91,8 @@ fn a_snippet_that_cannot_be_honoured_is_left_out_or_shuts_its_own_routes() {
     assert_eq!(get(proxy.http(), "a.test", "/").status, 200);
     assert_eq!(get(proxy.http(), "c.test", "/").status, 503);
     let told = get(proxy.admin(), "localhost", "/api/v1/diagnostics").text();
-    assert!(told.contains("line 1, column 13: only off is known: there is no cache here"), "{told}");
-    assert!(told.contains("line 1, column 23: only off"), "{told}");
+    assert!(told.contains("line 1, column 1: proxy_bind is not among the directives known here"), "{told}");
+    assert!(told.contains("line 1, column 11: proxy_bind"), "{told}");
 }
 
 #[test]
@@ -196,6 +196,110 @@ fn what_a_location_has_already_is_replaced_by_its_snippet() {
     let mut raw = Raw::connect(proxy.http());
     raw.send("DELETE / HTTP/1.1\r\nHost: h.test\r\nConnection: close\r\n\r\n");
     assert_eq!(raw.answer().status, 403);
+}
+
+#[test]
+fn answers_are_compressed_and_named_as_the_snippet_says() {
+    let backend = Backend::answering(|request| {
+        let kind = request.field("x-kind").unwrap_or("text/html");
+        let body = "x".repeat(2000);
+        format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: 2000\r\n\r\n{body}").into_bytes()
+    });
+    let text = "gzip on; gzip_types application/json; gzip_vary on; charset utf-8;";
+    let proxy = proxy(&annotated(backend.address(), &[("configuration-snippet", text)]), &[]);
+    for (fields, coding, vary, kind) in [
+        ("", None, Some("Accept-Encoding"), "text/html; charset=utf-8"),
+        ("Accept-Encoding: gzip\r\n", Some("gzip"), Some("Accept-Encoding"), "text/html; charset=utf-8"),
+        (
+            "Accept-Encoding: gzip\r\nVia: 1.1 x\r\n",
+            None,
+            Some("Accept-Encoding"),
+            "text/html; charset=utf-8",
+        ),
+        (
+            "Accept-Encoding: gzip\r\nX-Kind: application/json\r\n",
+            Some("gzip"),
+            Some("Accept-Encoding"),
+            "application/json",
+        ),
+        ("Accept-Encoding: gzip\r\nX-Kind: text/plain\r\n", None, None, "text/plain; charset=utf-8"),
+        (
+            "Accept-Encoding: gzip\r\nX-Kind: text/html; charset=latin1\r\n",
+            Some("gzip"),
+            Some("Accept-Encoding"),
+            "text/html; charset=latin1",
+        ),
+    ] {
+        let answer = ask(&proxy, "/", fields);
+        let seen =
+            (answer.field("content-encoding"), answer.field("vary"), answer.field("content-type").unwrap());
+        assert_eq!(seen, (coding, vary, kind), "{fields}");
+    }
+}
+
+#[test]
+fn an_error_is_replaced_by_the_page_of_the_snippet_once() {
+    let backend = Backend::answering(|request| {
+        let status = if request.line.contains("/gone") { "404 Gone" } else { "200 OK" };
+        let line = &request.line;
+        format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{line}", line.len()).into_bytes()
+    });
+    let server = "error_page 404 /page.html; error_page 418 = @tea; error_page 410 =200 /gone/page; \
+        error_page 403 https://else.test/?from=$uri; error_page 405 /own; proxy_intercept_errors on; \
+        location @tea { return 200 'tea for $uri'; } location = /own { internal; return 200 own; }";
+    let location = "if ($arg_x) { return 418; } if ($http_x_no) { return 403; } if ($http_x_five) { return 500; } \
+        if ($request_method = PUT) { return 405; } if ($http_x_ten) { return 410; }";
+    let annotations = [("server-snippet", server), ("configuration-snippet", location)];
+    let proxy = proxy(&annotated(backend.address(), &annotations), &[]);
+    let seen = |target: &str, fields: &str| {
+        let answer = ask(&proxy, target, fields);
+        (answer.status, answer.text())
+    };
+    assert_eq!(seen("/a", ""), (200, "GET /a HTTP/1.1".into()));
+    assert_eq!(
+        seen("/gone", ""),
+        (404, "GET /page.html HTTP/1.1".into()),
+        "a path of the host, the old status"
+    );
+    assert_eq!(seen("/gone?x=1", ""), (200, "tea for /gone".into()), "a named location, its own status");
+    let answer = ask(&proxy, "/b", "X-No: 1\r\n");
+    assert_eq!((answer.status, answer.field("location")), (302, Some("https://else.test/?from=/b")));
+    assert_eq!(seen("/b", "X-Five: 1\r\n").0, 500);
+    assert_eq!(seen("/b", "X-Ten: 1\r\n").0, 410, "a page that is an error itself is not replaced again");
+    assert_eq!(ask(&proxy, "/own", "").status, 404, "no client gets there by itself");
+    let mut raw = Raw::connect(proxy.http());
+    raw.send("PUT /x HTTP/1.1\r\nHost: h.test\r\nContent-Length: 2\r\nConnection: close\r\n\r\nab");
+    let answer = raw.answer();
+    assert_eq!((answer.status, answer.text().as_str()), (405, "own"));
+}
+
+#[test]
+fn a_proxy_in_front_that_the_snippet_names_tells_the_client() {
+    let backend = Backend::echo("b");
+    let text = "set_real_ip_from 127.0.0.0/8; real_ip_header CF-Connecting-IP; allow 9.9.9.0/24; deny all;";
+    let proxy = proxy(&annotated(backend.address(), &[("configuration-snippet", text)]), &[]);
+    assert_eq!(ask(&proxy, "/", "CF-Connecting-IP: 9.9.9.1\r\n").status, 200);
+    assert_eq!(ask(&proxy, "/", "CF-Connecting-IP: 8.8.8.8\r\n").status, 403);
+    assert_eq!(ask(&proxy, "/", "X-Real-IP: 9.9.9.1\r\n").status, 403);
+    let seen = &backend.requests()[0];
+    assert_eq!((seen.field("x-real-ip"), seen.field("x-forwarded-for")), (Some("9.9.9.1"), Some("9.9.9.1")));
+    assert_eq!(backend.requests().len(), 1);
+}
+
+#[test]
+fn networks_and_shares_decide_as_maps_do() {
+    let backend = Backend::echo("b");
+    let keys = [
+        (
+            "http-snippet",
+            "geo $near { default 0; 127.0.0.0/8 1; } split_clients $arg_u $half { 50% a; * b; }",
+        ),
+        ("server-snippet", "more_set_headers \"X-Half: $half\"; if ($near = 0) { return 403; }"),
+    ];
+    let proxy = proxy(&annotated(backend.address(), &[]), &keys);
+    let answer = ask(&proxy, "/?u=user1", "");
+    assert_eq!((answer.status, answer.field("x-half")), (200, Some("a")));
+    assert_eq!(ask(&proxy, "/?u=user3", "").field("x-half"), Some("b"));
 }
 
 #[test]

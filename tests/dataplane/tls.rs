@@ -222,6 +222,33 @@ fn clear_http_on_the_tls_port_gets_nginx_s_400() {
     let answer = raw.answer();
     assert_eq!(answer.status, 400);
     assert!(answer.text().contains("The plain HTTP request was sent to HTTPS port"));
+    // A greeting of SSLv2 is no HTTP: an alert, as any broken handshake gets.
+    let mut stream = TcpStream::connect(proxy.https()).unwrap();
+    stream.write_all(b"\x80\x2e\x01\x00\x02\x00\x15\x00\x00\x00\x10").unwrap();
+    stream.write_all(&[1; 37]).unwrap();
+    let mut seen = Vec::new();
+    let _reset_or_closed = stream.read_to_end(&mut seen);
+    assert!(!seen.starts_with(b"HTTP"), "{seen:02x?}");
+}
+
+#[test]
+fn clients_that_offer_an_old_version_only_are_served() {
+    let backend = Backend::echo("b");
+    let proxy = TestProxy::start(&simple(backend.address()), &[]);
+    for (offers, served) in [
+        (&["http/1.0"][..], true),
+        (&["http/0.9"], true),
+        (&["x", "http/1.1"], true),
+        (&[], true),
+        (&["h3"], false),
+        (&["HTTP/1.1"], false),
+    ] {
+        let mut client = support::tls::config(ANY_VERSION);
+        client.alpn_protocols = offers.iter().map(|name| name.as_bytes().to_vec()).collect();
+        let answer = ask(&Arc::new(client), proxy.https(), "h.test", "h.test");
+        let got = answer.is_ok_and(|seen| seen.text.starts_with("HTTP/1.1 200 "));
+        assert_eq!(got, served, "{offers:?}");
+    }
 }
 
 /// A TLS backend on a thread: answers one request per connection and tells SNI, ALPN and the request line.

@@ -263,19 +263,25 @@ fn traces_begin_here_where_clients_are_not_trusted_and_pass_untouched_where_noth
     let backend = Backend::echo("b");
     let annotations = [("enable-opentelemetry", "true"), ("opentelemetry-trust-incoming-span", "false")];
     let rule = |host: &'static str| [(host, "/", "Prefix", "b")];
+    let silenced = [("enable-opentelemetry", "true"), ("configuration-snippet", "opentelemetry off;")];
     let manifests = ingress("wary", &annotations, &rule("h.test"))
         + &ingress("plain", &[], &rule("off.test"))
+        + &ingress("silenced", &silenced, &rule("snippet.test"))
         + &service("b", &[backend.address()]);
-    let proxy = proxy(&manifests, &[]);
+    let open = [("allow-snippet-annotations", "true"), ("annotations-risk-level", "Critical")];
+    let proxy = proxy(&manifests, &open);
     let fields = format!("traceparent: {PARENT}\r\ntracestate: congo=t61\r\n");
     assert_eq!(get(&proxy, "/", &fields), 200);
-    let off = format!("GET / HTTP/1.1\r\nHost: off.test\r\n{fields}\r\n");
-    assert_eq!(Raw::connect(proxy.http()).send(off).answer().status, 200);
+    for host in ["off.test", "snippet.test"] {
+        let off = format!("GET / HTTP/1.1\r\nHost: {host}\r\n{fields}\r\n");
+        assert_eq!(Raw::connect(proxy.http()).send(off).answer().status, 200);
+    }
     let seen = backend.requests();
     let begun = seen[0].field("traceparent").unwrap();
     assert!(begun.len() == 55 && begun.ends_with("-01") && !begun.contains(TRACE), "{begun}");
     assert_eq!(seen[0].field("tracestate"), None, "the state belongs to the trace that was not gone on with");
     assert_eq!(seen[1].field("traceparent"), Some(PARENT));
+    assert_eq!(seen[2].field("traceparent"), Some(PARENT));
 }
 
 #[test]

@@ -68,14 +68,21 @@ impl Case {
     }
 }
 
-/// The cases of a corpus.
+/// The cases of a corpus, and our own variants of them.
 pub(crate) fn load(kind: Kind) -> Vec<Case> {
-    let text = match kind {
-        Kind::Http1 => include_str!("../data/malformed-h1.yaml"),
-        Kind::Http2 => include_str!("../data/malformed-h2.yaml"),
-        Kind::Response => include_str!("../data/malformed-responses.yaml"),
+    let texts = match kind {
+        Kind::Http1 => {
+            [include_str!("../data/malformed-h1.yaml"), include_str!("../data/malformed-more-h1.yaml")]
+        }
+        Kind::Http2 => {
+            [include_str!("../data/malformed-h2.yaml"), include_str!("../data/malformed-more-h2.yaml")]
+        }
+        Kind::Response => [
+            include_str!("../data/malformed-responses.yaml"),
+            include_str!("../data/malformed-more-responses.yaml"),
+        ],
     };
-    serde_saphyr::from_str::<Corpus>(text).unwrap().cases
+    texts.into_iter().flat_map(|text| serde_saphyr::from_str::<Corpus>(text).unwrap().cases).collect()
 }
 
 #[derive(Deserialize)]

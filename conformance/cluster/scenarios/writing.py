@@ -302,6 +302,16 @@ def scenario_events(narthex):
         told = about("told-late")
         assert len(told) == 1, told
         assert "team/told.test" in told[0]["message"] and told[0]["source"]["component"] == "nginx-ingress-controller", told
+        # Made anew, an object has none of the Events of the one before; what is wrong with the ConfigMap stands there.
+        kubectl("-n", "team", "delete", "ingress", "told-late")
+        apply(ingress("told.test", name="told-late"), {"apiVersion": "v1", "kind": "ConfigMap", "metadata": meta("told"), "data": {"proxy-read-timeout": "soon"}})
+        first = Controller(narthex, 20300, "--configmap=team/told")
+        try:
+            uid = lambda kind, name: json.loads(kubectl("-n", "team", "get", kind, name, "-o", "json"))["metadata"]["uid"]
+            for kind, name in (("ingress", "told-late"), ("configmap", "told")):
+                eventually(f"the Event of {name}", lambda: [one for one in about(name) if one["involvedObject"]["uid"] == uid(kind, name)])
+        finally:
+            first.stop()
         # A flood: findings wait for their turn, changes do not wait for findings.
         apply(*[ingress("told.test", name=f"flood-{number}") for number in range(30)])
         first = Controller(narthex, 20300)
@@ -313,4 +323,5 @@ def scenario_events(narthex):
         finally:
             first.stop()
     finally:
+        kubectl("-n", "team", "delete", "configmap", "told", "--ignore-not-found")
         kubectl("-n", "team", "delete", "ingress", "told.test", "told-late", "beside.test", *[f"flood-{number}" for number in range(30)], "--ignore-not-found")

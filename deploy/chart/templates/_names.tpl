@@ -66,6 +66,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end }}
 {{- end -}}
 
+{{/* Labels of everything that belongs to the controller, within `labels` of `metadata`; the root as context. */}}
+{{- define "narthex.own" }}{{ with .Values.controller.labels }}{{ toYaml . | nindent 4 }}{{ end }}{{ end }}
+
 {{/*
 Image of (dict "root" $ "image" map "registry" text): a repository with a tag or a digest in it stands as it is; `registry` is
 the one where nothing else names any. A values file of ingress-nginx that names its own image gives this chart's.

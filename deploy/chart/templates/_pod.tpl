@@ -1,3 +1,26 @@
+{{/* The Service whose address the status tells; empty where there is none. */}}
+{{- define "narthex.published" -}}
+{{- $controller := .Values.controller -}}
+{{- $service := $controller.service -}}
+{{- if and $controller.publishService.enabled $service.enabled (or $service.external.enabled $service.internal.enabled) -}}
+{{- $name := include "narthex.controller" . -}}
+{{- if not $service.external.enabled }}{{ $name = printf "%s-internal" $name }}{{ end -}}
+{{- default (printf "$(POD_NAMESPACE)/%s" $name) $controller.publishService.pathOverride -}}
+{{- end -}}
+{{- end -}}
+
+{{/* A probe of (dict "controller" map "probe" map): asked at the port where the process answers, unless it names another. */}}
+{{- define "narthex.probe" -}}
+{{- $probe := deepCopy .probe -}}
+{{- $port := int .controller.metrics.port -}}
+{{- with $probe.httpGet -}}
+{{- if and (eq (toString .port) "10254") (ne $port 10254) (not (hasKey $.controller.extraArgs "healthz-port")) -}}
+{{- $_ := set . "port" $port -}}
+{{- end -}}
+{{- end -}}
+{{- toYaml $probe -}}
+{{- end -}}
+
 {{/* The command line: the program under the name that the image of ingress-nginx gives it, then the flags. */}}
 {{- define "narthex.args" -}}
 {{- $controller := .Values.controller -}}
@@ -6,10 +29,8 @@
 {{- if .Values.defaultBackend.enabled }}
 - --default-backend-service={{ $namespace }}/{{ include "narthex.backend" . }}
 {{- end }}
-{{- if and $controller.publishService.enabled $controller.service.enabled }}
-{{- $service := include "narthex.controller" . }}
-{{- if not $controller.service.external.enabled }}{{ $service = printf "%s-internal" $service }}{{ end }}
-- --publish-service={{ default (printf "%s/%s" $namespace $service) $controller.publishService.pathOverride }}
+{{- with include "narthex.published" . }}
+- --publish-service={{ . }}
 {{- end }}
 - --election-id={{ include "narthex.election" . }}
 - --controller-class={{ $controller.ingressClassResource.controllerValue }}
@@ -47,7 +68,7 @@
 {{- if ne $controller.healthCheckPath "/healthz" }}
 - --health-check-path={{ $controller.healthCheckPath }}
 {{- end }}
-{{- if ne (int $controller.metrics.port) 10254 }}
+{{- if and (ne (int $controller.metrics.port) 10254) (not (hasKey $controller.extraArgs "healthz-port")) }}
 - --healthz-port={{ $controller.metrics.port }}
 {{- end }}
 {{- if not (eq (int $controller.containerPort.http) 80) }}
@@ -209,14 +230,12 @@ spec:
         {{- with $controller.extraEnvs }}
         {{- toYaml . | nindent 8 }}
         {{- end }}
-      {{- with $controller.startupProbe }}
-      startupProbe:
-        {{- toYaml . | nindent 8 }}
+      {{- range $name := list "startupProbe" "livenessProbe" "readinessProbe" }}
+      {{- with get $controller $name }}
+      {{ $name }}:
+        {{- include "narthex.probe" (dict "controller" $controller "probe" .) | nindent 8 }}
       {{- end }}
-      livenessProbe:
-        {{- toYaml $controller.livenessProbe | nindent 8 }}
-      readinessProbe:
-        {{- toYaml $controller.readinessProbe | nindent 8 }}
+      {{- end }}
       ports:
         {{- range $name, $port := $controller.containerPort }}
         - name: {{ $name }}

@@ -103,7 +103,9 @@ fn hostile_text_and_forbidden_words_are_refused() {
     check(
         &sources,
         &text("new", "team", "", "a.test", "/etc/nginx", "Prefix"),
-        Some("invalid value found: /etc/nginx"),
+        Some(
+            "invalid object: invalid rule in ingress team/new: invalid http path: invalid value found: /etc/nginx",
+        ),
     );
     let word = "nginx.ingress.kubernetes.io/connection-proxy-header: load_module";
     let words =
@@ -120,6 +122,10 @@ fn values_that_ingress_nginx_checks_are_refused_and_others_only_told() {
         "custom-http-errors: \"200\"",
         "upstream-hash-by: $host;",
         "load-balance: fair",
+        "auth-secret-type: x",
+        "auth-tls-pass-certificate-to-upstream: \"yes\"",
+        "http2-push-preload: \"on\"",
+        "temporal-redirect: https://$host/",
     ];
     for annotation in refused {
         let prefixed = format!("nginx.ingress.kubernetes.io/{annotation}");
@@ -131,7 +137,15 @@ fn values_that_ingress_nginx_checks_are_refused_and_others_only_told() {
         sources.options.validate_annotations = false;
         check(&sources, &object, None);
     }
-    for annotation in ["proxy-body-size: 15r", "ssl-redirect: perhaps", "canary-weight: many"] {
+    for annotation in [
+        "proxy-body-size: 15r",
+        "ssl-redirect: perhaps",
+        "canary-weight: many",
+        "permanent-redirect-code: \"400\"",
+        "temporal-redirect: /path",
+        "upstream-hash-by-subset-size: \"-1\"",
+        "permanent-redirect: app://start",
+    ] {
         let annotation = format!("nginx.ingress.kubernetes.io/{annotation}");
         check(&sources(""), &text("new", "team", &annotation, "a.test", "/", "Prefix"), None);
     }

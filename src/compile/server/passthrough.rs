@@ -13,7 +13,7 @@ use crate::policy::{RoutePolicies, ssl_passthrough};
 use crate::route::{Location, LocationTarget, Passthrough};
 
 /// Where the TLS connections of a host go, if they are to go unopened. Its locations with the same backend then speak
-/// TLS to it in clear-text requests.
+/// TLS to it, in clear-text requests and, as with ingress-nginx, in all where the flag for passing through is not given.
 pub(super) fn find(
     plan: &HostPlan,
     drafts: &[Draft<'_>],
@@ -43,10 +43,10 @@ pub(super) fn find(
         };
         askers.values().map(say).collect()
     };
-    if !enabled {
-        let reason = "has no effect without --enable-ssl-passthrough: TLS of this host ends here";
-        return (None, tell(Severity::Warning, reason, "start with --enable-ssl-passthrough"));
-    }
+    let disabled = || {
+        let reason = "TLS of this host ends here without --enable-ssl-passthrough, and begins anew to the backend of /";
+        (None, tell(Severity::Warning, reason, "start with --enable-ssl-passthrough"))
+    };
     if *plan.host == *CATCH_ALL {
         let reason = "has no effect on rules without host: there is no server name to tell them by";
         return (None, tell(Severity::Warning, reason, "give the rule a host"));
@@ -82,6 +82,9 @@ pub(super) fn find(
         if location.backend().is_some_and(|other| other.slot == backend.slot) {
             *location = Arc::new(by_tls(location));
         }
+    }
+    if !enabled {
+        return disabled();
     }
     let others = locations.iter().any(|location| *location.rule_path != *"/");
     let found = if others {

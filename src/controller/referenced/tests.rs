@@ -72,6 +72,7 @@ fn short(change: &Change) -> String {
         Change::Applied { feed, reference, .. } => format!("{feed} applied {}", reference.key.name),
         Change::Deleted { feed, reference } => format!("{feed} deleted {}", reference.key.name),
         Change::Zone(zone) => format!("zone {zone}"),
+        Change::ClassesHidden(hidden) => format!("classes hidden {hidden}"),
     }
 }
 

@@ -66,6 +66,7 @@ fn short(change: &Change) -> String {
         }
         Change::Deleted { reference, .. } => format!("deleted {}", reference.key.name),
         Change::Zone(zone) => format!("zone {zone}"),
+        Change::ClassesHidden(hidden) => format!("classes hidden {hidden}"),
     }
 }
 
@@ -197,6 +198,7 @@ async fn a_page_that_expired_begins_the_list_anew() {
 async fn classes_that_may_not_be_read_are_done_without_and_other_kinds_are_waited_for() {
     let mut scene = scene(Kind::IngressClass).await;
     scene.api.expect("GET", &["ingressclasses"]).await.refuse(403, "Forbidden").await;
+    scene.says("classes hidden true").await;
     scene.says("listed ").await;
     scene.api.expect("GET", &["ingressclasses"]).await.refuse(403, "Forbidden").await;
     scene.api.expect("GET", &["ingressclasses"]).await;

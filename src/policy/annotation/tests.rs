@@ -32,8 +32,9 @@ fn booleans_are_those_of_go() {
 fn numbers_sizes_and_durations_have_bounds() {
     let int = |text: &str| parse_int(text).ok();
     assert_eq!((int("-5"), int("0012"), int("9999999999")), (Some(-5), Some(12), Some(9_999_999_999)));
+    assert_eq!(int("+5"), Some(5));
     assert_eq!(
-        (int("+5"), int("1e3"), int("99999999999"), int("-"), int("")),
+        (int("+-5"), int("1e3"), int("99999999999"), int("-"), int("")),
         (None, None, None, None, None)
     );
     let size = |text: &str| parse_size(text).ok();

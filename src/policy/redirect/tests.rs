@@ -65,6 +65,19 @@ fn paths_become_absolute_unless_redirects_are_relative() {
     check(&[("permanent-redirect", "/new"), ("relative-redirects", "true")], 301, "/new");
 }
 
+/// As nginx sends them: only what begins with a slash is made absolute.
+#[test]
+fn a_permanent_redirect_may_lead_anywhere() {
+    for url in ["app://start/here", "mailto:x", "ftp://f.example/x", "HTTP://n.example/", "x/y", "http:///x"]
+    {
+        check(&[("permanent-redirect", url)], 301, url);
+    }
+    check(&[("permanent-redirect", "//n.example/x")], 301, "http://host.test//n.example/x");
+    check(&[("permanent-redirect", "//n.example/x"), ("relative-redirects", "true")], 301, "//n.example/x");
+    assert_eq!(reply(&[("temporal-redirect", "app://start")]), None);
+    check(&[("temporal-redirect", "HTTPS://t.example/")], 302, "HTTPS://t.example/");
+}
+
 #[test]
 fn the_port_is_written_only_when_asked_for_and_unusual() {
     let style = RedirectStyle { relative: false, with_port: true };
@@ -95,19 +108,13 @@ fn a_missing_slash_keeps_the_query() {
 }
 
 #[test]
-fn urls_with_variables_escapes_or_no_host_are_refused() {
-    for bad in [
-        "https://x$request_uri",
-        "https://a/%20",
-        "https://a/b c",
-        "//evil",
-        "javascript:alert",
-        "https://",
-        "http://?x",
-        "new",
-        "",
-    ] {
+fn urls_with_variables_or_escapes_are_refused_and_temporal_ones_without_a_host() {
+    for bad in ["https://x$request_uri", "https://a/%20", "https://a/b c", "javascript:alert", "DATA:x", ""] {
         assert_eq!(reply(&[("permanent-redirect", bad)]), None, "{bad}");
+        assert_eq!(reply(&[("temporal-redirect", bad)]), None, "{bad}");
+    }
+    for bad in ["//evil", "https://", "http://?x", "http://:80", "new", "/new"] {
+        assert_eq!(reply(&[("temporal-redirect", bad)]), None, "{bad}");
     }
 }
 

@@ -91,11 +91,25 @@ fn unknown(reader: &mut Reader<'_>, name: &str) {
     reader.report(name, Severity::Warning, "UnknownAnnotation", reason, hint);
 }
 
+/// The prefix of the first versions of ingress-nginx; other controllers write under it, too.
+const FIRST_PREFIX: &str = "ingress.kubernetes.io";
+
+/// Prefixes that people take for ours, or carry over, and whose they are.
+const OTHERS: [(&str, &str); 6] = [
+    ("nginx.org", "another controller (F5 NGINX)"),
+    ("nginx.com", "another controller (F5 NGINX)"),
+    ("haproxy.org", "another controller (HAProxy)"),
+    ("haproxy.com", "another controller (HAProxy)"),
+    ("haproxy-ingress.github.io", "another controller (HAProxy Ingress)"),
+    (FIRST_PREFIX, "the first versions of ingress-nginx"),
+];
+
 /// Annotations of other controllers that people carry over, and prefixes with a slip of the pen.
 fn foreign(reader: &mut Reader<'_>, full: &str, prefix: &str, name: &str) {
     let known = specs().any(|spec| spec.name == name || spec.aliases.contains(&name));
     let own = format!("{}/{name}", reader.prefix());
-    if matches!(prefix, "nginx.org" | "nginx.com") {
+    let others = OTHERS.iter().find(|(other, _)| *other == prefix);
+    if let Some((_, whose)) = others.filter(|_| known || prefix != FIRST_PREFIX) {
         let hint = match (known, gone::find(gone::ANNOTATIONS, name)) {
             (true, _) => format!("write {own}"),
             (false, Some(gone)) => gone.hint.to_owned(),
@@ -103,7 +117,7 @@ fn foreign(reader: &mut Reader<'_>, full: &str, prefix: &str, name: &str) {
                 .map(|name| format!("did you mean {}/{name}?", reader.prefix()))
                 .unwrap_or_default(),
         };
-        let reason = "belongs to another controller (F5 NGINX) and has no effect";
+        let reason = format!("belongs to {whose} and has no effect");
         reader.report_full(full, Severity::Warning, "ForeignAnnotation", reason, hint);
     } else if known && nearest(prefix, std::iter::once(reader.prefix())).is_some() {
         let reason = format!("has a prefix that is not read; {} is", reader.prefix());

@@ -136,6 +136,13 @@ fn unknown_removed_and_foreign_annotations_are_told_with_a_hint() {
     assert_eq!(hint("secure-backends").as_deref(), Some("UnknownAnnotation use backend-protocol: HTTPS"));
     assert_eq!(hint("flux-capacitor").as_deref(), Some("UnknownAnnotation "));
     assert_eq!(hint("nginx.org/rewrites").as_deref(), Some("ForeignAnnotation "));
+    assert_eq!(hint("haproxy.org/flux-capacitor").as_deref(), Some("ForeignAnnotation "));
+    assert_eq!(
+        hint("ingress.kubernetes.io/ssl-redirect").as_deref(),
+        Some("ForeignAnnotation write nginx.ingress.kubernetes.io/ssl-redirect"),
+    );
+    // Google's controller writes what it made under it.
+    assert_eq!(hint("ingress.kubernetes.io/forwarding-rule"), None);
     assert_eq!(
         hint("nginx.ingress.kuberentes.io/use-regex").as_deref(),
         Some("UnknownAnnotation did you mean nginx.ingress.kubernetes.io/use-regex?"),

@@ -73,6 +73,7 @@ fn only_sound_upgrades_are_attempted() {
     assert_eq!(upgrade("POST", false, &ask("websocket")), None);
     assert_eq!(upgrade("GET", true, &ask("websocket")), None);
     assert_eq!(upgrade("GET", false, &ask("h2c")), None);
+    assert_eq!(upgrade("GET", false, &ask("H2")), None);
     assert_eq!(upgrade("GET", false, &ask("HTTP/2.0")), None);
     assert_eq!(upgrade("GET", false, &ask("websocket, h2c")), None);
     assert_eq!(upgrade("GET", false, &ask("a/b/c")), None);

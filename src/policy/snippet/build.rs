@@ -8,6 +8,7 @@ use http::StatusCode;
 use super::directive::{self, Context, Effect};
 use super::fields;
 use super::lex::{At, Fault, Statement, Word};
+use super::maps::is_table;
 use super::names::{Names, is_own};
 use super::run::sendable_method;
 use super::script::{Branch, Matcher, Nested, Script, Step};
@@ -48,7 +49,7 @@ impl<'n> Builder<'n> {
             match statement.name() {
                 "location" => {
                     self.judge(statement, context)?;
-                    script.locations.push(self.nested(statement)?);
+                    script.locations.push(self.nested(statement, context)?);
                 }
                 _ => self.statement(statement, context, &mut script.steps, &mut settings)?,
             }
@@ -58,7 +59,7 @@ impl<'n> Builder<'n> {
     }
 
     /// Checks name, place and number of arguments, and counts it.
-    fn judge(&mut self, statement: &Statement, context: Context) -> Result<Effect, Fault> {
+    pub(super) fn judge(&mut self, statement: &Statement, context: Context) -> Result<Effect, Fault> {
         let (name, at) = (statement.name(), statement.at);
         self.left = self
             .left
@@ -72,7 +73,8 @@ impl<'n> Builder<'n> {
         if !(least..=most).contains(&statement.arguments().len()) {
             return Err(Fault::new(at, format!("{name} has the wrong number of arguments")));
         }
-        if statement.block.is_some() != matches!(name, "if" | "limit_except" | "location" | "map") {
+        let is_block = matches!(name, "if" | "limit_except" | "location") || is_table(name);
+        if statement.block.is_some() != is_block && known.effect == Effect::Counts {
             let what = if statement.block.is_some() { "takes no block" } else { "needs a block" };
             return Err(Fault::new(at, format!("{name} {what}")));
         }
@@ -96,7 +98,9 @@ impl<'n> Builder<'n> {
             "return" => steps.push(Step::Return(self.answer(statement)?)),
             "rewrite" => steps.push(Step::Rewrite(self.rewrite(statement)?)),
             "break" => steps.push(Step::Break),
-            "map" => return Err(Fault::new(statement.at, "map may not stand here")),
+            name if is_table(name) => {
+                return Err(Fault::new(statement.at, format!("{name} may not stand here")));
+            }
             _ => self.setting(statement, context, settings)?,
         }
         Ok(())
@@ -110,8 +114,17 @@ impl<'n> Builder<'n> {
     ) -> Result<(), Fault> {
         let arguments = statement.arguments();
         let at = statement.at;
+        if statement.name() == "internal" {
+            settings.internal = true;
+            return Ok(());
+        }
         let Some(first) = arguments.first() else { return Err(Fault::new(at, "an argument is missing")) };
         match statement.name() {
+            // Such a field is ours: what snippets in use say of it is what is sent anyway (`Content-Length 0` beside 204).
+            "add_header" if is_framing(first) => {
+                let why = format!("add_header {}: the proxy does this by itself", first.text);
+                self.notes.push((at, why));
+            }
             "add_header" => settings.add_header.push(self.add_header(arguments, first)?),
             "more_set_headers" => {
                 settings.answer_fields.push(self.edit(arguments, fields::Set)?);
@@ -132,6 +145,16 @@ impl<'n> Builder<'n> {
             "limit_rate" => settings.rate = Some(self.size(first)?),
             "limit_rate_after" => settings.rate_after = Some(self.size(first)?),
             "allow" | "deny" => settings.access.push(rule(statement.name() == "allow", first)?),
+            "auth_basic" if first.text == "off" => {
+                let why = "auth_basic off: passwords are asked for by the annotation auth-type only";
+                self.notes.push((at, why.into()));
+            }
+            "auth_basic" => {
+                return Err(Fault::new(
+                    first.at,
+                    "only off is known; use the annotations auth-type and auth-secret",
+                ));
+            }
             "auth_request" if first.text == "off" => settings.auth_off = true,
             "auth_request" => {
                 return Err(Fault::new(first.at, "only off is known; use the annotation auth-url"));
@@ -144,18 +167,6 @@ impl<'n> Builder<'n> {
                 return Err(Fault::new(first.at, "modified is not known: write one time, from now on"));
             }
             "expires" => settings.expires = Some(self.expires(first)?),
-            "sub_filter" => {
-                let (from, to) = (self.template(first)?, second(statement)?);
-                if first.text.is_empty() {
-                    return Err(Fault::new(first.at, "there is nothing to look for"));
-                }
-                settings.substitutions.push((from, self.template(to)?));
-            }
-            "sub_filter_once" => settings.substitute_once = Some(word(first, parse_on_off)?),
-            "sub_filter_types" => {
-                settings.substitute_types =
-                    Some(arguments.iter().map(|word| word.text.to_ascii_lowercase().into()).collect());
-            }
             "default_type" => settings.default_type = Some(content_type(first)?),
             "proxy_method" => {
                 let method = self.template(first)?;
@@ -177,6 +188,7 @@ impl<'n> Builder<'n> {
                 let versions = backend_tls::protocols(&all.join(" "));
                 settings.ssl_protocols = Some(versions.map_err(|reason| Fault::new(first.at, reason))?);
             }
+            _ if self.answers(statement, first, settings)? => {}
             _ => self.replaced(statement, first, context, settings)?,
         }
         Ok(())
@@ -218,15 +230,14 @@ impl<'n> Builder<'n> {
             "proxy_intercept_errors" | "grpc_intercept_errors" => {
                 new.intercept = Some(word(first, parse_on_off)?)
             }
+            "opentelemetry_operation_name" => new.span_name = Some(self.template(first)?),
             "limit_req_status" => new.limit_req_status = Some(status(first, 400..=599)?),
             "limit_conn_status" => new.limit_conn_status = Some(status(first, 400..=599)?),
             _ if proxying::read(statement, first, new)? => {}
             _ => return Err(Fault::new(statement.at, format!("{name} may not stand here"))),
         }
-        if name == "gzip" && new.uncompressed == Some(false) {
-            self.notes.push((statement.at, "gzip on: compression is set by the ConfigMap (use-gzip)".into()));
-        }
-        if context != Context::Location && !name.starts_with("limit_") {
+        let inherited = name.starts_with("limit_") || name.ends_with("intercept_errors");
+        if context != Context::Location && !inherited {
             let why = "every location has a value of its own, so it has no effect here";
             self.notes.push((statement.at, format!("{name}: {why}")));
         }
@@ -267,7 +278,7 @@ impl<'n> Builder<'n> {
         Ok(Step::If(condition, Branch { steps: branch.0, settings: Arc::new(branch.1) }))
     }
 
-    fn nested(&mut self, statement: &Statement) -> Result<Nested, Fault> {
+    fn nested(&mut self, statement: &Statement, context: Context) -> Result<Nested, Fault> {
         let first = first(statement)?;
         let (modifier, path) = match statement.arguments() {
             [_, path] => (first.text.as_str(), path.clone()),
@@ -282,8 +293,14 @@ impl<'n> Builder<'n> {
         let matcher = match modifier {
             "~" => Matcher::Expression(pattern(&path, Case::Sensitive)?),
             "~*" => Matcher::Expression(pattern(&path, Case::Insensitive)?),
+            "" if path.text.starts_with('@') && context == Context::Server => {
+                Matcher::Named(path.text.trim_start_matches('@').into())
+            }
+            "" if path.text.starts_with('@') => {
+                return Err(Fault::new(path.at, "a named location stands in a server-snippet"));
+            }
             _ if !path.text.starts_with('/') => {
-                return Err(Fault::new(path.at, "a location begins with a slash; named ones are not known"));
+                return Err(Fault::new(path.at, "a location begins with a slash"));
             }
             "=" => Matcher::Exact(path.text.into()),
             "^~" => Matcher::Prefix(path.text.into(), true),
@@ -406,6 +423,11 @@ pub(super) fn rule(allow: bool, word: &Word) -> Result<Rule, Fault> {
         [net] => Ok(Rule { allow, net: Some(*net) }),
         _ => Err(Fault::new(word.at, "one network, address or all may stand here")),
     }
+}
+
+/// A field that says how long the answer is.
+fn is_framing(name: &Word) -> bool {
+    name.text.eq_ignore_ascii_case("content-length")
 }
 
 fn lower(word: &Word) -> Result<Box<str>, Fault> {

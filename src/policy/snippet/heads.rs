@@ -60,7 +60,7 @@ pub fn to_service(
     }
 }
 
-/// `more_set_headers` and `more_clear_headers`, then `expires`, then `add_header`, on the head for the client.
+/// `more_set_headers` and `more_clear_headers`, then `charset`, `expires`, then `add_header`, on the head for the client.
 pub fn to_client(run: &Run<'_>, stage: &Stage<'_>, status: u16, fields: &mut Fields) {
     if run.is_idle() {
         return;
@@ -72,6 +72,9 @@ pub fn to_client(run: &Run<'_>, stage: &Stage<'_>, status: u16, fields: &mut Fie
                 put(fields, name, value, edit.replace_only);
             }
         }
+    }
+    if let Some((charset, types)) = run.charset() {
+        name_charset(charset, types, fields);
     }
     if let Some(expires) = run.expires().filter(|_| is_good(status)) {
         expire(run, stage, expires, status, fields);
@@ -88,6 +91,27 @@ pub fn to_client(run: &Run<'_>, stage: &Stage<'_>, status: u16, fields: &mut Fie
             // A section that is full keeps what it has.
             let _full = fields.append(&added.name, value.trim_ascii());
         }
+    }
+}
+
+/// Content types that `charset` names one for, beside `text/html`, where nothing else is said.
+const CHARSET_TYPES: [&str; 5] =
+    ["text/xml", "text/plain", "text/vnd.wap.wml", "application/javascript", "application/rss+xml"];
+
+/// Adds the charset to a content type that has none.
+fn name_charset(charset: &str, types: Option<&[Box<str>]>, fields: &mut Fields) {
+    let Some(kind) = fields.get_str("content-type").filter(|kind| !kind.is_empty()) else { return };
+    // As nginx, to which a type with parameters is another type.
+    let name = kind.trim();
+    let listed = |one: &str| one == "*" || one.eq_ignore_ascii_case(name);
+    let counts = name.eq_ignore_ascii_case("text/html")
+        || types.map_or_else(
+            || CHARSET_TYPES.iter().any(|one| listed(one)),
+            |types| types.iter().any(|one| listed(one)),
+        );
+    if counts && !name.contains(';') {
+        let named = format!("{kind}; charset={charset}");
+        let _full = fields.set("Content-Type", named.as_bytes());
     }
 }
 

@@ -6,6 +6,8 @@
 
 use std::fmt;
 
+use super::unknown;
+
 /// Bytes of one snippet of an annotation (`B-17`).
 pub(super) const MAX_TEXT: usize = 16 * 1024;
 /// Blocks inside blocks (`B-17`).
@@ -96,6 +98,10 @@ pub(super) fn parse(text: &str, longest: usize) -> Result<Vec<Statement>, Fault>
             Token::Semicolon(_) if words.is_empty() => return Err(unexpected(at, ';')),
             Token::Semicolon(_) => statements.push(statement(std::mem::take(&mut words))),
             Token::Open(_) if words.is_empty() => return Err(unexpected(at, '{')),
+            // What stands in such a block is another language: it is not read, only told of.
+            Token::Open(_) if words.first().is_some_and(|word| word.text.contains("_by_lua")) => {
+                return Err(Fault::new(at, unknown::told(words.first().map_or("", |word| &word.text))));
+            }
             Token::Open(_) if open.len() == MAX_DEPTH => {
                 return Err(Fault::new(at, format!("more than {MAX_DEPTH} blocks inside each other")));
             }

@@ -1,13 +1,21 @@
-//! `map` blocks of `http-snippet`: a variable whose value is looked up by a text.
+//! `map`, `geo` and `split_clients` blocks of `http-snippet`: a variable whose value is looked up by a text, by an address,
+//! or by chance that is always the same for the same text. `geo` and `split` are the last two.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::build::{Builder, pattern};
+use super::directive::Context;
 use super::lex::{Fault, Statement, Word};
 use super::names::is_own;
 use crate::pattern::{Captures, Case, Pattern, StepLimit};
 use crate::policy::template::Template;
+
+mod geo;
+mod split;
+
+use geo::Networks;
+use split::Shares;
 
 /// Entries of one map.
 const MAX_ENTRIES: usize = 10_000;
@@ -19,12 +27,26 @@ pub struct Map {
     pub name: Box<str>,
     /// What is looked up.
     pub source: Template,
+    /// `volatile`: looked up each time.
+    pub volatile: bool,
+    entries: Entries,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Entries {
+    Map(Texts),
+    Geo(Networks),
+    Split(Shares),
+}
+
+/// The entries of a `map`.
+#[derive(Debug, Clone, PartialEq)]
+struct Texts {
     texts: BTreeMap<Box<str>, Template>,
     expressions: Vec<(Arc<Pattern>, Template)>,
     /// `hostnames`: texts may be `*.x`, `x.*` or `.x`.
     hostnames: bool,
-    /// `volatile`: looked up each time.
-    pub volatile: bool,
+    volatile: bool,
     default: Template,
 }
 
@@ -52,37 +74,69 @@ impl Maps {
 /// The value for a text, and the expression and its groups where one found it.
 type Found<'m, 'h> = (&'m Template, Option<(&'m Pattern, Captures<'h>)>);
 
+/// True for a directive that defines a variable by looking it up: the names of its blocks.
+pub(super) fn is_table(name: &str) -> bool {
+    matches!(name, "geo" | "map" | "split_clients")
+}
+
 impl Map {
-    /// Reads `map source $name { … }`.
+    /// Reads `map source $name { … }`, `geo [source] $name { … }` or `split_clients source $name { … }`.
     ///
     /// # Errors
     /// [`Fault`] for anything that nginx would refuse, and for `include`.
-    pub(super) fn build(statement: &Statement, builder: &Builder<'_>) -> Result<Self, Fault> {
-        let [source, name] = statement.arguments() else {
-            return Err(Fault::new(statement.at, "map has the wrong number of arguments"));
+    pub(super) fn build(statement: &Statement, builder: &mut Builder<'_>) -> Result<Self, Fault> {
+        builder.judge(statement, Context::Http)?;
+        let client = Word { text: "$remote_addr".to_owned(), quoted: false, at: statement.at };
+        let (source, name) = match statement.arguments() {
+            [name] => (&client, name),
+            [source, name] => (source, name),
+            _ => {
+                let reason = format!("{} has the wrong number of arguments", statement.name());
+                return Err(Fault::new(statement.at, reason));
+            }
         };
         let variable = name.text.strip_prefix('$').filter(|name| is_own(name));
         let variable = variable.ok_or_else(|| Fault::new(name.at, format!("{} cannot be set", name.text)))?;
-        let mut map = Self {
-            name: variable.into(),
-            source: builder.template(source)?,
+        let source = builder.template(source)?;
+        let lines = statement.block.as_deref().unwrap_or_default();
+        if lines.len() > MAX_ENTRIES {
+            return Err(Fault::new(statement.at, format!("a map has at most {MAX_ENTRIES} entries")));
+        }
+        let entries = match statement.name() {
+            "geo" => Entries::Geo(Networks::read(lines)?),
+            "split_clients" => Entries::Split(Shares::read(lines)?),
+            _ => Entries::Map(Texts::read(lines, builder)?),
+        };
+        let volatile = matches!(&entries, Entries::Map(texts) if texts.volatile);
+        Ok(Self { name: variable.into(), source, volatile, entries })
+    }
+
+    /// The value for a text, and the groups of the expression that found it.
+    ///
+    /// # Errors
+    /// A search went over its limit, so nobody knows what the value is.
+    pub fn look<'m, 'h>(&'m self, text: &'h [u8]) -> Result<Found<'m, 'h>, StepLimit> {
+        match &self.entries {
+            Entries::Map(texts) => texts.look(text),
+            Entries::Geo(networks) => Ok((networks.look(text), None)),
+            Entries::Split(shares) => Ok((shares.look(text), None)),
+        }
+    }
+}
+
+impl Texts {
+    fn read(lines: &[Statement], builder: &Builder<'_>) -> Result<Self, Fault> {
+        let mut texts = Self {
             texts: BTreeMap::new(),
             expressions: Vec::new(),
             hostnames: false,
             volatile: false,
             default: Template::plain(""),
         };
-        let entries = statement
-            .block
-            .as_deref()
-            .ok_or_else(|| Fault::new(statement.at, "map needs a block of entries"))?;
-        if entries.len() > MAX_ENTRIES {
-            return Err(Fault::new(statement.at, format!("a map has at most {MAX_ENTRIES} entries")));
+        for line in lines {
+            texts.entry(line, builder)?;
         }
-        for entry in entries {
-            map.entry(entry, builder)?;
-        }
-        Ok(map)
+        Ok(texts)
     }
 
     fn entry(&mut self, entry: &Statement, builder: &Builder<'_>) -> Result<(), Fault> {
@@ -124,12 +178,8 @@ impl Map {
         Ok(())
     }
 
-    /// The value for a text, and the groups of the expression that found it. Texts come first, then expressions in
-    /// order, then the default.
-    ///
-    /// # Errors
-    /// A search went over its limit, so nobody knows what the value is.
-    pub fn look<'m, 'h>(&'m self, text: &'h [u8]) -> Result<Found<'m, 'h>, StepLimit> {
+    /// Texts come first, then expressions in order, then the default.
+    fn look<'m, 'h>(&'m self, text: &'h [u8]) -> Result<Found<'m, 'h>, StepLimit> {
         let key = std::str::from_utf8(text).map(str::to_ascii_lowercase);
         if let Some(found) = key.ok().and_then(|key| self.text(&key)) {
             return Ok((found, None));

@@ -3,18 +3,24 @@
 use std::collections::BTreeSet;
 
 use super::lex::Statement;
+use super::maps::is_table;
+
+/// The variable that the old template defines with a `map` of its own: `upgrade` for a request that asks for one, else
+/// empty. A `map` of the ConfigMap may define it anew.
+pub(super) const CONNECTION_UPGRADE: &str = "connection_upgrade";
 
 /// Names of variables of one's own.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Names(BTreeSet<Box<str>>);
 
 impl Names {
-    /// Adds the names that a snippet defines: `set`, `auth_request_set`, `map`, named groups.
+    /// Adds the names that a snippet defines: `set`, `auth_request_set`, `map` and its
+    /// like, named groups.
     pub(super) fn collect(&mut self, statements: &[Statement]) {
         for statement in statements {
             let place = match statement.name() {
                 "set" | "auth_request_set" => Some(0),
-                "map" => Some(1),
+                name if is_table(name) => Some(statement.arguments().len().saturating_sub(1)),
                 _ => None,
             };
             let name = place
@@ -35,9 +41,9 @@ impl Names {
         Self(self.0.union(&others.0).cloned().collect())
     }
 
-    /// True for a name that somebody defines.
+    /// True for a name that somebody defines, the template of ingress-nginx included.
     pub fn knows(&self, name: &str) -> bool {
-        self.0.contains(name)
+        self.0.contains(name) || name == CONNECTION_UPGRADE
     }
 
     /// Adds the named groups of an expression: `(?<name>`, `(?P<name>`, `(?'name'`.

@@ -73,11 +73,10 @@ pub(super) fn read(statement: &Statement, first: &Word, new: &mut Replaced) -> R
         }
         "proxy_max_temp_file_size" => new.temp_file = Some(word(first, parse_size)?),
         "proxy_ignore_headers" | "grpc_ignore_headers" => ignored(arguments, &mut new.ignored)?,
-        "proxy_cache" if first.text == "off" => {}
-        "proxy_cache" => return Err(Fault::new(first.at, "only off is known: there is no cache here")),
         "modsecurity" if first.text == "off" => {}
         "modsecurity" => return Err(Fault::new(first.at, "only off is known: there is no ModSecurity")),
-        "gzip" => new.uncompressed = Some(!word(first, parse_on_off)?),
+        "opentelemetry" => new.traced = Some(word(first, parse_on_off)?),
+        "opentelemetry_trust_incoming_spans" => new.trusts_spans = Some(word(first, parse_on_off)?),
         _ => return Ok(false),
     }
     Ok(true)

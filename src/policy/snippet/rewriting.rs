@@ -1,11 +1,21 @@
-//! The rewrite directives: conditions of `if`, `return`, `rewrite`. `build` asks here.
+//! The rewrite directives: conditions of `if`, `return`, `rewrite`, `error_page`. `build` asks here.
 
 use http::StatusCode;
 
 use super::build::{Builder, first, pattern, second, status};
 use super::lex::{Fault, Statement, Word};
 use super::script::{Condition, Return, Rewrite, Then};
+use super::settings::{ErrorPage, PageStatus};
 use crate::pattern::Case;
+
+/// What a test for a file gives: there are none.
+fn files(test: &str) -> Option<bool> {
+    match test {
+        "-f" | "-d" | "-e" | "-x" => Some(false),
+        "!-f" | "!-d" | "!-e" | "!-x" => Some(true),
+        _ => None,
+    }
+}
 
 impl Builder<'_> {
     /// What stands between the parentheses; they may stand alone or cling to a word.
@@ -18,6 +28,11 @@ impl Builder<'_> {
         let closing = words.last_mut().ok_or_else(wrong)?;
         closing.text = closing.text.strip_suffix(')').ok_or_else(wrong)?.to_owned();
         words.retain(|word| word.quoted || !word.text.is_empty());
+        if let [test, _] = words.as_slice()
+            && let Some(there) = files(&test.text)
+        {
+            return Ok(Condition::Fixed(there));
+        }
         let (subject, rest) = words.split_first().ok_or_else(wrong)?;
         let value = self.template(subject)?;
         if !subject.text.starts_with('$') || value.variables().count() != 1 {
@@ -51,6 +66,30 @@ impl Builder<'_> {
             return Ok(Return { status: StatusCode::FOUND, text: Some(self.template(first)?) });
         }
         Ok(Return { status: status(first, 200..=599)?, text: None })
+    }
+
+    /// `error_page status… [=[status]] target`.
+    pub(super) fn error_page(&self, statement: &Statement) -> Result<ErrorPage, Fault> {
+        let wrong = || Fault::new(statement.at, "error_page has the wrong number of arguments");
+        let (target, mut codes) = statement.arguments().split_last().ok_or_else(wrong)?;
+        let mut answer = PageStatus::Errors;
+        if let Some((word, rest)) = codes.split_last()
+            && let Some(code) = word.text.strip_prefix('=')
+        {
+            let told = Word { text: code.to_owned(), ..word.clone() };
+            answer =
+                if code.is_empty() { PageStatus::Own } else { PageStatus::Fixed(status(&told, 200..=599)?) };
+            codes = rest;
+        }
+        if codes.is_empty() {
+            return Err(wrong());
+        }
+        let starts = |start: &str| target.text.starts_with(start);
+        if !["/", "@", "$", "http://", "https://"].into_iter().any(starts) {
+            return Err(Fault::new(target.at, "a URL, a path or the name of a location may stand here"));
+        }
+        let statuses = codes.iter().map(|word| status(word, 300..=599)).collect::<Result<_, _>>()?;
+        Ok(ErrorPage { statuses, answer, target: self.template(target)? })
     }
 
     pub(super) fn rewrite(&self, statement: &Statement) -> Result<Rewrite, Fault> {

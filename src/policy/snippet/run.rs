@@ -12,9 +12,12 @@ use smallvec::SmallVec;
 
 use super::maps::Maps;
 use super::script::{Condition, Return, Rewrite, Script, Step, Then};
-use super::settings::{Expires, Rule, Settings};
+use super::settings::{ErrorPage, Expires, Gzip, PageStatus, Rule, Settings};
 use crate::pattern::Pattern;
 use crate::policy::annotation::parse_size;
+use crate::policy::compression::Compression;
+use crate::policy::forwarded::RealIp;
+use crate::policy::global::Globals;
 use crate::policy::ip_access::IpAccess;
 use crate::policy::redirect::RedirectStyle;
 use crate::policy::rewrite::encode;
@@ -92,8 +95,30 @@ pub struct Run<'r> {
     levels: SmallVec<[SmallVec<[Arc<Settings>; 2]>; 3]>,
     /// Settings of the last `if` of the location that held.
     branch: Option<Arc<Settings>>,
+    /// It leads to an error page.
+    turned: bool,
     rewritten: bool,
     steps: u32,
+}
+
+/// What stands in the place of an answer.
+pub struct Page<'r> {
+    /// Where it comes from.
+    pub to: Turn,
+    /// Its status.
+    pub answer: PageStatus,
+    /// The way there.
+    pub run: Box<Run<'r>>,
+}
+
+/// Where an error page comes from.
+pub enum Turn {
+    /// The client is sent there.
+    Elsewhere(String),
+    /// A location of a snippet.
+    Named(String),
+    /// The path that `run` has now.
+    Path,
 }
 
 /// An answer, as far as variables see it.
@@ -131,6 +156,52 @@ impl<'r> Run<'r> {
         Some(Remains { own, groups: self.groups.clone() })
     }
 
+    /// True on the way to an error page.
+    pub fn is_turned(&self) -> bool {
+        self.turned
+    }
+
+    /// True when an answer of a backend with `status` is replaced by an error page of a snippet; `intercepts` where
+    /// custom-http-errors has statuses of backends looked at anyway.
+    pub fn turns(&self, status: StatusCode, intercepts: bool) -> bool {
+        let says = self.all().rev().find_map(|settings| settings.replaced.intercept);
+        says.unwrap_or(intercepts) && self.error_page(status).is_some()
+    }
+
+    fn error_page(&self, status: StatusCode) -> Option<&ErrorPage> {
+        let pages = self.innermost(|settings| &settings.error_pages);
+        pages.into_iter().find(|page| page.statuses.contains(&status))
+    }
+
+    /// What stands in the place of an answer with `status`.
+    pub fn page(&self, status: StatusCode, stage: &Stage<'_>) -> Option<Page<'r>> {
+        let page = self.error_page(status).filter(|_| !self.turned)?;
+        let text = self.expand(&page.target, stage, None);
+        let mut run = Self {
+            places: self.places,
+            rest: self.rest,
+            own: self.own.clone(),
+            late: self.late.clone(),
+            groups: self.groups.clone(),
+            path: self.path.clone(),
+            args: self.args.clone(),
+            turned: true,
+            steps: self.steps,
+            ..Self::new(self.request_id, self.now)
+        };
+        let to = match text.split_first() {
+            Some((b'/', _)) => {
+                let (path, query) = crate::request::split_target(&text);
+                run.path = Some(NormPath::rewritten(path).ok()?);
+                run.args = Some(query.unwrap_or_default().to_vec());
+                Turn::Path
+            }
+            Some((b'@', name)) => Turn::Named(String::from_utf8(name.to_vec()).ok()?),
+            _ => Turn::Elsewhere(self.place(text, stage)?),
+        };
+        Some(Page { to, answer: page.answer, run: Box::new(run) })
+    }
+
     /// True when no settings count.
     pub fn is_idle(&self) -> bool {
         self.levels.iter().all(SmallVec::is_empty)
@@ -144,6 +215,12 @@ impl<'r> Run<'r> {
             self.levels.push(SmallVec::new());
         }
         self.levels.push(settings.into_iter().cloned().collect());
+        self.branch = None;
+    }
+
+    /// Leaves the levels from `depth` on.
+    pub fn leave(&mut self, depth: usize) {
+        self.levels.truncate(depth);
         self.branch = None;
     }
 
@@ -271,6 +348,7 @@ impl<'r> Run<'r> {
             Condition::Equal(value, other, wanted) => {
                 Ok((self.text(value, stage) == self.text(other, stage)) == *wanted)
             }
+            Condition::Fixed(holds) => Ok(*holds),
             Condition::Match(value, pattern, wanted) => {
                 let value = self.text(value, stage);
                 Ok(self.matches(pattern, &value)? == *wanted)
@@ -321,7 +399,10 @@ impl<'r> Run<'r> {
     /// `Location` of a URL or a path; `None` for bytes that a field cannot hold.
     fn place(&self, url: Vec<u8>, stage: &Stage<'_>) -> Option<String> {
         let url = String::from_utf8(url).ok().filter(|url| is_field_value(url.as_bytes()))?;
-        Some(if url.starts_with('/') { stage.style.local(stage.facts.view, &url) } else { url })
+        let said = self.all().rev().find_map(|settings| settings.absolute_redirect);
+        let style =
+            RedirectStyle { relative: said.map_or(stage.style.relative, |said| !said), ..stage.style };
+        Some(if url.starts_with('/') { style.local(stage.facts.view, &url) } else { url })
     }
 
     /// `Ok(None)` when the path does not match.
@@ -522,6 +603,39 @@ impl<'r> Run<'r> {
 
     pub(super) fn expires(&self) -> Option<&Expires> {
         self.all().rev().find_map(|settings| settings.expires.as_ref())
+    }
+
+    /// `charset` and the types that get it, where one counts: not for `off`.
+    pub(super) fn charset(&self) -> Option<(&str, Option<&[Box<str>]>)> {
+        let charset = self.all().rev().find_map(|settings| settings.charset.as_deref())?;
+        let types = self.all().rev().find_map(|settings| settings.charset_types.as_deref());
+        Some((charset, types)).filter(|_| charset != "off")
+    }
+
+    /// Who may tell the client's address, and how, where snippets say other than the ConfigMap: those of the server, or
+    /// those of the location over them.
+    pub fn real_ip(&self, globals: &Globals, levels: std::ops::RangeToInclusive<usize>) -> Option<RealIp> {
+        let levels = self.levels.get(..=levels.end.min(self.levels.len().checked_sub(1)?))?;
+        let said = || levels.iter().flatten().rev();
+        let header = said().find_map(|settings| settings.real_ip_header.clone());
+        let recursive = said().find_map(|settings| settings.real_ip_recursive);
+        let has =
+            |level: &&SmallVec<[Arc<Settings>; 2]>| level.iter().any(|one| !one.real_ip_from.is_empty());
+        let level = levels.iter().rev().find(has).into_iter().flatten();
+        let from: Vec<_> = level.flat_map(|settings| settings.real_ip_from.iter().copied()).collect();
+        if header.is_none() && recursive.is_none() && from.is_empty() {
+            return None;
+        }
+        Some(RealIp::over(globals, from, header, recursive))
+    }
+
+    /// How answers are compressed, where snippets say other than the ConfigMap.
+    pub fn compression(&self, globals: &Compression) -> Option<Compression> {
+        let mut said = Gzip::default();
+        for settings in self.all() {
+            said.take(&settings.gzip);
+        }
+        (said != Gzip::default()).then(|| said.over(globals))
     }
 
     /// `sub_filter` with its texts filled in; whether only the first occurrence counts; content types.

@@ -52,6 +52,8 @@ pub enum Condition {
     Set(Template),
     /// `=` (true) or `!=`.
     Equal(Template, Template, bool),
+    /// A test for a file, of which there are none: `-f` and the like (false), `!-f` and the like.
+    Fixed(bool),
     /// `~`, `~*` (true) or `!~`, `!~*`.
     Match(Template, Arc<Pattern>, bool),
 }
@@ -111,6 +113,8 @@ pub enum Matcher {
     Prefix(Box<str>, bool),
     /// `~`, `~*`.
     Expression(Arc<Pattern>),
+    /// `@name`, without the sign: only error pages lead there.
+    Named(Box<str>),
 }
 
 /// How the location of an Ingress compares, as far as those of a snippet care.
@@ -130,6 +134,11 @@ impl Script {
     /// True when it changes nothing.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty() && self.locations.is_empty() && *self.settings == Settings::default()
+    }
+
+    /// The location called `@name`.
+    pub fn named(&self, name: &str) -> Option<&Nested> {
+        self.locations.iter().find(|nested| matches!(&nested.matcher, Matcher::Named(own) if **own == *name))
     }
 
     /// The location that takes `path` from the one of the Ingress, in nginx's order: exact, the longest `^~`, the first

@@ -10,10 +10,12 @@ use ipnet::IpNet;
 use crate::policy::RoutePolicies;
 use crate::policy::backend_protocol::HttpVersion;
 use crate::policy::cipher_list::Suite;
+use crate::policy::compression::{Coder, Compression};
 use crate::policy::response_rewrite::{self, FlagRule};
 use crate::policy::retry::RetryOn;
 use crate::policy::satisfy::Satisfy;
 use crate::policy::template::Template;
+use crate::policy::tracing::Tracing;
 
 /// One block's directives.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -50,6 +52,24 @@ pub struct Settings {
     pub substitute_once: Option<bool>,
     /// `sub_filter_types`.
     pub substitute_types: Option<Arc<[Box<str>]>>,
+    /// `charset`; `off` for none.
+    pub charset: Option<Box<str>>,
+    /// `charset_types`, lower case.
+    pub charset_types: Option<Arc<[Box<str>]>>,
+    /// `gzip` and its like.
+    pub gzip: Gzip,
+    /// `error_page`, in order.
+    pub error_pages: Vec<ErrorPage>,
+    /// `internal`.
+    pub internal: bool,
+    /// `absolute_redirect`.
+    pub absolute_redirect: Option<bool>,
+    /// `set_real_ip_from`.
+    pub real_ip_from: Vec<IpNet>,
+    /// `real_ip_header`, lower case.
+    pub real_ip_header: Option<Arc<str>>,
+    /// `real_ip_recursive`.
+    pub real_ip_recursive: Option<bool>,
     /// `default_type`.
     pub default_type: Option<Box<str>>,
     /// `proxy_method`.
@@ -120,8 +140,29 @@ pub struct Replaced {
     pub temp_file: Option<u64>,
     /// `proxy_ignore_headers`.
     pub ignored: Ignored,
-    /// `gzip off`.
-    pub uncompressed: Option<bool>,
+    /// `opentelemetry`.
+    pub traced: Option<bool>,
+    /// `opentelemetry_trust_incoming_spans`.
+    pub trusts_spans: Option<bool>,
+    /// `opentelemetry_operation_name`.
+    pub span_name: Option<Template>,
+}
+
+/// `gzip` and its like, as far as they are said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Gzip {
+    /// `gzip`. `off` holds for all codings: what a user means by it is that the answer stays as it is.
+    pub on: Option<bool>,
+    /// `gzip_comp_level`.
+    pub level: Option<u32>,
+    /// `gzip_min_length`.
+    pub min_length: Option<u64>,
+    /// `gzip_types`, lower case.
+    pub types: Option<Arc<[Box<str>]>>,
+    /// `gzip_vary`.
+    pub vary: Option<bool>,
+    /// `gzip_proxied`: anything but `off`.
+    pub proxied: Option<bool>,
 }
 
 /// Fields of a backend that speak to the proxy and are not heeded.
@@ -131,6 +172,28 @@ pub struct Ignored {
     pub rate: bool,
     /// `X-Accel-Buffering`.
     pub buffering: bool,
+}
+
+/// `error_page`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ErrorPage {
+    /// Answers with these are replaced.
+    pub statuses: Vec<StatusCode>,
+    /// Status of what stands in their place.
+    pub answer: PageStatus,
+    /// URL, path, or `@name`.
+    pub target: Template,
+}
+
+/// Status of an error page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageStatus {
+    /// That of the answer it replaces.
+    Errors,
+    /// Its own (`=`).
+    Own,
+    /// This one (`=200`).
+    Fixed(StatusCode),
 }
 
 /// `add_header`.
@@ -268,6 +331,39 @@ pub(super) fn seconds(text: &str) -> Result<i64, String> {
     if any && total < 10_000_000_000 { Ok(total) } else { Err(error()) }
 }
 
+impl Gzip {
+    /// What an inner block says counts over this.
+    pub(super) fn take(&mut self, inner: &Self) {
+        self.on = inner.on.or(self.on);
+        self.level = inner.level.or(self.level);
+        self.min_length = inner.min_length.or(self.min_length);
+        self.types = inner.types.clone().or_else(|| self.types.take());
+        self.vary = inner.vary.or(self.vary);
+        self.proxied = inner.proxied.or(self.proxied);
+    }
+
+    /// These over the ConfigMap's. Without `use-gzip` the old template writes no directive of gzip, so that nginx's own
+    /// defaults hold for what is not said.
+    pub(super) fn over(&self, globals: &Compression) -> Compression {
+        let mut new = globals.clone();
+        if self.on == Some(false) {
+            (new.gzip_on, new.brotli_on, new.zstd_on) = (false, false, false);
+            return new;
+        }
+        if !globals.gzip_on {
+            new.gzip = Coder { level: 1, min_length: 20, types: Arc::default() };
+            (new.gzip_vary, new.gzip_proxied, new.gzip_disable) = (false, false, None);
+        }
+        new.gzip_on = self.on.unwrap_or(globals.gzip_on);
+        put(&mut new.gzip.level, self.level);
+        put(&mut new.gzip.min_length, self.min_length);
+        put(&mut new.gzip.types, self.types.clone());
+        put(&mut new.gzip_vary, self.vary);
+        put(&mut new.gzip_proxied, self.proxied);
+        new
+    }
+}
+
 impl Settings {
     /// Puts what directives of a location replace in place of the location's own values.
     pub fn replace(&self, route: &mut RoutePolicies) {
@@ -293,7 +389,23 @@ impl Settings {
         route.buffering.buffer(new.buffering, new.buffers, new.temp_file);
         route.ignored.rate |= new.ignored.rate;
         route.ignored.buffering |= new.ignored.buffering;
-        put(&mut route.uncompressed, new.uncompressed);
+        put(&mut route.redirect_style.relative, self.absolute_redirect.map(|absolute| !absolute));
+        self.trace(route);
+    }
+
+    /// `opentelemetry`, with name and trust of the span.
+    fn trace(&self, route: &mut RoutePolicies) {
+        let new = &self.replaced;
+        let on = new.traced.unwrap_or_else(|| route.tracing.is_some());
+        if !on || (new.traced, new.trusts_spans, &new.span_name) == (None, None, &None) {
+            route.tracing = route.tracing.take().filter(|_| on);
+            return;
+        }
+        let was = route.tracing.as_deref();
+        let trust = new.trusts_spans.or_else(|| was.map(|was| was.trust));
+        let name = new.span_name.clone().or_else(|| was.and_then(|was| was.name.clone()));
+        // nginx's module trusts what clients say unless it is told otherwise.
+        route.tracing = Some(Arc::new(Tracing { trust: trust.unwrap_or(true), name }));
     }
 
     /// `proxy_redirect` and `proxy_cookie_*`.
@@ -338,5 +450,32 @@ mod tests {
         assert_eq!(Expires::parse("-1"), Ok(Expires::After(-1)));
         assert_eq!(Expires::parse("max"), Ok(Expires::Max));
         assert!(Expires::parse("modified").is_err());
+    }
+
+    #[test]
+    fn spans_are_switched_and_named_one_by_one() {
+        let was = |trust| Some(Arc::new(Tracing { trust, name: Template::parse("was").ok() }));
+        let check = |before: Option<Arc<Tracing>>, new: Replaced, expect: Option<(bool, &str)>| {
+            let globals = crate::policy::global::Globals::default();
+            let mut route = RoutePolicies { tracing: before, ..RoutePolicies::defaults(&globals) };
+            Settings { replaced: new.clone(), ..Settings::default() }.replace(&mut route);
+            let named =
+                |tracing: &Arc<Tracing>| tracing.name.as_ref().map_or("", |name| name.as_str()).to_owned();
+            let seen = route.tracing.as_ref().map(|tracing| (tracing.trust, named(tracing)));
+            assert_eq!(seen, expect.map(|(trust, name)| (trust, name.to_owned())), "{new:?}");
+        };
+        let new = |traced, trusts_spans, name: Option<&str>| Replaced {
+            traced,
+            trusts_spans,
+            span_name: name.and_then(|name| Template::parse(name).ok()),
+            ..Replaced::default()
+        };
+        check(None, new(None, None, None), None);
+        check(was(false), new(None, None, None), Some((false, "was")));
+        check(was(true), new(Some(false), None, None), None);
+        check(None, new(Some(true), None, None), Some((true, "")));
+        check(was(false), new(Some(true), None, None), Some((false, "was")));
+        check(was(true), new(None, Some(false), Some("new")), Some((false, "new")));
+        check(None, new(None, Some(true), Some("new")), None);
     }
 }

@@ -255,7 +255,7 @@ fn faults_tell_where_and_why() {
             "proxy_pass http://x;",
             "line 1, column 1: proxy_pass is not among the directives known here: backends are named by the paths of an Ingress",
         ),
-        ("proxy_cache zone;", "line 1, column 13: only off is known: there is no cache here"),
+        ("proxy_pass_request_body off;", "line 1, column 25: only on is known"),
         (
             "limit_except GET { auth_basic off; }",
             "line 1, column 20: auth_basic may not stand in limit_except: allow and deny may",
@@ -274,7 +274,7 @@ fn faults_tell_where_and_why() {
         ),
         ("more_set_headers 'A b: x';", "line 1, column 18: \"A b\" is no name of a field"),
         ("if ($a ~ '(') { }", "line 1, column 5: the variable $a is not known"),
-        ("if (-f $request_filename) { }", "line 1, column 5: a condition begins with a variable"),
+        ("if (-z $request_filename) { }", "line 1, column 5: a condition begins with a variable"),
         ("if ($host) { deny all; }", "line 1, column 14: deny may not stand in if in location"),
         ("if ($host);", "line 1, column 1: if needs a block"),
         ("return 200 { }", "line 1, column 1: return takes no block"),
@@ -285,7 +285,13 @@ fn faults_tell_where_and_why() {
         ),
         ("set $host x;", "line 1, column 5: $host cannot be set"),
         ("deny 10.0.0.0/33;", "line 1, column 6: \"10.0.0.0/33\" is no address and no network"),
-        ("location @x { }", "line 1, column 10: a location begins with a slash; named ones are not known"),
+        ("location @x { }", "line 1, column 10: a named location stands in a server-snippet"),
+        ("location x { }", "line 1, column 10: a location begins with a slash"),
+        ("error_page 404;", "line 1, column 1: error_page has the wrong number of arguments"),
+        ("error_page = /x;", "line 1, column 1: error_page has the wrong number of arguments"),
+        ("error_page 200 /x;", "line 1, column 12: 200 is no status from 300 to 599"),
+        ("error_page 404 =20 /x;", "line 1, column 16: 20 is no status from 200 to 599"),
+        ("error_page 404 x;", "line 1, column 16: a URL, a path or the name of a location may stand here"),
         ("auth_request /x;", "line 1, column 14: only off is known; use the annotation auth-url"),
         (
             "expires soon;",
@@ -307,16 +313,21 @@ fn every_directive_that_counts_has_a_meaning() {
         let arguments = match directive.name {
             "if" => "($host) { }",
             "location" => "/x { }",
-            "map" => continue,
+            "map" | "geo" | "split_clients" => continue,
             "set" | "auth_request_set" => "$mine value;",
             "return" => "403;",
-            "allow" | "deny" => "10.0.0.0/8;",
+            "allow" | "deny" | "set_real_ip_from" => "10.0.0.0/8;",
             "satisfy" => "any;",
-            "auth_request" | "access_log" => "off;",
+            "auth_request" | "auth_basic" | "access_log" | "charset" | "gzip_proxied" => "off;",
+            "override_charset" | "opentelemetry" => "off;",
+            "gzip_comp_level" => "5;",
+            "gzip_min_length" => "5;",
+            "gzip_types" | "charset_types" => "text/css;",
             "default_type" => "text/plain;",
             "limit_req_status" | "limit_conn_status" => "429;",
             "rewrite" | "add_header" | "proxy_set_header" | "grpc_set_header" | "sub_filter" => "/a /b;",
-            "break" => ";",
+            "break" | "internal" => ";",
+            "error_page" => "403 404 =200 /x;",
             "proxy_method" => "GET;",
             "proxy_ssl_protocols" => "TLSv1.2;",
             "proxy_ssl_ciphers" | "grpc_ssl_ciphers" => "HIGH:!aNULL;",
@@ -439,11 +450,130 @@ fn a_snippet_that_cannot_be_honoured_shuts_the_routes_only_when_it_protects() {
         }
     }
     assert_eq!(codes(&[("configuration-snippet", "bogus;")], &open), ["SnippetRefused"]);
-    assert_eq!(codes(&[("configuration-snippet", "gzip on;")], &open), ["NoEffect"]);
+    assert_eq!(codes(&[("configuration-snippet", "proxy_cache zone;")], &open), ["NoEffect"]);
     assert_eq!(codes(&[("stream-snippet", "server { }")], &open), ["SnippetRefused"]);
     let port = ("stream-snippet", "server { listen 5432; proxy_pass db.prod.svc:5432; tcp_nodelay on; }");
     assert_eq!(codes(&[port], &open), ["NoEffect"]);
     assert!(codes(&[("configuration-snippet", "# only words")], &open).is_empty());
+}
+
+#[test]
+fn what_users_copy_from_each_other_is_taken() {
+    let open = open();
+    for (text, expect) in [
+        ("proxy_set_header Connection $connection_upgrade;", &["NoEffect"][..]),
+        ("proxy_set_header X-Way $connection_upgrade;", &[]),
+        ("if ($request_method = OPTIONS) { add_header 'Content-Length' 0; return 204; }", &["NoEffect"]),
+        ("if (-f $request_filename) { break; }", &[]),
+        ("if (!-e $uri) { rewrite ^(.*)$ /index.php?s=$1 last; }", &[]),
+        ("gzip on; gzip_types text/css application/json; gzip_min_length 1000; gzip_vary on;", &[]),
+        ("gzip_comp_level 10;", &["SnippetRefused"]),
+        ("charset utf-8;", &[]),
+        ("charset $x;", &["SnippetRefused"]),
+        ("absolute_redirect off;", &[]),
+        ("auth_basic off;", &["NoEffect"]),
+        ("auth_basic \"who\";", &["SnippetRefused"]),
+        ("opentelemetry off;", &[]),
+        ("proxy_pass_request_body on;", &[]),
+        ("proxy_pass_request_body off;", &["SnippetRefused"]),
+        ("proxy_cache zone; proxy_cache_valid 200 1h;", &["NoEffect", "NoEffect"]),
+        ("http2_max_field_size 16k; ssl_session_timeout 1d;", &["NoEffect", "NoEffect"]),
+        ("geo $a { default 1; }", &["SnippetRefused"]),
+        ("access_by_lua_block { if x then ngx.exit(403) end }", &["SnippetRefused"]),
+    ] {
+        assert_eq!(codes(&[("configuration-snippet", text)], &open), expect, "{text}");
+    }
+}
+
+#[test]
+fn other_languages_are_not_read() {
+    let fault = lex::parse("set $a 1; content_by_lua_block { ngx.say('x', { 1 }) }", 1000).unwrap_err();
+    assert_eq!(
+        fault.to_string(),
+        "line 1, column 32: content_by_lua_block is not among the directives known here: there is no Lua"
+    );
+}
+
+#[test]
+fn tables_of_networks_and_shares_are_variables() {
+    let text = "geo $inside { default 0; 10.0.0.0/8 1; } geo $http_x $their { 1.1.1.1 one; }
+                split_clients $host $share { 50% a; * b; } log_format x '$inside'; limit_req_zone $host zone=a:1m rate=1r/s;";
+    let (found, notes) = GlobalSnippets::read(&[("http-snippet".to_owned(), text.to_owned())].into());
+    assert!(found.refused.is_none() && notes.iter().all(|note| !note.refused), "{}", notes.len());
+    for (name, text, expect) in [
+        ("inside", "10.1.1.1", "1"),
+        ("inside", "11.1.1.1", "0"),
+        ("their", "1.1.1.1", "one"),
+        ("their", "x", ""),
+        ("share", "user1", "a"),
+    ] {
+        let map = found.maps.find(name).unwrap();
+        assert_eq!(map.look(text.as_bytes()).unwrap().0.constant(), Some(expect), "{name} {text}");
+    }
+    for text in ["geo $host { }", "geo { }", "geo $a;", "split_clients $a { * x; }", "geo $a $b $c { }"] {
+        let (found, notes) = GlobalSnippets::read(&[("http-snippet".to_owned(), text.to_owned())].into());
+        assert!(found.maps.is_empty() && notes[0].refused, "{text}");
+    }
+}
+
+#[test]
+fn a_snippet_says_who_may_tell_the_client() {
+    use crate::policy::forwarded::Connection;
+    let told = |text: &str, globals: &Globals, lines: &[(&str, &str)]| {
+        let request = fields(lines);
+        let view = view("/", &request);
+        let connection = Connection {
+            peer: "10.0.0.9:1000".parse().unwrap(),
+            listen_port: 80,
+            scheme: crate::request::Scheme::Http,
+            proxy: None,
+        };
+        let mut run = Run::default();
+        run.enter(2, [&script(text, Context::Location).unwrap().settings]);
+        let told = run.real_ip(globals, ..=2)?.told(&view, &connection, globals)?;
+        assert_eq!(told.forwarded.chain, told.forwarded.client.to_string());
+        Some(told.forwarded.client.to_string())
+    };
+    let plain = Globals::default();
+    let cloud = "set_real_ip_from 10.0.0.0/8; real_ip_header CF-Connecting-IP;";
+    assert_eq!(told(cloud, &plain, &[("CF-Connecting-IP", "1.2.3.4")]).as_deref(), Some("1.2.3.4"));
+    assert_eq!(told(cloud, &plain, &[("X-Real-IP", "1.2.3.4")]), None);
+    assert_eq!(told(cloud, &plain, &[("CF-Connecting-IP", "nobody")]), None);
+    let other = "set_real_ip_from 11.0.0.0/8; real_ip_header CF-Connecting-IP;";
+    assert_eq!(told(other, &plain, &[("CF-Connecting-IP", "1.2.3.4")]), None);
+    assert_eq!(told("real_ip_header X-A;", &plain, &[("X-A", "1.2.3.4")]), None);
+    let own = "set_real_ip_from 10.0.0.9;";
+    assert_eq!(told(own, &plain, &[("X-Real-IP", "2001:db8::1")]).as_deref(), Some("2001:db8::1"));
+    let list = &[("X-Forwarded-For", "1.1.1.1, 2.2.2.2, 10.1.1.1")];
+    let chain = "set_real_ip_from 10.0.0.0/8; real_ip_header X-Forwarded-For;";
+    assert_eq!(told(chain, &plain, list).as_deref(), Some("10.1.1.1"));
+    let deep = format!("{chain} real_ip_recursive on;");
+    assert_eq!(told(&deep, &plain, list).as_deref(), Some("2.2.2.2"));
+    let templated = Globals { enable_real_ip: true, ..Globals::default() };
+    assert_eq!(told("real_ip_header X-A;", &templated, &[("X-A", "1.2.3.4")]).as_deref(), Some("1.2.3.4"));
+    assert!(script("set_real_ip_from all;", Context::Location).is_err());
+    assert!(script("set_real_ip_from unix:;", Context::Location).is_err());
+}
+
+#[test]
+fn gzip_of_a_snippet_stands_over_the_config_map() {
+    use crate::policy::compression::Compression;
+    let said = |text: &str, globals: &Compression| {
+        let mut run = Run::default();
+        run.enter(2, [&script(text, Context::Location).unwrap().settings]);
+        run.compression(globals)
+    };
+    let off = Compression::default();
+    let on = Compression { gzip_on: true, brotli_on: true, ..Compression::default() };
+    assert_eq!(said("", &on), None);
+    let found = said("gzip on; gzip_types text/CSS;", &off).unwrap();
+    assert!(found.gzip_on && !found.brotli_on && !found.gzip_vary && !found.gzip_proxied);
+    assert_eq!((found.gzip.min_length, found.gzip.types.to_vec()), (20, vec!["text/css".into()]));
+    let found = said("gzip_min_length 1k;", &on).unwrap();
+    assert!(found.gzip_on && found.brotli_on && found.gzip_vary && found.gzip_proxied);
+    assert_eq!((found.gzip.min_length, &found.gzip.types), (1024, &on.gzip.types));
+    assert!(!said("gzip off;", &on).unwrap().is_on());
+    assert!(!said("gzip_types text/css;", &off).unwrap().is_on());
 }
 
 #[test]
@@ -462,7 +592,7 @@ fn snippets_of_the_config_map_fail_alone_unless_they_protect() {
     let read = |key: &str, text: &str| GlobalSnippets::read(&[(key.to_owned(), text.to_owned())].into());
     let (found, notes) = read("server-snippet", "more_set_headers 'A: b';");
     assert!(found.server.is_some() && notes.is_empty() && found.refused.is_none());
-    let (found, notes) = read("http-snippet", "log_format x y; map $host $a { default 1; }");
+    let (found, notes) = read("http-snippet", "bogus x y; map $host $a { default 1; }");
     assert!(found.maps.is_empty() && found.refused.is_none());
     assert_eq!(notes.len(), 1);
     assert!(notes[0].refused && notes[0].reason.contains("line 1, column 1"), "{}", notes[0].reason);

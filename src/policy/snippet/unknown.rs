@@ -4,31 +4,20 @@
 pub(super) fn told(name: &str) -> String {
     const WHY: &[(&str, &str)] = &[
         ("alias", "there are no files to serve: use a backend"),
-        ("auth_basic", "use the annotations auth-type and auth-secret"),
         ("auth_basic_user_file", "use the annotations auth-type and auth-secret"),
-        ("charset", "a backend names its own"),
-        ("error_page", "use the annotations custom-http-errors and default-backend"),
         ("fastcgi_pass", "use the annotation backend-protocol: FCGI"),
-        ("geo", "use allow and deny, or use-geoip2"),
         ("grpc_pass", "use backend-protocol: GRPC and a path of the Ingress"),
         ("include", "there are no files to include"),
         ("limit_conn", "use the annotation limit-connections"),
-        ("limit_conn_zone", "use the annotation limit-connections"),
         ("limit_req", "use the annotations limit-rps and limit-rpm"),
-        ("limit_req_zone", "use the annotations limit-rps and limit-rpm"),
         ("mirror", "use the annotation mirror-target"),
         ("proxy_bind", "source addresses are the system's"),
-        ("proxy_cache_path", "there is no cache"),
-        ("proxy_cache_valid", "there is no cache"),
         ("proxy_limit_rate", "use limit_rate"),
         ("proxy_pass", "backends are named by the paths of an Ingress"),
         ("proxy_set_body", "bodies are passed as they come"),
         ("proxy_ssl_certificate", "use the annotation proxy-ssl-secret"),
         ("proxy_ssl_trusted_certificate", "use the annotation proxy-ssl-secret"),
-        ("real_ip_header", "use the keys enable-real-ip and forwarded-for-header of the ConfigMap"),
         ("root", "there are no files to serve: use a backend"),
-        ("set_real_ip_from", "use the key proxy-real-ip-cidr of the ConfigMap"),
-        ("split_clients", "use a canary"),
         ("ssl_certificate", "use spec.tls of the Ingress"),
         ("ssl_ciphers", "use the annotation ssl-ciphers"),
         ("ssl_client_certificate", "use the annotation auth-tls-secret"),
@@ -44,7 +33,6 @@ pub(super) fn told(name: &str) -> String {
         Err(_) if name.starts_with("modsecurity") || name.starts_with("Sec") => {
             Some("there is no ModSecurity")
         }
-        Err(_) if name.starts_with("proxy_cache") => Some("there is no cache"),
         Err(_) => None,
     };
     match why {
@@ -60,10 +48,9 @@ mod tests {
     #[test]
     fn reasons_follow_the_name_where_there_is_one() {
         for (name, expect) in [
-            ("error_page", ": use the annotations custom-http-errors and default-backend"),
+            ("proxy_bind", ": source addresses are the system's"),
             ("valid_referers", ": use an if on $http_referer, or block-referers of the ConfigMap"),
             ("content_by_lua_block", ": there is no Lua"),
-            ("proxy_cache_lock", ": there is no cache"),
             ("nonsense", ""),
         ] {
             assert_eq!(told(name), format!("{name} is not among the directives known here{expect}"));

@@ -85,6 +85,8 @@ impl Exchange {
             header_time: status.map(|_| took),
             response_time: Some(took),
             response_length: 0,
+            bytes_sent: 0,
+            bytes_received: 0,
             starts_group: false,
         };
         self.with_record(status.unwrap_or(502), self.start.elapsed(), &[one], |record| {

@@ -43,6 +43,8 @@ impl Try {
             header_time: self.times.header(),
             response_time: self.times.response(),
             response_length: self.times.body(),
+            bytes_sent: self.times.sent(),
+            bytes_received: self.times.received(),
             starts_group: self.starts_group,
         }
     }

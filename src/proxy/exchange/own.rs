@@ -52,6 +52,10 @@ impl Rest for Exchange {
         });
         value
     }
+
+    fn field(&self, name: &str) -> Option<Vec<u8>> {
+        self.head.fields.get(name).map(<[u8]>::to_vec)
+    }
 }
 
 impl Exchange {

@@ -10,14 +10,20 @@ use super::{Trip, Way, answer, endpoints_of};
 use crate::message::{RequestBody, Response};
 use crate::policy::backend_protocol::BackendProtocol;
 use crate::policy::request_headers::{Outgoing, Purpose};
-use crate::route::Backend;
+use crate::route::{Backend, LocationTarget};
 
 /// Who gives pages for errors of a location: its own default backend, else the one of the process, if it has endpoints.
+/// A path that no rule takes has no own one, as with ingress-nginx.
 pub fn error_backend<'w>(way: &Way<'w>) -> Option<&'w Arc<Backend>> {
     let snapshot = &way.exchange.snapshot;
     let alive = |backend: &&Arc<Backend>| !snapshot.endpoints.of(backend.slot).ready.is_empty();
     let global = || snapshot.table.default_backend.as_ref().filter(alive);
-    way.location.default_backend.as_ref().filter(alive).or_else(global)
+    way.location.default_backend.as_ref().filter(|own| !is_unruled(way) && alive(own)).or_else(global)
+}
+
+/// True where no rule takes the path: the default backend of the process is what serves there.
+fn is_unruled(way: &Way<'_>) -> bool {
+    matches!(way.location.target, LocationTarget::Default(_))
 }
 
 /// A page of the error backend for an answer with `status`; `None` when it fails.
@@ -28,9 +34,13 @@ pub async fn error_page(
     body: RequestBody,
 ) -> Option<Response> {
     let described = way.location.backend().unwrap_or(backend);
+    let mut route = way.facts(described);
+    if is_unruled(way) {
+        (route.service, route.service_port) = Default::default();
+    }
     let outgoing = Outgoing {
         view: way.view,
-        route: way.facts(described),
+        route,
         policies: &way.location.policies,
         globals: way.globals(),
         hop: way.hop,

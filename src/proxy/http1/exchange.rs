@@ -29,6 +29,8 @@ pub(super) enum Outcome {
     Close(Linger),
     /// Close at once and without ceremony: the client is gone or must see a cut.
     Abort,
+    /// Close so that the client takes what it got for cut, where an end of the stream would be the end of the answer.
+    Reset,
     /// Hand the connection over.
     Upgrade(Upgrade),
 }
@@ -302,6 +304,7 @@ impl<F: Future<Output = Response>> Exchange<F> {
         let Some(reply) = &mut self.reply else { return Poll::Pending };
         match reply.progress {
             Progress::Going => return Poll::Pending,
+            Progress::Cut if reply.ends_by_close() => return Poll::Ready(Outcome::Reset),
             Progress::Cut => return Poll::Ready(Outcome::Abort),
             Progress::Complete => self.meter.finished.set(true),
         }

@@ -39,6 +39,8 @@ struct Channel {
     asked: Cell<bool>,
     orphaned: Cell<bool>,
     remaining: Cell<Option<u64>>,
+    /// A body that announces more is too large.
+    most: Cell<Option<u64>>,
     reader: RefCell<Option<Waker>>,
     driver: RefCell<Option<Waker>>,
 }
@@ -64,6 +66,10 @@ impl Flow for Incoming {
         channel.pipe.borrow_mut().get_or_insert_with(|| Rc::clone(pipe));
         ask(channel, cx);
         Some(Poll::Pending)
+    }
+
+    fn expect_at_most(&self, bytes: u64) {
+        self.0.most.set(Some(bytes));
     }
 }
 
@@ -223,6 +229,11 @@ impl Source {
             }
             None if self.decoder.is_done() => {
                 self.end(cx);
+                Supply::Delivered
+            }
+            // As nginx: a chunk that cannot fit is refused by its size, not by its bytes (RFC 9110 section 15.5.14).
+            None if channel.most.get().is_some_and(|most| self.decoder.announced() > most) => {
+                self.fail(BodyError::TooLarge, cx);
                 Supply::Delivered
             }
             None => Supply::Hungry,

@@ -103,6 +103,11 @@ impl Reply {
         reply
     }
 
+    /// The end of the connection is the end of the answer, so that it tells of no cut.
+    pub(super) fn ends_by_close(&self) -> bool {
+        self.delimiter == Delimiter::Close
+    }
+
     /// Takes frames of the body while there are any and `out` has room. `pipes`: what bodies may take up, where bytes
     /// can go through pipes.
     pub(super) fn fill(&mut self, cx: &mut Context<'_>, out: &mut Outgoing, pipes: Option<&Memory>) {

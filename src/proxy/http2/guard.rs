@@ -1,6 +1,6 @@
 //! The byte stream under the HTTP/2 library, with the frames on it counted (`security.md` D.4).
 //!
-//! A flood ends the connection: GOAWAY with ENHANCE_YOUR_CALM where a frame may stand, then an error for the library.
+//! A flood ends the connection: GOAWAY where a frame may stand, then an error for the library.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
@@ -13,8 +13,6 @@ use tokio::time::Instant;
 
 use crate::wire::{Flood, FrameCounter, FrameLimits, FrameWalker};
 
-/// RFC 9113 section 7.
-const ENHANCE_YOUR_CALM: u32 = 0xb;
 /// Frame type of DATA.
 const DATA: u8 = 0;
 
@@ -64,13 +62,13 @@ impl<IO> Guard<IO> {
 
 impl<IO: AsyncWrite + Unpin> Guard<IO> {
     /// Says farewell where that cannot break a frame; a socket that takes nothing gets none.
-    fn go_away(&mut self, cx: &mut Context<'_>) {
+    fn go_away(&mut self, flood: Flood, cx: &mut Context<'_>) {
         if !self.outgoing.at_boundary() {
             return;
         }
         let mut frame = vec![0, 0, 8, 7, 0, 0, 0, 0, 0];
         frame.extend(self.incoming.last_stream().to_be_bytes());
-        frame.extend(ENHANCE_YOUR_CALM.to_be_bytes());
+        frame.extend(flood.code().to_be_bytes());
         // The connection ends now, whether the peer learns why or not.
         let _told = Pin::new(&mut self.io).poll_write(cx, &frame).is_ready();
         let _flushed = Pin::new(&mut self.io).poll_flush(cx).is_ready();
@@ -86,10 +84,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<IO> {
         let before = into.filled().len();
         ready!(Pin::new(&mut self.io).poll_read(cx, into))?;
         let now = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
-        let new = into.filled().get(before..).unwrap_or(&[]);
+        let new = into.filled_mut().get_mut(before..).unwrap_or(&mut []);
         if let Err(flood) = self.incoming.received(new, now) {
             self.traffic.flood.set(Some(flood));
-            self.go_away(cx);
+            self.go_away(flood, cx);
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, flood)));
         }
         Poll::Ready(Ok(()))

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{Recorder, said};
+use super::{Recorder, Unrecorded, said};
 use crate::policy::app_root;
 use crate::policy::redirect::RedirectStyle;
 use crate::policy::satisfy::Verdict;
@@ -91,6 +91,25 @@ pub(super) fn own_location(
     None
 }
 
+/// The answer of the location called `@name`, where error pages lead; `None` where there is none.
+pub(super) fn named(
+    table: &Table,
+    server: &Server,
+    view: &RequestView<'_>,
+    run: &mut Run<'_>,
+    name: &str,
+) -> Option<LocalReply> {
+    let scripts = || [&server.snippet, &table.globals.snippets.server].into_iter().flatten();
+    let nested = scripts().find_map(|script| script.named(name))?;
+    run.enter(1, scripts().map(|script| &script.settings));
+    let route = RouteFacts { server_name: &view.host.name, ..facts(run) };
+    let stage = stage(table, view, route, style(table));
+    match nested_outcome(nested, &stage, 2, run, &mut Unrecorded) {
+        Own::Reply(reply) => Some(reply),
+        Own::Again => Some(LocalReply::RewriteFailed { reason: "a named location rewrote the path" }),
+    }
+}
+
 /// A location of a snippet proxies nothing: it answers, refuses, or has no file to show.
 fn nested_outcome(
     nested: &Nested,
@@ -114,6 +133,9 @@ fn nested_outcome(
         Ok(Some(inner)) => return nested_outcome(inner, stage, depth + 1, run, recorder),
         Ok(None) => {}
     }
+    if script.settings.internal && !run.is_turned() {
+        return Own::Reply(told(recorder, LocalReply::NoRoute));
+    }
     match run.steps(script, stage) {
         Outcome::Reply(reply) => return Own::Reply(told(recorder, reply)),
         Outcome::Again | Outcome::Rewritten => return Own::Again,
@@ -134,14 +156,16 @@ pub(super) fn location(
     run: &mut Run<'_>,
     recorder: &mut impl Recorder,
 ) -> Result<Rewrites, LocalReply> {
-    let scripts = [&location.policies.snippet, &table.globals.snippets.location];
-    let all = || scripts.into_iter().flatten();
+    let all = || scripts_of(table, location);
     if run.is_idle() && all().next().is_none() {
         return Ok(Rewrites::Go);
     }
     run.enter(2, all().map(|script| &script.settings));
     if location.is_acme() {
         return Ok(Rewrites::Go);
+    }
+    if all().any(|script| script.settings.internal) && !run.is_turned() {
+        return Err(told(recorder, LocalReply::NoRoute));
     }
     let stage = stage(table, view, facts_of(location, view, run), location.policies.redirect_style);
     if let Some(pattern) = location.pattern.as_deref().filter(|_| all().next().is_some()) {
@@ -171,6 +195,16 @@ pub(super) fn location(
         }
     }
     Ok(if again { Rewrites::Again } else { Rewrites::Go })
+}
+
+/// The snippets of a location, its own first.
+fn scripts_of<'t>(table: &'t Table, location: &'t Location) -> impl Iterator<Item = &'t Arc<Script>> {
+    [&location.policies.snippet, &table.globals.snippets.location].into_iter().flatten()
+}
+
+/// Goes into the level of a location for what its snippets say about the answer.
+pub(super) fn settings(table: &Table, location: &Location, run: &mut Run<'_>) {
+    run.enter(2, scripts_of(table, location).map(|script| &script.settings));
 }
 
 /// How the location of an Ingress compares.

@@ -38,6 +38,8 @@ fn one_try(port: u16, status: u16, response_ms: u64, length: u64) -> UpstreamTry
         header_time: millis(response_ms),
         response_time: millis(response_ms),
         response_length: length,
+        bytes_sent: 90,
+        bytes_received: length.saturating_add(100),
         starts_group: false,
     }
 }
@@ -170,6 +172,8 @@ fn tries_are_lists_and_internal_redirects_are_groups() {
     check("$upstream_addr", &record, "10.0.0.7:1, 10.0.0.7:2 : 10.0.0.7:3");
     check("$upstream_status", &record, "502, 404 : 200");
     check("$upstream_response_length", &record, "0, 9 : 42");
+    check("$upstream_bytes_sent", &record, "90, 90 : 90");
+    check("$upstream_bytes_received", &record, "100, 109 : 142");
     check("$upstream_response_time", &record, "0.000, 1.007 : 0.005");
     check("$upstream_header_time", &record, "-, 1.007 : 0.005");
     check("$upstream_connect_time", &record, "-, 0.001 : 0.001");

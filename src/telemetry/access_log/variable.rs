@@ -50,7 +50,7 @@ fn write_fixed(fixed: Fixed, record: &Record<'_>, clock: &mut Clock, out: &mut O
         Fixed::Pid => out.number(std::process::id().into()),
         Fixed::Pipe => out.plain(b"."),
         Fixed::Hostname => out.text(machine().as_bytes()),
-        Fixed::UpstreamCacheStatus => return false,
+        Fixed::UpstreamCacheStatus | Fixed::SslSessionId => return false,
         // As `$proxy_upstream_name`: set by nginx's configuration, once the head was judged.
         Fixed::EscapedRequestUri | Fixed::PassPort if record.uri.is_empty() => {}
         Fixed::EscapedRequestUri => {
@@ -77,6 +77,7 @@ fn write_fixed(fixed: Fixed, record: &Record<'_>, clock: &mut Clock, out: &mut O
         | Fixed::SslClientStart
         | Fixed::SslClientSubject
         | Fixed::SslClientVerify
+        | Fixed::SslCurve
         | Fixed::SslSessionReused => {
             let value = record.handshake.and_then(|handshake| handshake.value(fixed));
             return optional(value.as_deref(), out);
@@ -166,6 +167,12 @@ fn write_fixed(fixed: Fixed, record: &Record<'_>, clock: &mut Clock, out: &mut O
         }
         Fixed::UpstreamResponseLength => {
             return write_tries(record.tries, out, |one, out| out.number(one.response_length));
+        }
+        Fixed::UpstreamBytesReceived => {
+            return write_tries(record.tries, out, |one, out| out.number(one.bytes_received));
+        }
+        Fixed::UpstreamBytesSent => {
+            return write_tries(record.tries, out, |one, out| out.number(one.bytes_sent));
         }
         Fixed::UpstreamResponseTime => {
             return write_tries(record.tries, out, |one, out| write_time(one.response_time, out));

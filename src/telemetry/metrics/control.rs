@@ -2,6 +2,7 @@
 //!
 //! These change rarely, so they are ordinary metrics of the `prometheus` crate, shared by everybody.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -74,6 +75,9 @@ pub struct TableSize {
     pub certificates: usize,
 }
 
+/// Ingresses that do not exist and are named by the counters of admission checks.
+const MAX_NEWCOMERS: usize = 500;
+
 /// Numbers of an admission check.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct AdmissionFacts {
@@ -104,6 +108,8 @@ pub struct ControlMetrics {
     errors: IntCounter,
     check_success: IntCounterVec,
     check_errors: IntCounterVec,
+    /// Ingresses that were checked and did not exist then.
+    newcomers: Mutex<BTreeSet<(String, String)>>,
     leader: IntGaugeVec,
     ssl_expire: GaugeVec,
     ssl_info: IntGaugeVec,
@@ -218,6 +224,7 @@ impl ControlMetrics {
             errors: make.counter(&names::ERRORS, true),
             check_success: make.counters(&names::CHECK_SUCCESS, true, &["namespace", "ingress"]),
             check_errors: make.counters(&names::CHECK_ERRORS, true, &["namespace", "ingress"]),
+            newcomers: Mutex::default(),
             leader: make.gauges(&names::LEADER, true, &["name"]),
             ssl_expire: make.float_gauges(&names::SSL_EXPIRE, &certificate),
             ssl_info: make.gauges(&names::SSL_INFO, false, &certificate_info),
@@ -356,10 +363,20 @@ impl ControlMetrics {
         }
     }
 
-    /// One admission check of an Ingress that exists or is to be.
-    pub fn admission(&self, namespace: &str, ingress: &str, allowed: bool, facts: AdmissionFacts) {
+    /// One admission check of an Ingress that exists (`known`) or is to be. Names of those that do not are whatever
+    /// anybody tries, so a bounded number of them become labels, and no more.
+    pub fn admission(
+        &self,
+        namespace: &str,
+        ingress: &str,
+        known: bool,
+        allowed: bool,
+        facts: AdmissionFacts,
+    ) {
         let counters = if allowed { &self.check_success } else { &self.check_errors };
-        counters.with_label_values(&[namespace, ingress]).inc();
+        let named = self.is_named(namespace, ingress, known);
+        let labels = if named { [namespace, ingress] } else { ["", ""] };
+        counters.with_label_values(&labels).inc();
         let values = [
             facts.tested as f64,
             facts.tested_time.as_secs_f64(),
@@ -373,8 +390,21 @@ impl ControlMetrics {
         }
     }
 
+    fn is_named(&self, namespace: &str, ingress: &str, known: bool) -> bool {
+        let mut newcomers = self.newcomers.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (namespace.to_owned(), ingress.to_owned());
+        if known {
+            newcomers.remove(&key);
+            return true;
+        }
+        let room = newcomers.len() < MAX_NEWCOMERS;
+        newcomers.contains(&key) || (room && newcomers.insert(key))
+    }
+
     /// An Ingress is gone: forgets its admission counters.
     pub fn forget_ingress(&self, namespace: &str, ingress: &str) {
+        let key = (namespace.to_owned(), ingress.to_owned());
+        self.newcomers.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
         // An Ingress that was never checked has none.
         let _ = self.check_success.remove_label_values(&[namespace, ingress]);
         let _ = self.check_errors.remove_label_values(&[namespace, ingress]);

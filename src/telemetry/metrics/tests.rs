@@ -85,6 +85,8 @@ fn one_try(response: u64) -> UpstreamTry {
         header_time: Some(Duration::from_millis(response)),
         response_time: Some(Duration::from_millis(response)),
         response_length: 1,
+        bytes_sent: 1,
+        bytes_received: 1,
         starts_group: false,
     }
 }
@@ -437,6 +439,41 @@ fn words_are_labels() {
         Some(&1.0)
     );
     assert_eq!(samples(&text, "narthex_tunnels_cut_total").get(""), Some(&1.0));
+}
+
+#[test]
+fn admission_checks_name_their_ingress_as_far_as_there_is_room() {
+    let metrics = Metrics::new(config());
+    let control = metrics.control();
+    let facts = || AdmissionFacts {
+        tested: 1,
+        tested_time: Duration::ZERO,
+        compiled: 1,
+        compiled_time: Duration::ZERO,
+        size: 1,
+        roundtrip: Duration::ZERO,
+    };
+    let total = |name: &str, label: &str| {
+        let text = metrics.render(Instant::now());
+        let all = samples(&text, &format!("nginx_ingress_controller_{name}"));
+        all.iter().filter(|(labels, _)| labels.contains(label)).map(|(_, value)| *value).sum::<f64>()
+    };
+    control.admission("default", "new", false, true, facts());
+    control.admission("default", "new", true, true, facts());
+    control.admission("default", "bad", false, false, facts());
+    assert_eq!(total("check_success", "ingress=\"new\",namespace=\"default\""), 2.0);
+    assert_eq!(total("check_errors", "ingress=\"bad\",namespace=\"default\""), 1.0);
+    control.forget_ingress("default", "new");
+    assert_eq!(total("check_success", "ingress"), 0.0);
+    // Whoever tries names without end gets no series without end.
+    for number in 0..2000 {
+        control.admission("default", &format!("try-{number}"), false, false, facts());
+    }
+    assert_eq!(total("check_errors", "ingress=\"try-1\""), 1.0);
+    assert_eq!(total("check_errors", "ingress=\"try-1999\""), 0.0);
+    assert!(total("check_errors", "ingress=\"\"") > 1000.0);
+    control.admission("default", "old", true, false, facts());
+    assert_eq!(total("check_errors", "ingress=\"old\""), 1.0);
 }
 
 #[test]

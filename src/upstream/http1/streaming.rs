@@ -94,20 +94,22 @@ impl Streaming {
         let Some(exchange) = &mut self.exchange else { return Ok(Some(None)) };
         match self.decoder.decode(&exchange.buffer) {
             Ok(Step::More) => {
+                exchange.times.add_body(exchange.buffer.len());
                 exchange.buffer.clear();
                 Ok(None)
             }
             Ok(Step::Data(range)) => {
+                exchange.times.add_body(range.end);
                 exchange.buffer.advance(range.start);
                 let data = exchange.buffer.split_to(range.len()).freeze();
                 exchange.connection.deadline.rest();
-                exchange.times.add_body(data.len());
                 if self.decoder.remaining() == Some(0) {
                     self.finish();
                 }
                 Ok(Some(Some(Frame::data(data))))
             }
             Ok(Step::End(taken)) => {
+                exchange.times.add_body(taken);
                 exchange.buffer.advance(taken);
                 let fields = self.decoder.take_trailers();
                 self.finish();

@@ -111,6 +111,8 @@ fn broken_trailers_are_refused() {
 #[test]
 fn framing_may_not_outweigh_the_data() {
     refused(&format!("5;a={}\r\nhello\r\n", "b".repeat(5000)), "H1-08");
+    accepted(&format!("5;{}\r\nhello\r\n0\r\n\r\n", "b".repeat(4095)), "hello", "", 0);
+    refused(&format!("5;{}\r\nhello\r\n0\r\n\r\n", "b".repeat(4096)), "H1-08");
     refused(&"1;x\r\na\r\n".repeat(3000), "H1-08");
     refused(&format!("5\r\nhello\r\n0\r\n{}\r\n", "a: b\r\n".repeat(33)), "H1-09");
     refused(&format!("0\r\na: {}\r\n\r\n", "b".repeat(9000)), "H1-09");
@@ -156,4 +158,14 @@ proptest! {
         let _ = decode(&bytes, Leniency::Strict, step);
         let _ = decode(&bytes, Leniency::Backend, step);
     }
+}
+
+#[test]
+fn a_size_that_no_body_can_have_is_refused_at_once() {
+    refused("8000000000000000", "H1-08");
+    refused("FFFFFFFFFFFFFFFF", "H1-08");
+    let mut decoder = ChunkedDecoder::new(Leniency::Strict, ChunkLimits::default());
+    assert!(matches!(decoder.decode(b"5\r\nhello\r\n7FFFFFFFFFFFFFFA\r\n"), Ok(Step::Data(_))));
+    assert_eq!(decoder.decode(b"\r\n7FFFFFFFFFFFFFFA\r\n"), Ok(Step::More));
+    assert_eq!(decoder.announced(), i64::MAX as u64);
 }

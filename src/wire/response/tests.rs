@@ -179,6 +179,10 @@ fn sizes_are_limited() {
     let large = answer("200 OK", &[&format!("a: {}", "b".repeat(70_000))]);
     assert!(verdict(&parse(&large, GET)).starts_with("502 R-8"));
     assert!(verdict(&parse(&large[..65_536], GET)).starts_with("502 R-8"));
+    let bare = answer("200 OK", &["a: "]).len();
+    let exact = |length: usize| answer("200 OK", &[&format!("a: {}", "b".repeat(length - bare))]);
+    assert!(!verdict(&parse(&exact(65_536), GET)).starts_with("502"));
+    assert!(verdict(&parse(&exact(65_537), GET)).starts_with("502 R-8"));
 }
 
 const PIECES: &[&[u8]] = &[
