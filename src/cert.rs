@@ -17,6 +17,7 @@ pub mod client;
 mod fallback;
 mod keeper;
 pub mod ocsp;
+pub mod old;
 pub mod own;
 mod pair;
 pub mod serving;

@@ -18,6 +18,7 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::time::ASN1Time;
 use x509_parser::x509::X509Name;
 
+use super::old;
 use super::own::{self, Side};
 
 /// Whom to trust about clients.
@@ -75,7 +76,11 @@ impl Authority {
     pub fn verify(&self, chain: &[CertificateDer<'_>], depth: u32, now: UnixTime) -> Result<(), Fault> {
         let broken = Fault { reason: "certificate rejected", unknown_authority: false };
         let (leaf, intermediates) = chain.split_first().ok_or(broken)?;
-        let end = EndEntityCert::try_from(leaf).map_err(|error| fault(&error, leaf))?;
+        let end = match EndEntityCert::try_from(leaf) {
+            Ok(end) => end,
+            Err(Error::UnsupportedCertVersion) => return self.verify_old(leaf, now),
+            Err(error) => return Err(fault(&error, leaf)),
+        };
         let lists: Vec<&CertRevocationList<'_>> = self.revocations.iter().collect();
         // As nginx's ssl_crl: every authority of the chain needs a list, and a list that ran out counts as none.
         let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|options| {
@@ -108,6 +113,20 @@ impl Authority {
             Error::CaUsedAsEndEntity if self.is_own(leaf, now) => Ok(()),
             _ => Err(fault(&error, leaf)),
         })
+    }
+
+    /// Version 1 of X.509, as the usual instructions make it with OpenSSL before 3.2. With revocation lists it stays
+    /// refused.
+    fn verify_old(&self, leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), Fault> {
+        let known = |reason| Err(Fault { reason, unknown_authority: false });
+        match old::verify(leaf, &self.trusted, now) {
+            Ok(()) if self.revocations.is_empty() => Ok(()),
+            Ok(()) => known("unable to get certificate CRL"),
+            Err(old::Wrong::Kind) => known("certificate rejected"),
+            Err(old::Wrong::Issuer) => Err(fault(&Error::UnknownIssuer, leaf)),
+            Err(old::Wrong::Expired) => known("certificate has expired"),
+            Err(old::Wrong::NotYet) => known("certificate is not yet valid"),
+        }
     }
 
     /// True for a certificate of `ca.crt` in the hand of its own holder. With revocation lists it stays refused: nobody

@@ -73,17 +73,15 @@ pub(super) fn read(chain_pem: &[u8], key_pem: &[u8], id: [u8; 32]) -> Result<Pai
         key_refused("is no key of a kind that is supported (RSA, ECDSA P-256, P-384, P-521, Ed25519)")
     })?;
     let certified = CertifiedKey::new(chain, signing);
-    if let Err(error) = certified.keys_match() {
-        return Err(key_refused(match (error, other_owner(&certified)) {
-            (_, Some(place)) => {
-                format!(
-                    "belongs to certificate {place} of the chain, but the certificate of the host must come first"
-                )
-            }
-            _ => "does not belong to the certificate".into(),
-        }));
+    // Not by `CertifiedKey::keys_match`, which reads certificates as strictly as a verifier: clients judge what they are
+    // shown, and version 1 of X.509 or a critical extension is nothing to us.
+    match owner(&certified) {
+        Some(1) => Ok(Pair::new(certified, info)),
+        Some(place) => Err(key_refused(format!(
+            "belongs to certificate {place} of the chain, but the certificate of the host must come first"
+        ))),
+        None => Err(key_refused("does not belong to the certificate")),
     }
-    Ok(Pair::new(certified, info))
 }
 
 fn chain(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, Refusal> {
@@ -140,18 +138,17 @@ fn contains(text: &[u8], word: &str) -> bool {
     memchr::memmem::find(text, word.as_bytes()).is_some()
 }
 
-/// Place (from 2) of the certificate that the key belongs to, when it is not the first.
-fn other_owner(certified: &CertifiedKey) -> Option<usize> {
+/// Place (from 1) of the certificate that the key belongs to.
+fn owner(certified: &CertifiedKey) -> Option<usize> {
     let public = certified.key.public_key()?;
     certified
         .cert
         .iter()
-        .skip(1)
         .position(|certificate| {
             X509Certificate::from_der(certificate)
                 .is_ok_and(|(_, certificate)| certificate.public_key().raw == public.as_ref())
         })
-        .map(|position| position + 2)
+        .map(|position| position + 1)
 }
 
 fn facts(leaf: &[u8], id: [u8; 32]) -> Result<CertInfo, Refusal> {

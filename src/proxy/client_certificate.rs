@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use foldhash::fast::RandomState;
 use rustls::client::danger::HandshakeSignatureValid;
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::CryptoProvider;
 use rustls::server::NoClientAuth;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, Error, ServerConfig, SignatureScheme};
@@ -22,6 +22,7 @@ use super::connection::TlsFacts;
 use super::exchange::Exchange;
 use super::sni;
 use crate::cert::client::{Authority, escaped_pem, facts};
+use crate::cert::old::{prove_tls12, prove_tls13};
 use crate::policy::client_certificate::{Bundle, ClientAuth, ClientCertificates, Shown};
 use crate::policy::global::Globals;
 use crate::policy::server_tls::ServerTls;
@@ -333,7 +334,7 @@ impl ClientCertVerifier for AnyHolder {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls12_signature(message, certificate, signature, algorithms)
+        prove_tls12(message, certificate, signature, algorithms)
     }
 
     fn verify_tls13_signature(
@@ -343,7 +344,7 @@ impl ClientCertVerifier for AnyHolder {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let algorithms = &self.provider.signature_verification_algorithms;
-        verify_tls13_signature(message, certificate, signature, algorithms)
+        prove_tls13(message, certificate, signature, algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

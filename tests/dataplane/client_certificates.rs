@@ -8,13 +8,14 @@ use std::time::Duration;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::client::Resumption;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, ClientConnection};
 
 use crate::support::TestProxy;
 use crate::support::backend::Backend;
 use crate::support::client::get;
 use crate::support::manifests::{config_map, ingress, service, tls_secret, with_tls};
-use crate::support::tls::AnyCertificate;
+use crate::support::tls::{AnyCertificate, version_1};
 
 struct Ca {
     issuer: Issuer<'static, KeyPair>,
@@ -137,6 +138,37 @@ fn a_client_s_certificate_may_be_its_own_authority() {
     assert_eq!(status(&ask(Some(&identity), proxy.https(), "m.test")), 200);
     assert_eq!(status(&ask(Some(&Ca::new("x").client("x")), proxy.https(), "m.test")), 400);
     assert_eq!(status(&ask(None, proxy.https(), "m.test")), 400);
+}
+
+#[test]
+fn certificates_of_version_1_are_taken_as_openssl_takes_them() {
+    let backend = Backend::echo("b");
+    let ca = Ca::new("clients");
+    let world = world(backend.address(), &ca, &[]);
+    let proxy = TestProxy::start(&world, &[]);
+    let (key, stranger) = (KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    for versions in [&[&rustls::version::TLS12], &[&rustls::version::TLS13]] {
+        for (signer, until, expect) in [
+            (ca.issuer.key(), "400101000000Z", 200),
+            (ca.issuer.key(), "210101000000Z", 400),
+            (&stranger, "400101000000Z", 400),
+        ] {
+            let shown = version_1("My Client", &key, "clients", signer, until);
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let signing = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+            let signing = provider.key_provider.load_private_key(signing).unwrap();
+            let pair = CertifiedKey::new(vec![CertificateDer::from(shown)], signing);
+            let config = ClientConfig::builder_with_provider(provider)
+                .with_protocol_versions(versions)
+                .unwrap()
+                .dangerous()
+                .with_custom_certificate_verifier(Arc::new(AnyCertificate::default()))
+                .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
+            let head = "GET / HTTP/1.1\r\nHost: m.test";
+            let text = ask_with(&Arc::new(config), proxy.https(), Some("m.test"), head).expect("an answer");
+            assert_eq!(status(&text), expect, "{until} {versions:?}");
+        }
+    }
 }
 
 #[test]

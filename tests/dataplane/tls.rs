@@ -232,6 +232,29 @@ fn clear_http_on_the_tls_port_gets_nginx_s_400() {
 }
 
 #[test]
+fn a_certificate_of_version_1_is_shown() {
+    let backend = Backend::echo("b");
+    let key = rcgen::KeyPair::generate().unwrap();
+    let shown = support::tls::version_1("h.test", &key, "h.test", &key, "400101000000Z");
+    let text = {
+        use base64::Engine;
+        let body = base64::engine::general_purpose::STANDARD.encode(&shown);
+        format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n")
+    };
+    let world = with_tls(&ingress("h", &[], &[("h.test", "/", "Prefix", "b")]), "h.test", "old")
+        + &service("b", &[backend.address()])
+        + &tls_secret("old", &text, &key.serialize_pem());
+    let proxy = TestProxy::start(&world, &[]);
+    let mut stream = TcpStream::connect(proxy.https()).unwrap();
+    let name = ServerName::try_from("h.test").unwrap();
+    let mut session = ClientConnection::new(config(ANY_VERSION), name).unwrap();
+    while session.is_handshaking() {
+        session.complete_io(&mut stream).unwrap();
+    }
+    assert_eq!(session.peer_certificates().unwrap()[0].as_ref(), shown);
+}
+
+#[test]
 fn clients_that_offer_an_old_version_only_are_served() {
     let backend = Backend::echo("b");
     let proxy = TestProxy::start(&simple(backend.address()), &[]);
