@@ -94,8 +94,8 @@ pub trait Rest {
     /// The value so far; `None` where there is none yet.
     fn value(&self, fixed: Fixed) -> Option<Vec<u8>>;
 
-    /// A field of the request as it came, those that end at the proxy included.
-    fn field(&self, name: &str) -> Option<Vec<u8>>;
+    /// `Upgrade` of a request that may be upgraded: the field ends at the proxy, so those of the request lack it.
+    fn upgrade(&self) -> Option<&str>;
 }
 
 impl std::fmt::Debug for dyn Rest + '_ {

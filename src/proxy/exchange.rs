@@ -75,6 +75,8 @@ pub struct Exchange {
     remains: RefCell<Option<Box<Remains>>>,
     /// How fast the answer goes, where its backend or a snippet says so.
     pub(super) pace: Cell<Pace>,
+    /// What the request asks to be upgraded to.
+    pub(super) upgrade: OnceCell<Box<str>>,
     /// How the answer is compressed, where snippets say other than the ConfigMap.
     pub(super) compression: Cell<Option<Box<Compression>>>,
     /// Path and query as rewritten, where they were.
@@ -176,6 +178,7 @@ impl Exchange {
             traced: OnceCell::new(),
             remains: RefCell::default(),
             pace: Cell::default(),
+            upgrade: OnceCell::new(),
             compression: Cell::default(),
             rewritten: RefCell::default(),
             tries: RefCell::default(),

@@ -54,6 +54,9 @@ pub async fn handle(worker: Rc<Worker>, connection: Rc<ConnectionFacts>, request
         None => String::new(),
     };
     let exchange = Rc::new(Exchange::begin(worker, connection, snapshot, head, request_id, meter));
+    if let Some(protocol) = &hop.upgrade {
+        let _first_counts = exchange.upgrade.set(protocol.clone());
+    }
     let served = match refused {
         Some(reject) => {
             Err(LocalReply::BadRequest { status: reject.status, rule: reject.rule, reason: reject.reason })

@@ -287,6 +287,20 @@ fn a_proxy_in_front_that_the_snippet_names_tells_the_client() {
 }
 
 #[test]
+fn conditions_know_what_a_request_asks_to_be_upgraded_to() {
+    let backend = Backend::echo("b");
+    let text =
+        "add_header X-Way \"[$connection_upgrade]\" always; if ($http_upgrade = websocket) { return 403; }";
+    let proxy = proxy(&annotated(backend.address(), &[("configuration-snippet", text)]), &[]);
+    let answer = ask(&proxy, "/", "");
+    assert_eq!((answer.status, answer.field("x-way")), (200, Some("[]")));
+    let mut raw = Raw::connect(proxy.http());
+    raw.send("GET / HTTP/1.1\r\nHost: h.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    let answer = raw.answer();
+    assert_eq!((answer.status, answer.field("x-way")), (403, Some("[upgrade]")));
+}
+
+#[test]
 fn networks_and_shares_decide_as_maps_do() {
     let backend = Backend::echo("b");
     let keys = [

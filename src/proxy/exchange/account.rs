@@ -140,7 +140,7 @@ impl Exchange {
                 Some(rewritten) => Some(&rewritten.args),
                 None => args,
             },
-            request_fields: &Asked(&self.head),
+            request_fields: &Asked(&self.head, self.upgrade.get().map(|protocol| &**protocol)),
             response_fields: &Sent { fields: &answer, framed: self.meter.framed.get() },
             upstream_fields: &OptionalLookup(raw.as_deref()),
             handshake: tls.is_some().then_some(self as &dyn Handshake),

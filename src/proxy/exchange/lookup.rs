@@ -39,10 +39,14 @@ impl ForwardedLookup for Exchange {
 }
 
 /// Fields of a request's head as a record finds them.
-pub(super) struct Asked<'h>(pub(super) &'h RequestHead);
+pub(super) struct Asked<'h>(pub(super) &'h RequestHead, pub(super) Option<&'h str>);
 
 impl FieldLookup for Asked<'_> {
     fn each(&self, name: &str, visit: &mut dyn FnMut(&[u8])) {
+        if let Some(protocol) = self.1.filter(|_| name == "upgrade") {
+            visit(protocol.as_bytes());
+            return;
+        }
         // HTTP/2 names the host in `:authority`; nginx shows it as `Host`.
         match self.0.authority.as_deref().filter(|_| name == "host" && !self.0.fields.contains("host")) {
             Some(authority) => visit(authority.as_bytes()),
@@ -109,8 +113,9 @@ mod tests {
                 protocol: None,
                 fields,
             };
-            assert_eq!(shown(&Asked(&head), "host"), expect, "{authority:?} {host:?}");
-            assert!(shown(&Asked(&head), "accept").is_empty());
+            assert_eq!(shown(&Asked(&head, None), "host"), expect, "{authority:?} {host:?}");
+            assert!(shown(&Asked(&head, None), "accept").is_empty());
+            assert_eq!(shown(&Asked(&head, Some("websocket")), "upgrade").len(), 1);
         };
         check(Some("H.test:8443"), None, &["H.test:8443"]);
         check(Some("h.test:8443"), Some("h.test"), &["h.test"]);

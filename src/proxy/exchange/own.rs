@@ -53,8 +53,8 @@ impl Rest for Exchange {
         value
     }
 
-    fn field(&self, name: &str) -> Option<Vec<u8>> {
-        self.head.fields.get(name).map(<[u8]>::to_vec)
+    fn upgrade(&self) -> Option<&str> {
+        self.upgrade.get().map(|protocol| &**protocol)
     }
 }
 

@@ -16,17 +16,6 @@ use crate::variable::{Fixed, Variable};
 /// Values of maps that one request keeps, and bytes of each; more are looked up again.
 const MAX_KEPT: usize = 64;
 const MAX_KEPT_BYTES: usize = 4096;
-/// Fields that end at the proxy (RFC 9110 section 7.6.1): conditions may ask for them all the same.
-const PASSING: [&str; 8] = [
-    "connection",
-    "http2-settings",
-    "keep-alive",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 /// Maps that look at maps.
 pub(super) const MAX_DEPTH: u8 = 8;
 
@@ -101,7 +90,9 @@ impl Overlay for Scene<'_> {
                 let status = self.answer.map(|answer| answer.status.to_string()).unwrap_or_default();
                 Some(Cow::Owned(status.into_bytes()))
             }
-            Variable::RequestField(name) if PASSING.contains(&&**name) => self.passing(name),
+            Variable::RequestField(name) if **name == *"upgrade" => {
+                self.upgrade().map(|protocol| Cow::Borrowed(protocol.as_bytes()))
+            }
             Variable::ResponseField(name) | Variable::UpstreamField(name) => field(name),
             _ => None,
         }
@@ -109,9 +100,9 @@ impl Overlay for Scene<'_> {
 }
 
 impl Scene<'_> {
-    /// A field that ends at the proxy, which `fields` of the request has no more.
-    fn passing(&self, name: &str) -> Option<Cow<'_, [u8]>> {
-        self.run.rest.and_then(|rest| rest.field(name)).map(Cow::Owned)
+    /// What the request asks to be upgraded to.
+    fn upgrade(&self) -> Option<&str> {
+        self.run.rest.and_then(|rest| rest.upgrade())
     }
 
     fn own(&self, name: &str) -> Cow<'_, [u8]> {
@@ -125,7 +116,7 @@ impl Scene<'_> {
             return Cow::Borrowed(value);
         }
         let Some(map) = self.stage.maps.find(name).filter(|_| self.depth < MAX_DEPTH) else {
-            let upgrades = || self.passing("upgrade").is_some_and(|to| !to.is_empty());
+            let upgrades = || self.upgrade().is_some();
             return Cow::Borrowed(if name == CONNECTION_UPGRADE && upgrades() { b"upgrade" } else { b"" });
         };
         let inner = Scene { depth: self.depth + 1, quoted: false, ..*self };
