@@ -247,7 +247,7 @@ impl Fields {
     ///
     /// # Errors
     /// As [`Fields::append`].
-    pub(crate) fn append_typed(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), FieldError> {
+    pub fn append_typed(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), FieldError> {
         debug_assert!(is_token(name.as_str().as_bytes()), "{name:?} is no token");
         let value = value.as_bytes();
         if has_bare_edge(value) {
@@ -258,7 +258,7 @@ impl Fields {
     }
 
     /// All values one after the other.
-    pub(crate) fn values(&self) -> Bytes {
+    pub fn values(&self) -> Bytes {
         let mut all = BytesMut::with_capacity(self.lines.iter().map(|line| line.value as usize).sum());
         self.lines.iter().for_each(|line| all.extend_from_slice(self.value_of(line)));
         all.freeze()
