@@ -44,6 +44,8 @@ mod mirror;
 mod operators;
 #[path = "dataplane/ownership.rs"]
 mod ownership;
+#[path = "dataplane/pages.rs"]
+mod pages;
 #[path = "dataplane/passthrough.rs"]
 mod passthrough;
 #[path = "dataplane/pipes.rs"]

@@ -69,6 +69,10 @@ pub struct Exchange {
     page: OnceCell<Page>,
     standing: OnceCell<Standing>,
     granted: OnceCell<Granted>,
+    /// What holds for a page of a snippet instead, once there is one.
+    turned: OnceCell<Box<Turned>>,
+    /// The limits of a location were asked.
+    counted: Cell<bool>,
     running: OnceCell<Running>,
     traced: OnceCell<Box<Traced>>,
     /// Variables that snippets set, where the log shows one.
@@ -138,6 +142,13 @@ struct Page {
     after: usize,
 }
 
+/// What holds for the location of a page.
+#[derive(Default)]
+struct Turned {
+    location: OnceCell<Arc<Location>>,
+    granted: OnceCell<Granted>,
+}
+
 impl Exchange {
     /// Starts the clock.
     pub fn begin(
@@ -174,6 +185,8 @@ impl Exchange {
             page: OnceCell::new(),
             standing: OnceCell::new(),
             granted: OnceCell::new(),
+            turned: OnceCell::new(),
+            counted: Cell::new(false),
             running: OnceCell::new(),
             traced: OnceCell::new(),
             remains: RefCell::default(),
@@ -217,8 +230,30 @@ impl Exchange {
     pub fn routed(&self, server: &Arc<Server>, location: Option<&Arc<Location>>) {
         let _first_counts = self.server.set(Arc::clone(server));
         if let Some(location) = location {
-            let _first_counts = self.location.set(Arc::clone(location));
+            let place = self.turned.get().map_or(&self.location, |turned| &turned.location);
+            let _first_counts = place.set(Arc::clone(location));
         }
+    }
+
+    /// A snippet's `error_page` leads to another location: what its checks grant counts from here on, and nothing of
+    /// what was granted before.
+    pub fn turns(&self) {
+        let _first_counts = self.turned.set(Box::default());
+    }
+
+    /// The location that a snippet's `error_page` led to.
+    pub fn turned_to(&self) -> Option<&Arc<Location>> {
+        self.turned.get()?.location.get()
+    }
+
+    /// True when a page of a snippet is the answer, which has all of its fields by then.
+    pub fn has_turned(&self) -> bool {
+        self.turned.get().is_some()
+    }
+
+    /// The limits of a location are asked: true for the first time. nginx asks once for each request of a client.
+    pub fn is_first_count(&self) -> bool {
+        !self.counted.replace(true)
     }
 
     /// Begins its span, where the location that took it is traced.
@@ -255,12 +290,13 @@ impl Exchange {
 
     /// Access was granted with these consequences.
     pub fn grant(&self, granted: Granted) {
-        let _first_counts = self.granted.set(granted);
+        let place = self.turned.get().map_or(&self.granted, |turned| &turned.granted);
+        let _first_counts = place.set(granted);
     }
 
     /// What granting access led to, once it was asked for.
     pub fn granted(&self) -> Option<&Granted> {
-        self.granted.get()
+        self.turned.get().map_or(&self.granted, |turned| &turned.granted).get()
     }
 
     /// The virtual host that took it, once there is one.

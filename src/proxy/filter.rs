@@ -66,6 +66,9 @@ pub fn limited(way: &Way<'_>) -> Result<(), LocalReply> {
     if policies.limits.is_none() && policies.global_rate_limit.is_none() {
         return Ok(());
     }
+    if !way.exchange.is_first_count() && way.run.is_turned() {
+        return Ok(());
+    }
     let (worker, globals, client) = (&way.exchange.worker, way.globals(), way.view.forwarded.client);
     let now = worker.limits.now();
     if let Some(limits) = policies.limits.as_ref().filter(|limits| !limits.exempts(client))

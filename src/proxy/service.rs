@@ -4,6 +4,7 @@
 
 use std::borrow::Cow;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::body;
 use super::client_certificate;
@@ -31,7 +32,7 @@ use crate::reply::{LocalReply, RedirectCause};
 use crate::request::RequestView;
 use crate::route::decide::{Forward, Unrecorded};
 use crate::route::intake::Intake;
-use crate::route::{Decision, decide};
+use crate::route::{Decision, Location, decide};
 use crate::wire::{RequestHead, Version};
 
 mod turned;
@@ -77,8 +78,8 @@ pub async fn handle(worker: Rc<Worker>, connection: Rc<ConnectionFacts>, request
 }
 
 /// Fields for cross-origin pages and `custom-headers` stand on every answer of a location, whoever gave it.
-fn dress(exchange: &Exchange, place: Place, response: &mut Response) {
-    let policies = exchange.location().map(|location| &location.policies);
+fn dress(exchange: &Exchange, location: Option<&Arc<Location>>, place: Place, response: &mut Response) {
+    let policies = location.map(|location| &location.policies);
     let counts = |policies: &&RoutePolicies| policies.denied.is_none() && place != Place::ErrorPage;
     let Some(policies) = policies.map(|policies| &**policies).filter(counts) else { return };
     let fields = &mut response.head.fields;
@@ -137,18 +138,33 @@ async fn serve(
     run.rest = Some(&**exchange);
     let asked = Asked { view: &view, hop, framed, trusted: came.is_trusted(globals) };
     let mut response = routed(exchange, asked, &mut run, body).await;
+    if exchange.has_turned() {
+        return Ok(response);
+    }
     let place = exchange.place();
     if place != Place::Location {
         run.leave(2);
     }
-    dress(exchange, place, &mut response);
+    finish(exchange, exchange.location(), place, &view, &run, &mut response);
+    Ok(response)
+}
+
+/// The last hand to an answer: what its location and its snippets want the client to see.
+fn finish(
+    exchange: &Exchange,
+    location: Option<&Arc<Location>>,
+    place: Place,
+    view: &RequestView<'_>,
+    run: &Run<'_>,
+    response: &mut Response,
+) {
+    dress(exchange, location, place, response);
     if let Some(granted) = exchange.granted().filter(|_| place != Place::ErrorPage) {
         granted.send_to_client(response.head.status.as_u16(), &mut response.head.fields);
     }
-    let told = relayed(exchange, &view, &run);
-    scripted(exchange, told.as_deref().unwrap_or(&view), &run, &mut response);
-    exchange.remember(&run);
-    Ok(response)
+    let told = relayed(exchange, view, run);
+    scripted(exchange, told.as_deref().unwrap_or(view), run, response);
+    exchange.remember(run);
 }
 
 /// A request as the route is told of it.
@@ -215,7 +231,8 @@ async fn routed(exchange: &Rc<Exchange>, asked: Asked<'_>, run: &mut Run<'_>, bo
         Decision::Reply { server, location, reply } => {
             exchange.routed(server, location);
             let Some(location) = location else {
-                return local(exchange, &reply, !before_location(&reply));
+                let asked = Asked { view, hop, framed, trusted };
+                return Box::pin(of_server(exchange, asked, run, &reply)).await;
             };
             exchange.traces(view);
             let way = Way { exchange, view, location, hop, framed, trusted, run };
@@ -247,6 +264,16 @@ async fn routed(exchange: &Rc<Exchange>, asked: Asked<'_>, run: &mut Run<'_>, bo
         return Box::pin(ours(&way, reply.clone(), body)).await;
     }
     inside(&way, &forward, body).await
+}
+
+/// An answer that no location gives. Pages of the server's `error_page` stand in for its errors.
+async fn of_server(exchange: &Rc<Exchange>, asked: Asked<'_>, run: &Run<'_>, reply: &LocalReply) -> Response {
+    let is_error =
+        reply.status().as_u16() >= 400 && !matches!(reply, LocalReply::Scripted { body: Some(_), .. });
+    if is_error && let Some(page) = turned::turned(exchange, asked, run, None, reply.status()).await {
+        return page;
+    }
+    local(exchange, reply, !before_location(reply))
 }
 
 /// The answer of a location that has no backend to ask: a redirect, a preflight, the built-in 404. That one is a backend
@@ -384,7 +411,7 @@ async fn ours(way: &Way<'_>, reply: LocalReply, body: RequestBody) -> Response {
     }
     // As in nginx, where `return 403 text` is an answer and `return 403` an error.
     let is_error = !signs_in && !matches!(reply, LocalReply::Scripted { body: Some(_), .. });
-    if is_error && let Some(page) = turned::turned(way, status).await {
+    if is_error && let Some(page) = turned::of_location(way, status).await {
         if let LocalReply::Unauthorized { challenges } = &reply {
             return challenged(page, challenges.iter().map(|challenge| challenge.as_bytes()));
         }

@@ -1,34 +1,51 @@
 //! `error_page` of snippets: what stands in the place of an answer of ours or of a backend. `service` asks here where a
 //! location has such pages; pages of the annotation custom-http-errors are `forward`'s and go before.
 
+use std::rc::Rc;
+use std::sync::Arc;
+
 use http::{Method, StatusCode};
 
-use super::{Asked, Stage, challenged, drop_quietly, local, local_page, routed};
+use super::{Asked, Stage, challenged, drop_quietly, finish, local, local_page, routed};
 use crate::message::{RequestBody, Response};
 use crate::policy::redirect::RedirectStyle;
 use crate::policy::snippet::settings::PageStatus;
-use crate::policy::snippet::{Page, Turn};
+use crate::policy::snippet::{Page, Run, Turn};
 use crate::policy::template::Facts;
+use crate::proxy::exchange::{Exchange, Place};
 use crate::proxy::forward::Way;
 use crate::reply::LocalReply;
-use crate::route::decide;
+use crate::route::{Backend, decide};
 
 /// What a page is asked for with, but for HEAD.
 static GET: Method = Method::GET;
 
-/// A page in the place of an answer with `status`; `None` where no snippet of the location has one.
-pub(super) async fn turned(way: &Way<'_>, status: StatusCode) -> Option<Response> {
-    if way.run.is_idle() {
+/// A page in the place of a location's answer with `status`; `None` where no snippet has one.
+pub(super) async fn of_location(way: &Way<'_>, status: StatusCode) -> Option<Response> {
+    let asked = Asked { view: way.view, hop: way.hop, framed: false, trusted: way.trusted };
+    turned(way.exchange, asked, way.run, way.location.backend(), status).await
+}
+
+/// A page in the place of an answer with `status`, which `backend` would have given; `None` where no snippet has one.
+/// The page has all of its fields: those of its own location, none of the one that was asked for, as in nginx.
+pub(super) async fn turned(
+    exchange: &Rc<Exchange>,
+    asked: Asked<'_>,
+    run: &Run<'_>,
+    backend: Option<&Arc<Backend>>,
+    status: StatusCode,
+) -> Option<Response> {
+    if run.is_idle() {
         return None;
     }
-    let exchange = way.exchange;
     let table = &exchange.snapshot.table;
     let stage = Stage {
-        facts: Facts { view: way.view, route: exchange.facts(&way.view.host.name, way.run.now) },
+        facts: Facts { view: asked.view, route: exchange.facts(&asked.view.host.name, run.now) },
         maps: &table.globals.snippets.maps,
         style: RedirectStyle::default(),
     };
-    let Page { to, answer, mut run } = way.run.page(status, &stage)?;
+    let Page { to, answer, mut run } = run.page(status, &stage)?;
+    let mut view = Box::new(asked.view.clone());
     let mut response = match to {
         Turn::Elsewhere(url) => {
             let redirects = |code: &StatusCode| matches!(code.as_u16(), 301 | 302 | 303 | 307 | 308);
@@ -40,16 +57,20 @@ pub(super) async fn turned(way: &Way<'_>, status: StatusCode) -> Option<Response
                 true,
             ));
         }
-        Turn::Named(name) => local(exchange, &decide::named(table, way.view, &mut run, &name)?, true),
+        Turn::Named(name) => {
+            let reply = decide::named(table, asked.view, &mut run, &name)?;
+            exchange.turns();
+            local(exchange, &reply, true)
+        }
         Turn::Path => {
-            if let Some(backend) = way.location.backend() {
+            if let Some(backend) = backend {
                 exchange.turns_to_page(Some(backend));
             }
-            let mut view = Box::new(way.view.clone());
+            exchange.turns();
             if *view.method != Method::HEAD {
                 view.method = &GET;
             }
-            let asked = Asked { view: &view, hop: way.hop, framed: false, trusted: way.trusted };
+            let asked = Asked { view: &view, framed: false, ..asked };
             Box::pin(routed(exchange, asked, &mut run, RequestBody::Empty)).await
         }
     };
@@ -62,13 +83,14 @@ pub(super) async fn turned(way: &Way<'_>, status: StatusCode) -> Option<Response
         }
         response.head.reason = None;
     }
+    finish(exchange, exchange.turned_to(), Place::Location, &view, &run, &mut response);
     Some(response)
 }
 
 /// A page in the place of a backend's answer.
 pub(super) async fn instead(way: &Way<'_>, response: Response) -> Response {
     let status = response.head.status;
-    let Some(page) = turned(way, status).await else {
+    let Some(page) = of_location(way, status).await else {
         // A page that is to be replaced itself: as in nginx nothing but the stock page is left.
         if way.run.is_turned() {
             drop_quietly(response);
