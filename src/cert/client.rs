@@ -4,6 +4,7 @@
 //! rustls' own verifier would end the handshake; ours is asked afterwards, so that the client gets an answer in HTTP.
 
 use std::fmt::{self, Write};
+use std::ops::RangeInclusive;
 
 use rustls::DistinguishedName;
 use rustls::crypto::aws_lc_rs;
@@ -16,16 +17,17 @@ use webpki::{
 };
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::time::ASN1Time;
-use x509_parser::x509::X509Name;
+use x509_parser::x509::{X509Name, X509Version};
 
 use super::old;
 use super::own::{self, Side};
 
 /// Whom to trust about clients.
 pub struct Authority {
-    /// DER of the anchors.
+    /// DER of all that was given.
     trusted: Vec<Box<[u8]>>,
-    anchors: Vec<TrustAnchor<'static>>,
+    /// Those of them that may issue.
+    issuers: Vec<Issuer>,
     revocations: Vec<CertRevocationList<'static>>,
     /// Subjects of the authorities, which clients choose their certificate by.
     pub subjects: Vec<DistinguishedName>,
@@ -33,8 +35,16 @@ pub struct Authority {
 
 impl fmt::Debug for Authority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Authority({} anchors)", self.anchors.len())
+        write!(f, "Authority({} issuers of {})", self.issuers.len(), self.trusted.len())
     }
+}
+
+/// A certificate that others may be issued by, while it is in force.
+struct Issuer {
+    der: Box<[u8]>,
+    anchor: TrustAnchor<'static>,
+    /// Seconds since 1970.
+    force: RangeInclusive<i64>,
 }
 
 /// Why a chain does not stand up, in OpenSSL's words.
@@ -51,7 +61,7 @@ impl Authority {
     pub fn read(authorities: &[Box<[u8]>], revocations: &[Box<[u8]>]) -> Option<Self> {
         let mut authority = Self {
             trusted: authorities.to_vec(),
-            anchors: Vec::new(),
+            issuers: Vec::new(),
             revocations: Vec::new(),
             subjects: Vec::new(),
         };
@@ -60,13 +70,17 @@ impl Authority {
             let anchor = anchor_from_trusted_cert(&certificate).ok()?;
             let (_, parsed) = X509Certificate::from_der(der).ok()?;
             authority.subjects.push(DistinguishedName::from(parsed.subject().as_raw().to_vec()));
-            authority.anchors.push(anchor.to_owned());
+            if may_issue(&parsed) {
+                let validity = parsed.validity();
+                let force = validity.not_before.timestamp()..=validity.not_after.timestamp();
+                authority.issuers.push(Issuer { der: der.clone(), anchor: anchor.to_owned(), force });
+            }
         }
         for der in revocations {
             let list = OwnedCertRevocationList::from_der(der).ok()?;
             authority.revocations.push(CertRevocationList::Owned(list));
         }
-        (!authority.anchors.is_empty()).then_some(authority)
+        (!authority.trusted.is_empty()).then_some(authority)
     }
 
     /// Judges a chain, the client's certificate first. At most `depth` authorities may stand between it and ours.
@@ -98,10 +112,11 @@ impl Authority {
                 Err(Error::MaximumPathDepthExceeded)
             }
         };
+        let anchors: Vec<_> = self.in_force(now).map(|issuer| issuer.anchor.clone()).collect();
         let algorithms = aws_lc_rs::default_provider().signature_verification_algorithms.all;
         end.verify_for_usage(
             algorithms,
-            &self.anchors,
+            &anchors,
             intermediates,
             now,
             KeyUsage::client_auth(),
@@ -110,7 +125,11 @@ impl Authority {
         )
         .map(|_path| ())
         .or_else(|error| match error {
-            Error::CaUsedAsEndEntity if self.is_own(leaf, now) => Ok(()),
+            Error::CaUsedAsEndEntity | Error::UnknownIssuer if self.is_own(leaf, now) => Ok(()),
+            // Whose authority ended has none that is unknown: nobody may let it pass for that.
+            Error::UnknownIssuer if anchors.len() < self.issuers.len() => {
+                Err(Fault { reason: "certificate has expired", unknown_authority: false })
+            }
             _ => Err(fault(&error, leaf)),
         })
     }
@@ -119,7 +138,8 @@ impl Authority {
     /// refused.
     fn verify_old(&self, leaf: &CertificateDer<'_>, now: UnixTime) -> Result<(), Fault> {
         let known = |reason| Err(Fault { reason, unknown_authority: false });
-        match old::verify(leaf, &self.trusted, now) {
+        let issuers: Vec<&[u8]> = self.in_force(now).map(|issuer| &*issuer.der).collect();
+        match old::verify(leaf, &issuers, now) {
             Ok(()) if self.revocations.is_empty() => Ok(()),
             Ok(()) => known("unable to get certificate CRL"),
             Err(old::Wrong::Kind) => known("certificate rejected"),
@@ -129,6 +149,12 @@ impl Authority {
         }
     }
 
+    /// Those that may issue now.
+    fn in_force(&self, now: UnixTime) -> impl Iterator<Item = &Issuer> {
+        let now = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
+        self.issuers.iter().filter(move |issuer| issuer.force.contains(&now))
+    }
+
     /// True for a certificate of `ca.crt` in the hand of its own holder. With revocation lists it stays refused: nobody
     /// above it could have said whether it still counts.
     fn is_own(&self, leaf: &CertificateDer<'_>, now: UnixTime) -> bool {
@@ -136,6 +162,20 @@ impl Authority {
             && self.trusted.iter().any(|der| **der == **leaf)
             && own::may_be_shown(leaf, Side::Client, now)
     }
+}
+
+/// What OpenSSL takes for an authority of clients: `CA:TRUE`, or nothing said of that but the right to sign certificates,
+/// or a root of version 1.
+fn may_issue(certificate: &X509Certificate<'_>) -> bool {
+    let (Ok(constraints), Ok(usage), Ok(extended)) =
+        (certificate.basic_constraints(), certificate.key_usage(), certificate.extended_key_usage())
+    else {
+        return false;
+    };
+    let signs = usage.as_ref().is_none_or(|usage| usage.value.key_cert_sign());
+    let clients = extended.is_none_or(|extended| extended.value.client_auth || extended.value.any);
+    let root = certificate.version() == X509Version::V1 && certificate.subject() == certificate.issuer();
+    signs && clients && constraints.map_or(root || usage.is_some(), |constraints| constraints.value.ca)
 }
 
 fn fault(error: &Error, leaf: &CertificateDer<'_>) -> Fault {

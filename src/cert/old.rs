@@ -16,6 +16,8 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::time::ASN1Time;
 use x509_parser::x509::X509Version;
 
+use super::own::limits_names;
+
 /// What is wrong with a certificate of version 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Wrong {
@@ -29,21 +31,23 @@ pub(super) enum Wrong {
     NotYet,
 }
 
-/// Judges a certificate of version 1 that an authority signed itself.
+/// Judges a certificate of version 1 that one of `authorities` signed itself; those may issue, and are in force.
 ///
 /// # Errors
 /// [`Wrong`].
-pub(super) fn verify(leaf: &[u8], authorities: &[Box<[u8]>], now: UnixTime) -> Result<(), Wrong> {
+pub(super) fn verify(leaf: &[u8], authorities: &[&[u8]], now: UnixTime) -> Result<(), Wrong> {
     let (_, leaf) = X509Certificate::from_der(leaf).map_err(|_| Wrong::Kind)?;
     // A certificate of version 1 has no extensions, so none is passed over here.
     if leaf.version() != X509Version::V1 || !leaf.extensions().is_empty() {
         return Err(Wrong::Kind);
     }
     let is_issuer = |der: &[u8]| {
-        X509Certificate::from_der(der).is_ok_and(|(_, authority)| {
-            authority.subject().as_raw() == leaf.issuer().as_raw()
-                && is_signed_by(&leaf, authority.public_key().raw)
-        })
+        // Limits to names are about what the parser of chains reads, which this is not.
+        !limits_names(der)
+            && X509Certificate::from_der(der).is_ok_and(|(_, authority)| {
+                authority.subject().as_raw() == leaf.issuer().as_raw()
+                    && is_signed_by(&leaf, authority.public_key().raw)
+            })
     };
     if !authorities.iter().any(|authority| is_issuer(authority)) {
         return Err(Wrong::Issuer);

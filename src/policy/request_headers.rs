@@ -11,7 +11,7 @@ use super::forwarded::address_text;
 use super::global::Globals;
 use super::template::{Facts, RouteFacts};
 use crate::request::RequestView;
-use crate::wire::fields::{FieldError, FieldLine, Looks, NameSet, is_token};
+use crate::wire::fields::{FieldError, FieldLine, Looks, NameSet, is_token, tokens};
 use crate::wire::{Fields, RequestHead, Version};
 
 /// What [`sanitise`] took out and still matters.
@@ -50,10 +50,7 @@ fn nominated(fields: &Fields) -> Vec<Box<str>> {
         .get_all("connection")
         // What nearly every client says; `Keep-Alive` goes anyway.
         .filter(|line| !line.eq_ignore_ascii_case(b"keep-alive"))
-        .filter_map(|line| std::str::from_utf8(line).ok())
-        .flat_map(|line| line.split(','))
-        .map(str::trim)
-        .filter(|name| is_token(name.as_bytes()))
+        .flat_map(tokens)
         .filter(|name| {
             !["host", "content-length", "transfer-encoding"].iter().any(|own| own.eq_ignore_ascii_case(name))
         })
@@ -94,9 +91,9 @@ fn upgrade(head: &RequestHead, has_body: bool, nominated: &[Box<str>]) -> Option
 fn takes_trailers(fields: &Fields) -> bool {
     fields
         .get_all("te")
-        .filter_map(|line| std::str::from_utf8(line).ok())
-        .flat_map(|line| line.split(','))
-        .any(|coding| coding.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("trailers"))
+        .flat_map(|line| line.split(|byte| *byte == b','))
+        .filter_map(|coding| coding.split(|byte| *byte == b';').next())
+        .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
 }
 
 fn join_cookies(fields: &mut Fields) {

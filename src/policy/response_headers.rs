@@ -4,7 +4,7 @@ use super::global::Globals;
 use super::hsts;
 use crate::request::Scheme;
 use crate::wire::Fields;
-use crate::wire::fields::{NameSet, is_token};
+use crate::wire::fields::{NameSet, tokens};
 
 /// What kind of answer it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,10 +31,8 @@ pub fn apply(fields: &mut Fields, kind: Kind, length: Length, scheme: Scheme, gl
     let nominated: Vec<Box<str>> = fields
         .get_all("connection")
         .filter(|line| !is_usual(line))
-        .filter_map(|line| std::str::from_utf8(line).ok())
-        .flat_map(|line| line.split(','))
-        .map(str::trim)
-        .filter(|name| is_token(name.as_bytes()) && !is_framing(name))
+        .flat_map(tokens)
+        .filter(|name| !is_framing(name))
         .map(Into::into)
         .collect();
     let switching = kind == Kind::SwitchingProtocols;

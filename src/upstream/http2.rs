@@ -33,17 +33,21 @@ mod streaming;
 use pump::{Progress, Pump};
 use streaming::Streaming;
 
-/// Receive windows of one stream and of a connection, bytes: what a backend may send while its client takes nothing.
-const WINDOWS: (u32, u32) = (256 * 1024, 2 * 1024 * 1024);
+/// Receive window of one stream, bytes: what a backend may send while its client takes nothing.
+const WINDOW: u32 = 256 * 1024;
 /// The same while room for bodies is scarce.
-const SCARCE_WINDOWS: (u32, u32) = (64 * 1024, 256 * 1024);
+const SCARCE_WINDOW: u32 = 64 * 1024;
+/// Receive window of a connection, the largest there is (RFC 9113 section 6.9.1): a smaller one would be used up by
+/// clients that take nothing, and all others of the backend would wait for them. Each stream has a bound of its own,
+/// which counts in the room for bodies.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 /// Decoded head of an answer, bytes.
 const MAX_HEAD: u32 = 64 * 1024;
 
-const fn windows(room: Bodies) -> (u32, u32) {
+const fn window(room: Bodies) -> u32 {
     match room {
-        Bodies::Plenty => WINDOWS,
-        Bodies::Scarce | Bodies::Spent => SCARCE_WINDOWS,
+        Bodies::Plenty => WINDOW,
+        Bodies::Scarce | Bodies::Spent => SCARCE_WINDOW,
     }
 }
 
@@ -64,6 +68,8 @@ struct Slot {
 struct Session {
     sender: SendRequest<Bytes>,
     streams: Rc<Cell<u32>>,
+    /// Receive window of its streams, bytes.
+    window: u32,
     created: Instant,
     used: Instant,
     exchanges: u32,
@@ -74,14 +80,9 @@ struct Session {
 pub(super) struct Lease {
     sender: SendRequest<Bytes>,
     streams: Rc<Cell<u32>>,
+    /// Receive window of the stream, bytes.
+    window: u32,
     reused: bool,
-}
-
-impl Lease {
-    /// Streams of its connection that are open now.
-    fn streams(&self) -> u32 {
-        self.streams.get()
-    }
 }
 
 impl Drop for Lease {
@@ -153,12 +154,12 @@ impl Sessions {
         open: Open,
         room: Bodies,
     ) -> Result<Lease, ErrorKind> {
-        let (stream_window, connection_window) = windows(room);
+        let window = window(room);
         let mut builder = h2::client::Builder::new();
         builder
             .enable_push(false)
-            .initial_window_size(stream_window)
-            .initial_connection_window_size(connection_window)
+            .initial_window_size(window)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(MAX_HEAD);
         let (sender, connection) = builder.handshake(stream).await.map_err(|error| kind_of(&error))?;
         tokio::task::spawn_local(async move {
@@ -168,7 +169,7 @@ impl Sessions {
         });
         let now = Instant::now();
         let mut session =
-            Session { sender, streams: Rc::new(Cell::new(0)), created: now, used: now, exchanges: 0 };
+            Session { sender, streams: Rc::new(Cell::new(0)), window, created: now, used: now, exchanges: 0 };
         let lease = session.lease(now);
         self.slots.borrow_mut().entry(key).or_default().sessions.push(session);
         Ok(lease)
@@ -218,7 +219,7 @@ impl Session {
         self.exchanges = self.exchanges.saturating_add(1);
         self.used = now;
         self.streams.set(self.streams.get().saturating_add(1));
-        Lease { sender: self.sender.clone(), streams: Rc::clone(&self.streams), reused }
+        Lease { sender: self.sender.clone(), streams: Rc::clone(&self.streams), window: self.window, reused }
     }
 }
 

@@ -18,7 +18,7 @@ mod name;
 pub(super) use draft::{Draft, Found};
 pub(crate) use name::{Looks, NameSet};
 pub(super) use name::{is_called, scan_name};
-pub use name::{is_tchar, is_token};
+pub use name::{is_tchar, is_token, tokens};
 
 use name::{Seen, Tag, look};
 

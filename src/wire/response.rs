@@ -125,6 +125,10 @@ impl ResponseParser {
             } else if self.fields.len() >= limits.fields {
                 return Err(Reject::gateway("R-8", "more field lines than allowed"));
             } else if self.folded {
+                // It would lend its place to a name that stands elsewhere.
+                if matches!(line.first(), Some(b' ' | b'\t')) {
+                    return Err(Reject::gateway("R-2", "a field line starts with white space"));
+                }
                 let line = unfold(line);
                 self.take_field(&line, start, false)?;
             } else {

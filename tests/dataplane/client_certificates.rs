@@ -154,20 +154,54 @@ fn certificates_of_version_1_are_taken_as_openssl_takes_them() {
             (&stranger, "400101000000Z", 400),
         ] {
             let shown = version_1("My Client", &key, "clients", signer, until);
-            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-            let signing = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-            let signing = provider.key_provider.load_private_key(signing).unwrap();
-            let pair = CertifiedKey::new(vec![CertificateDer::from(shown)], signing);
-            let config = ClientConfig::builder_with_provider(provider)
-                .with_protocol_versions(versions)
-                .unwrap()
-                .dangerous()
-                .with_custom_certificate_verifier(Arc::new(AnyCertificate::default()))
-                .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
-            let head = "GET / HTTP/1.1\r\nHost: m.test";
-            let text = ask_with(&Arc::new(config), proxy.https(), Some("m.test"), head).expect("an answer");
-            assert_eq!(status(&text), expect, "{until} {versions:?}");
+            assert_eq!(status_of_old(&proxy, shown, &key, versions), expect, "{until} {versions:?}");
         }
+    }
+}
+
+/// The status that the holder of a certificate of version 1 hears.
+fn status_of_old(
+    proxy: &TestProxy,
+    shown: Vec<u8>,
+    key: &KeyPair,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> u16 {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let signing = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let signing = provider.key_provider.load_private_key(signing).unwrap();
+    let pair = CertifiedKey::new(vec![CertificateDer::from(shown)], signing);
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate::default()))
+        .with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair)));
+    let head = "GET / HTTP/1.1\r\nHost: m.test";
+    status(&ask_with(&Arc::new(config), proxy.https(), Some("m.test"), head).expect("an answer"))
+}
+
+#[test]
+fn an_authority_that_limits_names_has_no_clients_of_version_1() {
+    let (backend, key, signer) =
+        (Backend::echo("b"), KeyPair::generate().unwrap(), KeyPair::generate().unwrap());
+    for (limits, expect) in [(false, 200), (true, 400)] {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(rcgen::DnType::CommonName, "limited");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let permitted = vec![rcgen::GeneralSubtree::DnsName("good.test".to_owned())];
+        params.name_constraints = limits
+            .then(|| rcgen::NameConstraints { permitted_subtrees: permitted, excluded_subtrees: Vec::new() });
+        let made = rcgen::generate_simple_self_signed(["m.test".to_owned()]).unwrap();
+        let guarded =
+            ingress("m", &[("auth-tls-secret", "default/limited")], &[("m.test", "/", "Prefix", "b")]);
+        let text = with_tls(&guarded, "m.test", "pair")
+            + &tls_secret("pair", &made.cert.pem(), &made.signing_key.serialize_pem())
+            + &opaque("limited", &[("ca.crt", &params.self_signed(&signer).unwrap().pem())])
+            + &service("b", &[backend.address()]);
+        let proxy = TestProxy::start(&text, &[]);
+        let shown = version_1("bad.test", &key, "limited", &signer, "400101000000Z");
+        assert_eq!(status_of_old(&proxy, shown, &key, &[&rustls::version::TLS13]), expect);
     }
 }
 

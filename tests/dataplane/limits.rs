@@ -189,6 +189,26 @@ fn what_a_backend_sent_over_http_2_to_a_client_that_takes_nothing_counts_until_i
 }
 
 #[test]
+fn clients_that_take_nothing_keep_no_answer_of_an_http_2_backend_from_others() {
+    let manifests = annotated(endless_answers(), &[("backend-protocol", "GRPC")]);
+    let proxy = TestProxy::start(&manifests, &["--workers=1"]);
+    let asking = || {
+        let mut client = Raw::connect(proxy.http());
+        client.send("GET / HTTP/1.1\r\nHost: h.test\r\n\r\n");
+        client
+    };
+    let slow: Vec<Raw> = (0..20).map(|_| asking()).collect();
+    eventually("twenty windows", || metric(&proxy, "narthex_buffered_body_bytes") >= f64::from(20 << 18));
+    let mut other = asking();
+    other.stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let (mut came, mut piece) = (0, vec![0; 64 * 1024]);
+    while came < 1 << 20 {
+        came += std::io::Read::read(&mut other.stream, &mut piece).expect("more of the answer");
+    }
+    drop(slow);
+}
+
+#[test]
 fn a_body_that_drips_below_the_least_rate_is_answered_408() {
     let backend = Backend::echo("b");
     let proxy = limited(&backend, &[("client-body-min-rate", "256")], &[]);

@@ -106,6 +106,36 @@ fn a_certificate_that_is_its_own_authority_is_sound() {
     assert_ne!(judged(&listed, &[der], 1), "sound", "nobody says that it still counts");
 }
 
+#[test]
+fn only_authorities_in_force_issue() {
+    let made = |change: fn(&mut CertificateParams)| {
+        let mut params = params("pinned");
+        change(&mut params);
+        let key = KeyPair::generate().unwrap();
+        let der = params.self_signed(&key).unwrap().der().clone();
+        Signer { issuer: Issuer::new(params, key), der }
+    };
+    let client = |by: &Signer| leaf(by, |_| {});
+    let pinned = made(|params| {
+        params.is_ca = IsCa::ExplicitNoCa;
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+    });
+    assert_eq!(judged(&authority(&pinned), std::slice::from_ref(&pinned.der), 1), "sound", "in its own hand");
+    assert_eq!(judged(&authority(&pinned), &[client(&pinned)], 1), "unable to verify the first certificate");
+    let silent = made(|params| params.is_ca = IsCa::NoCa);
+    assert_ne!(judged(&authority(&silent), &[client(&silent)], 1), "sound");
+    let servers = made(|params| {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+    });
+    assert_ne!(judged(&authority(&servers), &[client(&servers)], 1), "sound", "an authority of servers");
+    let ended = made(|params| {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.not_after = date_time_ymd(2001, 1, 1);
+    });
+    assert_eq!(judged(&authority(&ended), &[client(&ended)], 1), "certificate has expired");
+}
+
 fn list(by: &Signer, revoked: &[u64], until: i32) -> Box<[u8]> {
     let revoked = revoked.iter().map(|serial| RevokedCertParams {
         serial_number: SerialNumber::from(*serial),

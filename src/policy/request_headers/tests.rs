@@ -48,6 +48,14 @@ fn hop_by_hop_nominated_and_underscore_fields_are_taken_out() {
 }
 
 #[test]
+fn an_odd_element_of_connection_keeps_no_other_from_counting() {
+    let mut head = head("GET", &[("X-Mine", "1"), ("X-Too", "1"), ("X-Ok", "2")]);
+    head.fields.append("Connection", b"X-Mine, \xff, x y ,X-Too").unwrap();
+    sanitise(&mut head, false, &Globals::default());
+    assert_eq!(text(&head.fields), ["X-Ok: 2"]);
+}
+
+#[test]
 fn underscores_and_odd_names_pass_when_the_config_map_lets_them() {
     let globals =
         Globals { enable_underscores_in_headers: true, ignore_invalid_headers: false, ..Globals::default() };

@@ -9,7 +9,7 @@ use http_body::{Body, Frame, SizeHint};
 
 use super::super::deadline::Wait;
 use super::super::trailers;
-use super::{Call, Lease, Progress, WINDOWS};
+use super::{Call, Lease, Progress};
 use crate::limit::Held;
 use crate::message::{BodyError, Flow};
 
@@ -39,11 +39,9 @@ impl Streaming {
         body
     }
 
-    /// Until the next piece is asked for, what is left may arrive, as far as the windows let it.
+    /// Until the next piece is asked for, what is left may arrive, as far as its window lets it.
     fn hold(&mut self) {
-        let (stream, connection) = WINDOWS;
-        let share = connection / self.lease.streams().clamp(1, connection);
-        let most = u64::from(share.min(stream));
+        let most = u64::from(self.lease.window);
         self.held.set(self.left.map_or(most, |left| left.min(most)));
     }
 

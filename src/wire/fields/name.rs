@@ -1,6 +1,12 @@
 //! What is known of a field's name at a glance: a small number that most names do not share, and which kinds of bytes
 //! stand in it. So most look-ups end without comparing a name. Used by `fields` and the parsers of heads.
 
+/// The tokens of a list field's line, less what is none: one odd element takes nothing from the others.
+pub fn tokens(line: &[u8]) -> impl Iterator<Item = &str> {
+    let elements = line.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    elements.filter(|element| is_token(element)).filter_map(|token| std::str::from_utf8(token).ok())
+}
+
 /// True for a non-empty token (RFC 9110 section 5.6.2).
 pub fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().all(|byte| is_tchar(*byte))

@@ -135,6 +135,10 @@ fn broken_syntax_is_refused() {
         b"HTTP/1.1 200 O\x01K\r\n\r\n",
         b"HTTP/1.1 200 OK\rX\r\n\r\n",
         b"HTTP/1.1 200 OK\r\n X: y\r\n\r\n",
+        // Its first line is no field, whatever it goes on with.
+        b"HTTP/1.1 200 OK\r\n X-First: a\r\n b\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n \r\n Foo: bar\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n\tContent-Length: 2\r\n \r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: a\0b\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX: a\rb\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nnocolon\r\n\r\n",
