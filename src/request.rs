@@ -50,6 +50,10 @@ pub struct Host<'r> {
 pub struct Forwarded<'r> {
     /// Address of the client.
     pub client: IpAddr,
+    /// Address that the client has where nobody who may tell another does.
+    pub source: IpAddr,
+    /// Source of the connection's PROXY header, whoever sent that.
+    pub proxied: Option<IpAddr>,
     /// Scheme to report and to judge redirects by; raw text of a trusted `X-Forwarded-Proto` where one counts.
     pub scheme: Cow<'r, str>,
     /// Port to report.

@@ -67,59 +67,53 @@ pub struct RealIp {
 }
 
 impl RealIp {
-    /// What a snippet says over the ConfigMap. Where the old template writes nothing, nginx's own defaults hold.
+    /// What snippets say over the ConfigMap: networks of the `http-snippet` stand beside the template's, those of a
+    /// server or a location (`own`) in place of both. Where the old template writes nothing, nginx's own defaults hold.
     pub fn over(
         globals: &Globals,
-        from: Vec<IpNet>,
+        http: Vec<IpNet>,
+        own: Vec<IpNet>,
         header: Option<Arc<str>>,
         recursive: Option<bool>,
     ) -> Self {
         let templated = globals.use_forwarded_headers || globals.enable_real_ip;
-        let templates = || if templated { globals.proxy_real_ip_cidr.to_vec() } else { Vec::new() };
+        let inherits = own.is_empty();
+        let mut from = if own.is_empty() { http } else { own };
+        if templated && inherits {
+            from.extend(globals.proxy_real_ip_cidr.iter().copied());
+        }
         let named =
             || if templated { Arc::clone(&globals.forwarded_for_header) } else { Arc::from("x-real-ip") };
-        Self {
-            from: if from.is_empty() { templates() } else { from },
-            header: header.unwrap_or_else(named),
-            recursive: recursive.unwrap_or(templated),
-        }
+        Self { from, header: header.unwrap_or_else(named), recursive: recursive.unwrap_or(templated) }
     }
 
-    /// The client of a connection; `None` where nobody who may tell it does.
-    fn client(&self, fields: &Fields, connection: &Connection, globals: &Globals) -> Option<IpAddr> {
-        let source = connection.source(globals);
+    /// The client of a request; `None` where nobody who may tell it does.
+    pub fn client(&self, view: &RequestView<'_>) -> Option<IpAddr> {
+        let source = view.forwarded.source;
         if !contains(&self.from, source) {
             return None;
         }
         if *self.header == *"proxy_protocol" {
-            return connection.proxy.map(|proxy| proxy.source.ip().to_canonical());
+            return view.forwarded.proxied;
         }
-        let list = joined(fields, &self.header).filter(|list| list.len() <= MAX_BYTES)?;
-        if self.recursive {
-            return Some(walk(&list, source, &self.from));
-        }
-        address(list.rsplit(',').next().unwrap_or_default().trim())
+        let list = joined(view.fields, &self.header).filter(|list| list.len() <= MAX_BYTES)?;
+        let last = address(list.rsplit(',').next().unwrap_or_default().trim())?;
+        Some(if self.recursive { walk(&list, source, &self.from) } else { last })
     }
+}
 
-    /// The request with the client as this tells it; `None` where that changes nothing.
-    pub fn told<'r>(
-        &self,
-        view: &RequestView<'r>,
-        connection: &Connection,
-        globals: &Globals,
-    ) -> Option<Box<RequestView<'r>>> {
-        let client = self.client(view.fields, connection, globals)?;
-        if client == view.forwarded.client {
-            return None;
-        }
-        let mut view = Box::new(view.clone());
-        view.forwarded.client = client;
-        // What came with the peer does not change by who the client is.
-        if stands_alone(connection, globals) {
-            view.forwarded.chain = Cow::Owned(address_text(client));
-        }
-        Some(view)
+/// The request with another client; `None` where that changes nothing.
+pub fn with_client<'r>(view: &RequestView<'r>, client: IpAddr) -> Option<Box<RequestView<'r>>> {
+    if client == view.forwarded.client {
+        return None;
     }
+    let mut view = Box::new(view.clone());
+    view.forwarded.client = client;
+    // What came with the peer does not change by who the client is.
+    if view.forwarded.alone {
+        view.forwarded.chain = Cow::Owned(address_text(client));
+    }
+    Some(view)
 }
 
 /// Judges who the client is and how it came. `fields` are the client's, less hop-by-hop ones.
@@ -142,6 +136,8 @@ pub fn resolve<'r>(
     let alone = stands_alone(connection, globals);
     Forwarded {
         client,
+        source,
+        proxied: connection.proxy.map(|proxy| proxy.source.ip().to_canonical()),
         scheme: scheme(said("x-forwarded-proto"), connection, globals),
         port: port(said("x-forwarded-port"), connection, globals),
         host: match said("x-forwarded-host") {

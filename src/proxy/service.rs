@@ -201,15 +201,7 @@ fn scripted(exchange: &Exchange, view: &RequestView<'_>, run: &Run<'_>, response
 
 /// The request with its client as a proxy in front tells it, where snippets say who may.
 fn relayed<'r>(exchange: &Exchange, view: &RequestView<'r>, run: &Run<'_>) -> Option<Box<RequestView<'r>>> {
-    if run.is_idle() {
-        return None;
-    }
-    let globals = &exchange.snapshot.table.globals;
-    let came = exchange.connection.forwarded();
-    let told = |levels| run.real_ip(globals, levels)?.told(view, &came, globals);
-    // As in nginx, where the address is told once: what a server says goes before what its locations say.
-    let untold = || view.forwarded.client == came.source(globals);
-    let told = told(..=1).or_else(|| told(..=2).filter(|_| untold()))?;
+    let told = run.relayed(view, &exchange.snapshot.table.globals, true)?;
     exchange.client_is(told.forwarded.client);
     Some(told)
 }

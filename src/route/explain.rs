@@ -123,6 +123,8 @@ pub fn explain(table: &Table, endpoints: &EndpointMap, view: &RequestView<'_>) -
     let (server, location, outcome) = match &decision {
         Decision::Reply { server, location, reply } => (*server, *location, replied(reply)),
         Decision::Forward(forward) => {
+            let told = run.relayed(view, &table.globals, true);
+            let view = told.as_deref().unwrap_or(view);
             let refused = access(forward.location, view, &run);
             steps.step("client address", || {
                 let verdict = if refused.is_some() { "refused" } else { "admitted" };

@@ -287,6 +287,47 @@ fn a_proxy_in_front_that_the_snippet_names_tells_the_client() {
 }
 
 #[test]
+fn whom_a_server_believes_counts_before_its_conditions_and_over_the_config_map() {
+    let backend = Backend::echo("b");
+    let condition = "if ($remote_addr = 9.9.9.9) { return 418; }";
+    let seen = |server: &str, location: &str, config: &[(&str, &str)], fields: &str| {
+        let annotations = [
+            ("server-snippet", server),
+            ("configuration-snippet", location),
+            ("whitelist-source-range", "192.0.2.7/32"),
+        ];
+        ask(&proxy(&annotated(backend.address(), &annotations), config), "/", fields).status
+    };
+    let believed = [("use-forwarded-headers", "true")];
+    let (good, blocked) = ("X-Forwarded-For: 192.0.2.7\r\n", "X-Forwarded-For: 9.9.9.9\r\n");
+    assert_eq!(seen("", "", &believed, good), 200);
+    assert_eq!(seen("set_real_ip_from 10.0.0.0/8;", "", &believed, good), 403);
+    assert_eq!(seen("set_real_ip_from 127.0.0.1;", "", &believed, good), 200);
+    let told = "set_real_ip_from 127.0.0.1; real_ip_header X-Forwarded-For;";
+    let server = format!("{told} {condition}");
+    assert_eq!(seen(&server, "", &[], good), 200);
+    assert_eq!(seen(&server, "", &[], blocked), 418);
+    assert_eq!(seen(told, condition, &[], blocked), 418);
+    assert_eq!(seen(condition, told, &[], blocked), 403, "a location has it told after conditions");
+    let own = format!("{told} location = / {{ allow 9.9.9.9; deny all; }}");
+    assert_eq!(seen(&own, "", &[], good), 403);
+    assert_eq!(seen(&own, "", &[], blocked), 404, "admitted, and there is no file");
+}
+
+#[test]
+fn what_a_rewrite_led_to_is_internal() {
+    let backend = Backend::echo("b");
+    let server = "location = /own { internal; return 200 own; } \
+        location ^~ /shut/ { internal; location /shut/in { return 200 in; } }";
+    let location = "rewrite ^/to$ /own last; rewrite ^/into$ /shut/in last;";
+    let annotations = [("server-snippet", server), ("configuration-snippet", location)];
+    let proxy = proxy(&annotated(backend.address(), &annotations), &[]);
+    for (target, status) in [("/own", 404), ("/to", 200), ("/shut/in", 404), ("/into", 200), ("/", 200)] {
+        assert_eq!(ask(&proxy, target, "").status, status, "{target}");
+    }
+}
+
+#[test]
 fn conditions_know_what_a_request_asks_to_be_upgraded_to() {
     let backend = Backend::echo("b");
     let text =

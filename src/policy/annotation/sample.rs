@@ -71,6 +71,8 @@ pub(crate) fn view<'r>(target: &'r str, fields: &'r Fields) -> RequestView<'r> {
         listen_port: 80,
         forwarded: Forwarded {
             client: peer.ip(),
+            source: peer.ip(),
+            proxied: None,
             scheme: "http".into(),
             port: "80".into(),
             host: "Host.Test:8080".into(),

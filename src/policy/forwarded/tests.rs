@@ -225,3 +225,22 @@ proptest::proptest! {
         proptest::prop_assert_eq!(told.client, reference(&counted, peer, &trusted), "{:?}", lines);
     }
 }
+
+#[test]
+fn networks_of_a_server_stand_in_place_of_those_of_the_config_map() {
+    let config = globals(&[("use-forwarded-headers", "true")]);
+    let nets = |text: &str| text.split_whitespace().map(|net| net.parse().unwrap()).collect::<Vec<IpNet>>();
+    let client = |http: &str, own: &str, peer: &Connection| {
+        let fields = fields(&[("X-Forwarded-For", "192.0.2.7")]);
+        let mut view = crate::policy::annotation::sample::view("/", &fields);
+        view.forwarded = resolve(&fields, peer, &view.host, &config);
+        RealIp::over(&config, nets(http), nets(own), None, None)
+            .client(&view)
+            .map(|client| client.to_string())
+    };
+    let peer = connection("127.0.0.1:5000");
+    assert_eq!(client("", "", &peer).as_deref(), Some("192.0.2.7"));
+    assert_eq!(client("10.0.0.0/8", "", &peer).as_deref(), Some("192.0.2.7"));
+    assert_eq!(client("127.0.0.0/8", "10.0.0.0/8", &peer), None);
+    assert_eq!(client("", "127.0.0.0/8", &peer).as_deref(), Some("192.0.2.7"));
+}

@@ -11,7 +11,7 @@ use super::lex::{At, Fault, Statement, Word};
 use super::maps::is_table;
 use super::names::{Names, is_own};
 use super::run::sendable_method;
-use super::script::{Branch, Matcher, Nested, Script, Step};
+use super::script::{Branch, Matcher, Nested, Script, Step, Then};
 use super::settings::{AddHeader, Except, Expires, Rule, Settings, SslName};
 use super::{proxying, unknown};
 use crate::pattern::{Anchor, Case, Pattern};
@@ -308,7 +308,12 @@ impl<'n> Builder<'n> {
             other => return Err(Fault::new(first.at, format!("{other} is no modifier of a location"))),
         };
         let block = statement.block.as_deref().unwrap_or_default();
-        Ok(Nested { matcher, script: Arc::new(self.script(block, Context::Location)?) })
+        let script = self.script(block, Context::Location)?;
+        if matches!(matcher, Matcher::Named(_)) && leads_on(&script.steps, false) {
+            let why = "a named location answers by itself: a rewrite to another location may not stand in it";
+            return Err(Fault::new(path.at, why));
+        }
+        Ok(Nested { matcher, script: Arc::new(script) })
     }
 
     fn add_header(&self, arguments: &[Word], name: &Word) -> Result<AddHeader, Fault> {
@@ -386,6 +391,21 @@ impl<'n> Builder<'n> {
         }
         Expires::parse(&word.text).map_err(|reason| Fault::new(word.at, reason))
     }
+}
+
+/// True when a rewrite among the steps may end in another choice of location. `ended` is whether what follows them keeps
+/// the location.
+fn leads_on(steps: &[Step], mut ended: bool) -> bool {
+    for step in steps.iter().rev() {
+        match step {
+            Step::Return(_) | Step::Break => ended = true,
+            Step::Rewrite(rewrite) if rewrite.then == Then::Last => return true,
+            Step::Rewrite(rewrite) if rewrite.then == Then::Next && !ended => return true,
+            Step::If(_, branch) if leads_on(&branch.steps, ended) => return true,
+            Step::Rewrite(_) | Step::If(..) | Step::Set(..) | Step::SetArgs(_) => {}
+        }
+    }
+    false
 }
 
 pub(super) fn first(statement: &Statement) -> Result<&Word, Fault> {

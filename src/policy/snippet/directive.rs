@@ -211,7 +211,12 @@ pub const DIRECTIVES: &[Directive] = &[
     ),
     off("if_modified_since", FILES),
     off("ignore_invalid_headers", CONNECTION),
-    on("internal", PLAIN, (0, 0), "Only pages of `error_page` lead here; clients get 404."),
+    on(
+        "internal",
+        &[Location],
+        (0, 0),
+        "Only rewrites and pages of `error_page` lead here; clients get 404.",
+    ),
     off("keepalive_disable", CONNECTION),
     off("keepalive_requests", CONNECTION),
     off("keepalive_time", CONNECTION),
@@ -416,7 +421,7 @@ pub const DIRECTIVES: &[Directive] = &[
         "real_ip_header",
         PLAIN,
         (1, 1),
-        "The field that tells the client's address, or `proxy_protocol`. Counts from address rules on: not yet for conditions on `$remote_addr`.",
+        "The field that tells the client's address, or `proxy_protocol`. Of http and server it counts before conditions, of a location from address rules on.",
     ),
     on(
         "real_ip_recursive",

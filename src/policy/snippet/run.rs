@@ -16,7 +16,7 @@ use super::settings::{ErrorPage, Expires, Gzip, PageStatus, Rule, Settings};
 use crate::pattern::Pattern;
 use crate::policy::annotation::parse_size;
 use crate::policy::compression::Compression;
-use crate::policy::forwarded::RealIp;
+use crate::policy::forwarded::{RealIp, with_client};
 use crate::policy::global::Globals;
 use crate::policy::ip_access::IpAccess;
 use crate::policy::redirect::RedirectStyle;
@@ -97,6 +97,8 @@ pub struct Run<'r> {
     branch: Option<Arc<Settings>>,
     /// It leads to an error page.
     turned: bool,
+    /// A rewrite or an error page led here, and not the client alone.
+    led: bool,
     rewritten: bool,
     steps: u32,
 }
@@ -161,6 +163,11 @@ impl<'r> Run<'r> {
         self.turned
     }
 
+    /// True where `internal` lets through: as in nginx after any rewrite that took hold, and on the way to an error page.
+    pub fn is_led(&self) -> bool {
+        self.led
+    }
+
     /// True when an answer of a backend with `status` is replaced by an error page of a snippet; `intercepts` where
     /// custom-http-errors has statuses of backends looked at anyway.
     pub fn turns(&self, status: StatusCode, intercepts: bool) -> bool {
@@ -186,6 +193,7 @@ impl<'r> Run<'r> {
             path: self.path.clone(),
             args: self.args.clone(),
             turned: true,
+            led: true,
             steps: self.steps,
             ..Self::new(self.request_id, self.now)
         };
@@ -443,6 +451,7 @@ impl<'r> Run<'r> {
         let path = NormPath::rewritten(&new).map_err(|_| failed("the rewritten path is no path"))?;
         self.path = Some(path);
         self.args = Some(args.unwrap_or_default());
+        self.led = true;
         Ok(Some(rewrite.then))
     }
 
@@ -612,21 +621,44 @@ impl<'r> Run<'r> {
         Some((charset, types)).filter(|_| charset != "off")
     }
 
-    /// Who may tell the client's address, and how, where snippets say other than the ConfigMap: those of the server, or
-    /// those of the location over them.
-    pub fn real_ip(&self, globals: &Globals, levels: std::ops::RangeToInclusive<usize>) -> Option<RealIp> {
-        let levels = self.levels.get(..=levels.end.min(self.levels.len().checked_sub(1)?))?;
-        let said = || levels.iter().flatten().rev();
-        let header = said().find_map(|settings| settings.real_ip_header.clone());
-        let recursive = said().find_map(|settings| settings.real_ip_recursive);
-        let has =
-            |level: &&SmallVec<[Arc<Settings>; 2]>| level.iter().any(|one| !one.real_ip_from.is_empty());
-        let level = levels.iter().rev().find(has).into_iter().flatten();
-        let from: Vec<_> = level.flat_map(|settings| settings.real_ip_from.iter().copied()).collect();
-        if header.is_none() && recursive.is_none() && from.is_empty() {
+    /// The request with its client as a proxy in front tells it, where snippets say who may; `None` where that changes
+    /// nothing. Before the access phase (`inside` false) only what is said up to the server counts. As in nginx the
+    /// address is told once: by the server's networks, then by the location's, and where neither holds it is the
+    /// connection's, whatever the ConfigMap's networks would let tell.
+    pub fn relayed<'v>(
+        &self,
+        view: &RequestView<'v>,
+        globals: &Globals,
+        inside: bool,
+    ) -> Option<Box<RequestView<'v>>> {
+        if self.is_idle() {
             return None;
         }
-        Some(RealIp::over(globals, from, header, recursive))
+        let outer = self.real_ip(globals, 2);
+        let inner = if inside { self.real_ip(globals, usize::MAX) } else { None };
+        if outer.is_none() && inner.is_none() {
+            return None;
+        }
+        let outer = outer.unwrap_or_else(|| RealIp::over(globals, Vec::new(), Vec::new(), None, None));
+        let client = outer.client(view).or_else(|| inner?.client(view));
+        with_client(view, client.unwrap_or(view.forwarded.source))
+    }
+
+    /// Who may tell the client's address, and how, where the outermost `depth` levels say other than the ConfigMap.
+    fn real_ip(&self, globals: &Globals, depth: usize) -> Option<RealIp> {
+        let levels = || self.levels.iter().take(depth);
+        let said = || levels().flatten().rev();
+        let header = said().find_map(|settings| settings.real_ip_header.clone());
+        let recursive = said().find_map(|settings| settings.real_ip_recursive);
+        let from = |level: &SmallVec<[Arc<Settings>; 2]>| -> Vec<_> {
+            level.iter().flat_map(|settings| settings.real_ip_from.iter().copied()).collect()
+        };
+        let http = self.levels.first().map(from).unwrap_or_default();
+        let own = levels().skip(1).rev().map(from).find(|from| !from.is_empty()).unwrap_or_default();
+        if header.is_none() && recursive.is_none() && http.is_empty() && own.is_empty() {
+            return None;
+        }
+        Some(RealIp::over(globals, http, own, header, recursive))
     }
 
     /// How answers are compressed, where snippets say other than the ConfigMap.

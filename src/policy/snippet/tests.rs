@@ -518,19 +518,12 @@ fn tables_of_networks_and_shares_are_variables() {
 
 #[test]
 fn a_snippet_says_who_may_tell_the_client() {
-    use crate::policy::forwarded::Connection;
     let told = |text: &str, globals: &Globals, lines: &[(&str, &str)]| {
         let request = fields(lines);
-        let view = view("/", &request);
-        let connection = Connection {
-            peer: "10.0.0.9:1000".parse().unwrap(),
-            listen_port: 80,
-            scheme: crate::request::Scheme::Http,
-            proxy: None,
-        };
+        let view = from("10.0.0.9", &request, globals);
         let mut run = Run::default();
         run.enter(2, [&script(text, Context::Location).unwrap().settings]);
-        let told = run.real_ip(globals, ..=2)?.told(&view, &connection, globals)?;
+        let told = run.relayed(&view, globals, true)?;
         assert_eq!(told.forwarded.chain, told.forwarded.client.to_string());
         Some(told.forwarded.client.to_string())
     };
@@ -553,6 +546,101 @@ fn a_snippet_says_who_may_tell_the_client() {
     assert_eq!(told("real_ip_header X-A;", &templated, &[("X-A", "1.2.3.4")]).as_deref(), Some("1.2.3.4"));
     assert!(script("set_real_ip_from all;", Context::Location).is_err());
     assert!(script("set_real_ip_from unix:;", Context::Location).is_err());
+}
+
+/// A request of a peer, with the client as the ConfigMap has it told.
+fn from<'r>(peer: &str, request: &'r Fields, globals: &Globals) -> crate::request::RequestView<'r> {
+    let peer = std::net::SocketAddr::new(peer.parse().unwrap(), 1000);
+    let scheme = crate::request::Scheme::Http;
+    let connection = crate::policy::forwarded::Connection { peer, listen_port: 80, scheme, proxy: None };
+    let mut view = view("/", request);
+    view.forwarded = crate::policy::forwarded::resolve(request, &connection, &view.host, globals);
+    view
+}
+
+#[test]
+fn networks_of_a_server_narrow_those_of_the_config_map() {
+    let globals = Globals { use_forwarded_headers: true, ..Globals::default() };
+    let client = |texts: [&str; 3], peer: &str, lines: &[(&str, &str)], inside: bool| {
+        let request = fields(lines);
+        let view = from(peer, &request, &globals);
+        let mut run = Run::default();
+        for (depth, text) in texts.into_iter().enumerate() {
+            run.enter(depth, [&script(text, Context::Location).unwrap().settings]);
+        }
+        let told = run.relayed(&view, &globals, inside);
+        told.as_deref().unwrap_or(&view).forwarded.client.to_string()
+    };
+    let list = &[("X-Forwarded-For", "192.0.2.7")];
+    let narrow = "set_real_ip_from 10.0.0.0/8;";
+    for (texts, peer, lines, expect) in [
+        (["", "", ""], "127.0.0.1", &list[..], "192.0.2.7"),
+        (["", narrow, ""], "127.0.0.1", list, "127.0.0.1"),
+        (["", narrow, ""], "10.0.0.1", list, "192.0.2.7"),
+        (["", narrow, narrow], "127.0.0.1", list, "127.0.0.1"),
+        // What the server did not let tell, the location may.
+        (["", narrow, "set_real_ip_from 127.0.0.1;"], "127.0.0.1", list, "192.0.2.7"),
+        // nginx has the address told once, so a location comes too late to narrow what the ConfigMap let tell.
+        (["", "", narrow], "127.0.0.1", list, "192.0.2.7"),
+        // The networks of http stand beside the template's.
+        ([narrow, "", ""], "127.0.0.1", list, "192.0.2.7"),
+        ([narrow, "set_real_ip_from 11.0.0.0/8;", ""], "10.0.0.1", list, "10.0.0.1"),
+        // Without the field that it names, the one of the ConfigMap tells nothing either.
+        (["", "real_ip_header X-A;", ""], "127.0.0.1", list, "127.0.0.1"),
+        (
+            ["", "real_ip_recursive off;", ""],
+            "127.0.0.1",
+            &[("X-Forwarded-For", "1.1.1.1, junk")],
+            "127.0.0.1",
+        ),
+    ] {
+        assert_eq!(client(texts, peer, lines, true), expect, "{texts:?} {peer} {lines:?}");
+    }
+    let late = ["", narrow, "set_real_ip_from 127.0.0.1;"];
+    assert_eq!(client(late, "127.0.0.1", list, false), "127.0.0.1", "before the access phase");
+}
+
+#[test]
+fn internal_lets_through_what_a_rewrite_led_to() {
+    let led = |text: &str, target: &str| {
+        let script = script(text, Context::Location).unwrap();
+        let request = fields(&[]);
+        let view = view(target, &request);
+        let maps = maps::Maps::default();
+        let facts = Facts { view: &view, route: RouteFacts::default() };
+        let mut run = Run::default();
+        run.steps(&script, &Stage { facts, maps: &maps, style: RedirectStyle::default() });
+        run.is_led()
+    };
+    assert!(led("rewrite ^/a /b last;", "/a"));
+    assert!(led("rewrite ^/a /b; return 200;", "/a"));
+    assert!(!led("rewrite ^/a /b last;", "/c"));
+    assert!(!led("rewrite ^/a /b redirect;", "/a"));
+    assert!(!led("set $a 1;", "/a"));
+    // nginx takes it in a location only; where it would guard nothing the routes are shut.
+    for key in ["server-snippet", "http-snippet"] {
+        let read = GlobalSnippets::read(&[(key.to_owned(), "internal;".to_owned())].into());
+        assert_eq!(read.0.refused, Some("SnippetRefused"), "{key}");
+    }
+    assert_eq!(denied(&[("server-snippet", "internal;")], &open()), Some("SnippetRefused"));
+}
+
+#[test]
+fn a_named_location_leads_nowhere_else() {
+    let reads = |text: &str| script(&format!("location @a {{ {text} }}"), Context::Server);
+    for text in ["rewrite ^ /b last;", "rewrite ^ /b;", "if ($host) { rewrite ^ /b last; } return 200;"] {
+        assert!(reads(text).unwrap_err().contains("a named location answers by itself"), "{text}");
+    }
+    for text in [
+        "return 200;",
+        "rewrite ^ /b break;",
+        "rewrite ^ /b; return 200 $uri;",
+        "rewrite ^ /b redirect;",
+        "if ($host) { rewrite ^ /b; } break;",
+    ] {
+        assert!(reads(text).is_ok(), "{text}");
+    }
+    assert!(script("location /a { rewrite ^ /b last; }", Context::Server).is_ok());
 }
 
 #[test]

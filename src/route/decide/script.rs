@@ -46,6 +46,9 @@ pub(super) fn server(
         run.enter(0, &snippets.http);
         run.enter(1, all().map(|script| &script.settings));
     }
+    // As in nginx, where this comes before the rewrite phase.
+    let relayed = run.relayed(view, &table.globals, false);
+    let view = relayed.as_deref().unwrap_or(view);
     let mut goes_on = true;
     let mut step = |script: Option<&Arc<Script>>, run: &mut Run<'_>, recorder: &mut _| {
         let script = script.filter(|script| counts && goes_on && !script.steps.is_empty())?;
@@ -77,13 +80,15 @@ pub(super) fn own_location(
     run: &mut Run<'_>,
     recorder: &mut impl Recorder,
 ) -> Option<Own> {
+    let relayed = run.relayed(view, &table.globals, false);
+    let view = relayed.as_deref().unwrap_or(view);
     for script in [&server.snippet, &table.globals.snippets.server].into_iter().flatten() {
         match script.location(run.path(view).as_bytes(), rival) {
             Err(_) => return Some(Own::Reply(over_limit())),
             Ok(Some(nested)) => {
                 let route = RouteFacts { server_name: &view.host.name, ..facts(run) };
                 let stage = stage(table, view, route, style(table));
-                return Some(nested_outcome(nested, &stage, 2, run, recorder));
+                return Some(nested_outcome(table, nested, &stage, 2, run, recorder));
             }
             Ok(None) => {}
         }
@@ -102,9 +107,11 @@ pub(super) fn named(
     let scripts = || [&server.snippet, &table.globals.snippets.server].into_iter().flatten();
     let nested = scripts().find_map(|script| script.named(name))?;
     run.enter(1, scripts().map(|script| &script.settings));
+    let relayed = run.relayed(view, &table.globals, false);
+    let view = relayed.as_deref().unwrap_or(view);
     let route = RouteFacts { server_name: &view.host.name, ..facts(run) };
     let stage = stage(table, view, route, style(table));
-    match nested_outcome(nested, &stage, 2, run, &mut Unrecorded) {
+    match nested_outcome(table, nested, &stage, 2, run, &mut Unrecorded) {
         Own::Reply(reply) => Some(reply),
         Own::Again => Some(LocalReply::RewriteFailed { reason: "a named location rewrote the path" }),
     }
@@ -112,6 +119,7 @@ pub(super) fn named(
 
 /// A location of a snippet proxies nothing: it answers, refuses, or has no file to show.
 fn nested_outcome(
+    table: &Table,
     nested: &Nested,
     stage: &Stage<'_>,
     depth: usize,
@@ -121,6 +129,10 @@ fn nested_outcome(
     let script = &nested.script;
     recorder.step("location", || format!("of a snippet: {:?}", nested.matcher));
     run.enter(depth, [&script.settings]);
+    // Before the locations inside it: they inherit it.
+    if script.settings.internal && !run.is_led() {
+        return Own::Reply(told(recorder, LocalReply::NoRoute));
+    }
     // Its groups count until another expression matches.
     if let Matcher::Expression(pattern) = &nested.matcher
         && let Err(reply) = run.capture(pattern, stage.facts.view)
@@ -130,18 +142,18 @@ fn nested_outcome(
     match script.location(run.path(stage.facts.view).as_bytes(), Rival::Nothing) {
         // What was not searched to its end may have been a guard.
         Err(_) => return Own::Reply(over_limit()),
-        Ok(Some(inner)) => return nested_outcome(inner, stage, depth + 1, run, recorder),
+        Ok(Some(inner)) => return nested_outcome(table, inner, stage, depth + 1, run, recorder),
         Ok(None) => {}
-    }
-    if script.settings.internal && !run.is_turned() {
-        return Own::Reply(told(recorder, LocalReply::NoRoute));
     }
     match run.steps(script, stage) {
         Outcome::Reply(reply) => return Own::Reply(told(recorder, reply)),
         Outcome::Again | Outcome::Rewritten => return Own::Again,
         Outcome::Done | Outcome::Break => {}
     }
-    let reply = match run.access(None, stage.facts.view.forwarded.client, stage.facts.view.method) {
+    let view = stage.facts.view;
+    let relayed = run.relayed(view, &table.globals, true);
+    let client = relayed.as_deref().unwrap_or(view).forwarded.client;
+    let reply = match run.access(None, client, view.method) {
         Verdict::Refuse(reply) => reply,
         Verdict::Admit | Verdict::Abstain => LocalReply::NoRoute,
     };
@@ -164,7 +176,9 @@ pub(super) fn location(
     if location.is_acme() {
         return Ok(Rewrites::Go);
     }
-    if all().any(|script| script.settings.internal) && !run.is_turned() {
+    let relayed = run.relayed(view, &table.globals, false);
+    let view = relayed.as_deref().unwrap_or(view);
+    if all().any(|script| script.settings.internal) && !run.is_led() {
         return Err(told(recorder, LocalReply::NoRoute));
     }
     let stage = stage(table, view, facts_of(location, view, run), location.policies.redirect_style);
@@ -175,7 +189,7 @@ pub(super) fn location(
         match script.location(run.path(view).as_bytes(), Rival::Nothing) {
             Err(_) => return Err(over_limit()),
             Ok(Some(nested)) => {
-                return match nested_outcome(nested, &stage, 3, run, recorder) {
+                return match nested_outcome(table, nested, &stage, 3, run, recorder) {
                     Own::Reply(reply) => Err(reply),
                     Own::Again => Ok(Rewrites::Again),
                 };
