@@ -175,7 +175,8 @@ fn may_issue(certificate: &X509Certificate<'_>) -> bool {
     let signs = usage.as_ref().is_none_or(|usage| usage.value.key_cert_sign());
     let clients = extended.is_none_or(|extended| extended.value.client_auth || extended.value.any);
     let root = certificate.version() == X509Version::V1 && certificate.subject() == certificate.issuer();
-    signs && clients && constraints.map_or(root || usage.is_some(), |constraints| constraints.value.ca)
+    let stands = constraints.map_or_else(|| root || usage.is_some(), |constraints| constraints.value.ca);
+    signs && clients && stands
 }
 
 fn fault(error: &Error, leaf: &CertificateDer<'_>) -> Fault {

@@ -187,7 +187,7 @@ fn an_authority_that_limits_names_has_no_clients_of_version_1() {
     for (limits, expect) in [(false, 200), (true, 400)] {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name = rcgen::DistinguishedName::new();
-        params.distinguished_name.push(rcgen::DnType::CommonName, "limited");
+        params.distinguished_name.push(DnType::CommonName, "limited");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let permitted = vec![rcgen::GeneralSubtree::DnsName("good.test".to_owned())];
         params.name_constraints = limits

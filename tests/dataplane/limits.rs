@@ -203,7 +203,7 @@ fn clients_that_take_nothing_keep_no_answer_of_an_http_2_backend_from_others() {
     other.stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let (mut came, mut piece) = (0, vec![0; 64 * 1024]);
     while came < 1 << 20 {
-        came += std::io::Read::read(&mut other.stream, &mut piece).expect("more of the answer");
+        came += other.stream.read(&mut piece).expect("more of the answer");
     }
     drop(slow);
 }

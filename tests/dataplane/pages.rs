@@ -6,8 +6,11 @@ use crate::support::backend::Backend;
 use crate::support::client::{Answer, Raw};
 use crate::support::manifests::{config_map, ingress, service};
 
-/// Ingresses of `h.test` (name, annotations, path) before `backend`.
-fn start(ingresses: &[(&str, &[(&str, &str)], &str)], backend: &Backend) -> TestProxy {
+/// Name, annotations and path of an Ingress.
+type Guarded<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str);
+
+/// Ingresses of `h.test` before `backend`.
+fn start(ingresses: &[Guarded<'_>], backend: &Backend) -> TestProxy {
     let mut manifests = service("b", &[backend.address()]);
     for (name, annotations, path) in ingresses {
         manifests += &ingress(name, annotations, &[("h.test", path, "Prefix", "b")]);
