@@ -12,7 +12,6 @@ const REQUEST_PATH: &[&str] = &[
 /// Files that may be longer than `LIMIT` lines, and why.
 const LONG: &[(&str, &str)] = &[
     ("policy/snippet/directive.rs", "a table, one row for each directive"),
-    ("policy/snippet/run.rs", "one request's way through snippets, a short function a question"),
     ("pattern/translate.rs", "one recursive descent over the syntax of PCRE"),
     ("policy/annotation.rs", "the reader and its typed getters, a short one for each form of value"),
 ];
