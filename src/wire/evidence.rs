@@ -21,6 +21,10 @@ enum Length {
     Broken,
 }
 
+/// `Content-Length` lines say no one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Disagreement;
+
 /// What the first `Transfer-Encoding` line said.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 enum Coding {
@@ -150,6 +154,19 @@ impl Evidence {
                 Err(Reject::new(StatusCode::PAYLOAD_TOO_LARGE, "H1-03", reason))
             }
             Length::Broken => Err(Reject::bad("H1-02", "Content-Length is no number")),
+        }
+    }
+
+    /// What `Content-Length` lines told that agree with each other: the length of a body in HTTP/2 (RFC 9113 section
+    /// 8.1.1). One that is too large for a body counts as none; [`Evidence::request_framing`] refuses it.
+    ///
+    /// # Errors
+    /// When they are no number, or differ.
+    pub(super) fn told_length(&self) -> Result<Option<u64>, Disagreement> {
+        match self.length {
+            Length::Absent | Length::Huge => Ok(None),
+            Length::Known(length) => Ok(Some(length)),
+            Length::Broken => Err(Disagreement),
         }
     }
 

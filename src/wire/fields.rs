@@ -17,10 +17,10 @@ mod name;
 
 pub(super) use draft::{Draft, Found};
 pub(crate) use name::{Looks, NameSet};
-pub(super) use name::{is_called, scan_name};
+pub(super) use name::{Tag, is_called, look, scan_name};
 pub use name::{is_tchar, is_token, tokens};
 
-use name::{Seen, Tag, look};
+use name::Seen;
 
 /// Why a field line was refused by [`Fields::append`] or [`Fields::set`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -204,6 +204,22 @@ impl Fields {
             .ok_or(FieldError::Length)?;
         self.text.push_str(written);
         self.add(Line { name_start, value_start: name_start + offset, ..*line.line });
+        Ok(())
+    }
+
+    /// Adds a line that was judged before and stands in `text` as it is written, behind a name of that length.
+    ///
+    /// # Errors
+    /// [`FieldError::Length`].
+    pub(super) fn push_written(&mut self, text: &str, name: usize, tag: Tag) -> Result<(), FieldError> {
+        let length = |length: usize| u32::try_from(length).map_err(|_| FieldError::Length);
+        let start = self.text.len();
+        length(start + text.len())?;
+        let (name_start, value_start) = (length(start)?, length(start + name + 2)?);
+        let value = length(text.len().saturating_sub(name + FRAME))?;
+        let name = u16::try_from(name).map_err(|_| FieldError::Length)?;
+        self.text.push_str(text);
+        self.add(Line { name_start, value_start, value, name, tag });
         Ok(())
     }
 
@@ -453,7 +469,7 @@ impl<'f> FieldLine<'f> {
     }
 
     /// The line as it is written, where it lies so.
-    fn written(self) -> Option<&'f str> {
+    pub(super) fn written(self) -> Option<&'f str> {
         let (start, end) = self.place();
         if self.line.tag.is_written() { self.fields.text.get(start..end) } else { None }
     }
@@ -477,7 +493,7 @@ pub fn is_field_value(value: &[u8]) -> bool {
 }
 
 /// White space stands at an end of `value`.
-fn has_bare_edge(value: &[u8]) -> bool {
+pub(super) fn has_bare_edge(value: &[u8]) -> bool {
     let edge = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     edge(value.first()) || edge(value.last())
 }

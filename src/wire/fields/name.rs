@@ -45,10 +45,10 @@ pub const fn is_tchar(byte: u8) -> bool {
 }
 
 /// The token that `line` starts with: its length, and the kinds of its bytes.
-pub(in crate::wire) fn scan_name(line: &[u8]) -> (usize, u8) {
+pub(in crate::wire) const fn scan_name(line: &[u8]) -> (usize, u8) {
     let (mut length, mut kinds) = (0, 0);
-    for byte in line {
-        let kind = KINDS[usize::from(*byte)];
+    while length < line.len() {
+        let kind = KINDS[line[length] as usize];
         if kind == 0 {
             break;
         }
@@ -60,7 +60,7 @@ pub(in crate::wire) fn scan_name(line: &[u8]) -> (usize, u8) {
 
 /// What is known of one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tag {
+pub(in crate::wire) struct Tag {
     /// Below 64.
     look: u8,
     flags: u8,
@@ -79,12 +79,17 @@ impl Tag {
     }
 
     /// Of a line whose name has bytes of those `kinds` ([`scan_name`]).
-    pub(super) fn scanned(name: &[u8], kinds: u8) -> Self {
+    pub(in crate::wire) const fn scanned(name: &[u8], kinds: u8) -> Self {
         Self { look: look(name), flags: kinds }
     }
 
+    /// Of a line of that name that lies as it is written.
+    pub(in crate::wire) const fn of_line(name: &'static str) -> Self {
+        Self::scanned(name.as_bytes(), scan_name(name.as_bytes()).1).written()
+    }
+
     /// Of a line that lies as it is written.
-    pub(super) const fn written(self) -> Self {
+    pub(in crate::wire) const fn written(self) -> Self {
         Self { flags: self.flags | WRITTEN, ..self }
     }
 
@@ -134,7 +139,7 @@ const fn is_lower(name: &[u8]) -> bool {
 }
 
 /// Below 64, and the same for names that differ in case only.
-pub(super) const fn look(name: &[u8]) -> u8 {
+pub(in crate::wire) const fn look(name: &[u8]) -> u8 {
     let (first, last) = match name {
         [] => (0, 0),
         [only] => (*only, *only),
