@@ -1,14 +1,19 @@
 //! The driver over a pipe, with a clock that jumps.
 
 use std::cell::Cell;
+use std::rc::Rc;
+use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use h2::client;
 use http::StatusCode;
+use http_body::{Body, Frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
 use super::*;
-use crate::wire::ResponseHead;
+use crate::message::{BodyError, Flow, ResponseBody};
+use crate::wire::{Fields, ResponseHead, Version};
 
 fn run(test: impl Future<Output = ()>) {
     let runtime =
@@ -32,11 +37,11 @@ fn start(
     let open = Rc::clone(open);
     let handle = move |_: Request| {
         let open = Rc::clone(&open);
-        async move {
+        Box::pin(async move {
             open.set(open.get() + 1);
             let guard = Counted(open);
             Response { guard: Some(Rc::new(guard)), ..answer(ResponseBody::Stream(Box::pin(Pieces(bytes)))) }
-        }
+        })
     };
     let task = spawn_local(async move { serve(server, handle, &options, std::future::pending()).await });
     (client, task)
