@@ -161,7 +161,8 @@ impl State {
         }
         let all = self.read_by_all.get().saturating_add(bytes);
         self.read_by_all.set(all);
-        if self.read >= self.window / 2 || all >= UNTOLD {
+        // Well before the stream's window is used up, whatever the session has not granted again yet.
+        if self.read >= self.window / 4 || all >= UNTOLD {
             self.stream.wake_by_ref();
         }
     }
