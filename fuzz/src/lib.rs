@@ -16,10 +16,11 @@ use narthex::telemetry::access_log::{Clock, Escape, Format};
 use narthex::telemetry::{FieldLookup, NoFields, Record, RequestLine, RouteLabels};
 use narthex::wire::hpack::{Appetite, Decoder, Discard, Encoder, Line, Sink};
 use narthex::wire::http2_head::{HeadDraft, TrailerDraft};
+use narthex::wire::http2_session::{Limits, Session};
 use narthex::wire::{
-    BodyDecoder, ChunkLimits, Fields, FrameCounter, FrameLimits, Framing, HeadLimits, Leniency, Parse,
-    RequestParser, ResponseContext, ResponseLimits, ResponseParser, Step, parse_authority,
-    parse_request_head, parse_response_head,
+    BodyDecoder, ChunkLimits, Fields, FrameLimits, Framing, HeadLimits, Leniency, Parse, RequestParser,
+    ResponseContext, ResponseLimits, ResponseParser, Step, parse_authority, parse_request_head,
+    parse_response_head,
 };
 
 pub mod mutate;
@@ -234,14 +235,33 @@ pub fn configmap(data: &[u8]) {
     assert_eq!(one, two, "the same text, the same findings");
 }
 
-/// The verdict does not depend on how the bytes were cut.
+/// What a session makes of bytes and says to them does not depend on how they were cut.
 pub fn http2_frames(data: &[u8]) {
+    let limits = Limits {
+        streams: 8,
+        header_list: 4096,
+        window: 16 * 1024,
+        head: HeadLimits::default(),
+        frames: FrameLimits::default(),
+        provoked_resets: 16,
+    };
     let judge = |size: usize| {
-        let mut counter = FrameCounter::new(FrameLimits::default());
-        let mut bytes = data.to_vec();
-        let verdict = bytes.chunks_mut(size).try_for_each(|piece| counter.received(piece, 0));
-        // What is passed on after a verdict is read by nobody.
-        (verdict, counter.last_stream(), verdict.is_ok().then_some(bytes))
+        let mut session = Session::new(limits);
+        let (mut waiting, mut events) = (Vec::new(), Vec::new());
+        for piece in data.chunks(size) {
+            waiting.extend_from_slice(piece);
+            let mut rest = &waiting[..];
+            loop {
+                match session.next(&mut rest, 0) {
+                    Ok(Some(event)) => events.push(format!("{event:?}")),
+                    Ok(None) => break,
+                    Err(fatal) => return (events, Some(fatal), session.open(), session.output.len()),
+                }
+            }
+            let left = rest.len();
+            waiting.drain(..waiting.len() - left);
+        }
+        (events, None, session.open(), session.output.len())
     };
     let whole = judge(data.len().max(1));
     assert_eq!(whole, judge(1));
