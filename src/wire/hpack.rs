@@ -77,8 +77,8 @@ struct Mark {
 /// One decoded field.
 #[derive(Debug, Clone, Copy)]
 pub struct Line<'t> {
-    /// As it is written in HTTP/1. A value that is no text stands there with one character for each byte, and a name
-    /// that is none with a replacement for each.
+    /// As it is written in HTTP/1. A value that is no text stands there with one character for each byte, and what no
+    /// field may hold with a replacement for each.
     text: &'t str,
     name: usize,
     mark: Mark,

@@ -115,7 +115,7 @@ impl Decoder {
         match std::str::from_utf8(name) {
             Ok(text) => self.table.push_str(text),
             // Nobody will read it, but its length counts.
-            Err(_) => name.iter().for_each(|_| self.table.push_str("?")),
+            Err(_) => self.table.push_unread(name.len()),
         }
         Ok((name.len(), known, Tag::scanned(name, kinds).written()))
     }
@@ -126,7 +126,8 @@ impl Decoder {
         let (value, text) = Value::of(bytes);
         match text {
             Some(text) => self.table.push_str(text),
-            None => self.table.push_bytes(bytes),
+            None if value == Value::Raw => self.table.push_bytes(bytes),
+            None => self.table.push_unread(bytes.len()),
         }
         Ok((bytes.len(), value))
     }

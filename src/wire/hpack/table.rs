@@ -83,6 +83,11 @@ impl Table {
         self.text.extend(bytes.iter().map(|byte| char::from(*byte)));
     }
 
+    /// Adds something of that length to the draft.
+    pub(super) fn push_unread(&mut self, length: usize) {
+        self.text.extend(std::iter::repeat_n('?', length));
+    }
+
     /// Adds the name of an entry to the draft.
     pub(super) fn push_name_of(&mut self, entry: Entry) {
         let start = entry.start.wrapping_sub(self.base) as usize;

@@ -118,7 +118,7 @@ fn broken_blocks_are_told() {
     check("40016105", HpackError::Short);
     check("007f", HpackError::Short);
     check("ff", HpackError::Short);
-    check("0001610281ff", HpackError::Short);
+    check("0001610381ff", HpackError::Short);
     check("00016182ffff", HpackError::Huffman);
     check("0081ff0161", HpackError::Huffman);
     // A new size: above ours, and behind a field.
@@ -160,20 +160,13 @@ fn a_name_may_come_from_the_entry_that_its_own_line_displaces() {
 #[test]
 fn values_and_names_that_are_no_text_keep_their_bytes_and_sizes() {
     let mut decoder = Decoder::new(4096);
-    let block = bytes("40 01 61 03 ff00e9 be");
-    let expect = vec![("a".to_owned(), b"\xff\x00\xe9".to_vec())];
-    let mut all = decoded(&mut decoder, &block).unwrap();
-    // A control byte: the value need not be what it was, but its length is.
-    assert_eq!(all.len(), 2);
-    all.truncate(0);
-    let fields = decoded(&mut decoder, &bytes("40 01 61 03 ff61e9 be")).unwrap();
-    assert_eq!(
-        fields,
-        [("a".to_owned(), b"\xff\x61\xe9".to_vec()), ("a".to_owned(), b"\xff\x61\xe9".to_vec())]
-    );
+    let value = ("a".to_owned(), b"\xff\x61\xe9".to_vec());
+    assert_eq!(decoded(&mut decoder, &bytes("40 01 61 03 ff61e9 be")).unwrap(), [value.clone(), value]);
+    // What no field may hold need not stay what it was, but it counts.
+    assert_eq!(text(&decoded(&mut decoder, &bytes("40 01 61 03 ff00e9 be")).unwrap()), "a=???;a=???;");
+    assert_eq!(text(&decoded(&mut decoder, &bytes("40 01 61 03 ff00e9 be")).unwrap()), "a=???;a=???;");
     let fields = decoded(&mut decoder, &bytes("40 02 ffe9 01 61 be 7e 01 62")).unwrap();
     assert_eq!(text(&fields), "??=a;??=a;??=b;");
-    assert_eq!(expect.len(), 1);
 }
 
 /// Stops after the first field.

@@ -105,7 +105,7 @@ fn strings_are_written_in_the_shorter_form() {
     assert_eq!(written(b""), [9, 0]);
     assert_eq!(written(b"a"), [9, 1, b'a']);
     assert_eq!(written(b"\xff\xff"), [9, 2, 0xff, 0xff]);
-    assert_eq!(written(b"aaaaa"), [9, 0x84, 0x18, 0xc6, 0x31, 0x8f]);
+    assert_eq!(written(b"aaaaa"), [9, 0x84, 0x18, 0xc6, 0x31, 0xff]);
     for length in [126, 127, 128, 200, 203, 204, 300, 5000] {
         let text = vec![b'a'; length];
         let out = written(&text);
