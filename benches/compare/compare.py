@@ -19,6 +19,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+import goals
 import idle
 import latency
 import load
@@ -193,6 +194,7 @@ def main():
         counted = valgrind.count(found, options)
         (out / "instructions.json").write_text(json.dumps(counted, indent=1) + "\n")
         (out / "instructions.md").write_text(report.instructions(counted))
+    goals.write(out)
 
 
 if __name__ == "__main__":

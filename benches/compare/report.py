@@ -3,13 +3,9 @@
 import statistics
 
 import load
+from goals import IDLE as IDLE_GOALS, LUA, RATIOS as GOALS
 
 COLOURS = {"nginx": "#8a8a8a", "nginx-tuned": "#b9b9b9", "nginx-lua": "#c0504d", "haproxy": "#4f81bd", "envoy": "#8064a2", "naive": "#d9a441", "narthex": "#3c8d40"}
-
-
-# Ratios to nginx in the same run that Narthex is to reach, and KiB of an idle connection.
-GOALS = {"S1": 1.00, "S1-log": 1.00, "S2": 0.85, "S2b": 0.65, "S3": 0.55, "S4": 0.18, "S4-tls": 0.40, "S4b": 0.27}
-IDLE_GOALS = {"HTTP/1.1": 4, "HTTP/1.1 over TLS": 20}
 
 
 def lowest(rounds):
@@ -77,7 +73,7 @@ def against_goals(data):
         rows.append(f"| {name}: {load.SCENARIOS[name][0]} | {ratio:.2f} ({middle(own) / middle(base):.2f}) |"
                     f" {f'{with_lua:.2f}' if with_lua else '–'} | {f'≤ {goal:.2f}' if goal else '–'} | {verdict(ratio, goal) if goal else ''} |")
         if name == "S1" and with_lua:
-            rows.append(f"| S1 against nginx with Lua | | {with_lua:.2f} | ≤ 0.35 | {verdict(with_lua, 0.35)} |")
+            rows.append(f"| S1 against nginx with Lua | | {with_lua:.2f} | ≤ {LUA} | {verdict(with_lua, LUA)} |")
     for kind, peers in data.get("idle", {}).items():
         if "narthex" in peers:
             rows.append(f"| idle connection, {kind} | {peers['narthex']:.1f} KiB | | ≤ {IDLE_GOALS[kind]} KiB | {verdict(peers['narthex'], IDLE_GOALS[kind])} |")
