@@ -39,7 +39,7 @@ bench-compare: setup ## Measure nginx, nginx with Lua, haproxy, Envoy, a naive p
 	CARGO="$(CARGO)" CARGO_TARGET_DIR="$$(dirname "$$(dirname "$$(.ci/binary dist)")")" benches/compare/prepare
 	python3 benches/compare/compare.py --bin "$$(.ci/binary dist)" $(if $(SHORT),--short) $(ARGS)
 
-bench-scale: setup ## Hosts by the thousand, changes and compiling under load, tail, overload; SHORT=1: smaller (docs/performance.md)
+bench-scale: setup ## Hosts by the thousand, changes and compiling under load, tail, overload; SHORT=1: smaller, ARGS='--only tail': one part (docs/performance.md)
 	$(CARGO) build --locked --profile dist --bin narthex
 	python3 benches/compare/scale.py --bin "$$(.ci/binary dist)" $(if $(SHORT),--short) $(ARGS)
 

@@ -42,6 +42,7 @@ def tail(options):
 def rival(prefix):
     """Somebody who takes half of the proxy's processor, so that the client can offer more than is answered."""
     busy = subprocess.Popen(prefix + ["sh", "-c", "while :; do :; done"], start_new_session=True)
+    machine.shield(busy.pid)
     try:
         yield
     finally:
@@ -96,7 +97,7 @@ def bodies(scene, peer, kind, seconds):
 
 def blocking(options):
     """Small requests beside large bodies, two workers each, all on the same processors: {kind: {proxy: facts}}."""
-    with Scene(options) as scene:
+    with Scene(options, urgent=True) as scene:
         everywhere = machine.everywhere()
         started = scene.both(2, prefix=everywhere, workers=2)
         kinds = ["nothing", "answers"] + (["uploads"] if (Path(scene.run.folder) / "backend" / "backend.conf").read_text().find("/up") > 0 else [])

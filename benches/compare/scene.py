@@ -22,13 +22,14 @@ RATE = 3000
 
 
 class Scene:
-    """A folder with a back-end, and what it takes to start proxies beside it; `urgent`: see machine.urgent."""
+    """A folder with a back-end, and what it takes to start proxies beside it. `urgent`: for latencies; foreign load is
+    kept off as far as that is allowed (machine.urgent, machine.shield)."""
 
     def __init__(self, options, urgent=False):
         self.options = options
         self.binary = os.path.abspath(options.bin)
         self.proxy, self.client = machine.placement()
-        self.calm = self.client
+        self.calm, self.urgent = self.client, urgent
         if urgent:
             self.client = machine.urgent(self.client)
 
@@ -53,6 +54,8 @@ class Scene:
         peer.fill(hosts)
         peer.start(self.run, rest.pop("prefix", self.proxy), **rest)
         tables.wait_until(peer, tables.host(hosts - 1), "/small", 200)
+        if self.urgent:
+            machine.shield(peer.process.pid)
         return peer
 
     def both(self, hosts, **rest):
