@@ -34,7 +34,7 @@ lint: setup ## Check format and lints as CI does
 bench: setup ## Run the benches (benches/README.md)
 	$(CARGO) bench --locked $(ARGS)
 
-bench-compare: setup ## Measure nginx, nginx with Lua, haproxy, Envoy, a naive proxy and Narthex side by side; SHORT=1: minutes less (docs/performance.md)
+bench-compare: setup ## Measure nginx, ingress-nginx with its own Lua, an emulation of it, haproxy, Envoy, a naive proxy and Narthex side by side; SHORT=1: minutes less (docs/performance.md)
 	$(CARGO) build --locked --profile dist --bin narthex
 	CARGO="$(CARGO)" CARGO_TARGET_DIR="$$(dirname "$$(dirname "$$(.ci/binary dist)")")" benches/compare/prepare
 	python3 benches/compare/compare.py --bin "$$(.ci/binary dist)" $(if $(SHORT),--short) $(ARGS)
