@@ -7,7 +7,7 @@ ARGS ?=
 CLUSTER_CACHE = $${NARTHEX_CLUSTER_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/narthex-cluster}
 
 .DEFAULT_GOAL := help
-.PHONY: routes attacks grpc tls-scan signin logs metrics differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare clean fuzz-proxy promises bench-scale bench-guard pgo cluster-bench gateway-conformance
+.PHONY: routes rendered attacks grpc tls-scan signin logs metrics differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare clean fuzz-proxy promises bench-scale bench-guard pgo cluster-bench gateway-conformance
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -54,6 +54,9 @@ conformance: routing malformed annotations ## Judge the built binary from outsid
 
 routes: build ## Compare routing with a real nginx's over Ingresses that chance made (nginx needed; ARGS='--seed N --hosts N')
 	python3 conformance/nginx/routes.py --bin "$$(.ci/binary)" $(ARGS)
+
+rendered: build ## Compare with the nginx.conf that ingress-nginx renders, and its Lua, over Ingresses that chance made (Go, nginx; ARGS='--seed N --hosts N')
+	python3 conformance/nginx/rendered.py --bin "$$(.ci/binary)" --build $(ARGS)
 
 differential: build ## Compare answers with those of a real nginx (nginx needed)
 	python3 conformance/nginx/differential.py --bin "$$(.ci/binary)" $(ARGS)
