@@ -14,7 +14,7 @@ HERE = Path(__file__).resolve().parent
 # key: (title, kind, path, access log, peers that are left out)
 SCENARIOS = {
     "S1": ("HTTP/1.1 keep-alive, 200 B", "h1", "/small", False, {"nginx-tuned"}),
-    "S1-log": ("HTTP/1.1 keep-alive, 200 B, access log", "h1", "/small", True, {"nginx-tuned", "haproxy", "envoy", "naive"}),
+    "S1-log": ("HTTP/1.1 keep-alive, 200 B, access log", "h1", "/small", True, {"nginx-tuned", "naive"}),
     "S2": ("TLS 1.3 keep-alive, 200 B", "tls", "/small", False, {"nginx-tuned"}),
     "S2b": ("TLS handshake per request", "close", "/small", False, {"nginx-tuned"}),
     "S3": ("HTTP/2, 10 × 32 streams, 200 B", "h2", "/small", False, {"nginx-tuned"}),

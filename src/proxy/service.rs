@@ -32,7 +32,7 @@ use crate::reply::{LocalReply, RedirectCause};
 use crate::request::RequestView;
 use crate::route::decide::{Forward, Unrecorded};
 use crate::route::intake::Intake;
-use crate::route::{Decision, Location, decide};
+use crate::route::{Decision, Location, LocationTarget, decide};
 use crate::wire::{RequestHead, Version};
 
 mod turned;
@@ -389,7 +389,10 @@ const MEMORY: (u64, u64) = (64 * 1024, 1024 * 1024);
 async fn ours(way: &Way<'_>, reply: LocalReply, body: RequestBody) -> Response {
     let status = reply.status();
     let signs_in = matches!(reply, LocalReply::Redirect { cause: RedirectCause::SignIn, .. });
-    if !signs_in && has_page(way, status, Made::Here) {
+    // The built-in 404 comes from a backend as nginx sees it.
+    let proxied = matches!((&reply, &way.location.target), (LocalReply::NoRoute, LocationTarget::Default(_)));
+    let made = if proxied { Made::ByBackend } else { Made::Here };
+    if !signs_in && has_page(way, status, made) {
         let mut response = Box::pin(error_page(way, status, body)).await;
         // CVE-2026-24513: whatever the error backend says, a refusal stays one.
         if reply.refuses() && response.head.status.as_u16() < 400 {

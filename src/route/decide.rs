@@ -11,7 +11,7 @@ use super::path::Found;
 use super::{Backend, EndpointMap, Location, LocationTarget, Server, Table};
 use crate::policy::canary::{self, Canary, Ground};
 use crate::policy::cors::Cors;
-use crate::policy::satisfy::Verdict;
+use crate::policy::satisfy::{Satisfy, Verdict};
 use crate::policy::snippet::Run;
 use crate::policy::snippet::script::Rival;
 use crate::policy::template::Facts;
@@ -415,9 +415,11 @@ impl<'t> Walk<'t, '_, '_, '_, '_> {
         Err(LocalReply::NoEndpoints)
     }
 
-    /// The built-in 404 is a backend to nginx, so the client is judged first (vector `implicit-root-ip-allowlist`).
+    /// The built-in 404 is a backend to nginx, so the client is judged first (vector `implicit-root-ip-allowlist`); with
+    /// `satisfy: any` its address alone refuses nobody, and the data plane judges all checks together.
     fn no_route(&self, recorder: &mut impl Recorder) -> LocalReply {
-        let refused = access(self.location, self.view, self.run);
+        let alone = self.location.policies.satisfy == Satisfy::All;
+        let refused = alone.then(|| access(self.location, self.view, self.run)).flatten();
         recorder.step("no route", || {
             if refused.is_some() {
                 "the client is refused".to_owned()
