@@ -39,7 +39,7 @@ mod turned;
 
 /// Serves one request; the answer carries the [`Exchange`] as its guard.
 pub async fn handle(worker: Rc<Worker>, connection: Rc<ConnectionFacts>, request: Request) -> Response {
-    let snapshot = worker.reader.load();
+    let snapshot = worker.snapshot.load();
     let Request { mut head, body, refused, meter } = request;
     let globals = &snapshot.table.globals;
     let has_body = !matches!(body, RequestBody::Empty);
@@ -114,14 +114,14 @@ async fn serve(
 ) -> Result<Response, LocalReply> {
     let table = &exchange.snapshot.table;
     let globals = &table.globals;
-    let intake = Intake::of(&exchange.head)?;
+    let intake = Intake::of_judged(&exchange.head)?;
     let came = exchange.connection.forwarded();
     let mut view = intake.view(&came, globals, exchange.worker.roll());
     if exchange.connection.tls.is_some() {
         view.handshake = Some(&**exchange);
     }
     let view = view;
-    exchange.identified(view.forwarded.client, &view.host.name, &view.forwarded.host, view.path.as_bytes());
+    exchange.identified(&view, intake.is_authority_kept());
     match client_certificate::judge(exchange, &view) {
         Ok(Some(standing)) => exchange.stands(standing),
         Ok(None) => {}
@@ -317,12 +317,17 @@ async fn inside(way: &Way<'_>, forward: &Forward<'_>, body: RequestBody) -> Resp
     if let Err(reply) = filter::limited(way) {
         return Box::pin(ours(way, reply, body)).await;
     }
-    if let Err(reply) = filter::access(way).await {
+    if filter::asks(way)
+        && let Err(reply) = filter::access(way).await
+    {
         return Box::pin(ours(way, reply, body)).await;
     }
-    let body = match prepared(way, body).await {
-        Ok(body) => body,
-        Err(reply) => return Box::pin(ours(way, reply, RequestBody::Empty)).await,
+    let body = match body {
+        RequestBody::Empty => RequestBody::Empty,
+        body => match prepared(way, body).await {
+            Ok(body) => body,
+            Err(reply) => return Box::pin(ours(way, reply, RequestBody::Empty)).await,
+        },
     };
     mirror::send(way, forward, &body);
     let spare = body::replay(&body);

@@ -305,8 +305,7 @@ impl<'t> Walk<'t, '_, '_, '_, '_> {
 
     /// nginx answers preflights in its rewrite phase: before redirects, limits and access checks.
     fn preflight(&mut self, recorder: &mut impl Recorder) -> Result<(), LocalReply> {
-        let origin = self.view.fields.get("origin");
-        let answered = |cors: &Cors| cors.is_preflight(self.view.method, origin);
+        let answered = |cors: &Cors| cors.is_preflight(self.view.method, self.view.fields.get("origin"));
         if !self.location.policies.cors.as_ref().is_some_and(answered) {
             return Ok(());
         }
@@ -368,7 +367,9 @@ impl<'t> Walk<'t, '_, '_, '_, '_> {
     }
 
     fn ssl_redirect(&self, recorder: &mut impl Recorder) -> Result<(), LocalReply> {
-        if self.location.is_acme() {
+        let policies = &self.location.policies;
+        // Looking for the certificate costs more than asking whether that can matter.
+        if self.location.is_acme() || !policies.ssl_redirect.may_redirect(self.view) {
             return Ok(());
         }
         // A request without host (HTTP/1.0) is for the server `_`, which has an entry always.
@@ -378,7 +379,6 @@ impl<'t> Walk<'t, '_, '_, '_, '_> {
             has_certificate: self.table.certificate(host).is_some(),
             https_port: self.table.https_port,
         };
-        let policies = &self.location.policies;
         let reply =
             policies.ssl_redirect.decide(self.view, place, policies.redirect_style, &self.table.globals);
         if let Some(reply) = reply {
