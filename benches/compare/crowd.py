@@ -1,8 +1,8 @@
 """Thousands of connections that do nothing: served once and idle, or turned into tunnels to a back-end of our own."""
 
+import multiprocessing
 import selectors
 import socket
-import threading
 
 ANSWER = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
@@ -18,16 +18,17 @@ class Echo:
         self.listener.listen(4096)
         self.listener.setblocking(False)
         self.port = self.listener.getsockname()[1]
-        self.open = True
-        self.thread = threading.Thread(target=self.serve, daemon=True)
-        self.thread.start()
+        # A process of its own, for its descriptors.
+        self.process = multiprocessing.get_context("fork").Process(target=self.serve, daemon=True)
+        self.process.start()
+        self.listener.close()
         return self
 
     def serve(self):
         chosen = selectors.DefaultSelector()
         chosen.register(self.listener, selectors.EVENT_READ)
-        while self.open:
-            for key, _ in chosen.select(0.1):
+        while True:
+            for key, _ in chosen.select():
                 if key.fileobj is self.listener:
                     try:
                         taken, _ = self.listener.accept()
@@ -44,12 +45,10 @@ class Echo:
                     pass
                 chosen.unregister(key.fileobj)
                 key.fileobj.close()
-        for key in list(chosen.get_map().values()):
-            key.fileobj.close()
 
     def __exit__(self, *_):
-        self.open = False
-        self.thread.join()
+        self.process.terminate()
+        self.process.join()
 
 
 def open_all(port, count, kind, host):

@@ -12,8 +12,9 @@ from pathlib import Path
 from load import CONNECTIONS, Load
 from peers import HOST
 
-# Between the starts of two clients, ms.
+# Between the starts of two clients, or of two groups of them where there are more than GROUPS, ms.
 STAGGER = 4
+GROUPS = 64
 
 
 def at_rate(peer, rate, seconds, prefix, path="/small", connections=CONNECTIONS, tls=False, host=HOST):
@@ -23,7 +24,7 @@ def at_rate(peer, rate, seconds, prefix, path="/small", connections=CONNECTIONS,
     port, scheme = (peer.https, "https") if tls else (peer.http, "http")
     with tempfile.TemporaryDirectory(prefix="latency-") as folder:
         log = f"{folder}/requests"
-        command = ["h2load", "-t1", "--h1", f"-c{connections}", "-r1", f"--rate-period={STAGGER}ms", f"--rps={each:.3f}",
+        command = ["h2load", "-t1", "--h1", f"-c{connections}", f"-r{max(connections // GROUPS, 1)}", f"--rate-period={STAGGER}ms", f"--rps={each:.3f}",
                    f"-n{count}", f"--log-file={log}", f"--connect-to=127.0.0.1:{port}", f"{scheme}://{host}{path}"]
         out = subprocess.run(prefix + command, capture_output=True, text=True, timeout=seconds * 10 + 60).stdout
         done = re.search(r"status codes: (\d+) 2xx", out)
@@ -32,12 +33,19 @@ def at_rate(peer, rate, seconds, prefix, path="/small", connections=CONNECTIONS,
             raise Load(out[-400:])
         rows = [line.split("\t") for line in Path(log).read_text().splitlines()]
     answered = sorted(int(row[2]) / 1000 for row in rows if row[1] == "200")
-    first = min(int(row[0]) for row in rows)
-    last = max(int(row[0]) for row in rows)
     return {
         **quantiles(answered), "failures": count - int(done.group(1)), "asked": rate,
-        "rate": len(answered) / max((last - first) / 1e6, 1e-6),
+        "rate": goodput([int(row[0]) + int(row[2]) for row in rows if row[1] == "200"], seconds),
     }
+
+
+def goodput(ends, seconds):
+    """Answers a second while all clients were there: not at the beginning, when they come, nor at the end."""
+    if not ends:
+        return 0
+    begin = min(ends) + GROUPS * STAGGER * 1000
+    end = max(min(max(ends), min(ends) + seconds * 1_000_000), begin + 1)
+    return sum(begin <= one < end for one in ends) / ((end - begin) / 1e6)
 
 
 def quantiles(values):

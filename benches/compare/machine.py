@@ -6,6 +6,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from pathlib import Path
 
 TICK = os.sysconf("SC_CLK_TCK")
 
@@ -58,12 +59,49 @@ def proportional_kib(pids):
     return total
 
 
+_CPUS = frozenset(os.sched_getaffinity(0))
+
+
+def processors():
+    """Those that this process was given at its start."""
+    return _CPUS
+
+
 def placement():
     """(prefix for the proxy, prefix for client and back-end): one processor each where there are two."""
-    cpus = sorted(os.sched_getaffinity(0))
+    cpus = sorted(_CPUS)
     if len(cpus) < 2 or not shutil.which("taskset"):
         return [], []
     return ["taskset", "-c", str(cpus[0])], ["taskset", "-c", str(cpus[-1])]
+
+
+def everywhere():
+    """Prefix for what may run on any processor that is ours."""
+    return ["taskset", "-c", ",".join(map(str, sorted(_CPUS)))] if shutil.which("taskset") else []
+
+
+def step_aside():
+    """Keeps this process off the proxy's processor."""
+    if len(_CPUS) > 1:
+        os.sched_setaffinity(0, {max(_CPUS)})
+
+
+def urgent(prefix):
+    """`prefix` for a client that nothing else of this run may hold up, where that is allowed: what it times is the proxy
+    and not what shares its own processor."""
+    tried = ["chrt", "-f", "1"]
+    if shutil.which("chrt") and subprocess.run(tried + ["true"], capture_output=True).returncode == 0:
+        return prefix + tried
+    return prefix
+
+
+def shield(pid):
+    """Lets the session of `pid` come before what else this machine does, where that is allowed. Its threads stay to each
+    other what they are: the scheduler weighs sessions first and the threads within one afterwards."""
+    try:
+        Path(f"/proc/{pid}/autogroup").write_text("-20")
+    except OSError:
+        pass
 
 
 class Instructions:

@@ -11,65 +11,111 @@ def head(*titles):
 
 def markdown(data):
     lines = ["<!-- Made by benches/compare/scale.py; do not edit. -->", "",
-             f"Run of {data['date']} on {data['machine']}{', short form' if data['short'] else ''}. One worker, the proxy on one processor, client and back-end on the other."]
-    for part, write in (("grow", grow), ("expressions", expressions), ("connections", connections),
-                        ("churn", churn), ("fairness", fairness), ("tail", tail)):
+             f"Run of {data['date']} on {data['machine']}{', short form' if data['short'] else ''}. One worker, the proxy on one processor, client and back-end on the other, where nothing else is said.",
+             "Where a cell has two figures they are the least and the median of the rounds, which alternate between what is compared."]
+    for part, write in WRITERS.items():
         if part in data:
             lines += write(data[part])
+            if part in data.get("load", {}):
+                lines += ["", f"Load average at the end of this part: {data['load'][part]}."]
     return "\n".join(lines) + "\n"
+
+
+def number(value, digits):
+    return "–" if value is None else f"{value:,.{digits}f}"
+
+
+def both(pair, digits=2):
+    """Least and median."""
+    return "–" if pair is None else f"{pair['best']:.{digits}f} / {pair['median']:.{digits}f}"
 
 
 def grow(data):
     lines = ["", "## Tables of hosts with five paths each", "",
-             "`change`: from the new content of one host on disk (nginx: from the signal to reload) to its being served, and the CPU time and the most memory of it. The directory is watched and changes are held off for a moment, which is most of the time here."]
-    lines += head("hosts", "proxy", "start s", "start CPU-s", "memory MiB", "CPU-s per 100,000 requests", "change s", "change CPU-s", "change memory MiB")
+             "`change`: from the new content of one host on disk to another table that is served (nginx: from the signal to reload to a new worker), with the CPU time and the most memory of it; the directory is watched and changes are held off for a moment, which is most of the time here.",
+             "`compile` is the part of it between objects and table. `everything`: a setting changes every route; CPU time of the thread that reads and compiles, the most memory while both tables are there, and what stays."]
+    lines += head("hosts", "proxy", "start s", "start CPU-s", "memory MiB", "CPU-s per 100,000 requests", "change s", "compile ms", "change CPU-s", "change memory MiB",
+                  "everything CPU-s", "compile s", "memory MiB, most", "after")
     for hosts, proxies in data.items():
         for proxy, one in proxies.items():
-            lines.append(row(f"{int(hosts):,}", proxy, f"{one['start']:.2f}", f"{one['start_cpu']:.2f}", f"{one['pss_mib']:.1f}", f"{one['cpu']:.2f}",
-                             f"{one['change']:.2f}", f"{one['change_cpu']:.2f}", f"{one['change_pss_mib']:.1f}"))
-    first, last = min(data, key=int), max((hosts for hosts in data), key=int)
-    both = [data[at]["narthex"]["pss_mib"] for at in (first, last)]
-    each = (both[1] - both[0]) * 1024 / ((int(last) - int(first)) * 5)
-    return lines + ["", f"A route takes {each:.2f} KiB in all: its objects, its place in the table, what is kept to compile the next change."]
+            build = one.get("change_build")
+            lines.append(row(f"{int(hosts):,}", proxy, number(one["start"], 2), number(one["start_cpu"], 2), number(one["pss_mib"], 1), number(one["cpu"], 2),
+                             number(one["change"], 3), number(build and build * 1000, 2), number(one["change_cpu"], 3), number(one["change_pss_mib"], 1),
+                             number(one.get("full_cpu"), 2), number(one.get("full_build"), 2), number(one.get("full_pss_mib"), 1), number(one.get("after_pss_mib"), 1)))
+    first, last = min(data, key=int), max(data, key=int)
+    memory = [data[at]["narthex"]["pss_mib"] for at in (first, last)]
+    each = (memory[1] - memory[0]) * 1024 / ((int(last) - int(first)) * 5)
+    return lines + ["", f"A route takes {each:.2f} KiB in all: its objects, its place in the table, what is kept to compile the next change.",
+                    "nginx is left out above 10,000 hosts: its reload of those takes minutes and several GiB."]
 
 
 def expressions(data):
     lines = ["", "## Expressions on one host", "", "Each request takes the last of them."]
-    lines += head("expressions", "CPU-s per 100,000 requests")
-    return lines + [row(count, f"{one['cpu']:.2f}") for count, one in data.items()]
+    lines += head("expressions", "CPU-s per 100,000 requests", "memory MiB")
+    return lines + [row(count, number(one["cpu"], 2), number(one.get("pss_mib"), 1)) for count, one in data.items()]
 
 
-def connections(data):
-    lines = ["", "## Connections that do nothing"]
-    lines += head("connections", "count", "KiB each")
-    names = {"idle": "idle, served once", "tunnel": "tunnel (WebSocket), both sides"}
-    return lines + [row(names[kind], f"{one['count']:,}", f"{one['kib']:.2f}") for kind, one in data.items()]
+def connections(title):
+    def write(data):
+        lines = ["", f"## {title}"] + head("proxy", "connections", "KiB each")
+        return lines + [row(name, f"{one['count']:,}", number(one["kib"], 2)) for name, one in data.items()]
+    return write
 
 
 QUANTILES = ("p50 ms", "p99 ms", "p99.9 ms", "failures")
 
 
 def quantiles(one):
-    return one["p50"], one["p99"], one["p999"], one["failures"]
+    return both(one["p50"]), both(one["p99"]), both(one["p999"]), one["failures"]
 
 
-def churn(data):
+def changes(data):
     lines = ["", "## While Ingresses change", "", "1,000 hosts; each change is one Ingress; 3,000 requests a second."]
     lines += head("changes a second, asked for", *QUANTILES, "changes made", "tables published")
-    return lines + [row(name, *quantiles(one), one.get("done", "–"), one.get("tables", "–")) for name, one in data.items()]
+    return lines + [row(name, *quantiles(one), one.get("done", "–"), one.get("tables") or "–") for name, one in data.items()]
 
 
-def fairness(data):
+PLACES = {"shared": "The control plane on the one processor of the worker", "apart": "The worker alone on its processor, the control plane on that of client and back-end"}
+
+
+def control(data):
     lines = ["", "## Beside the control plane", "",
-             f"{data['routes']:,} routes; 3,000 requests a second; the control plane shares the one processor of the worker. `compile`: every route is compiled anew each second. `scrape`: all series each second. `explain`: 100 a second."]
-    lines += head("beside", *QUANTILES, "done")
-    return lines + [row(name, *quantiles(one), one.get("done", "–")) for name, one in data.items() if name != "routes"]
+             f"{data['routes']:,} routes; 3,000 requests a second. `compile`: every route is compiled anew each second. `scrape`: all series each second ({data['scrape_mib']:.1f} MiB). `explain`: 100 a second.",
+             "`waited`: how long the worker's thread was ready and had no processor, by the kernel's account: this is of the proxy alone. The other figures hold what client, back-end and machine add."]
+    for place, title in PLACES.items():
+        if place in data:
+            lines += ["", f"{title}:"] + head("beside", *QUANTILES, "p99 to nothing's", "waited, ms a second", "done")
+            base = data[place]["nothing"]
+            for name, one in data[place].items():
+                ratio = f"{one['p99']['best'] / base['p99']['best']:.2f} / {one['p99']['median'] / base['p99']['median']:.2f}"
+                lines.append(row(name, *quantiles(one), ratio, both(one.get("waited")), one.get("done", "–")))
+    return lines
 
 
 def tail(data):
-    lines = ["", "## Tail and overload", "", "`at most`: what 64 connections get through as fast as they can. Overload comes over 256 connections."]
-    lines += head("proxy", "at most, requests/s", "p99 at 40 %, ms", "p99.9 at 40 %, ms", "goodput at 150 %, of the most", "p99 at 150 %, ms", "failures")
-    for proxy, one in data.items():
-        calm, over = one["at40"], one["at150"]
-        lines.append(row(proxy, f"{one['most']:.0f}", calm["p99"], calm["p999"], f"{over['rate'] / one['most']:.2f}", over["p99"], calm["failures"] + over["failures"]))
-    return lines
+    one = next(iter(data.values()))
+    lines = ["", "## Tail at 40 % of the most", "", f"{one['asked']:.0f} requests a second over 64 connections, 40 % of what the slower of both gets through."]
+    lines += head("proxy", "at most, requests/s", *QUANTILES)
+    return lines + [row(name, number(one["most"], 0), *quantiles(one)) for name, one in data.items()]
+
+
+def overload(data):
+    lines = ["", "## 150 % of the most", "",
+             "A rival takes half of the proxy's processor, so that client and back-end can do more than the proxy; the most is measured beside it too. Requests come over 512 connections."]
+    lines += head("proxy", "at most, requests/s", "goodput at 150 %, of the most: worst", "best", "p99 ms", "failures")
+    return lines + [row(name, number(one["most"]["median"], 0), number(one["share"]["worst"], 2), number(one["share"]["best"], 2), both(one["p99"]), one["failures"])
+                    for name, one in data.items()]
+
+
+def blocking(data):
+    lines = ["", "## Small requests beside large bodies", "",
+             "Two workers each, on both processors, which client and back-end share; 1,500 small requests a second, and 200 bodies of 1 MiB a second over eight connections."]
+    lines += head("beside", "proxy", *QUANTILES)
+    return lines + [row(kind, name, *quantiles(one)) for kind, proxies in data.items() for name, one in proxies.items()]
+
+
+WRITERS = {
+    "tables": grow, "regex": expressions, "idle": connections("Idle connections, each served once"),
+    "tunnels": connections("Tunnels (WebSocket) that say nothing, both sides"), "changes": changes, "control": control,
+    "tail": tail, "overload": overload, "blocking": blocking,
+}

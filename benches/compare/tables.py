@@ -16,7 +16,8 @@ NGINX_LOCATION = (
     "proxy_set_header Host $host; proxy_set_header X-Request-ID $request_id; proxy_set_header X-Real-IP $remote_addr;"
     " proxy_set_header X-Forwarded-For $remote_addr; proxy_set_header X-Forwarded-Host $host;"
     " proxy_set_header X-Forwarded-Port $server_port; proxy_set_header X-Forwarded-Proto $scheme;"
-    " proxy_set_header X-Scheme $scheme; proxy_http_version 1.1; proxy_set_header Connection ''; proxy_pass http://be;"
+    " proxy_set_header X-Scheme $scheme; proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection $connection_upgrade;"
+    " proxy_http_version 1.1; proxy_pass http://be;"
 )
 
 
@@ -101,7 +102,7 @@ class Nginx(peers.Peer):
         super().__init__("nginx", None, None)
         self.folder = Path(run.folder) / f"nginx-{self.http}"
         self.folder.mkdir()
-        self.backend_port, self.run = run.backend_port, run.folder
+        self.backend_port, self.run, self.hosts = run.backend_port, run.folder, 0
 
     def servers(self, hosts, changed=None, mark=0):
         for number in range(hosts):
@@ -109,19 +110,23 @@ class Nginx(peers.Peer):
             locations = "".join(f"location {one} {{ {NGINX_LOCATION} }}\n" for one in (first, "/static", "/images", "/login", "/"))
             yield f"server {{ listen 127.0.0.1:{self.http}; server_name {host(number)};\n{locations}}}\n"
 
-    def fill(self, hosts, changed=None, mark=0):
+    def fill(self, hosts, changed=None, mark=0, workers=1):
+        self.hosts = hosts
         with open(self.folder / "nginx.conf", "w") as out:
             out.write(
-                f"worker_processes 1; daemon off; pid {self.folder}/pid; error_log {self.folder}/err; worker_rlimit_nofile 50000;\n"
+                f"worker_processes {workers}; daemon off; pid {self.folder}/pid; error_log {self.folder}/err; worker_rlimit_nofile 50000;\n"
                 "events { worker_connections 40000; multi_accept on; }\nhttp {\n"
                 "server_names_hash_max_size 1000000; server_names_hash_bucket_size 128; access_log off; keepalive_requests 1000000000;\n"
+                "map $http_upgrade $connection_upgrade { default upgrade; '' ''; }\n"
                 f"client_body_temp_path {self.folder}/b; proxy_temp_path {self.folder}/p; fastcgi_temp_path {self.folder}/f;\n"
                 f"uwsgi_temp_path {self.folder}/u; scgi_temp_path {self.folder}/s;\n"
                 f"upstream be {{ server 127.0.0.1:{self.backend_port}; keepalive 320; keepalive_requests 1000000000; }}\n")
             out.writelines(self.servers(hosts, changed, mark))
             out.write("}\n")
 
-    def start(self, run, prefix, **_):
+    def start(self, run, prefix, workers=1):
+        if workers != 1:
+            self.fill(self.hosts, workers=workers)
         launch(self, ["nginx", "-c", str(self.folder / "nginx.conf")], run, prefix)
 
 

@@ -7,8 +7,7 @@
 
 use std::fmt;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderName, HeaderValue};
+use bytes::BufMut;
 
 use super::line::find_control;
 
@@ -134,7 +133,7 @@ impl Fields {
 
     /// The value of the first line called `name` if it is UTF-8.
     pub fn get_str(&self, name: &str) -> Option<&str> {
-        self.get(name).and_then(|value| std::str::from_utf8(value).ok())
+        self.called(name).next().and_then(|line| self.text_of(line))
     }
 
     /// The values of all lines called `name`, in order.
@@ -257,27 +256,6 @@ impl Fields {
         debug_assert!(is_token(name.as_bytes()), "{name:?} is no token");
         debug_assert!(is_field_value(value.as_bytes()), "{value:?} is no value of a field");
         self.push_text(name, value, Tag::of_ours(name))
-    }
-
-    /// [`Fields::append`] for what is a name and a value by its type, which leaves white space at the ends to look for.
-    ///
-    /// # Errors
-    /// As [`Fields::append`].
-    pub fn append_typed(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), FieldError> {
-        debug_assert!(is_token(name.as_str().as_bytes()), "{name:?} is no token");
-        let value = value.as_bytes();
-        if has_bare_edge(value) {
-            return Err(FieldError::Value);
-        }
-        debug_assert!(is_field_value(value), "{value:?} is no value of a field");
-        self.push(name.as_str(), value)
-    }
-
-    /// All values one after the other.
-    pub fn values(&self) -> Bytes {
-        let mut all = BytesMut::with_capacity(self.lines.iter().map(|line| line.value as usize).sum());
-        self.lines.iter().for_each(|line| all.extend_from_slice(self.value_of(line)));
-        all.freeze()
     }
 
     /// Replaces every line called `name` by one; it takes the place of the first, else stands at the end.
@@ -417,6 +395,15 @@ impl Fields {
     fn name_of(&self, line: &Line) -> &str {
         let start = line.name_start as usize;
         self.text.get(start..start + usize::from(line.name)).unwrap_or("")
+    }
+
+    /// The value if it is text. Beside names, only what is text lies in [`Self::text`].
+    fn text_of(&self, line: &Line) -> Option<&str> {
+        if line.tag.is_apart() {
+            return std::str::from_utf8(self.value_of(line)).ok();
+        }
+        let start = line.value_start as usize;
+        self.text.get(start..start + line.value as usize)
     }
 
     fn value_of(&self, line: &Line) -> &[u8] {

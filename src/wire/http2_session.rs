@@ -68,7 +68,7 @@ pub enum Event<'b> {
         /// Where the stream stands from now on until it is over.
         place: usize,
         /// Its head.
-        head: RequestHead,
+        head: Box<RequestHead>,
         /// What is wrong with the head, to be answered.
         refused: Option<Reject>,
         /// No body follows.
@@ -312,11 +312,13 @@ impl Session {
             Fault::Connection(code) => (code, None),
             Fault::Flood(flood) => (flood.code(), Some(flood)),
         };
-        self.say_goaway(self.last, code);
+        self.abort(code);
         Err(Fatal { code, flood })
     }
 
+    /// A stream that was idle is over by that, too (RFC 9113 section 5.1.1).
     fn say_reset(&mut self, id: u32, code: Code) {
+        self.last = self.last.max(id);
         self.output.frame(RST_STREAM, 0, id, &code.0.to_be_bytes());
         if self.reset.len() >= REMEMBERED {
             self.reset.pop_front();
@@ -396,9 +398,10 @@ impl Session {
         }
     }
 
-    /// Ends the connection at once.
+    /// Ends the connection at once. No later GOAWAY names a higher stream (RFC 9113 section 6.8).
     pub fn abort(&mut self, code: Code) {
-        self.say_goaway(self.last, code);
+        let last = if let Leave::Taken(taken) = self.leave { taken } else { self.last };
+        self.say_goaway(last, code);
     }
 
     /// Ends a stream. Nothing happens when it is over.

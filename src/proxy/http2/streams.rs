@@ -111,7 +111,7 @@ where
     pub(super) fn open(
         &mut self,
         place: usize,
-        head: RequestHead,
+        head: Box<RequestHead>,
         refused: Option<Reject>,
         ended: bool,
         length: Option<u64>,
@@ -289,12 +289,11 @@ where
     /// The stream may have something to send.
     pub(super) fn enqueue(&mut self, place: usize, now: Instant) {
         let Some(slot) = self.slots.get_mut(place) else { return };
-        if let Work::Answer(answer) = &mut slot.work
-            && !slot.queued
-        {
+        let Work::Answer(answer) = &mut slot.work else { return };
+        answer.since.get_or_insert(now);
+        self.next_stall.get_or_insert(now + self.send_timeout);
+        if !slot.queued {
             slot.queued = true;
-            answer.since.get_or_insert(now);
-            self.next_stall.get_or_insert(now + self.send_timeout);
             self.sending.push_back(place);
         }
     }
@@ -396,7 +395,8 @@ impl<F> Slot<F> {
         }
         self.work = Work::Nothing;
         self.meter = None;
-        (self.unseen, self.queued) = (false, false);
+        // It may still stand in the queue.
+        self.unseen = false;
     }
 }
 

@@ -2,7 +2,7 @@
 //! (`security.md` D.4). Frames that ask for nothing (PING, SETTINGS, PRIORITY, unknown types, empty DATA, window updates)
 //! cost time each, and so do streams that are opened and reset.
 
-use super::frame::{CONTINUATION, Code, DATA, END_HEADERS, FrameHeader, HEADERS, RST_STREAM};
+use super::frame::{CONTINUATION, Code, DATA, FrameHeader, HEADERS, RST_STREAM};
 
 /// Length of the window in which frames are counted, milliseconds.
 const WINDOW: u64 = 10_000;
@@ -124,8 +124,7 @@ impl FrameCounter {
             }
             CONTINUATION => {
                 self.block = self.block.saturating_add(frame.length);
-                // The last one of a block is not held against it.
-                self.continuations = self.continuations.saturating_add(u32::from(!frame.has(END_HEADERS)));
+                self.continuations = self.continuations.saturating_add(1);
                 self.check_block()
             }
             DATA if frame.length > 0 => {

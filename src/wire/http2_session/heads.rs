@@ -101,7 +101,7 @@ impl Session {
             waits: false,
         });
         self.served = self.served.saturating_add(1);
-        Ok(Some(Event::Request { place, head, refused, ended, length: content_length }))
+        Ok(Some(Event::Request { place, head: Box::new(head), refused, ended, length: content_length }))
     }
 
     fn trailers<'b>(

@@ -169,6 +169,7 @@ fn violations_cost_the_connection() {
     check(frame(SETTINGS, 0, 0, &[0, 2, 0, 0, 0, 2]), 1);
     check(frame(SETTINGS, 0, 0, &[0, 4, 0x80, 0, 0, 0]), 3);
     check(frame(SETTINGS, 0, 0, &[0, 5, 0, 0, 0x3f, 0xff]), 1);
+    check(frame(SETTINGS, 0, 0, &[0, 8, 0, 0, 0, 2]), 1);
     check(frame(SETTINGS, 0, 0, &[0, 5, 1, 0, 0, 0]), 1);
     check(frame(PUSH_PROMISE, END_HEADERS, 1, &[0; 4]), 1);
     check(frame(PING, 0, 1, &[0; 8]), 1);
@@ -383,4 +384,21 @@ fn long_heads_are_cut_into_frames() {
     assert_eq!(kinds.first(), Some(&(HEADERS, END_STREAM)));
     assert_eq!(kinds.last(), Some(&(CONTINUATION, END_HEADERS)));
     assert!(frames.iter().all(|(header, _)| header.length <= MAX_PAYLOAD));
+}
+
+#[test]
+fn an_idle_stream_that_is_reset_is_over() {
+    let mut session = begun();
+    assert_eq!(feed(&mut session, &[frame(PRIORITY, 0, 1, &[0; 4]), get(1)].concat()), [""; 0]);
+    assert_eq!(code_of(&mut session), Some((RST_STREAM, 6)));
+}
+
+#[test]
+fn no_farewell_names_a_higher_stream_than_the_one_before() {
+    let mut session = begun();
+    session.retire();
+    let pong = frame(PING, ACK, 0, &said(&mut session)[1].1);
+    assert_eq!(feed(&mut session, &[pong, get(7), frame(PING, 0, 1, &[0; 8])].concat()), ["fatal 1"]);
+    let last: Vec<_> = said(&mut session).iter().map(|(_, payload)| number(payload)).collect();
+    assert_eq!(last, [Some(0), Some(0)]);
 }

@@ -1,0 +1,116 @@
+"""The tail at a calm load, what comes of overload, and who waits behind large bodies; parts of scale.py."""
+
+import re
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from pathlib import Path
+
+import latency
+import load
+import machine
+import tables
+from scene import Scene, fold
+
+# Connections of a client that sends more than can be answered.
+CROWD = 512
+
+
+def most_of(scene, peer, connections=load.CONNECTIONS, seconds=2):
+    """Requests a second that many connections get through as fast as they can."""
+    wrk = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-H", f"Host: {tables.host(1)}", f"http://127.0.0.1:{peer.http}/small"]
+    return load.wrk(scene.calm + wrk)[1]
+
+
+def tail(options):
+    """Latency at 40 % of what the slower one can: {proxy: facts}."""
+    with Scene(options, urgent=True) as scene:
+        started = scene.both(2)
+        most = {peer.name: max(most_of(scene, peer) for _ in range(2)) for peer in started}
+        rate, rounds = 0.4 * min(most.values()), {peer.name: [] for peer in started}
+        for number in range(2 * scene.rounds() - 1):
+            for peer in started if number % 2 == 0 else reversed(started):
+                rounds[peer.name].append(latency.at_rate(peer, rate, scene.seconds(), scene.client, host=tables.host(1)))
+    out = {name: {**fold(each), "most": most[name]} for name, each in rounds.items()}
+    for name, one in out.items():
+        print(f"{name}: at most {most[name]:.0f}/s; at {rate:.0f}/s: p50 {one['p50']} p99 {one['p99']} p99.9 {one['p999']} ms, {one['failures']} failures", flush=True)
+    return out
+
+
+@contextmanager
+def rival(prefix):
+    """Somebody who takes half of the proxy's processor, so that the client can offer more than is answered."""
+    busy = subprocess.Popen(prefix + ["sh", "-c", "while :; do :; done"], start_new_session=True)
+    machine.shield(busy.pid)
+    try:
+        yield
+    finally:
+        busy.kill()
+        busy.wait()
+
+
+def overload(options):
+    """Goodput at 150 % of the most, on half of a processor: {proxy: facts}."""
+    with Scene(options, urgent=True) as scene, rival(scene.proxy):
+        started = scene.both(2)
+        rounds = {peer.name: [] for peer in started}
+        for number in range(scene.rounds()):
+            for peer in started if number % 2 == 0 else reversed(started):
+                most = most_of(scene, peer)
+                told = latency.at_rate(peer, most * 1.5, scene.seconds(), scene.client, host=tables.host(1), connections=CROWD)
+                rounds[peer.name].append({**told, "most": most, "share": told["rate"] / most})
+    out = {name: {**fold(each), "share": {"best": max(one["share"] for one in each), "worst": min(one["share"] for one in each)}}
+           for name, each in rounds.items()}
+    for name, one in out.items():
+        print(f"{name}: at most {one['most']['median']:.0f}/s; at 150 %: {one['share']['worst']:.2f} to {one['share']['best']:.2f} of the most,"
+              f" p99 {one['p99']} ms, {one['failures']} failures", flush=True)
+    return out
+
+
+# Bodies of 1 MiB a second that go through while small requests are timed, and small requests a second.
+LARGE, SMALL = 200, 1500
+
+
+@contextmanager
+def bodies(scene, peer, kind, seconds):
+    """Large answers or uploads at a fixed rate, over eight connections."""
+    if kind == "nothing":
+        yield
+        return
+    command = ["h2load", "-t1", "--h1", "-c8", f"--rps={LARGE / 8}", f"-n{int(LARGE * (seconds + 1))}", f"--connect-to=127.0.0.1:{peer.http}"]
+    command += ["-d", f"{scene.run.folder}/www/large", f"http://{tables.host(0)}/up"] if kind == "uploads" else [f"http://{tables.host(0)}/large"]
+    with tempfile.TemporaryFile("w+") as out:
+        running = subprocess.Popen(scene.client + command, stdout=out, stderr=subprocess.DEVNULL)
+        time.sleep(0.5)
+        try:
+            yield
+            running.wait(seconds * 10 + 30)
+        finally:
+            running.kill()
+            running.wait()
+        out.seek(0)
+        done = re.search(r"status codes: (\d+) 2xx", out.read())
+    if not done or int(done.group(1)) < LARGE * seconds * 0.9:
+        raise load.Load(f"{peer.name}: {kind} did not go through")
+
+
+def blocking(options):
+    """Small requests beside large bodies, two workers each, all on the same processors: {kind: {proxy: facts}}."""
+    with Scene(options, urgent=True) as scene:
+        everywhere = machine.everywhere()
+        started = scene.both(2, prefix=everywhere, workers=2)
+        kinds = ["nothing", "answers"] + (["uploads"] if (Path(scene.run.folder) / "backend" / "backend.conf").read_text().find("/up") > 0 else [])
+        rounds = {kind: {peer.name: [] for peer in started} for kind in kinds}
+        for number in range(scene.rounds()):
+            for kind in kinds:
+                for peer in started if number % 2 == 0 else reversed(started):
+                    seconds = max(scene.seconds() - 1, 2)
+                    with bodies(scene, peer, kind, seconds):
+                        told = latency.at_rate(peer, SMALL, seconds, scene.client, host=tables.host(1))
+                    rounds[kind][peer.name].append(told)
+    out = {kind: {name: fold(each) for name, each in peers.items()} for kind, peers in rounds.items()}
+    for kind, proxies in out.items():
+        for name, one in proxies.items():
+            print(f"beside {kind}, {name}: p50 {one['p50']} p99 {one['p99']} p99.9 {one['p999']} ms, {one['failures']} failures", flush=True)
+    return out
