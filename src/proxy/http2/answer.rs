@@ -104,7 +104,7 @@ impl Answer {
 }
 
 /// Gives the head what a driver writes itself, and says whether nothing follows it. `head_only`: the request was HEAD.
-pub(super) fn complete(response: &mut Response, head_only: bool, meter: &Meter) -> bool {
+pub(super) fn complete(response: &mut Response, head_only: bool, meter: &Meter, now: Instant) -> bool {
     if response.head.status.is_informational() {
         // A handler's mistake; no client could tell where such an answer ends.
         response.head.status = StatusCode::INTERNAL_SERVER_ERROR;
@@ -122,7 +122,7 @@ pub(super) fn complete(response: &mut Response, head_only: bool, meter: &Meter) 
     Meter::add(&meter.bytes_sent, head.fields.text_len());
     // Lines of ours are sound: nothing of them can be refused.
     if !head.fields.contains("date") {
-        let _told = date::with_value(|value| head.fields.append_sound("date", value));
+        let _told = date::with_value(now, |value| head.fields.append_sound("date", value));
     }
     if !ended
         && let Some(exact) = exact

@@ -242,7 +242,7 @@ where
             let (tunnel, outgoing) = tunnel::pair(Rc::clone(inbox));
             let _none = response.head.fields.remove("content-length");
             response.body = ResponseBody::Stream(Box::pin(outgoing));
-            complete(&mut response, false, &meter);
+            complete(&mut response, false, &meter, now);
             meter.finished.set(true);
             session.answer(place, response.head.status.as_u16(), &response.head.fields, false);
             slot.work = Work::Answer(Answer::new(response.body, None, None));
@@ -254,7 +254,7 @@ where
         {
             inbox.abandon();
         }
-        let ended = complete(&mut response, slot.head_only, &meter);
+        let ended = complete(&mut response, slot.head_only, &meter, now);
         session.answer(place, response.head.status.as_u16(), &response.head.fields, ended);
         if ended {
             drop(response);

@@ -71,7 +71,9 @@ impl Session {
         match name {
             HEADER_TABLE_SIZE => self.encoder.set_max_size(value),
             // RFC 8441 section 3 says the same of its own.
-            ENABLE_PUSH | ENABLE_CONNECT_PROTOCOL if value > 1 => return Err(Fault::Connection(Code::PROTOCOL_ERROR)),
+            ENABLE_PUSH | ENABLE_CONNECT_PROTOCOL if value > 1 => {
+                return Err(Fault::Connection(Code::PROTOCOL_ERROR));
+            }
             INITIAL_WINDOW_SIZE if i64::from(value) > MAX_WINDOW => {
                 return Err(Fault::Connection(Code::FLOW_CONTROL_ERROR));
             }
