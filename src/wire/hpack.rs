@@ -21,7 +21,8 @@ pub use decoder::Decoder;
 pub use encoder::Encoder;
 pub(super) use known::{Known, Value};
 
-/// Why a header block cannot be decoded: COMPRESSION_ERROR for the connection (RFC 9113 section 4.3).
+/// Why a header block cannot be decoded: COMPRESSION_ERROR for the connection (RFC 9113 section 4.3), but for
+/// [`HpackError::List`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum HpackError {
     /// The block ends within a field.
@@ -39,6 +40,9 @@ pub enum HpackError {
     /// A new size of the table that is too large, or that stands behind a field (RFC 7541 sections 4.2 and 6.3).
     #[error("a change of the table's size that is not allowed")]
     Size,
+    /// The fields are far more than any head may be ([`Decoder::with_most_list`]): ENHANCE_YOUR_CALM.
+    #[error("a header block that unfolds into more than allowed")]
+    List,
 }
 
 /// Whether a [`Sink`] wants more.

@@ -36,6 +36,9 @@ const CONNECTION_WINDOW: u32 = 1024 * 1024;
 const FIRST_WINDOW: u32 = 65_535;
 /// Size of the table that the peer may use for its heads: what it may use unasked (RFC 7541).
 const HEADER_TABLE: u32 = 4_096;
+/// A header block that unfolds into so many times the largest header list ends the connection instead of its stream:
+/// references to a table make a long list of a short block.
+const UNFOLDED: usize = 4;
 /// Streams that were reset and whose last frames may still be under way.
 const REMEMBERED: usize = 256;
 /// Payload of the PING between the two GOAWAYs of a graceful end.
@@ -191,7 +194,7 @@ impl Session {
     /// A connection whose peer has said nothing. Our settings stand in the output.
     pub fn new(limits: Limits) -> Self {
         let mut session = Self {
-            decoder: Decoder::new(HEADER_TABLE),
+            decoder: Decoder::new(HEADER_TABLE).with_most_list(UNFOLDED * limits.header_list as usize),
             encoder: Encoder::new(),
             output: Output::default(),
             streams: Streams::default(),

@@ -67,6 +67,17 @@ fn a_header_block_without_end_ends_the_connection() {
 }
 
 #[test]
+fn a_header_block_that_unfolds_without_end_ends_the_connection() {
+    // A field of 4,000 bytes for the table, then blocks that refer to it byte by byte.
+    let usual = b"\x82\x86\x84\x01\x06h.test";
+    let entry = [&usual[..], b"\x40\x01x\x7f\xa1\x1e", &[b'v'; 4_000]].concat();
+    let bomb = [&usual[..], &[0xbe; 16_000]].concat();
+    let ended = END_HEADERS | END_STREAM;
+    let sent = flood(&frame(HEADERS, ended, 1, &entry), |n| frame(HEADERS, ended, 2 * n + 3, &bomb));
+    assert!(sent <= 200, "{sent}");
+}
+
+#[test]
 fn rapid_resets_end_the_connection() {
     let sent = flood(&[], |n| [get(2 * n + 1, "/"), frame(RST_STREAM, 0, 2 * n + 1, &[0, 0, 0, 8])].concat());
     assert!(sent < 2_000, "{sent}");

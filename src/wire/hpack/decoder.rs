@@ -9,6 +9,8 @@ pub struct Decoder {
     table: Table,
     /// What we told the peer that the table may hold.
     most: usize,
+    /// Most that the fields of one block may count.
+    most_list: usize,
     /// The last string that came in Huffman code.
     decoded: Vec<u8>,
 }
@@ -17,23 +19,31 @@ impl Decoder {
     /// Of a connection whose SETTINGS_HEADER_TABLE_SIZE we said is `max_table` bytes (4096 if we said nothing).
     pub fn new(max_table: u32) -> Self {
         let most = usize::try_from(max_table).unwrap_or(usize::MAX);
-        Self { table: Table::new(most), most, decoded: Vec::new() }
+        Self { table: Table::new(most), most, most_list: usize::MAX, decoded: Vec::new() }
+    }
+
+    /// The same, for blocks whose fields count no more than so many bytes ([`Line::size`]). Behind a full sink too: an
+    /// entry of the table costs its whole length and takes a byte of the block, or two where it lends its name.
+    #[must_use]
+    pub fn with_most_list(self, bytes: usize) -> Self {
+        Self { most_list: bytes, ..self }
     }
 
     /// Decodes one complete block. The sink cannot end it, since the table has to stay in step with the peer's; a sink
     /// that is full costs no more than the walk.
     ///
     /// # Errors
-    /// [`HpackError`]: COMPRESSION_ERROR for the connection.
+    /// [`HpackError`], which ends the connection.
     pub fn decode(&mut self, block: &[u8], sink: &mut impl Sink) -> Result<(), HpackError> {
         let mut rest = block;
-        let (mut begun, mut appetite) = (false, Appetite::More);
+        let (mut begun, mut appetite, mut list) = (false, Appetite::More, 0_usize);
         while let Some((first, tail)) = rest.split_first() {
             rest = tail;
             match *first {
                 0x80.. => {
                     let index = integer::read(*first, 7, &mut rest)?;
                     let line = self.indexed(index)?;
+                    list = list.saturating_add(line.size);
                     if appetite == Appetite::More {
                         appetite = sink.line(&line);
                     }
@@ -46,7 +56,10 @@ impl Decoder {
                     self.table.resize(size);
                     continue;
                 }
-                _ => self.literal(*first, &mut rest, sink, &mut appetite)?,
+                _ => list = list.saturating_add(self.literal(*first, &mut rest, sink, &mut appetite)?),
+            }
+            if list > self.most_list {
+                return Err(HpackError::List);
             }
             begun = true;
         }
@@ -71,14 +84,15 @@ impl Decoder {
         })
     }
 
-    /// A literal field (RFC 7541 section 6.2), written to the end of the table's text, where it stays or not.
+    /// A literal field (RFC 7541 section 6.2), written to the end of the table's text, where it stays or not. Says its
+    /// size.
     fn literal(
         &mut self,
         first: u8,
         rest: &mut &[u8],
         sink: &mut impl Sink,
         appetite: &mut Appetite,
-    ) -> Result<(), HpackError> {
+    ) -> Result<usize, HpackError> {
         let keep = first & 0x40 != 0;
         let index = integer::read(first, if keep { 6 } else { 4 }, rest)?;
         let start = self.table.begin();
@@ -96,7 +110,7 @@ impl Decoder {
         } else {
             self.table.drop_draft(start);
         }
-        Ok(())
+        Ok(size)
     }
 
     /// Writes the name, and says its length and what is known of it.

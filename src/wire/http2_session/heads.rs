@@ -7,7 +7,7 @@ use super::frame::{
 use super::streams::Stream;
 use super::{Block, Event, Fault, Leave, Session, depends_on};
 use crate::wire::fields::{Fields, NameSet};
-use crate::wire::hpack::{Discard, Sink};
+use crate::wire::hpack::{Discard, HpackError, Sink};
 use crate::wire::http2_head::{HeadDraft, TakenHead, TrailerDraft};
 
 /// Bytes of what a HEADERS frame says of priority.
@@ -125,7 +125,10 @@ impl Session {
     }
 
     fn decode(&mut self, block: &[u8], sink: &mut impl Sink) -> Result<(), Fault> {
-        self.decoder.decode(block, sink).map_err(|_| Fault::Connection(Code::COMPRESSION_ERROR))
+        self.decoder.decode(block, sink).map_err(|error| match error {
+            HpackError::List => Fault::Connection(Code::ENHANCE_YOUR_CALM),
+            _ => Fault::Connection(Code::COMPRESSION_ERROR),
+        })
     }
 
     /// Writes the head of an answer; `end`: nothing follows.

@@ -64,12 +64,16 @@ fn codes_are_those_of_the_standard() {
 fn every_byte_is_decoded_beside_every_other() {
     for one in 0..=255u8 {
         for other in 0..=255u8 {
-            for text in [vec![one, other], vec![b'a', one, b'0', other, b'a'], vec![one; 9]] {
-                assert_eq!(decoded(&coded(&text)), Ok(text));
-            }
+            let text = vec![b'a', one, other];
+            assert_eq!(decoded(&coded(&text)), Ok(text));
         }
     }
-    assert_eq!(decoded(b""), Ok(vec![]));
+    for one in 0..=255u8 {
+        for length in 0..20 {
+            let text = vec![one; length];
+            assert_eq!(decoded(&coded(&text)), Ok(text));
+        }
+    }
 }
 
 #[test]
