@@ -7,7 +7,7 @@ ARGS ?=
 CLUSTER_CACHE = $${NARTHEX_CLUSTER_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/narthex-cluster}
 
 .DEFAULT_GOAL := help
-.PHONY: routes attacks grpc tls-scan signin logs metrics differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare clean fuzz-proxy promises bench-scale bench-guard pgo cluster-bench gateway-conformance
+.PHONY: routes rendered attacks grpc tls-scan signin logs metrics differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare clean fuzz-proxy promises bench-scale bench-guard pgo cluster-bench gateway-conformance
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -34,7 +34,7 @@ lint: setup ## Check format and lints as CI does
 bench: setup ## Run the benches (benches/README.md)
 	$(CARGO) bench --locked $(ARGS)
 
-bench-compare: setup ## Measure nginx, nginx with Lua, haproxy, Envoy, a naive proxy and Narthex side by side; SHORT=1: minutes less (docs/performance.md)
+bench-compare: setup ## Measure nginx, ingress-nginx with its own Lua, an emulation of it, haproxy, Envoy, a naive proxy and Narthex side by side; SHORT=1: minutes less (docs/performance.md)
 	$(CARGO) build --locked --profile dist --bin narthex
 	CARGO="$(CARGO)" CARGO_TARGET_DIR="$$(dirname "$$(dirname "$$(.ci/binary dist)")")" benches/compare/prepare
 	python3 benches/compare/compare.py --bin "$$(.ci/binary dist)" $(if $(SHORT),--short) $(ARGS)
@@ -54,6 +54,9 @@ conformance: routing malformed annotations ## Judge the built binary from outsid
 
 routes: build ## Compare routing with a real nginx's over Ingresses that chance made (nginx needed; ARGS='--seed N --hosts N')
 	python3 conformance/nginx/routes.py --bin "$$(.ci/binary)" $(ARGS)
+
+rendered: build ## Compare with the nginx.conf that ingress-nginx renders, and its Lua, over Ingresses that chance made (Go, nginx; ARGS='--seed N --hosts N')
+	python3 conformance/nginx/rendered.py --bin "$$(.ci/binary)" --build $(ARGS)
 
 differential: build ## Compare answers with those of a real nginx (nginx needed)
 	python3 conformance/nginx/differential.py --bin "$$(.ci/binary)" $(ARGS)

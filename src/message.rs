@@ -8,6 +8,7 @@ use std::cell::{Cell, OnceCell};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -99,7 +100,7 @@ pub enum ResponseBody {
 /// One request as a connection driver hands it over.
 pub struct Request {
     /// Head as received; framing fields (`Content-Length`, `Transfer-Encoding`, `Connection` …) still in place.
-    pub head: RequestHead,
+    pub head: Box<RequestHead>,
     /// Body; `Expect: 100-continue` is answered by the driver when the body is first polled.
     pub body: RequestBody,
     /// Set when the driver found a broken rule that the client is to hear of as an answer (HTTP/2).
@@ -119,6 +120,8 @@ pub struct Meter {
     pub body_bytes_sent: Cell<u64>,
     /// The whole answer was handed to the socket.
     pub finished: Cell<bool>,
+    /// When the handler's account of it was closed. Written by the handler.
+    pub ended: Cell<Option<Instant>>,
     /// What the head of the answer said of its body, once it was written.
     pub framed: Cell<Option<Framed>>,
 }

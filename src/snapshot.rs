@@ -1,8 +1,10 @@
 //! Where the planes meet: one immutable value behind one pointer.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Cache};
 
 use crate::cert::CertStore;
 use crate::diagnostic::Diagnostic;
@@ -37,6 +39,17 @@ pub struct Publisher {
 #[derive(Debug, Clone)]
 pub struct Reader(Arc<ArcSwap<Snapshot>>);
 
+/// A reader of one thread: looking again costs one load while nothing was published, and holding what it gives costs
+/// nothing that other threads hear of. Keeps the last snapshot that it gave; whoever has one looks now and then.
+#[derive(Debug)]
+pub struct LocalReader(RefCell<Last>);
+
+#[derive(Debug)]
+struct Last {
+    cache: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
+    given: Rc<Arc<Snapshot>>,
+}
+
 /// A writer and a reader over a first snapshot.
 pub fn channel(first: Snapshot) -> (Publisher, Reader) {
     let pointer = Arc::new(ArcSwap::from_pointee(first));
@@ -70,5 +83,25 @@ impl Reader {
     /// The current snapshot, held for as long as the caller likes (a request holds it to its end).
     pub fn load(&self) -> Arc<Snapshot> {
         self.0.load_full()
+    }
+}
+
+impl LocalReader {
+    /// A reader of this thread.
+    pub fn new(reader: &Reader) -> Self {
+        let mut cache = Cache::new(Arc::clone(&reader.0));
+        let given = Rc::new(Arc::clone(cache.load()));
+        Self(RefCell::new(Last { cache, given }))
+    }
+
+    /// The current snapshot, held for as long as the caller likes.
+    pub fn load(&self) -> Rc<Arc<Snapshot>> {
+        let mut last = self.0.borrow_mut();
+        let Last { cache, given } = &mut *last;
+        let current = cache.load();
+        if !Arc::ptr_eq(current, given) {
+            *given = Rc::new(Arc::clone(current));
+        }
+        Rc::clone(given)
     }
 }

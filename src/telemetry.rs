@@ -1,7 +1,8 @@
 //! Metrics, access log, diagnostic log: what operators see of the process.
 //!
 //! Used by both planes, knows neither: everything here takes plain borrowed values ([`record::Record`]), so nothing of
-//! routing or policy is named. One request makes one `Record` at its end, and from it one line and one observation.
+//! routing or policy is named. One request makes one `Record` at its end, and from it one line and one observation; where
+//! nobody wants the line, the observation alone.
 //! All names, help texts and buckets of metrics stand in [`metrics::names`].
 
 pub mod access_log;
@@ -15,6 +16,6 @@ pub use access_log::StreamRecord;
 pub use access_log::{AccessLog, Format, LogLane};
 pub use metrics::{Metrics, WorkerMetrics};
 pub use record::{
-    FieldLookup, ForwardedLookup, HostLabel, LocalReason, NoFields, OwnLookup, PlaceLookup, Record,
+    Counted, FieldLookup, ForwardedLookup, HostLabel, LocalReason, NoFields, OwnLookup, PlaceLookup, Record,
     RequestLine, RouteLabels, TraceText, UpstreamTry,
 };

@@ -9,9 +9,12 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
+import urllib.request
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "conformance"))
+import ingress_nginx  # noqa: E402
 import machine  # noqa: E402
 from ports import free_port  # noqa: E402
 
@@ -20,6 +23,22 @@ HOST = "bench.example.test"
 # Seconds that a proxy gets to end before it is killed.
 PATIENCE = 2
 MODULES = ["/usr/lib/nginx/modules", "/usr/lib64/nginx/modules", "/usr/local/nginx/modules"]
+# Requests whose metrics the Lua code keeps for one flush a second. By default 10,000; what comes above is dropped, with a
+# line in the error log for each request, and it is the usual load that is to be measured.
+BATCH = 100_000
+# What the controller of ingress-nginx is told besides: one worker, loopback only. Every other key is Narthex's too.
+CONTROLLED = """worker-processes: "1"
+  bind-address: 127.0.0.1
+  disable-ipv6: "true"
+  error-log-path: @RUN@/@NAME@.err"""
+# The same line for those that have another language for it; haproxy knows no files but those that are open already.
+HAPROXY_LINE = r"""log global
+  log-format "%ci - - [%tr] %{+Q}r %ST %B %U %Tt [%b] [] %si:%sp %B %Tr %ST" """
+ENVOY_LOG = """{ name: envoy.access_loggers.file, typed_config: {
+            "@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: "@RUN@/@NAME@.access",
+            log_format: { text_format_source: { inline_string: "%DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT% - - [%START_TIME%] \\"%REQ(:METHOD)%
+            %REQ(:PATH)% %PROTOCOL%\\" %RESPONSE_CODE% %BYTES_SENT% \\"%REQ(REFERER)%\\" \\"%REQ(USER-AGENT)%\\" %BYTES_RECEIVED% %DURATION%
+            [%UPSTREAM_CLUSTER%] [] %UPSTREAM_HOST% %BYTES_SENT% %RESPONSE_DURATION% %RESPONSE_CODE% %REQ(X-REQUEST-ID)%\\n" } } } }"""
 TUNED = "proxy_buffers 16 64k; proxy_buffer_size 64k; proxy_busy_buffers_size 128k;"
 
 
@@ -50,6 +69,8 @@ class Peer:
         values = {
             "RUN": run.folder, "NAME": self.name, "HTTP": self.http, "HTTPS": self.https, "BACKEND": run.backend_port,
             "LUA_MODULE": lua_module() or "", "BUFFERS": "", "BUFFERING": "off", "NO_LOG": "false" if self.log else "true",
+            "MORE": "", "HAPROXY_LOG": "log stdout format raw local0" if self.log else "",
+            "HAPROXY_LINE": HAPROXY_LINE if self.log else "", "ENVOY_LOG": ENVOY_LOG if self.log else "",
             "LOG": f"access_log {run.folder}/{self.name}.access upstreaminfo;" if self.log else "",
             "CERT64": run.encoded("cert.pem"), "KEY64": run.encoded("key.pem"), **self.extra,
         }
@@ -60,14 +81,34 @@ class Peer:
         words = {"config": config, "folder": folder, "http": self.http, "https": self.https, "admin": self.admin,
                  "backend": run.backend_port, "run": run.folder}
         command = [word.format(**words) for word in self.command]
+        controller = self.extra.get("CONTROLLER")
+        if controller:
+            controller.render(config, folder, "default/bench", (self.http, self.https), batch=BATCH)
+            controller.count(HOST, run.beside)
         self.process = subprocess.Popen(
-            prefix + command, stdout=subprocess.DEVNULL, stderr=open(f"{run.folder}/{self.name}.err", "w"),
+            prefix + command, stdout=open(f"{run.folder}/{self.name}.out", "w"), stderr=open(f"{run.folder}/{self.name}.err", "w"),
             start_new_session=True, cwd=run.folder)
         run.started.append(self)
         wait_for(self.http, self.process, self.name, run.folder)
+        if controller:
+            controller.configure(self.answers)
+
+    def answers(self):
+        """Whether requests reach the back-end."""
+        request = urllib.request.Request(f"http://127.0.0.1:{self.http}/head", headers={"Host": HOST})
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return answer.status == 204
+        except urllib.error.HTTPError:
+            return False
 
     def pids(self):
         return machine.tree(self.process.pid)
+
+    def beside(self):
+        """CPU seconds so far of what counts this proxy's metrics in another process; None where none does."""
+        controller = self.extra.get("CONTROLLER")
+        return sum(machine.cpu_seconds([controller.counter.pid])) if controller else None
 
     def stop(self, patience=None):
         patience = patience or PATIENCE
@@ -78,11 +119,14 @@ class Peer:
             except subprocess.TimeoutExpired:
                 os.killpg(self.process.pid, signal.SIGKILL)
                 self.process.wait()
+        if self.process and "CONTROLLER" in self.extra:
+            self.extra["CONTROLLER"].close()
 
 
 def render(template, values):
     text = (HERE / "conf" / template).read_text()
-    for key, value in values.items():
+    # What comes in last may hold names of what came before.
+    for key, value in reversed(values.items()):
         text = text.replace(f"@{key}@", str(value))
     return text
 
@@ -109,6 +153,8 @@ class Run:
         self.started = []
 
     def prepare(self, prefix):
+        # Where runs what is not the proxy.
+        self.beside = prefix
         subprocess.run(
             ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "30",
              "-subj", f"/CN={HOST}", "-addext", f"subjectAltName=DNS:{HOST}", "-keyout", f"{self.folder}/key.pem",
@@ -137,9 +183,19 @@ class Run:
 
 
 def prepared(binary, found, versions, missing):
-    """Adds the proxies that `prepare` gets: Envoy and the naive one."""
+    """Adds the proxies that `prepare` gets: ingress-nginx, Envoy and the naive one."""
     # Beside the folder of the profile that the binary was built with.
-    below = Path(binary).parents[1] / "peers"
+    below = Path(os.environ.get("PEERS") or Path(binary).parents[1] / "peers")
+    home = below / "ingress-nginx"
+    why = ingress_nginx.lacking(home)
+    if why:
+        missing.append(("ingress-nginx", why))
+    else:
+        # It is given the objects that Narthex is given.
+        found.append(("ingress-nginx", "narthex.yaml", ["nginx", "-p", "{folder}", "-c", "{folder}/nginx.conf"],
+                      {"CONTROLLER": ingress_nginx.Controller(home), "MORE": CONTROLLED}))
+        versions["ingress-nginx"] = (f"nginx.conf rendered by the controller {ingress_nginx.version(home)} and its own Lua code,"
+                                     f" in nginx {versions['nginx']}")
     wheel = next(below.glob("python/lib/*/site-packages/envoy/_bin/envoy"), None)
     envoy = shutil.which("envoy") or (wheel and str(wheel))
     if envoy:
@@ -168,7 +224,7 @@ def available(binary):
     versions["nginx-tuned"] = "the same with 16 buffers of 64 KiB"
     if lua_module():
         found.append(("nginx-lua", "nginx-lua.conf", nginx, {}))
-        versions["nginx-lua"] = "the same with the Lua balancer and phases of ingress-nginx (an emulation)"
+        versions["nginx-lua"] = "the same with the Lua balancer and phases of ingress-nginx (an emulation written by hand)"
     else:
         missing.append(("nginx-lua", "the Lua module is not installed (Debian: libnginx-mod-http-lua); no uploads either"))
     if shutil.which("haproxy"):

@@ -17,7 +17,7 @@ FEW, MORE = 400, 2400
 # The master of nginx would hide its worker; -db keeps haproxy in one process already.
 # Too large for valgrind to be of use.
 WITHOUT = {"envoy"}
-ALONE = {"nginx": "master_process off;", "nginx-lua": "master_process off;"}
+ALONE = {"nginx": "master_process off;", "nginx-lua": "master_process off;", "ingress-nginx": "master_process off;"}
 COUNTED = {"S1": ("h1", "/small", FEW, MORE), "S1-log": ("h1", "/small", FEW, MORE), "S2": ("tls", "/small", FEW, MORE),
            "S3": ("h2", "/small", FEW, MORE), "S4": ("h1", "/large", 20, 120)}
 

@@ -26,7 +26,7 @@ use crate::proxy::spool::Spool;
 use crate::proxy::worker::Worker;
 use crate::request::Scheme;
 use crate::route::reach::Reach;
-use crate::snapshot::Reader;
+use crate::snapshot::{LocalReader, Reader};
 use crate::telemetry::metrics::{Counter, Gauge};
 use crate::telemetry::spans::Spans;
 use crate::telemetry::{AccessLog, Metrics};
@@ -151,6 +151,7 @@ fn worker(index: usize, shared: &Shared, drain: DrainWatcher) -> Worker {
     };
     Worker {
         reader: shared.reader.clone(),
+        snapshot: LocalReader::new(&shared.reader),
         upstreams: Upstreams::new(settings),
         nonces: shared.nonces.clone(),
         auth_answers: shared.auth_answers.clone(),

@@ -110,8 +110,9 @@ impl Memory {
 
     /// Counts `bytes` of bodies.
     pub fn hold(&self, bytes: u64) -> Held {
-        self.0.used.fetch_add(bytes, Ordering::Relaxed);
-        Held { memory: self.clone(), bytes }
+        let mut held = Held { memory: self.clone(), bytes: 0 };
+        held.set(bytes);
+        held
     }
 
     /// Bytes of bodies held now.

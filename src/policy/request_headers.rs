@@ -27,6 +27,10 @@ pub struct Hop {
 /// underscores or odd characters, nominated names, hop-by-hop fields, `Proxy`, `Proxy-Authorization`, `Expect`. Several
 /// `Cookie` lines become one.
 pub fn sanitise(head: &mut RequestHead, has_body: bool, globals: &Globals) -> Hop {
+    if !head.fields.may_hold(&HOP_BY_HOP) && !head.fields.may_be_unusual() {
+        join_cookies(&mut head.fields);
+        return Hop::default();
+    }
     let nominated = nominated(&head.fields);
     let hop = Hop { upgrade: upgrade(head, has_body, &nominated), trailers: takes_trailers(&head.fields) };
     let keep_underscores = globals.enable_underscores_in_headers;

@@ -51,6 +51,11 @@ impl SslRedirect {
         }
     }
 
+    /// False where [`SslRedirect::decide`] says nothing wherever the request is for.
+    pub fn may_redirect(self, view: &RequestView<'_>) -> bool {
+        (self.force || self.on) && view.forwarded.scheme == "http"
+    }
+
     /// The redirect to https, if the request came by http and the location asks for it (`routing.md` 5.4).
     pub fn decide(
         self,
@@ -101,7 +106,9 @@ mod tests {
         let globals = Globals::default();
         let policy = read(annotations, |reader| SslRedirect::read(reader, &globals));
         let style = read(annotations, |reader| RedirectStyle::read(reader, &globals));
-        match policy.decide(view, place, style, &globals)? {
+        let reply = policy.decide(view, place, style, &globals)?;
+        assert!(policy.may_redirect(view), "{annotations:?}");
+        match reply {
             LocalReply::Redirect { location, status, .. } if status == 308 => Some(location),
             other => panic!("{other:?}"),
         }

@@ -3,6 +3,7 @@
 //! `service` fills it in as it goes. When it is dropped, whatever the reason (answered, cut, client gone, panic), one
 //! record goes to the access log and the metrics.
 
+use std::borrow::Cow;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -29,7 +30,6 @@ use crate::request::RequestView;
 use crate::route::{Backend, Location, Server};
 use crate::snapshot::Snapshot;
 use crate::telemetry::LocalReason;
-use crate::telemetry::metrics::{Gauge, GaugeGuard};
 use crate::wire::{Fields, RequestHead};
 
 mod account;
@@ -48,9 +48,9 @@ pub struct Exchange {
     /// Connection it came over.
     pub connection: Rc<ConnectionFacts>,
     /// The one snapshot it sees, to its end.
-    pub snapshot: Arc<Snapshot>,
+    pub snapshot: Rc<Arc<Snapshot>>,
     /// Head; hop-by-hop fields already removed.
-    pub head: RequestHead,
+    pub head: Box<RequestHead>,
     /// `$req_id`.
     pub request_id: String,
     /// Byte counts of the client's side.
@@ -66,14 +66,11 @@ pub struct Exchange {
     location: OnceCell<Arc<Location>>,
     backend: RefCell<Option<Arc<Backend>>>,
     canary: RefCell<Option<Arc<Backend>>>,
-    page: OnceCell<Page>,
-    standing: OnceCell<Standing>,
-    granted: OnceCell<Granted>,
+    rare: OnceCell<Box<Rare>>,
     /// What holds for a page of a snippet instead, once there is one.
     turned: OnceCell<Box<Turned>>,
     /// The limits of a location were asked.
     counted: Cell<bool>,
-    running: OnceCell<Running>,
     traced: OnceCell<Box<Traced>>,
     /// Variables that snippets set, where the log shows one.
     remains: RefCell<Option<Box<Remains>>>,
@@ -88,19 +85,40 @@ pub struct Exchange {
     tries: RefCell<SmallVec<[Try; 1]>>,
     local: Cell<Option<LocalReason>>,
     status: Cell<u16>,
-    answer: RefCell<Fields>,
     /// The last backend's own fields, where the log shows one.
     raw_answer: RefCell<Option<Box<Fields>>>,
     buffered: RefCell<Option<Held>>,
     places: Option<Arc<Databases>>,
-    _active: GaugeGuard,
+}
+
+/// What most requests never have; apart, so that they need no memory for it.
+#[derive(Default)]
+struct Rare {
+    page: OnceCell<Page>,
+    standing: OnceCell<Standing>,
+    granted: OnceCell<Granted>,
+    running: OnceCell<Running>,
+    /// The answer's fields, where the log shows one.
+    answer: RefCell<Fields>,
 }
 
 #[derive(Default)]
 struct Names {
-    host: String,
-    /// Where it is another.
-    best: Option<String>,
+    host: Text,
+    best: Text,
+}
+
+/// A host as text.
+enum Text {
+    /// The first bytes of the authority as it came.
+    Came(usize),
+    Own(Box<str>),
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self::Came(0)
+    }
 }
 
 /// The normalised path.
@@ -154,14 +172,14 @@ impl Exchange {
     pub fn begin(
         worker: Rc<Worker>,
         connection: Rc<ConnectionFacts>,
-        snapshot: Arc<Snapshot>,
-        head: RequestHead,
+        snapshot: Rc<Arc<Snapshot>>,
+        head: Box<RequestHead>,
         request_id: String,
         meter: Rc<Meter>,
     ) -> Self {
         let client = connection.client();
         let places = if snapshot.table.globals.geoip { worker.places.current() } else { None };
-        let active = worker.metrics.hold(Gauge::Requests);
+        worker.metrics.request_began();
         worker.requests.set(worker.requests.get() + 1);
         let number = connection.next_request();
         connection.presence.begin();
@@ -182,12 +200,9 @@ impl Exchange {
             location: OnceCell::new(),
             backend: RefCell::new(None),
             canary: RefCell::new(None),
-            page: OnceCell::new(),
-            standing: OnceCell::new(),
-            granted: OnceCell::new(),
+            rare: OnceCell::new(),
             turned: OnceCell::new(),
             counted: Cell::new(false),
-            running: OnceCell::new(),
             traced: OnceCell::new(),
             remains: RefCell::default(),
             pace: Cell::default(),
@@ -197,21 +212,51 @@ impl Exchange {
             tries: RefCell::default(),
             local: Cell::new(None),
             status: Cell::new(0),
-            answer: RefCell::default(),
             raw_answer: RefCell::default(),
             buffered: RefCell::default(),
             places,
-            _active: active,
         }
     }
 
-    /// The client after trust was judged, `$host`, `$best_http_host` and the normalised path.
-    pub fn identified(&self, client: IpAddr, host: &str, best: &str, uri: &[u8]) {
-        self.client.set(client);
-        let mut names = self.host.borrow_mut();
-        *names = Names { host: host.to_owned(), best: (best != host).then(|| best.to_owned()) };
+    /// The client after trust was judged, `$host`, `$best_http_host` and the normalised path. `came`: the host is the
+    /// authority of the head as it stands there.
+    pub fn identified(&self, view: &RequestView<'_>, came: bool) {
+        self.client.set(view.forwarded.client);
+        let (raw, best) = (&*view.host.raw, &*view.forwarded.host);
+        let host = match &view.host.name {
+            // Cut off its end only.
+            Cow::Borrowed(name) if came => Text::Came(name.len()),
+            name => Text::Own((&**name).into()),
+        };
+        let best =
+            if came && std::ptr::eq(raw, best) { Text::Came(raw.len()) } else { Text::Own(best.into()) };
+        *self.host.borrow_mut() = Names { host, best };
+        let uri = view.path.as_bytes();
         *self.uri.borrow_mut() =
             if uri == self.came().0 { Path::AsItCame } else { Path::Normal(uri.to_vec()) };
+    }
+
+    fn rare(&self) -> Option<&Rare> {
+        self.rare.get().map(|rare| &**rare)
+    }
+
+    fn made_rare(&self) -> &Rare {
+        self.rare.get_or_init(Box::default)
+    }
+
+    fn page(&self) -> Option<&Page> {
+        self.rare()?.page.get()
+    }
+
+    fn text<'t>(&'t self, text: &'t Text) -> &'t str {
+        match text {
+            Text::Came(0) => "",
+            Text::Came(length) => {
+                let came = self.head.authority.as_deref().or_else(|| self.head.fields.get_str("host"));
+                came.and_then(|came| came.get(..*length)).unwrap_or_default()
+            }
+            Text::Own(text) => text,
+        }
     }
 
     /// Path and query of the target as it came.
@@ -275,28 +320,31 @@ impl Exchange {
 
     /// What the client's certificate is worth here.
     pub fn stands(&self, standing: Standing) {
-        let _first_counts = self.standing.set(standing);
+        let _first_counts = self.made_rare().standing.set(standing);
     }
 
     /// What the client's certificate is worth, where the host asks for one.
     pub fn standing(&self) -> Option<&Standing> {
-        self.standing.get()
+        self.rare()?.standing.get()
     }
 
     /// It counts as one of the client's requests until its end.
     pub fn counts(&self, running: Running) {
-        let _first_counts = self.running.set(running);
+        let _first_counts = self.made_rare().running.set(running);
     }
 
     /// Access was granted with these consequences.
     pub fn grant(&self, granted: Granted) {
-        let place = self.turned.get().map_or(&self.granted, |turned| &turned.granted);
+        let place = self.turned.get().map_or_else(|| &self.made_rare().granted, |turned| &turned.granted);
         let _first_counts = place.set(granted);
     }
 
     /// What granting access led to, once it was asked for.
     pub fn granted(&self) -> Option<&Granted> {
-        self.turned.get().map_or(&self.granted, |turned| &turned.granted).get()
+        match self.turned.get() {
+            Some(turned) => turned.granted.get(),
+            None => self.rare()?.granted.get(),
+        }
     }
 
     /// The virtual host that took it, once there is one.
@@ -343,7 +391,8 @@ impl Exchange {
 
     /// From here on `by` is asked for a page instead of the answer; `None` is the built-in default backend.
     pub fn turns_to_page(&self, by: Option<&Arc<Backend>>) {
-        let _first_counts = self.page.set(Page { by: by.map(Arc::clone), after: self.tries() });
+        let page = Page { by: by.map(Arc::clone), after: self.tries() };
+        let _first_counts = self.made_rare().page.set(page);
     }
 
     /// When the request came, since 1970.
@@ -354,7 +403,7 @@ impl Exchange {
     /// Where the answer is made.
     pub fn place(&self) -> Place {
         const SIGN_IN: &str = words::cause_word(RedirectCause::SignIn);
-        match (self.page.get(), self.local.get()) {
+        match (self.page(), self.local.get()) {
             (Some(_), _) => Place::ErrorPage,
             (None, Some(LocalReason { rule: SIGN_IN, .. })) => Place::SignIn,
             _ => Place::Location,
@@ -375,7 +424,7 @@ impl Exchange {
     pub fn answered(&self, status: u16, fields: &Fields) {
         self.status.set(status);
         if self.worker.log.wants_response_fields() {
-            self.answer.borrow_mut().clone_from(fields);
+            self.made_rare().answer.borrow_mut().clone_from(fields);
         }
     }
 
@@ -387,6 +436,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        self.worker.metrics.request_ended();
         self.account();
     }
 }

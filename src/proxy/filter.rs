@@ -103,20 +103,22 @@ fn limit_key(way: &Way<'_>, template: Option<&Template>) -> Option<limit::Key> {
     (!text.is_empty()).then(|| limit::text_key(&text))
 }
 
-/// Judges a request by every check of its location.
-///
-/// # Errors
-/// The answer for a request that may not pass.
-pub async fn access(way: &Way<'_>) -> Result<(), LocalReply> {
+/// False where [`access`] lets everybody pass.
+pub fn asks(way: &Way<'_>) -> bool {
     let policies = &way.location.policies;
     let asks = policies.ip_access.is_some()
         || way.run.has_access()
         || policies.password_auth.is_some()
         || policies.external_auth.is_some();
-    if way.location.is_acme() || !asks {
-        return Ok(());
-    }
-    Box::pin(judge(way)).await
+    asks && !way.location.is_acme()
+}
+
+/// Judges a request by every check of its location.
+///
+/// # Errors
+/// The answer for a request that may not pass.
+pub async fn access(way: &Way<'_>) -> Result<(), LocalReply> {
+    if asks(way) { Box::pin(judge(way)).await } else { Ok(()) }
 }
 
 /// In the order of nginx's access phase: addresses, passwords, the authentication service.

@@ -140,10 +140,11 @@ pub async fn serve<IO, S, F, D, R>(
     let mut link = Link::new(io, ahead, options.memory.hold(0));
     let drain = pin!(drain);
     let mut life = Life::new(drain, options);
+    let mut quiet_since = None;
     loop {
         // In a scope of its own: what is waited with and what is served with never need room at once.
         let arrival = {
-            let mut waiting = Waiting::default();
+            let mut waiting = Waiting::since(quiet_since);
             poll_fn(|cx| waiting.poll(cx, &mut link, options, &mut life)).await
         };
         let parsed = match arrival {
@@ -159,8 +160,9 @@ pub async fn serve<IO, S, F, D, R>(
         let mut exchange = Exchange::new(parsed, &mut link, options, &handle);
         let outcome = poll_fn(|cx| exchange.poll(cx, &mut link, options, &mut life)).await;
         match outcome {
-            Outcome::Next(source) => {
+            Outcome::Next(source, since) => {
                 drop(exchange);
+                quiet_since = since;
                 if !settle(&mut link, options, source).await {
                     return linger(&mut link, options, Linger::Deliver).await;
                 }

@@ -232,7 +232,7 @@ where
             _window: bodies.memory.hold(most),
         }))
     };
-    let response = service(Request { head, body, refused, meter: Rc::clone(&meter) });
+    let response = service(Request { head: Box::new(head), body, refused, meter: Rc::clone(&meter) });
     async move {
         let mut response = response.await;
         let stream = match (response.upgrade.take(), tunnel) {

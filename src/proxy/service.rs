@@ -32,14 +32,14 @@ use crate::reply::{LocalReply, RedirectCause};
 use crate::request::RequestView;
 use crate::route::decide::{Forward, Unrecorded};
 use crate::route::intake::Intake;
-use crate::route::{Decision, Location, decide};
+use crate::route::{Decision, Location, LocationTarget, decide};
 use crate::wire::{RequestHead, Version};
 
 mod turned;
 
 /// Serves one request; the answer carries the [`Exchange`] as its guard.
 pub async fn handle(worker: Rc<Worker>, connection: Rc<ConnectionFacts>, request: Request) -> Response {
-    let snapshot = worker.reader.load();
+    let snapshot = worker.snapshot.load();
     let Request { mut head, body, refused, meter } = request;
     let globals = &snapshot.table.globals;
     let has_body = !matches!(body, RequestBody::Empty);
@@ -114,14 +114,14 @@ async fn serve(
 ) -> Result<Response, LocalReply> {
     let table = &exchange.snapshot.table;
     let globals = &table.globals;
-    let intake = Intake::of(&exchange.head)?;
+    let intake = Intake::of_judged(&exchange.head)?;
     let came = exchange.connection.forwarded();
     let mut view = intake.view(&came, globals, exchange.worker.roll());
     if exchange.connection.tls.is_some() {
         view.handshake = Some(&**exchange);
     }
     let view = view;
-    exchange.identified(view.forwarded.client, &view.host.name, &view.forwarded.host, view.path.as_bytes());
+    exchange.identified(&view, intake.is_authority_kept());
     match client_certificate::judge(exchange, &view) {
         Ok(Some(standing)) => exchange.stands(standing),
         Ok(None) => {}
@@ -317,12 +317,17 @@ async fn inside(way: &Way<'_>, forward: &Forward<'_>, body: RequestBody) -> Resp
     if let Err(reply) = filter::limited(way) {
         return Box::pin(ours(way, reply, body)).await;
     }
-    if let Err(reply) = filter::access(way).await {
+    if filter::asks(way)
+        && let Err(reply) = filter::access(way).await
+    {
         return Box::pin(ours(way, reply, body)).await;
     }
-    let body = match prepared(way, body).await {
-        Ok(body) => body,
-        Err(reply) => return Box::pin(ours(way, reply, RequestBody::Empty)).await,
+    let body = match body {
+        RequestBody::Empty => RequestBody::Empty,
+        body => match prepared(way, body).await {
+            Ok(body) => body,
+            Err(reply) => return Box::pin(ours(way, reply, RequestBody::Empty)).await,
+        },
     };
     mirror::send(way, forward, &body);
     let spare = body::replay(&body);
@@ -389,7 +394,10 @@ const MEMORY: (u64, u64) = (64 * 1024, 1024 * 1024);
 async fn ours(way: &Way<'_>, reply: LocalReply, body: RequestBody) -> Response {
     let status = reply.status();
     let signs_in = matches!(reply, LocalReply::Redirect { cause: RedirectCause::SignIn, .. });
-    if !signs_in && has_page(way, status, Made::Here) {
+    // The built-in 404 comes from a backend as nginx sees it.
+    let proxied = matches!((&reply, &way.location.target), (LocalReply::NoRoute, LocationTarget::Default(_)));
+    let made = if proxied { Made::ByBackend } else { Made::Here };
+    if !signs_in && has_page(way, status, made) {
         let mut response = Box::pin(error_page(way, status, body)).await;
         // CVE-2026-24513: whatever the error backend says, a refusal stays one.
         if reply.refuses() && response.head.status.as_u16() < 400 {

@@ -26,7 +26,7 @@ use crate::message::ResponseBody;
 use crate::places::Places;
 use crate::policy::global::{Globals, limits as client_cost};
 use crate::reply::LocalReply;
-use crate::snapshot::Reader;
+use crate::snapshot::{LocalReader, Reader};
 use crate::telemetry::metrics::{Counter, Gauge};
 use crate::telemetry::spans::Spans;
 use crate::telemetry::{
@@ -42,6 +42,8 @@ const TIGHT_STREAMS: u32 = 32;
 pub struct Worker {
     /// Published snapshots.
     pub reader: Reader,
+    /// The same for this thread alone.
+    pub snapshot: LocalReader,
     /// Way to backends.
     pub upstreams: Upstreams,
     /// Passwords found right.
@@ -116,16 +118,7 @@ impl Worker {
 
     /// A fresh request id: 32 hexadecimal digits.
     pub fn random_id(&self) -> String {
-        let mut id = String::with_capacity(32);
-        for bits in [self.rng.next_u64(), self.rng.next_u64()] {
-            for byte in bits.to_be_bytes() {
-                // Sixteen digits, so every half of a byte has one.
-                for half in [byte >> 4, byte & 15] {
-                    id.push(char::from(b"0123456789abcdef".get(usize::from(half)).copied().unwrap_or(b'0')));
-                }
-            }
-        }
-        id
+        hexadecimal([self.rng.next_u64(), self.rng.next_u64()])
     }
 
     /// A key for a WebSocket handshake (RFC 6455 section 4.1): 16 random bytes in base64.
@@ -275,7 +268,7 @@ impl Worker {
             local: Some(LocalReason { kind: "bad_request", rule: rejection.rule }),
         };
         tracing::debug!(peer = %connection.peer, rule = rejection.rule, reason = rejection.reason, "request refused");
-        self.metrics.observe(&record);
+        self.metrics.observe(&record.counted());
         if !self.reader.load().table.globals.disable_access_log {
             self.log.write(&record);
         }
@@ -339,7 +332,7 @@ impl Worker {
                 }
                 let (http1, http2) = self.upstreams.kept_connections();
                 idle.set_amount((http1 + http2) as u64);
-                let snapshot = self.reader.load();
+                let snapshot = self.snapshot.load();
                 if snapshot.generation != seen {
                     seen = snapshot.generation;
                     self.memory.set_budget(snapshot.table.globals.limits.body_memory.of(self.memory.limit()));
@@ -361,6 +354,24 @@ impl Worker {
         };
         tokio::join!(follow, self.upstreams.maintain(), drain);
     }
+}
+
+/// 32 hexadecimal digits, eight at a time.
+fn hexadecimal(numbers: [u64; 2]) -> String {
+    let eight = |bits: u64| {
+        // One half of a byte to each byte: the lower part of what moves up stays behind.
+        let halves = (bits | bits << 16) & 0x0000_ffff_0000_ffff;
+        let halves = (halves | halves << 8) & 0x00ff_00ff_00ff_00ff;
+        let halves = (halves | halves << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+        let above_nine = (halves + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+        halves + 0x3030_3030_3030_3030 + above_nine * u64::from(b'a' - b'0' - 10)
+    };
+    let mut digits = [0; 32];
+    let parts = numbers.into_iter().flat_map(|number| [number >> 32, number & 0xffff_ffff]);
+    for (room, part) in digits.as_chunks_mut::<8>().0.iter_mut().zip(parts) {
+        *room = eight(part).to_be_bytes();
+    }
+    str::from_utf8(&digits).unwrap_or_default().to_owned()
 }
 
 /// Limits of heads, from the ConfigMap in force.

@@ -67,12 +67,23 @@ pub fn split_target(target: &[u8]) -> (&[u8], Option<&[u8]>) {
 /// [`BadTarget`] when the target has no normal form.
 pub fn normalize(target: &[u8]) -> Result<NormPath<'_>, BadTarget> {
     let (path, query) = split_target(target);
+    normalize_parts(path, query)
+}
+
+/// [`normalize`] for a target that is split already.
+///
+/// # Errors
+/// As [`normalize`].
+pub fn normalize_parts<'r>(path: &'r [u8], query: Option<&[u8]>) -> Result<NormPath<'r>, BadTarget> {
     if path.first() != Some(&b'/') {
         return Err(BadTarget::NoSlash);
     }
     let forbidden = |byte: &u8| *byte <= 0x20 || matches!(*byte, 0x7f | b'#');
     if query.is_some_and(|query| query.iter().any(forbidden)) {
         return Err(BadTarget::Byte);
+    }
+    if is_normal(path) {
+        return Ok(NormPath(Cow::Borrowed(path)));
     }
     let mut plain = true;
     let mut ascii = true;
@@ -93,6 +104,39 @@ pub fn normalize(target: &[u8]) -> Result<NormPath<'_>, BadTarget> {
     } else {
         resolve(&decode(path)?).map(|p| NormPath(Cow::Owned(p)))
     }
+}
+
+/// An ordinary byte of a path.
+const ORDINARY: u8 = 1;
+/// A dot or a slash.
+const SEGMENT: u8 = 2;
+const SLASH: u8 = 4;
+
+const KINDS: [u8; 256] = {
+    let mut table = [0; 256];
+    let mut byte = b'!';
+    while byte < 0x7f {
+        table[byte as usize] = match byte {
+            b'#' | b'%' | b'\\' => 0,
+            b'.' => SEGMENT,
+            b'/' => SEGMENT | SLASH,
+            _ => ORDINARY,
+        };
+        byte += 1;
+    }
+    table
+};
+
+/// True for a path that stands in its normal form, as most do; false says nothing.
+fn is_normal(path: &[u8]) -> bool {
+    let mut previous = 0;
+    path.iter().all(|byte| {
+        let kind = KINDS[usize::from(*byte)];
+        // Nothing but an ordinary byte after a slash.
+        let fits = kind != 0 && (previous & SLASH == 0 || kind == ORDINARY);
+        previous = kind;
+        fits
+    })
 }
 
 /// A path as text: escapes are decoded once and nothing else changes; one that cannot be decoded stays as it is.

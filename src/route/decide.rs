@@ -11,7 +11,7 @@ use super::path::Found;
 use super::{Backend, EndpointMap, Location, LocationTarget, Server, Table};
 use crate::policy::canary::{self, Canary, Ground};
 use crate::policy::cors::Cors;
-use crate::policy::satisfy::Verdict;
+use crate::policy::satisfy::{Satisfy, Verdict};
 use crate::policy::snippet::Run;
 use crate::policy::snippet::script::Rival;
 use crate::policy::template::Facts;
@@ -305,8 +305,7 @@ impl<'t> Walk<'t, '_, '_, '_, '_> {
 
     /// nginx answers preflights in its rewrite phase: before redirects, limits and access checks.
     fn preflight(&mut self, recorder: &mut impl Recorder) -> Result<(), LocalReply> {
-        let origin = self.view.fields.get("origin");
-        let answered = |cors: &Cors| cors.is_preflight(self.view.method, origin);
+        let answered = |cors: &Cors| cors.is_preflight(self.view.method, self.view.fields.get("origin"));
         if !self.location.policies.cors.as_ref().is_some_and(answered) {
             return Ok(());
         }
@@ -368,7 +367,9 @@ impl<'t> Walk<'t, '_, '_, '_, '_> {
     }
 
     fn ssl_redirect(&self, recorder: &mut impl Recorder) -> Result<(), LocalReply> {
-        if self.location.is_acme() {
+        let policies = &self.location.policies;
+        // Looking for the certificate costs more than asking whether that can matter.
+        if self.location.is_acme() || !policies.ssl_redirect.may_redirect(self.view) {
             return Ok(());
         }
         // A request without host (HTTP/1.0) is for the server `_`, which has an entry always.
@@ -378,7 +379,6 @@ impl<'t> Walk<'t, '_, '_, '_, '_> {
             has_certificate: self.table.certificate(host).is_some(),
             https_port: self.table.https_port,
         };
-        let policies = &self.location.policies;
         let reply =
             policies.ssl_redirect.decide(self.view, place, policies.redirect_style, &self.table.globals);
         if let Some(reply) = reply {
@@ -415,9 +415,11 @@ impl<'t> Walk<'t, '_, '_, '_, '_> {
         Err(LocalReply::NoEndpoints)
     }
 
-    /// The built-in 404 is a backend to nginx, so the client is judged first (vector `implicit-root-ip-allowlist`).
+    /// The built-in 404 is a backend to nginx, so the client is judged first (vector `implicit-root-ip-allowlist`); with
+    /// `satisfy: any` its address alone refuses nobody, and the data plane judges all checks together.
     fn no_route(&self, recorder: &mut impl Recorder) -> LocalReply {
-        let refused = access(self.location, self.view, self.run);
+        let alone = self.location.policies.satisfy == Satisfy::All;
+        let refused = alone.then(|| access(self.location, self.view, self.run)).flatten();
         recorder.step("no route", || {
             if refused.is_some() {
                 "the client is refused".to_owned()

@@ -9,6 +9,7 @@ use http::StatusCode;
 use crate::policy::forwarded::{self, Connection};
 use crate::policy::global::Globals;
 use crate::reply::LocalReply;
+use crate::request::normalize::normalize_parts;
 use crate::request::{BadTarget, Host, NormPath, RequestView, normalize};
 use crate::wire::{
     Reject, RequestHead, SplitTarget, Version, check_method, check_target, parse_authority, split_target,
@@ -19,6 +20,9 @@ use crate::wire::{
 pub struct Intake<'r> {
     head: &'r RequestHead,
     target: Cow<'r, [u8]>,
+    /// Bytes of the target before its query.
+    before_query: usize,
+    kept: bool,
     host: Host<'r>,
     path: NormPath<'r>,
 }
@@ -37,12 +41,41 @@ impl<'r> Intake<'r> {
             Version::Http2 => http2_host(head)?,
             Version::Http10 | Version::Http11 => http1_host(head, &split)?,
         };
-        let target = split.origin;
+        let (target, kept) = (split.origin, split.authority_text.is_none());
+        let before_query = crate::request::split_target(&target).0.len();
         let path = match &target {
             Cow::Borrowed(target) => normalize(target).map_err(bad_path)?,
             Cow::Owned(target) => normalize(target).map_err(bad_path)?.into_owned(),
         };
-        Ok(Self { head, target, host, path })
+        Ok(Self { head, target, before_query, kept, host, path })
+    }
+
+    /// [`Intake::of`] for a head that the driver of its connection let through by the same rules: what was judged of
+    /// target and host is not judged again.
+    ///
+    /// # Errors
+    /// As [`Intake::of`].
+    pub fn of_judged(head: &'r RequestHead) -> Result<Self, LocalReply> {
+        // Absolute targets, and HTTP/1.0 without a host.
+        let text = head.authority.as_deref().or_else(|| head.fields.get_str("host"));
+        let Some(text) = text.filter(|_| head.target.first() == Some(&b'/')) else { return Self::of(head) };
+        debug_assert!(parse_authority(text.as_bytes()).is_ok(), "a driver let {text:?} through");
+        debug_assert!(check_target(&head.target).is_ok(), "a driver let a broken target through");
+        let end = match text.as_bytes() {
+            [b'[', ..] => text.find(']').map(|bracket| bracket + 1),
+            _ => memchr::memchr(b':', text.as_bytes()),
+        };
+        let name = end.and_then(|end| text.get(..end)).unwrap_or(text);
+        let host = Host { raw: Cow::Borrowed(text), name: looked_up(name.strip_suffix('.').unwrap_or(name)) };
+        let (before, query) = crate::request::split_target(&head.target);
+        let path = normalize_parts(before, query).map_err(bad_path)?;
+        let target = Cow::Borrowed(&*head.target);
+        Ok(Self { head, target, before_query: before.len(), kept: true, host, path })
+    }
+
+    /// The host is the authority of the head, `:authority` or else `Host`, as it stands there.
+    pub const fn is_authority_kept(&self) -> bool {
+        self.kept
     }
 
     /// The normalised path.
@@ -57,7 +90,6 @@ impl<'r> Intake<'r> {
 
     /// Everything about the request. `roll` is one random number.
     pub fn view<'v>(&'v self, connection: &Connection, globals: &Globals, roll: u32) -> RequestView<'v> {
-        let (_, query) = crate::request::split_target(&self.target);
         RequestView {
             method: &self.head.method,
             version: self.head.version,
@@ -65,7 +97,7 @@ impl<'r> Intake<'r> {
             host: self.host.clone(),
             target: &self.target,
             path: self.path.clone(),
-            query,
+            query: self.target.get(self.before_query..).and_then(|rest| rest.get(1..)),
             fields: &self.head.fields,
             peer: SocketAddr::new(connection.peer.ip(), connection.peer.port()),
             listen_port: connection.listen_port,
@@ -119,13 +151,16 @@ fn http2_host(head: &RequestHead) -> Result<Host<'_>, LocalReply> {
 
 fn host(text: &str) -> Result<Host<'_>, LocalReply> {
     let authority = parse_authority(text.as_bytes()).map_err(refused)?;
-    let name = authority.lookup_host();
-    let name = if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
+    Ok(Host { raw: Cow::Borrowed(text), name: looked_up(authority.lookup_host()) })
+}
+
+/// A host without port and dot as routing compares it.
+fn looked_up(name: &str) -> Cow<'_, str> {
+    if name.bytes().any(|byte| byte.is_ascii_uppercase()) {
         Cow::Owned(name.to_ascii_lowercase())
     } else {
         Cow::Borrowed(name)
-    };
-    Ok(Host { raw: Cow::Borrowed(text), name })
+    }
 }
 
 fn refused(reject: Reject) -> LocalReply {
@@ -214,6 +249,27 @@ mod tests {
         assert_eq!(judged(&head(Version::Http2, "/", Some("a.test"), &["b.test"])), Err(400));
         assert_eq!(judged(&head(Version::Http2, "/", None, &[])), Err(400));
         assert_eq!(judged(&head(Version::Http2, "http://a.test/", Some("a.test"), &[])), Err(400));
+    }
+
+    #[test]
+    fn what_a_driver_judged_is_not_judged_otherwise() {
+        let hosts = ["a.test", "A.Test.:8080", "a.test:", "[::1]", "[2001:DB8::1]:443", "127.0.0.1:80", "x"];
+        let targets = ["/", "/a/../b?q=%zz", "/../x", "/%41//b", "http://B.test:1/p?q", "http://b.test"];
+        let all = hosts.iter().flat_map(|host| targets.iter().map(move |target| (*host, *target)));
+        for (host, target) in all {
+            let mut heads = vec![head(Version::Http11, target, None, &[host])];
+            if target.starts_with('/') {
+                heads.push(head(Version::Http2, target, Some(host), &[]));
+                heads.push(head(Version::Http2, target, Some(host), &[host]));
+                heads.push(head(Version::Http2, target, None, &[host]));
+            }
+            for head in heads {
+                let shown = |intake: Result<Intake<'_>, LocalReply>| format!("{intake:?}");
+                assert_eq!(shown(Intake::of_judged(&head)), shown(Intake::of(&head)), "{head:?}");
+            }
+        }
+        let old = head(Version::Http10, "/", None, &[]);
+        assert!(Intake::of_judged(&old).is_ok());
     }
 
     #[test]

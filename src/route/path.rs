@@ -37,6 +37,8 @@ struct TierIndex {
     /// Positions of the expressions, as numbered in `patterns`.
     pattern_positions: Box<[u32]>,
     patterns: Option<PatternSet>,
+    /// A path may be that of a location but for a slash at its end.
+    may_lack_slash: bool,
 }
 
 #[derive(Debug)]
@@ -67,6 +69,7 @@ impl PathIndex {
                 return Some(Found::Location(position));
             }
             if self.slash_redirects
+                && tier.may_lack_slash
                 && let Some(position) = tier.with_slash(path)
             {
                 return Some(Found::LacksSlash(position));
@@ -111,7 +114,9 @@ impl TierIndex {
         if exact.is_empty() && prefixes.is_empty() && patterns.is_empty() {
             return None;
         }
+        let lacks_slash = |entry: &Entry| entry.path.len() > 1 && entry.path.ends_with('/');
         Some(Self {
+            may_lack_slash: exact.iter().chain(&prefixes).any(lacks_slash),
             exact: sorted(exact).into_boxed_slice(),
             prefixes: with_parents(sorted(prefixes)),
             pattern_positions: pattern_positions.into_boxed_slice(),
@@ -184,5 +189,9 @@ fn with_parents(entries: Vec<Entry>) -> Box<[Prefix]> {
 
 /// Compares `name` with `path` and a slash.
 fn cmp_with_slash(name: &str, path: &[u8]) -> Ordering {
-    name.as_bytes().iter().cmp(path.iter().chain(b"/"))
+    match name.as_bytes().split_at_checked(path.len()) {
+        Some((start, rest)) => start.cmp(path).then_with(|| rest.cmp(b"/")),
+        // What it has too little of decides, or its end does.
+        None => name.as_bytes().cmp(path),
+    }
 }

@@ -74,6 +74,9 @@ pub struct RouteLabels<'a> {
     /// A number that is likely the same for the same location and server (address of the location): makes finding
     /// the series cheap. A wrong one costs time, never correctness.
     pub identity: usize,
+    /// Generation of the table that the texts stand in, which is held while they are shown; 0 for none. There, equal
+    /// places of texts are equal texts.
+    pub generation: u64,
     /// Host label.
     pub host: HostLabel<'a>,
     /// `$namespace` of the Ingress.
@@ -92,6 +95,7 @@ impl RouteLabels<'_> {
     /// A request that never reached routing.
     pub const NONE: Self = RouteLabels {
         identity: 0,
+        generation: 0,
         host: HostLabel::Undefined(""),
         namespace: "",
         ingress: "",
@@ -226,7 +230,45 @@ pub struct Record<'a> {
     pub local: Option<LocalReason>,
 }
 
+/// What of a finished request is counted; its fields are those of its [`Record`].
+#[derive(Debug, Clone, Copy)]
+pub struct Counted<'a> {
+    /// Method of a parsed request line.
+    pub method: Option<&'a str>,
+    /// [`Record::request_length`].
+    pub request_length: u64,
+    /// [`Record::request_time`].
+    pub request_time: Duration,
+    /// [`Record::status`].
+    pub status: u16,
+    /// [`Record::bytes_sent`].
+    pub bytes_sent: u64,
+    /// [`Record::alternative_upstream_name`].
+    pub alternative_upstream_name: &'a str,
+    /// The last of [`Record::tries`].
+    pub last: Option<&'a UpstreamTry>,
+    /// [`Record::route`].
+    pub route: RouteLabels<'a>,
+    /// [`Record::local`].
+    pub local: Option<LocalReason>,
+}
+
 impl<'a> Record<'a> {
+    /// What of it is counted.
+    pub fn counted(&self) -> Counted<'a> {
+        Counted {
+            method: self.method(),
+            request_length: self.request_length,
+            request_time: self.request_time,
+            status: self.status,
+            bytes_sent: self.bytes_sent,
+            alternative_upstream_name: self.alternative_upstream_name,
+            last: self.tries.last(),
+            route: self.route,
+            local: self.local,
+        }
+    }
+
     /// Method of a parsed request line.
     pub fn method(&self) -> Option<&'a str> {
         match self.line {

@@ -59,6 +59,21 @@ pub fn parse_authority(bytes: &[u8]) -> Result<Authority<'_>, Reject> {
     Ok(Authority { host, port: parse_port(port)? })
 }
 
+/// [`parse_authority`] for whoever wants no more than the verdict.
+///
+/// # Errors
+/// As [`parse_authority`].
+pub(super) fn check_authority(bytes: &[u8]) -> Result<(), Reject> {
+    let (length, fault) = reg_name(bytes);
+    // No port, or one that has too few digits to be too large.
+    let port = match bytes.get(length..) {
+        Some([] | [b':']) => true,
+        Some([b':', port @ ..]) => port.len() <= 4 && port.iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    if fault.is_none() && port { Ok(()) } else { parse_authority(bytes).map(|_| ()) }
+}
+
 fn parse_port(port: &str) -> Result<Option<u16>, Reject> {
     if port.is_empty() {
         return Ok(None);
@@ -73,30 +88,34 @@ fn parse_port(port: &str) -> Result<Option<u16>, Reject> {
 /// Length of the host that `bytes` start with, up to a colon, and what is wrong with it; in one pass, since every
 /// request comes by here.
 fn reg_name(bytes: &[u8]) -> (usize, Option<&'static str>) {
-    let (mut length, mut last, mut empty) = (0, b'.', false);
+    let (mut length, mut last, mut empty) = (0, DOT, 0);
     for byte in bytes {
-        match HOST_BYTES.get(usize::from(*byte)) {
-            Some(true) => {}
-            _ if *byte == b':' => break,
-            _ => return (length, Some("the host holds a byte that is not allowed")),
+        let kind = HOST_BYTES[usize::from(*byte)];
+        if kind == 0 {
+            if *byte == b':' {
+                break;
+            }
+            return (length, Some("the host holds a byte that is not allowed"));
         }
         // One dot at the end is that of an absolute name.
-        empty |= last == b'.' && *byte == b'.';
-        last = *byte;
+        empty |= last & kind & DOT;
+        last = kind;
         length += 1;
     }
     if length == 0 {
         return (0, Some("the host is empty"));
     }
-    (length, empty.then_some("the host has an empty label"))
+    (length, (empty != 0).then_some("the host has an empty label"))
 }
 
-/// Which bytes [`is_host_byte`] allows.
-const HOST_BYTES: [bool; 256] = {
-    let mut table = [false; 256];
+const DOT: u8 = 2;
+
+/// Which bytes [`is_host_byte`] allows, 0 for none; [`DOT`] for the dot.
+const HOST_BYTES: [u8; 256] = {
+    let mut table = [0; 256];
     let mut byte = 0;
     while byte < 256 {
-        table[byte] = is_host_byte(byte as u8);
+        table[byte] = if byte as u8 == b'.' { DOT } else { is_host_byte(byte as u8) as u8 };
         byte += 1;
     }
     table

@@ -134,7 +134,7 @@ impl Fields {
 
     /// The value of the first line called `name` if it is UTF-8.
     pub fn get_str(&self, name: &str) -> Option<&str> {
-        self.get(name).and_then(|value| std::str::from_utf8(value).ok())
+        self.called(name).next().and_then(|line| self.text_of(line))
     }
 
     /// The values of all lines called `name`, in order.
@@ -401,6 +401,15 @@ impl Fields {
     fn name_of(&self, line: &Line) -> &str {
         let start = line.name_start as usize;
         self.text.get(start..start + usize::from(line.name)).unwrap_or("")
+    }
+
+    /// The value if it is text. Beside names, only what is text lies in [`Self::text`].
+    fn text_of(&self, line: &Line) -> Option<&str> {
+        if line.tag.is_apart() {
+            return std::str::from_utf8(self.value_of(line)).ok();
+        }
+        let start = line.value_start as usize;
+        self.text.get(start..start + line.value as usize)
     }
 
     fn value_of(&self, line: &Line) -> &[u8] {

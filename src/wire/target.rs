@@ -104,7 +104,21 @@ fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
     })
 }
 
+/// Bytes that no rule has anything against, wherever in a target they stand.
+const PLAIN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = b'!';
+    while byte < 0x7f {
+        table[byte as usize] = !matches!(byte, b'#' | b'%' | b'\\');
+        byte += 1;
+    }
+    table
+};
+
 fn check_target_bytes(target: &[u8]) -> Result<(), Reject> {
+    if target.iter().all(|byte| PLAIN[usize::from(*byte)]) {
+        return Ok(());
+    }
     let bad = |reason| Err(Reject::bad("H1-13", reason));
     let mut bytes = target.iter();
     let mut in_query = false;

@@ -349,6 +349,26 @@ fn one_check_that_admits_is_enough_with_satisfy_any() {
 }
 
 #[test]
+fn one_check_is_enough_with_satisfy_any_where_no_rule_takes_the_path() {
+    let (backend, auth) = (Backend::echo("b"), service_of_ann());
+    let url = url(&auth, "/");
+    let annotations = [("auth-url", &*url), ("satisfy", "any"), ("allowlist-source-range", "10.0.0.0/8")];
+    let world = ingress("a", &annotations, &[("h.test", "/x", "Prefix", "b")])
+        + &ingress("list", &annotations[1..], &[("list.test", "/x", "Prefix", "b")])
+        + &service("b", &[backend.address()]);
+    let proxy = TestProxy::start(&world, &[]);
+    let check = |host: &str, target: &str, fields: &str, status: u16| {
+        let head = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n{fields}Connection: close\r\n\r\n");
+        assert_eq!(Raw::connect(proxy.http()).send(head).answer().status, status, "{host}{target} {fields}");
+    };
+    for (target, found) in [("/x", 200), ("/else", 404)] {
+        check("h.test", target, "", 401);
+        check("h.test", target, "Authorization: good\r\n", found);
+        check("list.test", target, "", 403);
+    }
+}
+
+#[test]
 fn a_service_with_a_route_is_found_by_its_cluster_name() {
     let (backend, auth) = (Backend::echo("b"), service_of_ann());
     let own =

@@ -6,7 +6,7 @@ use std::net::TcpStream;
 use crate::support::TestProxy;
 use crate::support::backend::Backend;
 use crate::support::client::Raw;
-use crate::support::manifests::{annotated, config_map, simple};
+use crate::support::manifests::{annotated, config_map, ingress, service, simple};
 
 const LONG: usize = 5_000;
 
@@ -54,6 +54,20 @@ fn custom_headers_stand_on_answers_of_the_backend_and_on_ours() {
         let answer = fetch(&proxy, "");
         assert_eq!((answer.status, answer.all("x-a")), (status, vec!["ours"]));
     }
+    // The 404 where no rule takes the path comes from a backend, as nginx sees it: nothing is put in its place.
+    let mut errors = vec![("custom-headers", "default/headers"), ("custom-http-errors", "404")];
+    let world = |annotations: &[(&str, &str)]| {
+        ingress("a", annotations, &[("h.test", "/x", "Prefix", "b")])
+            + &service("b", &[backend.address()])
+            + headers
+            + &config
+    };
+    proxy.swap(&world(&errors));
+    assert_eq!(fetch(&proxy, "").all("x-a"), [""; 0]);
+    errors.push(("disable-proxy-intercept-errors", "true"));
+    proxy.swap(&world(&errors));
+    let answer = fetch(&proxy, "");
+    assert_eq!((answer.status, answer.all("x-a")), (404, vec!["ours"]));
     let shut = annotated(backend.address(), &[("custom-headers", "default/absent")]);
     assert_eq!(fetch(&TestProxy::start(&shut, &[]), "").status, 503);
 }

@@ -4,19 +4,19 @@
 use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use smallvec::SmallVec;
 
 use super::lookup::{self, Asked, OptionalLookup, Placed, Sent};
 use super::own::Own;
-use super::{Exchange, Path, words};
+use super::{Exchange, Names, Path, words};
 use crate::proxy::span;
 use crate::reply::RedirectCause;
 use crate::route::{Backend, Location, LocationTarget};
 use crate::telemetry::metrics::Counter;
 use crate::telemetry::{
-    HostLabel, LocalReason, PlaceLookup, Record, RequestLine, RouteLabels, TraceText, UpstreamTry,
+    Counted, HostLabel, LocalReason, PlaceLookup, Record, RequestLine, RouteLabels, TraceText, UpstreamTry,
 };
 use crate::variable::Handshake;
 
@@ -36,22 +36,49 @@ impl Exchange {
             }
             status => status,
         };
-        let request_time = self.start.elapsed();
-        let end = self.start + request_time;
+        let end = Instant::now();
+        let request_time = end.saturating_duration_since(self.start);
+        self.connection.presence.end(end);
+        self.meter.ended.set(Some(end));
+        self.tell_upstreams(end);
+        let (traced, logged) = (self.traced.get(), self.is_logged());
+        if traced.is_none() && !logged {
+            let last = self.tries.borrow().last().map(|one| one.record(end));
+            return self.count(status, request_time, last.as_ref());
+        }
         let tries: SmallVec<[UpstreamTry; 1]> =
             self.tries.borrow().iter().map(|one| one.record(end)).collect();
-        self.connection.presence.end(end);
-        self.with_record(status, request_time, &tries, |record| self.finish(record));
+        self.with_record(status, request_time, &tries, |record| {
+            if let Some(traced) = traced {
+                span::finish(self, traced, record);
+            }
+            self.worker.metrics.observe(&record.counted());
+            if logged {
+                self.worker.log.write(record);
+            }
+        });
     }
 
-    /// Tells everybody who wants to know of the finished exchange.
-    fn finish(&self, record: &Record<'_>) {
+    /// Tells the metrics, where nobody else asks.
+    fn count(&self, status: u16, request_time: Duration, last: Option<&UpstreamTry>) {
+        let (names, canary) = (self.host.borrow(), self.canary.borrow());
+        self.worker.metrics.observe(&Counted {
+            method: Some(self.head.method.as_str()),
+            request_length: self.meter.request_bytes.get(),
+            request_time,
+            status,
+            bytes_sent: self.meter.bytes_sent.get(),
+            alternative_upstream_name: canary.as_ref().map_or("", |canary| &canary.name),
+            last,
+            route: self.labels(&names),
+            local: self.local.get(),
+        });
+    }
+
+    /// Tells who chooses endpoints how they did.
+    fn tell_upstreams(&self, end: Instant) {
         let (backend, canary) = (self.backend.borrow(), self.canary.borrow());
-        if let Some(traced) = self.traced.get() {
-            span::finish(self, traced, record);
-        }
-        let (page, used) = (self.page.get(), canary.as_ref().or(backend.as_ref()));
-        let end = self.start + record.request_time;
+        let (page, used) = (self.page(), canary.as_ref().or(backend.as_ref()));
         for (at, one) in self.tries.borrow().iter().enumerate() {
             let asked = page.filter(|page| at >= page.after).map_or(used, |page| page.by.as_ref());
             if let (Some(asked), Some(address)) = (asked, one.address) {
@@ -64,10 +91,6 @@ impl Exchange {
                 Some(took) if took.is_zero() => Counter::UpstreamReuses,
                 Some(_) => Counter::UpstreamConnects,
             });
-        }
-        self.worker.metrics.observe(record);
-        if self.is_logged() {
-            self.worker.log.write(record);
         }
     }
 
@@ -101,7 +124,8 @@ impl Exchange {
         tries: &[UpstreamTry],
         tell: impl FnOnce(&Record<'_>),
     ) {
-        let (names, uri, answer) = (self.host.borrow(), self.uri.borrow(), self.answer.borrow());
+        let (names, uri) = (self.host.borrow(), self.uri.borrow());
+        let answer = self.rare().map(|rare| rare.answer.borrow());
         let (backend, canary) = (self.backend.borrow(), self.canary.borrow());
         let (path, args) = self.came();
         let tls = self.connection.tls.as_ref();
@@ -127,8 +151,8 @@ impl Exchange {
                 protocol: self.head.version.as_str(),
             },
             scheme: self.connection.scheme.as_str(),
-            host: &names.host,
-            best_host: names.best.as_deref().unwrap_or(&names.host),
+            host: self.text(&names.host),
+            best_host: self.text(&names.best),
             forwarded: Some(self),
             uri: match (rewritten.as_deref(), &*uri) {
                 (Some(rewritten), _) => &rewritten.uri,
@@ -141,7 +165,7 @@ impl Exchange {
                 None => args,
             },
             request_fields: &Asked(&self.head, self.upgrade.get().map(|protocol| &**protocol)),
-            response_fields: &Sent { fields: &answer, framed: self.meter.framed.get() },
+            response_fields: &Sent { fields: answer.as_deref(), framed: self.meter.framed.get() },
             upstream_fields: &OptionalLookup(raw.as_deref()),
             handshake: tls.is_some().then_some(self as &dyn Handshake),
             completed: self.meter.finished.get(),
@@ -160,7 +184,7 @@ impl Exchange {
             alternative_upstream_name: canary.as_ref().map_or("", |canary| &canary.name),
             own: Some(&own),
             tries,
-            route: self.labels(&names.host),
+            route: self.labels(&names),
             place: place.as_ref().map(|place| place as &dyn PlaceLookup),
             trace: self.trace().map(|trace| TraceText {
                 trace_id: trace.trace_id_text(),
@@ -173,12 +197,13 @@ impl Exchange {
         tell(&record);
     }
 
-    fn labels<'a>(&'a self, host: &'a str) -> RouteLabels<'a> {
+    fn labels<'a>(&'a self, names: &'a Names) -> RouteLabels<'a> {
         let Some(server) = self.server.get() else {
-            return RouteLabels { host: HostLabel::Undefined(host), ..RouteLabels::NONE };
+            let host = HostLabel::Undefined(self.text(&names.host));
+            return RouteLabels { host, ..RouteLabels::NONE };
         };
         let host = if &*server.name == "_" {
-            HostLabel::Undefined(host)
+            HostLabel::Undefined(self.text(&names.host))
         } else {
             HostLabel::Configured(&server.name)
         };
@@ -187,6 +212,7 @@ impl Exchange {
         let backend = location.backend();
         RouteLabels {
             identity: Arc::as_ptr(location).addr(),
+            generation: self.snapshot.generation,
             host,
             namespace: location.owner.as_ref().map_or("", |owner| &owner.namespace),
             ingress: location.owner.as_ref().map_or("", |owner| &owner.name),
@@ -199,7 +225,7 @@ impl Exchange {
     /// nginx names the location's upstream also for answers of its own, and the error backend once it asks that one. What
     /// it answers while it looks for the location (the slash that a path lacks) has none yet.
     fn upstream_name<'a>(&'a self, chosen: Option<&'a Arc<Backend>>) -> &'a str {
-        if let Some(page) = self.page.get() {
+        if let Some(page) = self.page() {
             return page.by.as_ref().map_or(DEFAULT_BACKEND, |by| &by.name);
         }
         if self.lacked_slash() {

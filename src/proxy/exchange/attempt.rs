@@ -55,7 +55,7 @@ impl Exchange {
     pub fn tried(&self, address: Option<SocketAddr>, now: Instant) -> Rc<UpstreamTimes> {
         let times = Rc::new(UpstreamTimes::starting(now));
         let before = self.tries();
-        let starts_group = before > 0 && self.page.get().is_some_and(|page| page.after == before);
+        let starts_group = before > 0 && self.page().is_some_and(|page| page.after == before);
         self.tries.borrow_mut().push(Try { address, status: None, times: Rc::clone(&times), starts_group });
         times
     }

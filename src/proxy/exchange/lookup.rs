@@ -57,8 +57,8 @@ impl FieldLookup for Asked<'_> {
 
 /// Fields of an answer as a record finds them, with those that the connection writes itself.
 pub(super) struct Sent<'f> {
-    /// Fields.
-    pub(super) fields: &'f Fields,
+    /// Fields, where they were kept.
+    pub(super) fields: Option<&'f Fields>,
     /// How the client was told where the body ends, once it was.
     pub(super) framed: Option<Framed>,
 }
@@ -71,7 +71,7 @@ impl FieldLookup for Sent<'_> {
             }
             ("transfer-encoding", Some(framed)) if framed.chunked => visit(b"chunked"),
             ("connection", Some(framed)) => visit(framed.connection.as_bytes()),
-            _ => self.fields.get_all(name).for_each(visit),
+            _ => OptionalLookup(self.fields).each(name, visit),
         }
     }
 }
@@ -128,7 +128,7 @@ mod tests {
         let mut fields = Fields::default();
         fields.append("Content-Length", b"9").unwrap();
         let check = |framed: Option<Framed>, expect: [&[&str]; 3]| {
-            let sent = Sent { fields: &fields, framed };
+            let sent = Sent { fields: Some(&fields), framed };
             let names = ["content-length", "transfer-encoding", "connection"];
             assert_eq!(names.map(|name| shown(&sent, name)), expect.map(<[&str]>::to_vec), "{framed:?}");
         };

@@ -38,14 +38,14 @@ impl<'d, D: Future<Output = ()>> Life<'d, D> {
 }
 
 impl<D: Future<Output = ()>> Persistence for Life<'_, D> {
-    fn poll_keep(&mut self, cx: &mut Context<'_>) -> bool {
-        self.requests < self.max_requests && Instant::now() < self.end && self.poll_drain(cx).is_pending()
+    fn poll_keep(&mut self, now: Instant, cx: &mut Context<'_>) -> bool {
+        self.requests < self.max_requests && now < self.end && self.poll_drain(cx).is_pending()
     }
 }
 
 /// What came instead of, or as, the next request.
 pub(super) enum Arrival {
-    Request(Box<ParsedRequest>),
+    Request(ParsedRequest),
     Refused(Reject),
     /// The client closed inside a head.
     Cut,
@@ -59,9 +59,15 @@ pub(super) struct Waiting {
     parser: RequestParser,
     deadline: Option<Instant>,
     started: bool,
+    since: Option<Instant>,
 }
 
 impl Waiting {
+    /// Waits since an instant that has just passed, or since it is first asked.
+    pub(super) fn since(since: Option<Instant>) -> Self {
+        Self { since, ..Self::default() }
+    }
+
     /// Ready with what came.
     pub(super) fn poll<IO: AsyncRead + AsyncWrite + Socket + Unpin, D: Future<Output = ()>>(
         &mut self,
@@ -75,7 +81,7 @@ impl Waiting {
                 match self.parser.parse(&link.buf, &options.head) {
                     Parse::Complete(parsed) => {
                         link.buf.advance(parsed.consumed);
-                        return Poll::Ready(Arrival::Request(Box::new(parsed)));
+                        return Poll::Ready(Arrival::Request(parsed));
                     }
                     Parse::Reject(reject) => return Poll::Ready(Arrival::Refused(reject)),
                     Parse::Incomplete => {}
@@ -120,8 +126,10 @@ impl Waiting {
             return Poll::Ready(Arrival::Closed);
         }
         link.start_small();
-        let timeout = if self.started { options.head_timeout } else { options.idle_timeout };
-        let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + timeout);
+        let (timeout, since) =
+            if self.started { (options.head_timeout, None) } else { (options.idle_timeout, self.since) };
+        let deadline = || since.unwrap_or_else(Instant::now) + timeout;
+        let deadline = *self.deadline.get_or_insert_with(deadline);
         ready!(link.poll_until(deadline, cx));
         Poll::Ready(if self.started {
             let reason = "the head was not complete in time";
@@ -146,7 +154,7 @@ fn first_bytes<IO>(
         link.buf.extend_from_slice(rest);
     }
     match outcome {
-        Parse::Complete(parsed) => Some(Arrival::Request(Box::new(parsed))),
+        Parse::Complete(parsed) => Some(Arrival::Request(parsed)),
         Parse::Reject(reject) => Some(Arrival::Refused(reject)),
         Parse::Incomplete => None,
     }

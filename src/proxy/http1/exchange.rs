@@ -23,8 +23,9 @@ use crate::wire::{BodyDecoder, Framing, Leniency, ParsedRequest};
 
 /// What the connection may do after an exchange.
 pub(super) enum Outcome {
-    /// Serve the next request once the rest of this one's body is read.
-    Next(Source),
+    /// Serve the next request once the rest of this one's body is read; the connection is quiet since then, where that
+    /// is known.
+    Next(Source, Option<Instant>),
     /// Close; the answer is complete.
     Close(Linger),
     /// Close at once and without ceremony: the client is gone or must see a cut.
@@ -38,7 +39,7 @@ pub(super) enum Outcome {
 /// Whether the connection may be kept after this exchange, as far as that is known when the answer starts.
 pub(super) trait Persistence {
     /// False: write `Connection: close`.
-    fn poll_keep(&mut self, cx: &mut Context<'_>) -> bool;
+    fn poll_keep(&mut self, now: Instant, cx: &mut Context<'_>) -> bool;
 }
 
 /// State of one exchange. `F` is boxed: handlers are large and an idle connection must not carry one.
@@ -63,12 +64,11 @@ pub(super) struct Exchange<F> {
 impl<F: Future<Output = Response>> Exchange<F> {
     /// Starts the exchange: `handle` gets the request.
     pub(super) fn new<IO: AsyncRead + AsyncWrite + Socket + Unpin>(
-        parsed: Box<ParsedRequest>,
+        parsed: ParsedRequest,
         link: &mut Link<IO>,
         options: &Options,
         handle: impl FnOnce(Request) -> F,
     ) -> Self {
-        let parsed = *parsed;
         let meter = Rc::new(Meter::default());
         Meter::add(&meter.request_bytes, parsed.consumed);
         let asker = Asker {
@@ -242,6 +242,7 @@ impl<F: Future<Output = Response>> Exchange<F> {
         options: &Options,
         persistence: &mut impl Persistence,
     ) {
+        let now = Instant::now();
         // A client that waits for a 100 which never comes may send its body or not: nobody could tell a body from
         // the next request. A long body that nobody reads is not worth reading either.
         let rest_is_bearable = self.source.is_done()
@@ -252,8 +253,8 @@ impl<F: Future<Output = Response>> Exchange<F> {
             && !self.source.broken
             && (!self.expect_continue || self.source.is_done())
             && rest_is_bearable
-            && persistence.poll_keep(cx);
-        self.reply = Some(Reply::start(response, self.asker, keep_alive, &mut self.out, &self.meter));
+            && persistence.poll_keep(now, cx);
+        self.reply = Some(Reply::start(response, self.asker, keep_alive, &mut self.out, (&self.meter, now)));
     }
 
     /// Writes what is queued, takes more of the answer's body, until one of them has to wait.
@@ -316,7 +317,9 @@ impl<F: Future<Output = Response>> Exchange<F> {
         self.reply = None;
         self.source.close(cx);
         Poll::Ready(if keep_alive {
-            Outcome::Next(std::mem::replace(&mut self.source, Source::new(BodyDecoder::Length(0))))
+            let ended = self.meter.ended.get().filter(|_| self.source.is_done());
+            let source = std::mem::replace(&mut self.source, Source::new(BodyDecoder::Length(0)));
+            Outcome::Next(source, ended.map(Instant::from_std))
         } else {
             Outcome::Close(if self.source.is_done() { Linger::IfMore } else { Linger::Deliver })
         })

@@ -1,6 +1,7 @@
 //! Bytes on their way to the client: heads and small data in one buffer, large data beside it without a copy, all
 //! written with one system call where the socket can.
 
+use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
@@ -18,6 +19,13 @@ use crate::wire::{Fields, encode};
 const COPY: usize = 4 * 1024;
 /// More is not gathered before a write.
 const ENOUGH: usize = 32 * 1024;
+/// Bytes of the largest buffer that waits for the next answer.
+const SPARE: usize = 4 * 1024;
+
+thread_local! {
+    /// An empty buffer that was used last: the next answer finds its memory warm.
+    static LAST: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// Queue of one connection. At most one large piece of data waits in it.
 #[derive(Default)]
@@ -65,6 +73,9 @@ impl Outgoing {
 
     /// Queues a head written by `write`.
     pub(super) fn head(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.lead.capacity() == 0 {
+            self.lead = LAST.take();
+        }
         let before = self.lead.len();
         write(&mut self.lead);
         self.head_left += self.lead.len().saturating_sub(before);
@@ -158,6 +169,9 @@ impl Outgoing {
         if self.written >= self.lead.len() {
             self.lead.clear();
             self.written = 0;
+            if self.lead.capacity() <= SPARE {
+                LAST.set(std::mem::take(&mut self.lead));
+            }
         }
         let data = rest.min(self.data.len());
         self.data.advance(data);

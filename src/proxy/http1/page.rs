@@ -2,6 +2,7 @@
 //! connection.
 
 use http::StatusCode;
+use tokio::time::Instant;
 
 use super::date;
 use crate::wire::encode;
@@ -18,7 +19,7 @@ pub(super) fn refusal(status: StatusCode) -> (Vec<u8>, usize) {
     );
     let mut out = Vec::with_capacity(512);
     encode::status_line(&mut out, status, None);
-    date::write(&mut out);
+    date::write(&mut out, Instant::now());
     encode::raw_field(&mut out, "Content-Type", b"text/html");
     encode::content_length(&mut out, body.len() as u64);
     encode::raw_field(&mut out, "Connection", b"close");

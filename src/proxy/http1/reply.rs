@@ -8,6 +8,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Body, Frame};
+use tokio::time::Instant;
 
 use super::date;
 use super::outgoing::Outgoing;
@@ -65,13 +66,13 @@ pub(super) struct Reply {
 
 impl Reply {
     /// Queues the head of `response`. `keep_alive` is what the connection would allow; `meter` keeps what the head says
-    /// of the body.
+    /// of the body, and it is `now`.
     pub(super) fn start(
         mut response: Response,
         asker: Asker,
         keep_alive: bool,
         out: &mut Outgoing,
-        meter: &Meter,
+        (meter, now): (&Meter, Instant),
     ) -> Self {
         let switching = response.head.status == StatusCode::SWITCHING_PROTOCOLS && response.upgrade.is_some();
         if response.head.status.is_informational() && !switching {
@@ -83,7 +84,7 @@ impl Reply {
         let delimiter = delimiter(&response, asker);
         let keep_alive = keep_alive && !response.close && delimiter != Delimiter::Close && !switching;
         out.head(|out| {
-            let framed = write_head(out, &response, delimiter, asker, keep_alive);
+            let framed = write_head(out, &response, (delimiter, keep_alive), asker, now);
             meter.framed.set(Some(framed));
         });
         let sends_body = !matches!(delimiter, Delimiter::None | Delimiter::Length(0));
@@ -211,15 +212,15 @@ const FRAMING: NameSet = NameSet::new(&["connection", "content-length", "transfe
 fn write_head(
     out: &mut Vec<u8>,
     response: &Response,
-    delimiter: Delimiter,
+    (delimiter, keep_alive): (Delimiter, bool),
     asker: Asker,
-    keep_alive: bool,
+    now: Instant,
 ) -> Framed {
     let head = &response.head;
     out.reserve(head.fields.written_len() + 256);
     encode::status_line(out, head.status, head.reason.as_deref());
     if !head.fields.contains("date") {
-        date::write(out);
+        date::write(out, now);
     }
     let told = head.fields.get("content-length");
     if head.fields.may_hold(&FRAMING) {

@@ -20,8 +20,32 @@ pub struct Format(Layout);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Layout {
-    Template { segments: Vec<Segment<Option<Variable>>>, escape: Escape, budget: usize },
+    Template { segments: Vec<Segment<Option<Variable>>>, escape: Escape, budget: usize, wants: Wants },
     Object,
+}
+
+/// What must be kept of a request because a variable shows it: every request asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Wants {
+    response_fields: bool,
+    upstream_fields: bool,
+    own: bool,
+}
+
+impl Wants {
+    fn of(segments: &[Segment<Option<Variable>>]) -> Self {
+        use Variable::{Own, ResponseField, UpstreamCookie, UpstreamField};
+        let mut wants = Self::default();
+        for segment in segments {
+            let Segment::Variable(Some(variable)) = segment else { continue };
+            // A map may look at any field.
+            let own = matches!(variable, Own(_));
+            wants.own |= own;
+            wants.response_fields |= own || matches!(variable, ResponseField(_));
+            wants.upstream_fields |= own || matches!(variable, UpstreamField(_) | UpstreamCookie(_));
+        }
+        wants
+    }
 }
 
 impl Default for Format {
@@ -45,7 +69,8 @@ impl Format {
             variable
         });
         let budget = budget(&segments);
-        (Self(Layout::Template { segments, escape, budget }), problems)
+        let wants = Wants::of(&segments);
+        (Self(Layout::Template { segments, escape, budget, wants }), problems)
     }
 
     /// One JSON object per line with fixed keys (`docs/access-log.md`).
@@ -55,42 +80,30 @@ impl Format {
 
     /// True when a variable shows a response field.
     pub fn wants_response_fields(&self) -> bool {
-        match &self.0 {
-            Layout::Template { segments, .. } => segments
-                .iter()
-                // A map may look at any field.
-                .any(|segment| {
-                    matches!(segment, Segment::Variable(Some(Variable::ResponseField(_) | Variable::Own(_))))
-                }),
-            Layout::Object => false,
-        }
+        self.wants().response_fields
     }
 
     /// True when a variable shows a field of the backend's own answer.
     pub fn wants_upstream_fields(&self) -> bool {
-        use Variable::{Own, UpstreamCookie, UpstreamField};
-        match &self.0 {
-            Layout::Template { segments, .. } => segments.iter().any(|segment| {
-                matches!(segment, Segment::Variable(Some(UpstreamField(_) | UpstreamCookie(_) | Own(_))))
-            }),
-            Layout::Object => false,
-        }
+        self.wants().upstream_fields
     }
 
     /// True when a variable of the configuration's own is shown.
     pub fn wants_own(&self) -> bool {
+        self.wants().own
+    }
+
+    fn wants(&self) -> Wants {
         match &self.0 {
-            Layout::Template { segments, .. } => {
-                segments.iter().any(|segment| matches!(segment, Segment::Variable(Some(Variable::Own(_)))))
-            }
-            Layout::Object => false,
+            Layout::Template { wants, .. } => *wants,
+            Layout::Object => Wants::default(),
         }
     }
 
     /// Appends the line for `record`, without a line feed.
     pub fn render(&self, record: &Record<'_>, clock: &mut Clock, buffer: &mut Vec<u8>) {
         match &self.0 {
-            Layout::Template { segments, escape, budget } => {
+            Layout::Template { segments, escape, budget, .. } => {
                 let mut out = Out::new(buffer, *escape, *budget);
                 for segment in segments {
                     match segment {

@@ -80,6 +80,7 @@ fn record<'a>() -> Record<'a> {
         own: None,
         tries: &[],
         route: RouteLabels {
+            generation: 0,
             identity: 1,
             host: HostLabel::Configured("foo.bar"),
             namespace: "default",

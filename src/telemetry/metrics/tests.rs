@@ -22,6 +22,7 @@ fn config() -> MetricsConfig {
 fn route<'a>() -> RouteLabels<'a> {
     RouteLabels {
         identity: 1,
+        generation: 0,
         host: HostLabel::Configured("foo.bar"),
         namespace: "default",
         ingress: "web",
@@ -119,7 +120,7 @@ fn a_request_is_counted_under_the_labels_of_ingress_nginx() {
     let metrics = Metrics::new(config());
     let worker = metrics.worker();
     let tries = [one_try(2_000), one_try(7)];
-    worker.observe(&Record { tries: &tries, ..record(route()) });
+    worker.observe(&Record { tries: &tries, ..record(route()) }.counted());
     let text = metrics.render(Instant::now());
     assert_eq!(samples(&text, REQUESTS), BTreeMap::from([(LABELS.to_owned(), 1.0)]));
     for (name, bound, sum) in [
@@ -148,7 +149,7 @@ fn bucket_bounds_are_inclusive_and_cumulative() {
     let metrics = Metrics::new(MetricsConfig { time_buckets: vec![0.01, 1.0, 0.1], ..config() });
     let worker = metrics.worker();
     for millis in [0, 10, 11, 100, 1_000, 1_001] {
-        worker.observe(&Record { request_time: Duration::from_millis(millis), ..record(route()) });
+        worker.observe(&Record { request_time: Duration::from_millis(millis), ..record(route()) }.counted());
     }
     let text = metrics.render(Instant::now());
     let buckets = samples(&text, "nginx_ingress_controller_request_duration_seconds_bucket");
@@ -161,7 +162,7 @@ fn bucket_bounds_are_inclusive_and_cumulative() {
 #[test]
 fn the_default_buckets_are_written_as_go_writes_them() {
     let metrics = Metrics::new(config());
-    metrics.worker().observe(&record(route()));
+    metrics.worker().observe(&record(route()).counted());
     let text = metrics.render(Instant::now());
     for (name, bounds) in [
         ("request_duration_seconds", "0.005 0.01 0.025 0.05 0.1 0.25 0.5 1 2.5 5 10 +Inf"),
@@ -179,10 +180,21 @@ fn the_default_buckets_are_written_as_go_writes_them() {
 }
 
 #[test]
+fn a_route_of_another_table_is_told_apart_though_it_stands_in_the_same_place() {
+    let metrics = Metrics::new(config());
+    let worker = metrics.worker();
+    for (generation, path) in [(1, "/foo"), (1, "/foo"), (2, "/bar"), (2, "/bar"), (0, "/baz")] {
+        worker.observe(&record(RouteLabels { generation, path, ..route() }).counted());
+    }
+    let counted: Vec<f64> = samples(&metrics.render(Instant::now()), REQUESTS).into_values().collect();
+    assert_eq!(counted, [2.0, 1.0, 2.0]);
+}
+
+#[test]
 fn an_answer_of_ours_has_no_upstream_series() {
     let metrics = Metrics::new(config());
     let local = Some(LocalReason { kind: "redirect", rule: "ssl" });
-    metrics.worker().observe(&Record { status: 308, local, ..record(route()) });
+    metrics.worker().observe(&Record { status: 308, local, ..record(route()) }.counted());
     let text = metrics.render(Instant::now());
     assert!(!text.contains("response_duration_seconds") && !text.contains("upstream_latency"));
     assert_eq!(samples(&text, "nginx_ingress_controller_request_duration_seconds_count").len(), 1);
@@ -203,8 +215,8 @@ fn flags_shape_labels_and_names() {
     let metrics = Metrics::new(flags);
     let worker = metrics.worker();
     let tries = [one_try(1)];
-    worker.observe(&Record { status: 201, tries: &tries, ..record(route()) });
-    worker.observe(&Record { status: 204, tries: &tries, ..record(route()) });
+    worker.observe(&Record { status: 201, tries: &tries, ..record(route()) }.counted());
+    worker.observe(&Record { status: 204, tries: &tries, ..record(route()) }.counted());
     let text = metrics.render(Instant::now());
     let labels = LABELS.replace("host=\"foo.bar\",", "").replace("200", "2xx");
     assert_eq!(samples(&text, REQUESTS), BTreeMap::from([(labels, 2.0)]));
@@ -212,7 +224,7 @@ fn flags_shape_labels_and_names() {
     assert!(text.contains("nginx_ingress_controller_response_size_bucket"));
     let excluded = MetricsConfig { exclude: BTreeSet::from(["requests".to_owned()]), ..config() };
     let metrics = Metrics::new(excluded);
-    metrics.worker().observe(&record(route()));
+    metrics.worker().observe(&record(route()).counted());
     assert_eq!(samples(&metrics.render(Instant::now()), REQUESTS).len(), 0);
 }
 
@@ -224,7 +236,7 @@ fn workers_are_added_up() {
             let worker = metrics.worker();
             std::thread::spawn(move || {
                 for _ in 0..1_000 {
-                    worker.observe(&record(route()));
+                    worker.observe(&record(route()).counted());
                 }
                 worker.count(Counter::Accepted);
             })
@@ -244,8 +256,8 @@ fn one_identity_for_two_routes_mixes_nothing_up() {
     let metrics = Metrics::new(config());
     let worker = metrics.worker();
     for _ in 0..3 {
-        worker.observe(&record(route()));
-        worker.observe(&record(RouteLabels { path: "/other", ..route() }));
+        worker.observe(&record(route()).counted());
+        worker.observe(&record(RouteLabels { path: "/other", ..route() }).counted());
     }
     let counts: Vec<f64> = samples(&metrics.render(Instant::now()), REQUESTS).into_values().collect();
     assert_eq!(counts, [3.0, 3.0]);
@@ -257,9 +269,9 @@ fn routes_of_tables_that_are_gone_are_forgotten() {
     let worker = metrics.worker();
     // Each swap gives the same route a new identity.
     for identity in 0..10_000 {
-        worker.observe(&record(RouteLabels { identity, ..route() }));
+        worker.observe(&record(RouteLabels { identity, ..route() }).counted());
         for _ in 0..7 {
-            worker.observe(&record(RouteLabels { identity: usize::MAX, ..route() }));
+            worker.observe(&record(RouteLabels { identity: usize::MAX, ..route() }).counted());
         }
         assert!(worker.remembered() <= 300, "{} after {identity} swaps", worker.remembered());
     }
@@ -268,7 +280,7 @@ fn routes_of_tables_that_are_gone_are_forgotten() {
     // What is in use at once is remembered whole.
     for round in 0..3 {
         for identity in 0..2_000 {
-            worker.observe(&record(RouteLabels { identity, ..route() }));
+            worker.observe(&record(RouteLabels { identity, ..route() }).counted());
         }
         assert!(round == 0 || worker.remembered() >= 2_000);
     }
@@ -279,10 +291,10 @@ fn canary_methods_and_statuses_are_series_of_their_own_and_odd_methods_are_other
     let metrics = Metrics::new(config());
     let worker = metrics.worker();
     let line = |method| RequestLine::Parsed { method, target: b"/", protocol: "HTTP/1.1" };
-    worker.observe(&Record { alternative_upstream_name: "default-canary-80", ..record(route()) });
-    worker.observe(&Record { status: 503, ..record(route()) });
+    worker.observe(&Record { alternative_upstream_name: "default-canary-80", ..record(route()) }.counted());
+    worker.observe(&Record { status: 503, ..record(route()) }.counted());
     for method in ["BREW", "get", "PROPFIND"] {
-        worker.observe(&Record { line: line(method), ..record(route()) });
+        worker.observe(&Record { line: line(method), ..record(route()) }.counted());
     }
     let seen = samples(&metrics.render(Instant::now()), REQUESTS);
     assert_eq!(seen.get(&LABELS.replace("canary=\"\"", "canary=\"default-canary-80\"")), Some(&1.0));
@@ -295,11 +307,11 @@ fn canary_methods_and_statuses_are_series_of_their_own_and_odd_methods_are_other
 fn a_scan_of_random_hosts_adds_no_series() {
     let metrics = Metrics::new(config());
     let worker = metrics.worker();
-    worker.observe(&record(route()));
+    worker.observe(&record(route()).counted());
     let before = lines(&metrics.render(Instant::now()));
     for number in 0..100_000 {
         let host = format!("host-{number}.example");
-        worker.observe(&Record { status: 404, ..record(unmatched(&host)) });
+        worker.observe(&Record { status: 404, ..record(unmatched(&host)) }.counted());
     }
     let text = metrics.render(Instant::now());
     assert_eq!(lines(&text), before);
@@ -315,7 +327,7 @@ fn a_host_without_a_name_in_an_ingress_is_an_underscore() {
     let metrics = Metrics::new(config());
     let worker = metrics.worker();
     for host in ["a.example", "b.example"] {
-        worker.observe(&record(RouteLabels { host: HostLabel::Undefined(host), ..route() }));
+        worker.observe(&record(RouteLabels { host: HostLabel::Undefined(host), ..route() }).counted());
     }
     let seen = samples(&metrics.render(Instant::now()), REQUESTS);
     assert_eq!(seen, BTreeMap::from([(LABELS.replace("foo.bar", "_"), 2.0)]));
@@ -325,15 +337,15 @@ fn a_host_without_a_name_in_an_ingress_is_an_underscore() {
 fn undefined_hosts_become_labels_on_demand_and_only_a_bounded_number_of_them() {
     let metrics = Metrics::new(MetricsConfig { per_undefined_host: true, ..config() });
     let worker = metrics.worker();
-    worker.observe(&Record { status: 404, ..record(unmatched("wildcard.foo.com")) });
+    worker.observe(&Record { status: 404, ..record(unmatched("wildcard.foo.com")) }.counted());
     let seen = samples(&metrics.render(Instant::now()), REQUESTS);
     assert_eq!(seen.len(), 1);
     assert!(seen.keys().all(|labels| labels.contains("host=\"wildcard.foo.com\"")));
     for number in 0..5_000 {
         let host = format!("host-{number}.example");
-        worker.observe(&Record { status: 404, ..record(unmatched(&host)) });
+        worker.observe(&Record { status: 404, ..record(unmatched(&host)) }.counted());
     }
-    worker.observe(&Record { status: 404, ..record(unmatched("not a host\n")) });
+    worker.observe(&Record { status: 404, ..record(unmatched("not a host\n")) }.counted());
     let text = metrics.render(Instant::now());
     let seen = samples(&text, REQUESTS);
     assert!(seen.len() <= 1_001, "{}", seen.len());
@@ -347,7 +359,7 @@ fn beyond_the_limit_requests_are_still_counted_as_other() {
     let worker = metrics.worker();
     for number in 0..5_000 {
         let ingress = format!("ingress-{number}");
-        worker.observe(&record(RouteLabels { ingress: &ingress, ..route() }));
+        worker.observe(&record(RouteLabels { ingress: &ingress, ..route() }).counted());
     }
     let text = metrics.render(Instant::now());
     let seen = samples(&text, REQUESTS);
@@ -370,12 +382,10 @@ fn series_of_vanished_objects_leave_after_five_minutes_and_come_back_with_traffi
     let metrics = Metrics::new(config());
     let worker = metrics.worker();
     let begin = Instant::now();
-    worker.observe(&record(route()));
-    worker.observe(&record(RouteLabels {
-        ingress: "other-web",
-        host: HostLabel::Configured("b"),
-        ..route()
-    }));
+    worker.observe(&record(route()).counted());
+    worker.observe(
+        &record(RouteLabels { ingress: "other-web", host: HostLabel::Configured("b"), ..route() }).counted(),
+    );
     let live = |hosts: &[&str], ingresses: &[&str]| LiveObjects {
         hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
         ingresses: ingresses.iter().map(|&name| ("default".to_owned(), name.to_owned())).collect(),
@@ -387,7 +397,7 @@ fn series_of_vanished_objects_leave_after_five_minutes_and_come_back_with_traffi
     metrics.set_live(live(&["b"], &["other-web"]), gone);
     assert_eq!(count(gone + RETIRE_AFTER - Duration::from_secs(1)), 2);
     assert_eq!(count(gone + RETIRE_AFTER), 1);
-    worker.observe(&record(route()));
+    worker.observe(&record(route()).counted());
     assert_eq!(count(gone + RETIRE_AFTER), 2, "the worker did not keep counting into removed cells");
     // One that comes back in time keeps its numbers.
     let all = live(&["foo.bar", "b"], &["web", "other-web"]);
@@ -539,7 +549,9 @@ fn the_text_is_well_formed_and_every_name_is_in_the_table() {
     let metrics = Metrics::new(config());
     let worker = metrics.worker();
     let tries = [one_try(1)];
-    worker.observe(&Record { tries: &tries, ..record(RouteLabels { path: "/a\"b\\c\nd", ..route() }) });
+    worker.observe(
+        &Record { tries: &tries, ..record(RouteLabels { path: "/a\"b\\c\nd", ..route() }) }.counted(),
+    );
     worker.retried("x");
     let text = metrics.render(Instant::now());
     let known: BTreeMap<&str, Kind> =

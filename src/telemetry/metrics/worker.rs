@@ -1,4 +1,4 @@
-//! One worker's metrics: plain counters and gauges, and the way from a [`Record`] to its series.
+//! One worker's metrics: plain counters and gauges, and the way from a finished request to its series.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,7 +13,7 @@ use super::Shared;
 use super::layout::{Layout, Observed};
 use super::names::{self, Family};
 use super::series::{Slot, method_index};
-use crate::telemetry::record::{HostLabel, LocalReason, Record, RouteLabels};
+use crate::telemetry::record::{Counted, HostLabel, LocalReason, RouteLabels};
 
 /// Routes that a worker remembers series for; beyond, it forgets all and begins again.
 const CACHED_ROUTES: usize = 16_384;
@@ -117,6 +117,13 @@ impl WorkerCells {
         self.gauges.get(index).map_or(0, |cell| cell.load(Ordering::Relaxed))
     }
 
+    /// From the worker's own thread, where no guard of `gauge` ever leaves it.
+    fn move_gauge(&self, gauge: Gauge, by: i64) {
+        if let Some(cell) = self.gauges.get(gauge as usize) {
+            cell.store(cell.load(Ordering::Relaxed).wrapping_add(by), Ordering::Relaxed);
+        }
+    }
+
     fn add_gauge(&self, gauge: Gauge, amount: i64) {
         if let Some(cell) = self.gauges.get(gauge as usize) {
             cell.fetch_add(amount, Ordering::Relaxed);
@@ -145,9 +152,21 @@ struct Cache {
     words: HashMap<WordedKey, Arc<AtomicU64>, RandomState>,
 }
 
+/// Where the texts of a route stand; the same table has the same texts there for as long as it lives, which is as long
+/// as one of its requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Standing {
+    generation: u64,
+    location: usize,
+    host: usize,
+    canary: usize,
+}
+
 /// The series of one route that this worker has met.
 #[derive(Debug)]
 struct CachedRoute {
+    /// Where its texts stood when they were compared last.
+    stood: Option<Standing>,
     host: Box<str>,
     configured: bool,
     namespace: Box<str>,
@@ -189,6 +208,17 @@ impl WorkerMetrics {
             // Only this worker writes the cell.
             cell.store(cell.load(Ordering::Relaxed).wrapping_add(amount), Ordering::Relaxed);
         }
+    }
+
+    /// A request began; [`WorkerMetrics::request_ended`] must follow, on this thread. As [`WorkerMetrics::hold`] of
+    /// [`Gauge::Requests`], without operations that other threads have to hear of.
+    pub fn request_began(&self) {
+        self.cells.move_gauge(Gauge::Requests, 1);
+    }
+
+    /// See [`WorkerMetrics::request_began`].
+    pub fn request_ended(&self) {
+        self.cells.move_gauge(Gauge::Requests, -1);
     }
 
     /// Raises `gauge` by one until the guard is dropped.
@@ -245,7 +275,7 @@ impl WorkerMetrics {
     }
 
     /// Counts one finished request.
-    pub fn observe(&self, record: &Record<'_>) {
+    pub fn observe(&self, record: &Counted<'_>) {
         self.count(Counter::Requests);
         self.add(Counter::BytesReceived, record.request_length);
         self.add(Counter::BytesSent, record.bytes_sent);
@@ -262,7 +292,7 @@ impl WorkerMetrics {
             return;
         }
         let status = registry.status(record.status);
-        let method = method_index(record.method());
+        let method = method_index(record.method);
         let key = self.key(&record.route, record.alternative_upstream_name);
         if cache.routes.len() >= cache.sweep_at {
             cache.sweep();
@@ -271,8 +301,12 @@ impl WorkerMetrics {
         let clock = cache.clock;
         let canary = record.alternative_upstream_name;
         let route = cache.routes.entry(key).or_insert_with(|| CachedRoute::new(&record.route, canary));
-        if !route.is(&record.route, canary) {
-            *route = CachedRoute::new(&record.route, canary);
+        let standing = Standing::of(&record.route, canary);
+        if standing.is_none() || route.stood != standing {
+            if !route.is(&record.route, canary) {
+                *route = CachedRoute::new(&record.route, canary);
+            }
+            route.stood = standing;
         }
         route.used_at = clock;
         let known = route.slots.iter().position(|(s, m, _)| *s == status && *m == method);
@@ -332,6 +366,22 @@ impl Cache {
     }
 }
 
+// === impl Standing ===
+
+impl Standing {
+    /// `None` where a text is the client's, or of no table.
+    fn of(route: &RouteLabels<'_>, canary: &str) -> Option<Self> {
+        let HostLabel::Configured(host) = route.host else { return None };
+        let [host, canary] = [host, canary].map(|text| text.as_ptr() as usize);
+        (route.generation > 0).then_some(Self {
+            generation: route.generation,
+            location: route.identity,
+            host,
+            canary,
+        })
+    }
+}
+
 // === impl CachedRoute ===
 
 impl CachedRoute {
@@ -341,6 +391,7 @@ impl CachedRoute {
             HostLabel::Undefined(name) => (name, false),
         };
         Self {
+            stood: None,
             host: host.into(),
             configured,
             namespace: route.namespace.into(),
@@ -384,9 +435,9 @@ impl Drop for GaugeGuard {
     }
 }
 
-fn fill(layout: &Layout, slot: &Slot, record: &Record<'_>) {
+fn fill(layout: &Layout, slot: &Slot, record: &Counted<'_>) {
     slot.count.add(0, 1);
-    let last = record.tries.last();
+    let last = record.last;
     for histogram in &layout.histograms {
         let value = match histogram.observed {
             Observed::RequestDuration => Some(micros(record.request_time)),
@@ -404,5 +455,5 @@ fn fill(layout: &Layout, slot: &Slot, record: &Record<'_>) {
 }
 
 fn micros(time: Duration) -> u64 {
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+    time.as_secs().saturating_mul(1_000_000).saturating_add(time.subsec_micros().into())
 }
