@@ -170,7 +170,7 @@ mod tests {
             }
             let all = written(&mut output, step);
             assert_eq!(all.len(), 3 * (9 + 2 * 20_009 + 19), "{step}");
-            assert_eq!(*expect.get_or_insert(all.clone()), all, "{step}");
+            assert_eq!(*expect.get_or_insert_with(|| all.clone()), all, "{step}");
             assert!(!output.holds_data());
         }
     }
