@@ -5,7 +5,7 @@
 
 use http::StatusCode;
 
-use super::fields::{is_called, is_tchar};
+use super::fields::{NameSet, is_called, is_tchar};
 use super::head::{Framing, Version};
 use super::line::trim;
 use super::verdict::Reject;
@@ -75,8 +75,22 @@ const AUTHORIZATION: u8 = 1;
 const IF_MODIFIED_SINCE: u8 = 2;
 const IF_UNMODIFIED_SINCE: u8 = 4;
 
+/// Names of all lines that say something.
+pub(super) const TELLING: NameSet = NameSet::new(&[
+    "te",
+    "host",
+    "expect",
+    "upgrade",
+    "connection",
+    "authorization",
+    "content-length",
+    "transfer-encoding",
+    "if-modified-since",
+    "if-unmodified-since",
+]);
+
 impl Evidence {
-    /// Takes one line in.
+    /// Takes one line in; those with a name that is not [`TELLING`] may be left out.
     pub(super) fn note(&mut self, name: &[u8], value: &[u8]) {
         let is = |field: &str| is_called(name, field.as_bytes());
         match name.len() {
@@ -240,6 +254,14 @@ impl Evidence {
 }
 
 fn parse_length(value: &[u8]) -> Length {
+    // Few enough that no sum is too large.
+    if (1..=18).contains(&value.len()) {
+        let digits = value.iter().try_fold(0, |sum: u64, byte| match byte.wrapping_sub(b'0') {
+            digit @ 0..=9 => Some(sum * 10 + u64::from(digit)),
+            _ => None,
+        });
+        return digits.map_or(Length::Broken, Length::Known);
+    }
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Length::Broken;
     }

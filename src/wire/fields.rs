@@ -15,8 +15,8 @@ mod draft;
 mod name;
 
 pub(super) use draft::{Draft, Found};
-pub(crate) use name::{Looks, NameSet};
-pub(super) use name::{Tag, is_called, look, scan_name};
+pub(crate) use name::{Looks, NameSet, OwnName};
+pub(super) use name::{Tag, is_called, look, scan_name, usual_length};
 pub use name::{is_tchar, is_token, tokens};
 
 use name::Seen;
@@ -226,36 +226,35 @@ impl Fields {
     ///
     /// # Errors
     /// As [`Fields::append`].
-    pub(crate) fn append_own(&mut self, name: &'static str, value: &[u8]) -> Result<(), FieldError> {
-        debug_assert!(is_token(name.as_bytes()), "{name:?} is no token");
+    pub(crate) fn append_own(&mut self, name: &OwnName, value: &[u8]) -> Result<(), FieldError> {
         if !is_field_value(value) {
             return Err(FieldError::Value);
         }
         match std::str::from_utf8(value) {
-            Ok(value) => self.push_text(name, value, Tag::of_ours(name)),
-            Err(_) => self.push_apart(name, value),
+            Ok(value) => self.append_sound(name, value),
+            Err(_) => self.push_apart(name.name(), value),
         }
-    }
-
-    /// [`Fields::append_own`] for text.
-    ///
-    /// # Errors
-    /// As [`Fields::append`].
-    pub(crate) fn append_own_text(&mut self, name: &'static str, value: &str) -> Result<(), FieldError> {
-        if !is_field_value(value.as_bytes()) {
-            return Err(FieldError::Value);
-        }
-        self.append_sound(name, value)
     }
 
     /// [`Fields::append_own`] for a value that is known to be one: made by us, or judged where it came in.
     ///
     /// # Errors
     /// [`FieldError::Length`].
-    pub(crate) fn append_sound(&mut self, name: &'static str, value: &str) -> Result<(), FieldError> {
-        debug_assert!(is_token(name.as_bytes()), "{name:?} is no token");
+    pub(crate) fn append_sound(&mut self, name: &OwnName, value: &str) -> Result<(), FieldError> {
         debug_assert!(is_field_value(value.as_bytes()), "{value:?} is no value of a field");
-        self.push_text(name, value, Tag::of_ours(name))
+        let start = self.text.len();
+        let value_start = start + name.written().len();
+        // What fits at its end fits before.
+        let end = u32::try_from(value_start + value.len()).map_err(|_| FieldError::Length)?;
+        let [name_start, value_start] = [start, value_start].map(|at| u32::try_from(at).unwrap_or(end));
+        self.text.reserve(name.written().len() + value.len() + 2);
+        self.text.push_str(name.written());
+        self.text.push_str(value);
+        self.text.push_str("\r\n");
+        let line =
+            Line { name_start, value_start, value: end - value_start, name: name.length(), tag: name.tag() };
+        self.add(line);
+        Ok(())
     }
 
     /// Replaces every line called `name` by one; it takes the place of the first, else stands at the end.
@@ -263,7 +262,8 @@ impl Fields {
     /// # Errors
     /// As [`Fields::append`]; the old lines stay then.
     pub fn set(&mut self, name: &str, value: &[u8]) -> Result<(), FieldError> {
-        let place = self.lines.iter().position(|line| self.is_called(line, name));
+        let look = look(name.as_bytes());
+        let place = self.lines.iter().position(|line| line.tag.may_be(look) && self.is_called(line, name));
         self.append(name, value)?;
         let Some(place) = place else { return Ok(()) };
         let Some(line) = self.lines.pop() else { return Ok(()) };
@@ -417,6 +417,11 @@ impl<'f> FieldLine<'f> {
     /// Name in the sender's case.
     pub(crate) fn name(self) -> &'f str {
         self.fields.name_of(self.line)
+    }
+
+    /// [`FieldLine::name`] as bytes, which costs less to get.
+    pub(crate) fn name_bytes(self) -> &'f [u8] {
+        self.fields.name_bytes(self.line)
     }
 
     /// Value.

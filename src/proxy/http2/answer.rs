@@ -14,6 +14,10 @@ use tokio::time::Instant;
 use crate::message::{BodyError, Framed, Meter, Response, ResponseBody, fields_of};
 use crate::proxy::http1::date;
 use crate::wire::Fields;
+use crate::wire::fields::OwnName;
+
+const DATE: OwnName = OwnName::new("Date: ");
+const LENGTH: OwnName = OwnName::new("Content-Length: ");
 
 /// An answer whose head is written.
 pub(super) struct Answer {
@@ -122,13 +126,13 @@ pub(super) fn complete(response: &mut Response, head_only: bool, meter: &Meter, 
     Meter::add(&meter.bytes_sent, head.fields.text_len());
     // Lines of ours are sound: nothing of them can be refused.
     if !head.fields.contains("date") {
-        let _told = date::with_value(now, |value| head.fields.append_sound("date", value));
+        let _told = date::with_value(now, |value| head.fields.append_sound(&DATE, value));
     }
     if !ended
         && let Some(exact) = exact
         && !head.fields.contains("content-length")
     {
-        let _told = head.fields.append_sound("content-length", &exact.to_string());
+        let _told = head.fields.append_sound(&LENGTH, &exact.to_string());
     }
     meter.finished.set(ended);
     ended
@@ -141,6 +145,6 @@ fn without_body(response: &mut Response) {
     if let Some(length) = length
         && !response.head.fields.contains("content-length")
     {
-        let _told = response.head.fields.append_sound("Content-Length", &length.to_string());
+        let _told = response.head.fields.append_sound(&LENGTH, &length.to_string());
     }
 }
