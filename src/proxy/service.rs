@@ -35,7 +35,10 @@ use crate::route::intake::Intake;
 use crate::route::{Decision, Location, LocationTarget, decide};
 use crate::wire::{RequestHead, Version};
 
+mod challenge;
 mod turned;
+
+use challenge::{challenged, challenges};
 
 /// Serves one request; the answer carries the [`Exchange`] as its guard.
 pub async fn handle(worker: Rc<Worker>, connection: Rc<ConnectionFacts>, request: Request) -> Response {
@@ -424,22 +427,6 @@ async fn ours(way: &Way<'_>, reply: LocalReply, body: RequestBody) -> Response {
 fn has_page(way: &Way<'_>, status: http::StatusCode, made: Made) -> bool {
     let errors = &way.location.policies.errors;
     errors.replaces(status.as_u16(), made) && !(errors.inherited && filter::sign_in_page(way).is_some())
-}
-
-/// What a 401 of a backend asks for.
-fn challenges(response: &Response) -> Vec<Box<[u8]>> {
-    if response.head.status != http::StatusCode::UNAUTHORIZED {
-        return Vec::new();
-    }
-    response.head.fields.get_all("www-authenticate").map(Box::from).collect()
-}
-
-/// A page in the place of a 401 still asks for what the 401 asked for, as with nginx: without that no browser would.
-fn challenged<'c>(mut page: Response, challenges: impl Iterator<Item = &'c [u8]>) -> Response {
-    for challenge in challenges {
-        let _refused = page.head.fields.append("WWW-Authenticate", challenge);
-    }
-    page
 }
 
 /// An answer of the error backend instead of one with `status`. Without one the built-in default backend answers, as in
