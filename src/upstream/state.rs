@@ -227,8 +227,9 @@ impl Upstreams {
         reuse: Reuse,
         times: &Rc<UpstreamTimes>,
     ) -> Result<Answer, Failed> {
+        let lane = self.pool.lane(&key);
         let pooled = match reuse {
-            Reuse::Allow => self.pool.checkout(&key, times.start()),
+            Reuse::Allow => self.pool.checkout(&lane, times.start()),
             Reuse::Fresh => None,
         };
         let connection = match pooled {
@@ -241,7 +242,7 @@ impl Upstreams {
             },
         };
         times.connected(connection.exchanges() > 0);
-        let home = Home { pool: Rc::clone(&self.pool), key };
+        let home = Home { pool: Rc::clone(&self.pool), lane };
         http1::exchange(connection, home, request, body, *timeouts, Rc::clone(times)).await
     }
 
