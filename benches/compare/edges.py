@@ -20,7 +20,7 @@ CROWD = 512
 def most_of(scene, peer, connections=load.CONNECTIONS, seconds=2):
     """Requests a second that many connections get through as fast as they can."""
     wrk = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-H", f"Host: {tables.host(1)}", f"http://127.0.0.1:{peer.http}/small"]
-    return load.wrk(scene.calm + wrk)[1]
+    return load.wrk(scene.client + wrk)[1]
 
 
 def tail(options):

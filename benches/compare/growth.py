@@ -91,11 +91,12 @@ def changed(peer, hosts):
     facts = {"change": took, "change_cpu": own() - cpu, "change_pss_mib": watermark.most}
     if builds_before:
         times, ran = [took], threads(peer.process.pid)["control"][1]
-        for mark in range(2, 7):
+        more = 5 if hosts <= NGINX_MOST else 2
+        for mark in range(2, 2 + more):
             times.append(one_host(peer, hosts, mark))
         count, seconds = (after - before for after, before in zip(builds(peer), builds_before))
         facts["change"] = sorted(times)[len(times) // 2]
-        facts["change_cpu"] = (threads(peer.process.pid)["control"][1] - ran) / 5
+        facts["change_cpu"] = (threads(peer.process.pid)["control"][1] - ran) / more
         facts["change_build"] = seconds / max(count, 1)
     return facts
 
@@ -115,10 +116,10 @@ def everything(peer):
     before, ran, count = generation(peer), threads(peer.process.pid)["control"][1], builds(peer)
     with Watermark(peer) as watermark:
         peer.write("config", [peer.settings(61)])
-        while generation(peer) == before:
+        while generation(peer) == before or builds(peer)[0] == count[0]:
             time.sleep(0.005)
         # What is not needed any more is freed.
-        time.sleep(0.3)
+        time.sleep(0.5)
     after = builds(peer)
     return {"full_cpu": threads(peer.process.pid)["control"][1] - ran, "full_build": after[1] - count[1],
             "full_pss_mib": watermark.most, "after_pss_mib": machine.proportional_kib(peer.pids()) / 1024}

@@ -29,7 +29,7 @@ class Scene:
         self.options = options
         self.binary = os.path.abspath(options.bin)
         self.proxy, self.client = machine.placement()
-        self.calm, self.urgent = self.client, urgent
+        self.urgent = urgent
         if urgent:
             self.client = machine.urgent(self.client)
 

@@ -1,8 +1,8 @@
 //! What a publication tells metrics and the access log.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Instant, SystemTime};
 
 use crate::config::{self, Config};
@@ -44,10 +44,18 @@ pub(super) fn metrics_config(config: &Config) -> MetricsConfig {
 pub(super) fn metrics_hook(metrics: Metrics) -> Hook {
     metrics.control().set_build(crate::cli::VERSION, "", "");
     let mut held_before = 0;
+    let mut told = Told::default();
     Box::new(move |snapshot: &Arc<Snapshot>, report: &Report| {
         let control = metrics.control();
-        let table = &snapshot.table;
-        control.published(fingerprint(table), snapshot.generation, size(snapshot), SystemTime::now());
+        let servers = servers(&snapshot.table);
+        // Endpoints come and go without a new table, and often.
+        if !told.table.ptr_eq(&Arc::downgrade(&snapshot.table)) {
+            told.table = Arc::downgrade(&snapshot.table);
+            told.fingerprint = fingerprint(&servers);
+            metrics.set_live(live(&servers), Instant::now());
+        }
+        let size = size(snapshot, &servers);
+        control.published(told.fingerprint, snapshot.generation, size, SystemTime::now());
         control.confirmed(Instant::now());
         control.observe_build(report.build);
         if let Some(propagation) = report.propagation {
@@ -57,21 +65,39 @@ pub(super) fn metrics_hook(metrics: Metrics) -> Hook {
         control.set_diagnostics(count(Severity::Info), count(Severity::Warning), count(Severity::Error));
         let held = snapshot.diagnostics.iter().filter(|found| found.code == HELD).count();
         control.removals_held(held.saturating_sub(std::mem::replace(&mut held_before, held)));
-        control.set_certificates(&certificates(snapshot));
-        control.set_orphans(&orphans(snapshot));
-        metrics.set_live(live(table), Instant::now());
+        let certificates = certificates(snapshot);
+        if told.certificates != certificates {
+            control.set_certificates(&certificates);
+            told.certificates = certificates;
+        }
+        let orphans = orphans(snapshot, &servers);
+        if told.orphans != orphans {
+            control.set_orphans(&orphans);
+            told.orphans = orphans;
+        }
     })
 }
 
-fn servers(table: &Table) -> impl Iterator<Item = &Arc<Server>> {
-    let named = table.hosts.names().into_iter().map(|(_, _, server)| server);
-    named.chain(std::iter::once(&table.catch_all))
+/// What metrics were told last: to tell ten thousand series anew takes longer than to compile a change.
+#[derive(Default)]
+struct Told {
+    /// Weak, so that no table stays for it.
+    table: Weak<Table>,
+    fingerprint: u64,
+    certificates: Vec<CertificateFacts>,
+    orphans: Vec<Orphan>,
 }
 
-fn size(snapshot: &Snapshot) -> TableSize {
-    let mut seen = BTreeSet::new();
+/// All servers in the order of their names; one with further names stands there for each of them.
+fn servers(table: &Table) -> Vec<&Arc<Server>> {
+    let named = table.hosts.names().into_iter().map(|(_, _, server)| server);
+    named.chain(std::iter::once(&table.catch_all)).collect()
+}
+
+fn size(snapshot: &Snapshot, servers: &[&Arc<Server>]) -> TableSize {
+    let mut seen = HashSet::with_capacity(servers.len());
     let (mut hosts, mut locations) = (0, 0);
-    for server in servers(&snapshot.table) {
+    for server in servers {
         if seen.insert(Arc::as_ptr(server)) {
             hosts += 1;
             locations += server.locations.len();
@@ -87,9 +113,9 @@ fn size(snapshot: &Snapshot) -> TableSize {
 }
 
 /// Changes when the table does: names of servers and addresses of their parts, which are kept while unchanged.
-fn fingerprint(table: &Table) -> u64 {
+fn fingerprint(servers: &[&Arc<Server>]) -> u64 {
     let mut hash = DefaultHasher::new();
-    for server in servers(table) {
+    for server in servers {
         server.name.hash(&mut hash);
         for location in &server.locations {
             location.path.hash(&mut hash);
@@ -99,15 +125,15 @@ fn fingerprint(table: &Table) -> u64 {
     hash.finish()
 }
 
-fn live(table: &Table) -> LiveObjects {
-    let mut live = LiveObjects::default();
-    for server in servers(table) {
-        live.hosts.insert(server.name.to_string());
-        for owner in server.locations.iter().filter_map(|location| location.owner.as_ref()) {
-            live.ingresses.insert((owner.namespace.to_string(), owner.name.to_string()));
-        }
+fn live(servers: &[&Arc<Server>]) -> LiveObjects {
+    let locations = servers.iter().flat_map(|server| &server.locations);
+    let mut owners: Vec<&ObjectKey> = locations.filter_map(|location| location.owner.as_ref()).collect();
+    // The locations of an Ingress stand together.
+    owners.dedup();
+    LiveObjects {
+        hosts: servers.iter().map(|server| server.name.to_string()).collect(),
+        ingresses: owners.iter().map(|owner| (owner.namespace.to_string(), owner.name.to_string())).collect(),
     }
-    live
 }
 
 fn certificates(snapshot: &Snapshot) -> Vec<CertificateFacts> {
@@ -144,29 +170,66 @@ fn facts(host: &str, key: Option<&ObjectKey>, info: &CertInfo) -> CertificateFac
 
 /// Whether the rules of each Ingress lead to Services that exist and have endpoints (`orphan_ingress`): as ingress-nginx
 /// tells it, 0 for those that do, and nothing about endpoints where there is no Service.
-fn orphans(snapshot: &Snapshot) -> Vec<Orphan> {
-    let mut found: BTreeMap<(&ObjectKey, OrphanKind), bool> = BTreeMap::new();
-    for server in servers(&snapshot.table) {
-        for location in server.locations.iter().filter(|location| !location.implicit) {
-            let (Some(owner), LocationTarget::Backend(backend)) = (&location.owner, &location.target) else {
-                continue;
-            };
-            let set = snapshot.endpoints.of(backend.slot);
-            let empty = set.ready.is_empty();
-            let missing = empty && set.empty_because.contains("does not exist");
-            *found.entry((owner, OrphanKind::NoService)).or_default() |= missing;
-            if !missing {
-                *found.entry((owner, OrphanKind::NoEndpoint)).or_default() |= empty;
-            }
+fn orphans(snapshot: &Snapshot, servers: &[&Arc<Server>]) -> Vec<Orphan> {
+    let mut found: Vec<(&ObjectKey, Backed)> = Vec::new();
+    for location in servers.iter().flat_map(|server| &server.locations).filter(|location| !location.implicit)
+    {
+        let (Some(owner), LocationTarget::Backend(backend)) = (&location.owner, &location.target) else {
+            continue;
+        };
+        let set = snapshot.endpoints.of(backend.slot);
+        let empty = set.ready.is_empty();
+        let missing = empty && set.empty_because.contains("does not exist");
+        let backed = Backed { missing, empty: (!missing).then_some(empty) };
+        match found.last_mut() {
+            // The locations of an Ingress stand together.
+            Some((last, known)) if *last == owner => known.add(backed),
+            _ => found.push((owner, backed)),
         }
     }
-    let told = |((key, kind), orphaned): ((&ObjectKey, OrphanKind), bool)| Orphan {
-        namespace: key.namespace.to_string(),
-        ingress: key.name.to_string(),
-        kind,
-        orphaned,
+    by_ingress(found)
+}
+
+/// What is known of the rules of each Ingress made into what is told of it, in the order of their names.
+fn by_ingress(mut found: Vec<(&ObjectKey, Backed)>) -> Vec<Orphan> {
+    found.sort_by_key(|(key, _)| *key);
+    found.dedup_by(|(key, backed), (kept, known)| {
+        let same = key == kept;
+        if same {
+            known.add(*backed);
+        }
+        same
+    });
+    let told = |(key, backed): (&ObjectKey, Backed)| {
+        let orphan = |kind, orphaned| Orphan {
+            namespace: key.namespace.to_string(),
+            ingress: key.name.to_string(),
+            kind,
+            orphaned,
+        };
+        let endpoints = backed.empty.map(|empty| orphan(OrphanKind::NoEndpoint, empty));
+        std::iter::once(orphan(OrphanKind::NoService, backed.missing)).chain(endpoints)
     };
-    found.into_iter().map(told).collect()
+    found.into_iter().flat_map(told).collect()
+}
+
+/// Where the rules of an Ingress lead.
+#[derive(Clone, Copy)]
+struct Backed {
+    /// Some to a Service that is not there.
+    missing: bool,
+    /// Some to a Service without endpoints; `None` where no Service is there.
+    empty: Option<bool>,
+}
+
+impl Backed {
+    fn add(&mut self, other: Self) {
+        self.missing |= other.missing;
+        self.empty = match (self.empty, other.empty) {
+            (Some(a), Some(b)) => Some(a | b),
+            (a, b) => a.or(b),
+        };
+    }
 }
 
 /// Keeps the way of spans that of the ConfigMap. `instead` is the collector that the environment names.
@@ -340,5 +403,26 @@ impl LogSettings {
             stream_place: destination(globals, &globals.stream_access_log_path),
             unknown: BTreeSet::new(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ingress_is_an_orphan_by_any_of_its_rules_wherever_they_stand() {
+        let (a, b) = (ObjectKey::new("ns", "a"), ObjectKey::new("ns", "b"));
+        let (served, nowhere) =
+            (Backed { missing: false, empty: Some(false) }, Backed { missing: true, empty: None });
+        let without = Backed { missing: false, empty: Some(true) };
+        let told = by_ingress(vec![(&b, nowhere), (&a, served), (&b, nowhere), (&a, nowhere), (&a, without)]);
+        let told: Vec<_> = told.iter().map(|one| (one.ingress.as_str(), one.kind, one.orphaned)).collect();
+        let expected = [
+            ("a", OrphanKind::NoService, true),
+            ("a", OrphanKind::NoEndpoint, true),
+            ("b", OrphanKind::NoService, true),
+        ];
+        assert_eq!(told, expected);
     }
 }
