@@ -3,9 +3,13 @@
 
 use super::global::Globals;
 use crate::request::Scheme;
+use crate::wire::fields::OwnName;
 
 /// Field name.
 pub const NAME: &str = "Strict-Transport-Security";
+
+/// [`NAME`] for a section in which it does not stand yet.
+pub(super) const OWN: OwnName = OwnName::new("Strict-Transport-Security: ");
 
 /// The field's value for a response on a connection of `scheme`. It replaces a backend's own.
 pub fn field(globals: &Globals, scheme: Scheme) -> Option<&str> {

@@ -62,7 +62,11 @@ pub fn set_ours(fields: &mut Fields, scheme: Scheme, globals: &Globals) {
         }
     }
     if let Some(value) = hsts::field(globals, scheme) {
-        let _ = fields.set(hsts::NAME, value.as_bytes());
+        let _ = if fields.contains(hsts::NAME) {
+            fields.set(hsts::NAME, value.as_bytes())
+        } else {
+            fields.append_own(&hsts::OWN, value.as_bytes())
+        };
     }
 }
 

@@ -171,13 +171,17 @@ impl Fields {
     /// # Errors
     /// [`FieldError`] when name or value would not survive being written and read again; nothing is added then.
     pub fn append(&mut self, name: &str, value: &[u8]) -> Result<(), FieldError> {
-        if !is_token(name.as_bytes()) {
+        let (token, kinds) = scan_name(name.as_bytes());
+        if token == 0 || token != name.len() {
             return Err(FieldError::Name);
         }
         if !is_field_value(value) {
             return Err(FieldError::Value);
         }
-        self.push(name, value)
+        match std::str::from_utf8(value) {
+            Ok(value) => self.push_text(name, value, Tag::scanned(name.as_bytes(), kinds)),
+            Err(_) => self.push_apart(name, value),
+        }
     }
 
     /// Adds a line that was judged before, by a parser of this module.

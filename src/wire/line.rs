@@ -73,10 +73,13 @@ pub(super) fn usual_line(bytes: &[u8]) -> Option<UsualLine<'_>> {
     let [b':', b' ', rest @ ..] = rest else { return None };
     let (value, after) = rest.split_at_checked(find_control(rest)?)?;
     let [b'\r', b'\n', next, ..] = after else { return None };
+    let is_space = |byte: &u8| matches!(byte, b' ' | b'\t');
     let (first, last) = (value.first()?, value.last()?);
-    // The start of a value is nearly always no white space, and the next line's never.
-    let space = [*first, *last, *next].iter().any(|byte| matches!(byte, b' ' | b'\t'));
-    (!space && !name.is_empty()).then_some(UsualLine { name, value })
+    // White space after the line folds it.
+    if name.is_empty() || is_space(first) || is_space(last) || is_space(next) {
+        return None;
+    }
+    Some(UsualLine { name, value })
 }
 
 /// Splits a field line (no line end) into name and value by RFC 9112 section 5.1: a token, a colon at once, the
