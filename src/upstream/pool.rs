@@ -6,8 +6,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::rc::Rc;
-use std::time::Instant;
+use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use foldhash::fast::RandomState;
@@ -21,9 +21,12 @@ use crate::policy::global::UpstreamKeepalive;
 pub(super) const BUFFER: usize = 8 * 1024;
 /// Read buffers kept for the next exchange.
 const SPARE_BUFFERS: usize = 32;
+/// How long bytes that were only looked at wait for the next request on their connection (`stream/plain`). A backend of
+/// Linux begins to ask whether its last bytes arrived two ticks of its clock after they left.
+const UNTAKEN: Duration = Duration::from_millis(1);
 
 /// What two requests must share to share a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PoolKey {
     /// Where it leads.
     pub address: SocketAddr,
@@ -41,6 +44,18 @@ pub struct Pool {
     count: Cell<usize>,
     buffers: RefCell<Vec<BytesMut>>,
     memory: Memory,
+    untaken: RefCell<Untaken>,
+}
+
+/// Where bytes wait that were only looked at.
+#[derive(Debug, Default)]
+struct Untaken {
+    /// Among the youngest connections of these.
+    keys: Vec<PoolKey>,
+    /// Nothing waits on connections that have idled since then or longer.
+    until: Option<Instant>,
+    /// Somebody will take them.
+    watched: bool,
 }
 
 #[derive(Debug)]
@@ -58,6 +73,7 @@ impl Pool {
             count: Cell::new(0),
             buffers: RefCell::new(Vec::new()),
             memory,
+            untaken: RefCell::default(),
         }
     }
 
@@ -101,8 +117,9 @@ impl Pool {
 
     /// Takes back a connection on which nothing is under way; drops it when it is worn out or there is no room. At
     /// the limit the connection that has idled longest makes room.
-    pub fn checkin(&self, key: PoolKey, connection: Box<Connection>, now: Instant) {
+    pub fn checkin(self: &Rc<Self>, key: PoolKey, connection: Box<Connection>, now: Instant) {
         let limits = self.limits.get();
+        let untaken = connection.has_seen();
         let entry = Idle { connection, since: now };
         if limits.connections == 0 || !self.may_stay(&entry, now) {
             return;
@@ -117,6 +134,46 @@ impl Pool {
         }
         idle.entry(key).or_default().push_back(entry);
         self.count.set(self.count.get().saturating_add(1));
+        if untaken {
+            self.watch(key);
+        }
+    }
+
+    /// Sees to it that what waits on the youngest connection of `key` is taken soon.
+    fn watch(self: &Rc<Self>, key: PoolKey) {
+        let mut untaken = self.untaken.borrow_mut();
+        if untaken.keys.last() != Some(&key) {
+            untaken.keys.push(key);
+        }
+        if !untaken.watched {
+            untaken.watched = true;
+            tokio::task::spawn_local(settle(Rc::downgrade(self)));
+        }
+    }
+
+    /// Takes what has waited for long enough; false when nothing waits any more.
+    fn take_untaken(&self, now: Instant) -> bool {
+        let idle = self.idle.borrow();
+        let mut untaken = self.untaken.borrow_mut();
+        let Untaken { keys, until, .. } = &mut *untaken;
+        keys.sort_unstable();
+        keys.dedup();
+        keys.retain(|key| {
+            let mut waits = false;
+            // Older ones were seen to before.
+            let young = |entry: &&Idle| until.is_none_or(|until| entry.since > until);
+            for entry in idle.get(key).into_iter().flatten().rev().take_while(young) {
+                if now.saturating_duration_since(entry.since) >= UNTAKEN {
+                    entry.connection.take_seen();
+                } else {
+                    waits |= entry.connection.has_seen();
+                }
+            }
+            waits
+        });
+        *until = now.checked_sub(UNTAKEN);
+        untaken.watched = !untaken.keys.is_empty();
+        untaken.watched
     }
 
     /// Drops connections that idled too long, are too old, or were closed or written to by the backend.
@@ -147,6 +204,12 @@ impl Pool {
             && entry.connection.exchanges() < limits.requests
     }
 
+    /// Idle connections on which bytes wait that were only looked at.
+    #[cfg(test)]
+    pub(super) fn untaken(&self) -> usize {
+        self.idle.borrow().values().flatten().filter(|entry| entry.connection.has_seen()).count()
+    }
+
     /// An empty read buffer.
     pub(super) fn buffer(&self) -> BytesMut {
         self.buffers.borrow_mut().pop().unwrap_or_else(|| BytesMut::with_capacity(BUFFER))
@@ -158,6 +221,16 @@ impl Pool {
         let mut buffers = self.buffers.borrow_mut();
         if buffers.len() < SPARE_BUFFERS && buffer.try_reclaim(BUFFER) && buffer.capacity() <= 2 * BUFFER {
             buffers.push(buffer);
+        }
+    }
+}
+
+/// Takes what nobody took until nothing waits.
+async fn settle(pool: Weak<Pool>) {
+    loop {
+        tokio::time::sleep(UNTAKEN).await;
+        if !pool.upgrade().is_some_and(|pool| pool.take_untaken(Instant::now())) {
+            return;
         }
     }
 }

@@ -420,4 +420,10 @@ impl Upstreams {
     pub fn kept_connections(&self) -> (usize, usize) {
         (self.pool.len(), self.sessions.len())
     }
+
+    /// Idle connections on which bytes wait that were only looked at.
+    #[cfg(test)]
+    pub(super) fn untaken(&self) -> usize {
+        self.pool.untaken()
+    }
 }
