@@ -26,7 +26,7 @@ const SPARE_BUFFERS: usize = 32;
 const UNTAKEN: Duration = Duration::from_millis(1);
 
 /// What two requests must share to share a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PoolKey {
     /// Where it leads.
     pub address: SocketAddr,
@@ -40,9 +40,11 @@ pub struct PoolKey {
 #[derive(Debug)]
 pub struct Pool {
     limits: Cell<UpstreamKeepalive>,
-    idle: RefCell<HashMap<PoolKey, VecDeque<Idle>, RandomState>>,
+    idle: RefCell<HashMap<PoolKey, Rc<Lane>, RandomState>>,
     count: Cell<usize>,
     buffers: RefCell<Vec<BytesMut>>,
+    /// Room for the next request's head.
+    scratch: RefCell<Vec<u8>>,
     memory: Memory,
     untaken: RefCell<Untaken>,
 }
@@ -51,11 +53,20 @@ pub struct Pool {
 #[derive(Debug, Default)]
 struct Untaken {
     /// Among the youngest connections of these.
-    keys: Vec<PoolKey>,
+    lanes: Vec<Rc<Lane>>,
     /// Nothing waits on connections that have idled since then or longer.
     until: Option<Instant>,
     /// Somebody will take them.
     watched: bool,
+}
+
+/// Idle connections that one kind of request may take, the youngest last. A request looks its lane up once and brings
+/// the connection back to it.
+#[derive(Debug, Default)]
+pub struct Lane {
+    idle: RefCell<VecDeque<Idle>>,
+    /// Its youngest connections are looked after ([`Untaken`]).
+    watched: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -72,6 +83,7 @@ impl Pool {
             idle: RefCell::new(HashMap::default()),
             count: Cell::new(0),
             buffers: RefCell::new(Vec::new()),
+            scratch: RefCell::default(),
             memory,
             untaken: RefCell::default(),
         }
@@ -102,11 +114,19 @@ impl Pool {
         self.len() == 0
     }
 
-    /// The youngest idle connection that is still good.
-    pub fn checkout(&self, key: &PoolKey, now: Instant) -> Option<Box<Connection>> {
+    /// Where connections for `key` wait.
+    pub fn lane(&self, key: &PoolKey) -> Rc<Lane> {
         let mut idle = self.idle.borrow_mut();
-        let queue = idle.get_mut(key)?;
-        while let Some(mut entry) = queue.pop_back() {
+        match idle.get(key) {
+            Some(lane) => Rc::clone(lane),
+            None => Rc::clone(idle.entry(*key).or_default()),
+        }
+    }
+
+    /// The youngest idle connection that is still good.
+    pub fn checkout(&self, lane: &Lane, now: Instant) -> Option<Box<Connection>> {
+        let mut idle = lane.idle.borrow_mut();
+        while let Some(mut entry) = idle.pop_back() {
             self.count.set(self.count.get().saturating_sub(1));
             if self.may_stay(&entry, now) && entry.connection.is_quiet() {
                 return Some(entry.connection);
@@ -117,33 +137,28 @@ impl Pool {
 
     /// Takes back a connection on which nothing is under way; drops it when it is worn out or there is no room. At
     /// the limit the connection that has idled longest makes room.
-    pub fn checkin(self: &Rc<Self>, key: PoolKey, connection: Box<Connection>, now: Instant) {
+    pub fn checkin(self: &Rc<Self>, lane: &Rc<Lane>, connection: Box<Connection>, now: Instant) {
         let limits = self.limits.get();
         let untaken = connection.has_seen();
         let entry = Idle { connection, since: now };
         if limits.connections == 0 || !self.may_stay(&entry, now) {
             return;
         }
-        let mut idle = self.idle.borrow_mut();
         if self.count.get() >= limits.connections as usize {
-            let oldest = idle.values_mut().filter(|queue| !queue.is_empty());
-            if let Some(queue) = oldest.min_by_key(|queue| queue.front().map(|entry| entry.since)) {
-                queue.pop_front();
-                self.count.set(self.count.get().saturating_sub(1));
-            }
+            self.drop_oldest();
         }
-        idle.entry(key).or_default().push_back(entry);
+        lane.idle.borrow_mut().push_back(entry);
         self.count.set(self.count.get().saturating_add(1));
         if untaken {
-            self.watch(key);
+            self.watch(lane);
         }
     }
 
-    /// Sees to it that what waits on the youngest connection of `key` is taken soon.
-    fn watch(self: &Rc<Self>, key: PoolKey) {
+    /// Sees to it that what waits on the youngest connection of `lane` is taken soon.
+    fn watch(self: &Rc<Self>, lane: &Rc<Lane>) {
         let mut untaken = self.untaken.borrow_mut();
-        if untaken.keys.last() != Some(&key) {
-            untaken.keys.push(key);
+        if !lane.watched.replace(true) {
+            untaken.lanes.push(Rc::clone(lane));
         }
         if !untaken.watched {
             untaken.watched = true;
@@ -153,27 +168,35 @@ impl Pool {
 
     /// Takes what has waited for long enough; false when nothing waits any more.
     fn take_untaken(&self, now: Instant) -> bool {
-        let idle = self.idle.borrow();
         let mut untaken = self.untaken.borrow_mut();
-        let Untaken { keys, until, .. } = &mut *untaken;
-        keys.sort_unstable();
-        keys.dedup();
-        keys.retain(|key| {
+        let Untaken { lanes, until, .. } = &mut *untaken;
+        lanes.retain(|lane| {
             let mut waits = false;
             // Older ones were seen to before.
             let young = |entry: &&Idle| until.is_none_or(|until| entry.since > until);
-            for entry in idle.get(key).into_iter().flatten().rev().take_while(young) {
+            for entry in lane.idle.borrow().iter().rev().take_while(young) {
                 if now.saturating_duration_since(entry.since) >= UNTAKEN {
                     entry.connection.take_seen();
                 } else {
                     waits |= entry.connection.has_seen();
                 }
             }
+            lane.watched.set(waits);
             waits
         });
         *until = now.checked_sub(UNTAKEN);
-        untaken.watched = !untaken.keys.is_empty();
+        untaken.watched = !untaken.lanes.is_empty();
         untaken.watched
+    }
+
+    /// Drops the connection that has idled longest.
+    fn drop_oldest(&self) {
+        let lanes = self.idle.borrow();
+        let since = |lane: &&Rc<Lane>| lane.idle.borrow().front().map(|entry| entry.since);
+        let oldest = lanes.values().filter(|lane| since(lane).is_some()).min_by_key(since);
+        if oldest.and_then(|lane| lane.idle.borrow_mut().pop_front()).is_some() {
+            self.count.set(self.count.get().saturating_sub(1));
+        }
     }
 
     /// Drops connections that idled too long, are too old, or were closed or written to by the backend.
@@ -189,10 +212,12 @@ impl Pool {
     fn prune(&self, mut keep: impl FnMut(&PoolKey, &mut Idle) -> bool) {
         let mut count: usize = 0;
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|key, queue| {
+        idle.retain(|key, lane| {
+            let mut queue = lane.idle.borrow_mut();
             queue.retain_mut(|entry| keep(key, entry));
             count = count.saturating_add(queue.len());
-            !queue.is_empty()
+            // Whoever is under way brings a connection back to it.
+            !queue.is_empty() || Rc::strong_count(lane) > 1
         });
         self.count.set(count);
     }
@@ -207,7 +232,23 @@ impl Pool {
     /// Idle connections on which bytes wait that were only looked at.
     #[cfg(test)]
     pub(super) fn untaken(&self) -> usize {
-        self.idle.borrow().values().flatten().filter(|entry| entry.connection.has_seen()).count()
+        let on =
+            |lane: &Rc<Lane>| lane.idle.borrow().iter().filter(|entry| entry.connection.has_seen()).count();
+        self.idle.borrow().values().map(on).sum()
+    }
+
+    /// Empty room for the head of a request. Heads are written at once nearly always, so one room serves all of them
+    /// and stays warm.
+    pub(super) fn scratch(&self) -> Vec<u8> {
+        self.scratch.take()
+    }
+
+    /// Takes the room back when the head is written.
+    pub(super) fn recycle_scratch(&self, mut scratch: Vec<u8>) {
+        if scratch.capacity() <= BUFFER {
+            scratch.clear();
+            self.scratch.replace(scratch);
+        }
     }
 
     /// An empty read buffer.
