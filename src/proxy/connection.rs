@@ -39,8 +39,9 @@ mod farewell;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes of the first read of a TLS connection; a hello with a post-quantum key has some 1,800.
 const HELLO: usize = 2048;
-/// Bytes of records that wait for a socket: what one read from a backend brings goes out in one write.
-const TLS_BUFFER: usize = 256 * 1024;
+/// Bytes of records that wait for a socket: what one read from a backend brings goes out in one write. Such a read fills a
+/// buffer of 256 KiB and what the allocator gives beside it.
+const TLS_BUFFER: usize = 288 * 1024;
 
 /// What is known about a connection for all its requests.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::pipe::Socket;
+use crate::pipe::{Socket, in_one};
 
 /// `io` with `ahead` in front of what it will read.
 #[derive(Debug)]
@@ -67,7 +67,10 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Prefixed<IO> {
         cx: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, slices)
+        match in_one(slices) {
+            Some(bytes) => Pin::new(&mut self.io).poll_write(cx, bytes),
+            None => Pin::new(&mut self.io).poll_write_vectored(cx, slices),
+        }
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -20,6 +20,7 @@ use crate::policy::global::UpstreamKeepalive;
 use crate::policy::timeout::Timeouts;
 
 mod faults;
+mod looking;
 mod pooling;
 mod tls;
 
