@@ -172,7 +172,6 @@ KEYS = {
     "proxy-set-headers": ["default/fields"],
     "allow-backend-server-header": ["true"],
     "compute-full-forwarded-for": ["true"],
-    "custom-http-errors": ["404", "503,418"],
     "enable-underscores-in-headers": ["true"],
     "forwarded-for-header": ["X-Real-IP"],
     "generate-request-id": ["false"],

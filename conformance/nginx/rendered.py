@@ -189,7 +189,7 @@ def main():
     asked = wrong = 0
     try:
         with side_by_side(start) as (_, listening):
-            controller.configure(lambda: ask(listening["nginx"], "ready.test", "GET", "/", [], None)[0] != "503")
+            controller.configure(lambda: ask(listening["nginx"], "ready.test", "GET", "/", [], None)[0] in ("200", "403"))
             for host, ingresses in hosts.items():
                 paths = [rule["path"] for one in ingresses for rule in one["paths"]]
                 canaries = any("canary" in one["annotations"] for one in ingresses)
