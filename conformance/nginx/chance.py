@@ -187,7 +187,7 @@ KEYS = {
     "ssl-redirect": ["false"],
     "upstream-keepalive-connections": ["0"],
     "use-forwarded-headers": ["true"],
-    "whitelist-source-range": ["127.0.0.0/8", "10.0.0.0/8"],
+    "whitelist-source-range": ["127.0.0.0/8", "127.0.0.1,10.0.0.0/8"],
     "denylist-source-range": ["10.0.0.0/8"],
 }
 
