@@ -181,7 +181,6 @@ KEYS = {
     "no-auth-locations": ["/v1"],
     "proxy-add-original-uri-header": ["true"],
     "proxy-body-size": ["1k", "0"],
-    "proxy-cookie-path": ["/one/ /two/"],
     "relative-redirects": ["true"],
     "retry-non-idempotent": ["true"],
     "ssl-redirect": ["false"],
