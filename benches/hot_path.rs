@@ -1,5 +1,5 @@
 //! What each request passes, piece by piece: its head parsed and written, its path made normal, the fields for a
-//! backend, the frame counter of HTTP/2, the limiter, its line in the access log.
+//! backend, the frames of HTTP/2, the limiter, its line in the access log.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
@@ -11,9 +11,10 @@ use narthex::proxy::filter::limit::{Limits, address_key};
 use narthex::request::normalize;
 use narthex::telemetry::access_log::{Clock, DEFAULT_FORMAT, Escape, Format};
 use narthex::telemetry::record::{HostLabel, NoFields, Record, RequestLine, RouteLabels, UpstreamTry};
+use narthex::wire::http2_session::{Code, Event, Limits as SessionLimits, Session};
 use narthex::wire::{
-    Fields, FrameCounter, FrameLimits, HeadLimits, Parse, ResponseContext, ResponseLimits, encode,
-    parse_authority, parse_request_head, parse_response_head,
+    Fields, FrameLimits, HeadLimits, Parse, ResponseContext, ResponseLimits, encode, parse_authority,
+    parse_request_head, parse_response_head,
 };
 
 fn main() {
@@ -74,16 +75,32 @@ fn write_head(bencher: Bencher<'_, '_>) {
 fn count_frames(bencher: Bencher<'_, '_>) {
     let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0".to_vec();
     for stream in (1..128_u32).step_by(2) {
-        bytes.extend([0, 0, 40, 1, 5]);
+        bytes.extend([0, 0, 11, 1, 5]);
         bytes.extend(stream.to_be_bytes());
-        bytes.extend([0x82, 0x86, 0x04, 0x80 | 30]);
-        bytes.extend([0x1c; 30]);
-        bytes.extend([0xbe; 6]);
+        bytes.extend(b"\x82\x86\x84\x41\x06a.test");
         bytes.extend([0, 0, 4, 8, 0]);
         bytes.extend(stream.to_be_bytes());
         bytes.extend([0, 0, 1, 0]);
     }
-    bencher.bench_local(|| FrameCounter::new(FrameLimits::default()).received(black_box(&mut bytes), 0));
+    let limits = SessionLimits {
+        streams: 128,
+        header_list: 32 * 1024,
+        window: 64 * 1024,
+        head: HeadLimits::default(),
+        frames: FrameLimits::default(),
+        provoked_resets: 256,
+    };
+    let fields = fields();
+    bencher.bench_local(|| {
+        let (mut session, mut rest) = (Session::new(limits), black_box(&bytes[..]));
+        while let Ok(Some(event)) = session.next(&mut rest, 0) {
+            if let Event::Request { place, .. } = event {
+                session.answer(place, 200, &fields, true);
+                session.reset(place, Code::NO_ERROR);
+            }
+        }
+        session.output.len()
+    });
 }
 
 #[divan::bench(args = [1, 10_000])]

@@ -46,6 +46,8 @@ impl Published {
             certs: Arc::clone(&now.certs),
             diagnostics: Arc::clone(&now.diagnostics),
         });
+        // As the control loop does.
+        self.publisher.free();
     }
 }
 

@@ -236,8 +236,10 @@ impl Loop {
             let review = self.output.review_at().map(|at| Instant::now() + seconds_until(at));
             let second_look = self.guard.as_ref().and_then(|guard| guard.until);
             let overdue = self.directory.overdue(Instant::now());
-            let deadline =
-                [pace.due(), overdue, review, second_look].into_iter().flatten().fold(look, Instant::min);
+            let deadline = [pace.due(), overdue, review, second_look, self.output.free_at()]
+                .into_iter()
+                .flatten()
+                .fold(look, Instant::min);
             match wakes.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
                 Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
                 Ok(Wake::Files(notice)) => {
@@ -255,6 +257,7 @@ impl Loop {
                 Ok(Wake::Change(..)) | Err(RecvTimeoutError::Timeout) => {}
             }
             let present = Instant::now();
+            self.output.free(present);
             if let Some(first) = pace.take(present) {
                 self.follow(first, Need::IfChanged);
                 looked = Instant::now();

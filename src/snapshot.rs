@@ -26,8 +26,14 @@ pub struct Snapshot {
 }
 
 /// The one writer. Not `Clone`: the control loop owns it.
+///
+/// It keeps what was replaced until no request holds it: whoever lets go last frees a whole table, which takes a large one
+/// some ten milliseconds, and that is never to be a worker.
 #[derive(Debug)]
-pub struct Publisher(Arc<ArcSwap<Snapshot>>);
+pub struct Publisher {
+    pointer: Arc<ArcSwap<Snapshot>>,
+    replaced: Vec<Arc<Snapshot>>,
+}
 
 /// A reader; cheap to clone.
 #[derive(Debug, Clone)]
@@ -47,18 +53,29 @@ struct Last {
 /// A writer and a reader over a first snapshot.
 pub fn channel(first: Snapshot) -> (Publisher, Reader) {
     let pointer = Arc::new(ArcSwap::from_pointee(first));
-    (Publisher(Arc::clone(&pointer)), Reader(pointer))
+    (Publisher { pointer: Arc::clone(&pointer), replaced: Vec::new() }, Reader(pointer))
 }
 
 impl Publisher {
     /// Makes `next` what every new request sees.
-    pub fn publish(&self, next: Snapshot) {
-        self.0.store(Arc::new(next));
+    pub fn publish(&mut self, next: Snapshot) {
+        self.replaced.push(self.pointer.swap(Arc::new(next)));
     }
 
     /// What is published now.
     pub fn current(&self) -> Arc<Snapshot> {
-        self.0.load_full()
+        self.pointer.load_full()
+    }
+
+    /// Frees what was replaced and is held by nobody any more.
+    pub fn free(&mut self) {
+        // None of them is behind the pointer any more, so who holds none gets none.
+        self.replaced.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+    }
+
+    /// True while something that was replaced is still held; [`Publisher::free`] is to be called again.
+    pub fn waits(&self) -> bool {
+        !self.replaced.is_empty()
     }
 }
 

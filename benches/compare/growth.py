@@ -9,7 +9,7 @@ import time
 import crowd
 import machine
 import tables
-from scene import Scene, builds, fetch, generation, over_hosts, spent, threads
+from scene import Scene, builds, generation, over_hosts, spent, threads
 
 # Above this a reload of nginx takes minutes and several GiB.
 NGINX_MOST = 10_000
@@ -150,7 +150,7 @@ def expressions(options):
 def many(options, kind):
     """KiB for each of many connections that do nothing."""
     # A tunnel takes two descriptors of the proxy; client and back-end are processes of their own.
-    room = (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1000) // 2
+    room = (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1000) // (2 if kind == "tunnel" else 1)
     count = 2000 if options.short else min(10_000, room)
     out = {}
     for name in ("narthex", "nginx"):

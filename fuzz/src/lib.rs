@@ -14,8 +14,11 @@ use narthex::policy::registry;
 use narthex::request::normalize as normalise;
 use narthex::telemetry::access_log::{Clock, Escape, Format};
 use narthex::telemetry::{FieldLookup, NoFields, Record, RequestLine, RouteLabels};
+use narthex::wire::hpack::{Appetite, Decoder, Discard, Encoder, Line, Sink};
+use narthex::wire::http2_head::{HeadDraft, TrailerDraft};
+use narthex::wire::http2_session::{Limits, Session};
 use narthex::wire::{
-    BodyDecoder, ChunkLimits, FrameCounter, FrameLimits, Framing, HeadLimits, Leniency, Parse, RequestParser,
+    BodyDecoder, ChunkLimits, Fields, FrameLimits, Framing, HeadLimits, Leniency, Parse, RequestParser,
     ResponseContext, ResponseLimits, ResponseParser, Step, parse_authority, parse_request_head,
     parse_response_head,
 };
@@ -37,7 +40,7 @@ mod client_hello;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const TARGETS: [Target; 22] = [
+pub const TARGETS: [Target; 23] = [
     ("normalize", normalize),
     ("host_parse", host_parse),
     ("request_head", request_head),
@@ -48,6 +51,7 @@ pub const TARGETS: [Target; 22] = [
     ("annotations", annotations),
     ("configmap", configmap),
     ("http2_frames", http2_frames),
+    ("hpack", hpack),
     ("manifests_yaml", manifests_yaml),
     ("log_format", log_format),
     ("proxy_header", proxy_header),
@@ -231,18 +235,91 @@ pub fn configmap(data: &[u8]) {
     assert_eq!(one, two, "the same text, the same findings");
 }
 
-/// The verdict does not depend on how the bytes were cut.
+/// What a session makes of bytes and says to them does not depend on how they were cut.
 pub fn http2_frames(data: &[u8]) {
+    let limits = Limits {
+        streams: 8,
+        header_list: 4096,
+        window: 16 * 1024,
+        head: HeadLimits::default(),
+        frames: FrameLimits::default(),
+        provoked_resets: 16,
+    };
     let judge = |size: usize| {
-        let mut counter = FrameCounter::new(FrameLimits::default());
-        let mut bytes = data.to_vec();
-        let verdict = bytes.chunks_mut(size).try_for_each(|piece| counter.received(piece, 0));
-        // What is passed on after a verdict is read by nobody.
-        (verdict, counter.last_stream(), verdict.is_ok().then_some(bytes))
+        let mut session = Session::new(limits);
+        let (mut waiting, mut events) = (Vec::new(), Vec::new());
+        for piece in data.chunks(size) {
+            waiting.extend_from_slice(piece);
+            let mut rest = &waiting[..];
+            loop {
+                match session.next(&mut rest, 0) {
+                    Ok(Some(event)) => events.push(format!("{event:?}")),
+                    Ok(None) => break,
+                    Err(fatal) => return (events, Some(fatal), session.open(), session.output.len()),
+                }
+            }
+            let left = rest.len();
+            waiting.drain(..waiting.len() - left);
+        }
+        (events, None, session.open(), session.output.len())
     };
     let whole = judge(data.len().max(1));
     assert_eq!(whole, judge(1));
     assert_eq!(whole, judge(13));
+}
+
+/// Keeps fields that could be sent.
+#[derive(Default)]
+struct Sendable(Fields);
+
+impl Sink for Sendable {
+    fn line(&mut self, line: &Line<'_>) -> Appetite {
+        // What no field may hold is left out.
+        let _kept = self.0.append(line.name(), &line.value());
+        Appetite::More
+    }
+}
+
+/// Header blocks of one connection, each behind its length: whoever decodes them gets the same verdict and keeps the
+/// same table, what is taken as a head is fit for one of HTTP/1, and what is encoded again is read as it was.
+pub fn hpack(data: &[u8]) {
+    let new = || Decoder::new(4096);
+    let (mut heads, mut trailers, mut none, mut fields) = (new(), new(), new(), new());
+    let (mut encoder, mut reader) = (Encoder::new(), new());
+    let mut rest = data;
+    while let Some((length, tail)) = rest.split_first() {
+        let (block, tail) = tail.split_at(usize::from(*length).min(tail.len()));
+        rest = tail;
+        let (mut head, mut trailer, mut kept) =
+            (HeadDraft::new(8192), TrailerDraft::new(8192), Sendable::default());
+        let verdict = none.decode(block, &mut Discard);
+        assert_eq!(heads.decode(block, &mut head), verdict);
+        assert_eq!(trailers.decode(block, &mut trailer), verdict);
+        assert_eq!(fields.decode(block, &mut kept), verdict);
+        if verdict.is_err() {
+            return;
+        }
+        if let Ok(taken) = head.finish(&HeadLimits::default(), true)
+            && taken.refused.is_none()
+        {
+            let mut written = b"GET / HTTP/1.0\r\n".to_vec();
+            for (name, value) in taken.head.fields.iter() {
+                written.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());
+            }
+            written.extend(b"\r\n");
+            let Parse::Complete(again) = parse_request_head(&written, &HeadLimits::default()) else {
+                panic!("no head of HTTP/1: {}", written.escape_ascii())
+            };
+            assert!(again.head.fields.iter().eq(taken.head.fields.iter()));
+        }
+        // Whether it is sound does not matter here.
+        let _trailers = trailer.finish();
+        let (mut out, mut read) = (Vec::new(), Sendable::default());
+        encoder.section(&kept.0, &mut out);
+        assert_eq!(reader.decode(&out, &mut read), Ok(()));
+        let lower = kept.0.iter().map(|(name, value)| (name.to_ascii_lowercase(), value));
+        assert!(lower.eq(read.0.iter().map(|(name, value)| (name.to_owned(), value))));
+    }
 }
 
 /// Reading never fails, and the same text gives the same findings.

@@ -85,7 +85,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         let text = line.trim().strip_prefix("raw: \"")?.strip_suffix('"')?;
         Some(unescaped(text))
     });
-    let own: [&[u8]; 25] = [
+    let own: [&[u8]; 27] = [
         b"/a/./b/../c%2fd?x=1",
         b"a.test:8080",
         b"[2001:db8::1]:443",
@@ -111,6 +111,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         b"a:$apr1$abcdefgh$0123456789012345678901\nb:{SHA}2jmj7l5rSw0yVb/vlWAYkK/YBwk=\nc:$2y$05$abcdefghijklmnopqrstuu\n",
         b"\x16\x03\x01\x00\x31\x01\x00\x00\x2d\x03\x03abcdefghijklmnopqrstuvwxyz012345\0\0\x02\x13\x01\x01\0\0\x02\0\0",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0\0\0\x08\x06\0\0\0\0\0abcdefgh",
+        b"\x11\x82\x86\x84\x41\x8c\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff\x0c\x82\x86\x84\xbe\x58\x86\xa8\xeb\x10\x64\x9c\xbf",
+        b"\x2a\x3f\xe1\x1f\x82\x87\x84\x01\x06a.test\x40\x03x-a\x011\x60\x03a=1\x60\x03b=2\x00\x02te\x08trailers\x04\xbe\xbf\xc0\x20",
     ];
     quoted.chain(own.iter().map(|seed| seed.to_vec())).collect()
 }

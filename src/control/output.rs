@@ -1,6 +1,6 @@
 //! The end of the loop that every source shares: publish what comes of a world, tell the log and the hooks.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Hook, Outcome, Rebuild, Report, Settings, StartError, now};
 use crate::cert::{self, Keeper};
@@ -9,11 +9,15 @@ use crate::diagnostic::Diagnostic;
 use crate::model::World;
 use crate::snapshot::Reader;
 
+/// When it is first looked whether the last request let go of a replaced table, and how often from then on.
+const FREE: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(250)];
+
 /// Publishes worlds.
 pub(super) struct Output {
     rebuild: Rebuild<Compiler>,
     hooks: Vec<Hook>,
     review_at: Option<i64>,
+    free_at: Option<Instant>,
 }
 
 impl Output {
@@ -36,12 +40,24 @@ impl Output {
             hook(&snapshot, &report);
         }
         log(&report, source);
-        Ok((Self { rebuild, hooks, review_at }, reader))
+        Ok((Self { rebuild, hooks, review_at, free_at: None }, reader))
     }
 
     /// When to publish although nothing changes, seconds since 1970.
     pub(super) const fn review_at(&self) -> Option<i64> {
         self.review_at
+    }
+
+    /// When to look again for replaced tables that can be freed.
+    pub(super) const fn free_at(&self) -> Option<Instant> {
+        self.free_at
+    }
+
+    /// Frees replaced tables once it is time to.
+    pub(super) fn free(&mut self, present: Instant) {
+        if self.free_at.is_some_and(|at| at <= present) {
+            self.free_at = self.rebuild.free().then(|| present + FREE[1]);
+        }
     }
 
     /// Publishes a world whose first change came at `since`.
@@ -71,6 +87,7 @@ impl Output {
                 for hook in &mut self.hooks {
                     hook(&snapshot, &report);
                 }
+                self.free_at = Some(Instant::now() + FREE[0]);
             }
             Outcome::Unchanged(report) => self.review_at = report.review_at,
             Outcome::Failed => {

@@ -157,6 +157,12 @@ impl<C: Compile> Rebuild<C> {
     pub fn current(&self) -> Arc<Snapshot> {
         self.publisher.current()
     }
+
+    /// Frees replaced tables that no request holds any more; true while some are held.
+    pub fn free(&mut self) -> bool {
+        self.publisher.free();
+        self.publisher.waits()
+    }
 }
 
 /// The compiler fails on every part of a world.

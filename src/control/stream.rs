@@ -116,7 +116,7 @@ impl Follower {
         loop {
             let review = self.output.review_at().map(|at| Instant::now() + seconds_until(at));
             let idle = Instant::now() + IDLE;
-            let deadline = [pace.due(), self.settle_at, review, self.second_look()]
+            let deadline = [pace.due(), self.settle_at, review, self.second_look(), self.output.free_at()]
                 .into_iter()
                 .flatten()
                 .fold(idle, Instant::min);
@@ -133,6 +133,7 @@ impl Follower {
                 Ok(Wake::Files(_)) | Err(RecvTimeoutError::Timeout) => {}
             }
             let present = Instant::now();
+            self.output.free(present);
             self.ask_again(present);
             if let Some(first) = pace.take(present) {
                 self.publish(first);

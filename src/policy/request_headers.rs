@@ -11,7 +11,7 @@ use super::forwarded::address_text;
 use super::global::Globals;
 use super::template::{Facts, RouteFacts};
 use crate::request::RequestView;
-use crate::wire::fields::{FieldError, FieldLine, Looks, NameSet, is_token, tokens};
+use crate::wire::fields::{FieldError, FieldLine, Looks, NameSet, OwnName, is_field_value, is_token, tokens};
 use crate::wire::{Fields, RequestHead, Version};
 
 /// What [`sanitise`] took out and still matters.
@@ -158,11 +158,65 @@ pub fn request_id(fields: &Fields) -> Option<&str> {
     fields.get_str("x-request-id").filter(|id| !id.is_empty())
 }
 
+/// Fields of ours by name, in nginx's order (`routing.md` 8).
+mod own {
+    use crate::wire::fields::OwnName;
+
+    pub(super) const HOST: OwnName = OwnName::new("Host: ");
+    pub(super) const UPGRADE: OwnName = OwnName::new("Upgrade: ");
+    pub(super) const CONNECTION: OwnName = OwnName::new("Connection: ");
+    pub(super) const TE: OwnName = OwnName::new("TE: ");
+    pub(super) const REQUEST_ID: OwnName = OwnName::new("X-Request-ID: ");
+    pub(super) const REAL_IP: OwnName = OwnName::new("X-Real-IP: ");
+    pub(super) const FORWARDED_FOR: OwnName = OwnName::new("X-Forwarded-For: ");
+    pub(super) const FORWARDED_HOST: OwnName = OwnName::new("X-Forwarded-Host: ");
+    pub(super) const FORWARDED_PORT: OwnName = OwnName::new("X-Forwarded-Port: ");
+    pub(super) const FORWARDED_PROTO: OwnName = OwnName::new("X-Forwarded-Proto: ");
+    pub(super) const FORWARDED_SCHEME: OwnName = OwnName::new("X-Forwarded-Scheme: ");
+    pub(super) const SCHEME: OwnName = OwnName::new("X-Scheme: ");
+    pub(super) const ORIGINAL_URI: OwnName = OwnName::new("X-Original-URI: ");
+    pub(super) const ORIGINAL_FORWARDED_FOR: OwnName = OwnName::new("X-Original-Forwarded-For: ");
+    pub(super) const ORIGINAL_FORWARDED_HOST: OwnName = OwnName::new("X-Original-Forwarded-Host: ");
+    pub(super) const FORWARDED_PREFIX: OwnName = OwnName::new("X-Forwarded-Prefix: ");
+    pub(super) const TRACEPARENT: OwnName = OwnName::new("traceparent: ");
+    pub(super) const TRACESTATE: OwnName = OwnName::new("tracestate: ");
+    pub(super) const CODE: OwnName = OwnName::new("X-Code: ");
+    pub(super) const FORMAT: OwnName = OwnName::new("X-Format: ");
+    pub(super) const NAMESPACE: OwnName = OwnName::new("X-Namespace: ");
+    pub(super) const INGRESS_NAME: OwnName = OwnName::new("X-Ingress-Name: ");
+    pub(super) const SERVICE_NAME: OwnName = OwnName::new("X-Service-Name: ");
+    pub(super) const SERVICE_PORT: OwnName = OwnName::new("X-Service-Port: ");
+}
+
+/// Names that [`standard`] replaces whatever is asked of it, and the writer's.
+const STANDARD: NameSet = NameSet::new(&[
+    "host",
+    "upgrade",
+    "connection",
+    "x-request-id",
+    "x-real-ip",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-forwarded-scheme",
+    "x-scheme",
+    "x-original-forwarded-for",
+    "x-original-forwarded-host",
+    "content-length",
+]);
+
+/// Names that the head of a request for an error page replaces, beside those of [`error_facts`].
+const ERROR_PAGE: NameSet =
+    NameSet::new(&["x-forwarded-for", "host", "x-original-uri", "connection", "upgrade", "content-length"]);
+
 /// Builds the head: ours first, in nginx's order, then the client's fields that ours do not replace.
 pub fn apply(outgoing: &Outgoing<'_>) -> BackendHead {
+    let is_page = matches!(outgoing.purpose, Purpose::ErrorPage(_));
     let mut head = Builder {
         fields: Fields::with_capacity(outgoing.view.fields.written_len() + 512),
-        ours: SmallVec::new(),
+        replaced: if is_page { &ERROR_PAGE } else { &STANDARD },
+        others: SmallVec::new(),
         looks: Looks::default(),
         rejected: 0,
     };
@@ -174,20 +228,16 @@ pub fn apply(outgoing: &Outgoing<'_>) -> BackendHead {
         }
         Purpose::ErrorPage(status) => {
             error_facts(outgoing, status, &mut head);
-            head.own("X-Forwarded-For", &address_text(outgoing.view.forwarded.client));
-            head.own("Host", &outgoing.view.forwarded.host);
+            head.own(&own::FORWARDED_FOR, &address_text(outgoing.view.forwarded.client));
+            head.own(&own::HOST, &outgoing.view.forwarded.host);
             if outgoing.view.forwarded.host.is_empty() {
-                head.pass("Host", b"");
+                head.pass(&own::HOST, b"");
             }
-            head.own_bytes("X-Original-URI", outgoing.view.target);
-            head.replace("connection");
-            head.replace("upgrade");
+            head.own_bytes(&own::ORIGINAL_URI, outgoing.view.target);
         }
     }
-    // The writer's.
-    head.replace("content-length");
     for line in outgoing.view.fields.lines() {
-        if !head.replaces(line) && (outgoing.trusted || !is_claim(line.name())) {
+        if !head.replaces(line) && (outgoing.trusted || !is_claim_line(line)) {
             // It stands in a section already, so its bytes were judged.
             let appended = head.fields.push_line(line);
             head.count(appended);
@@ -203,17 +253,16 @@ pub fn apply(outgoing: &Outgoing<'_>) -> BackendHead {
 fn standard(outgoing: &Outgoing<'_>, head: &mut Builder) {
     let Outgoing { view, policies, globals, hop, .. } = *outgoing;
     let told = &view.forwarded;
-    let host = match &policies.upstream_vhost {
-        Some(template) => Cow::Owned(template.expand(&outgoing.facts())),
-        None => Cow::Borrowed(&*told.host),
-    };
-    head.own("Host", &host);
-    if host.is_empty() {
-        // HTTP/1.0 without Host: HTTP/1.1 wants the field all the same, empty (RFC 9112 section 3.2).
-        head.pass("Host", b"");
+    let told_host = judged(&told.host);
+    match &policies.upstream_vhost {
+        Some(template) => {
+            let host = template.expand(&outgoing.facts());
+            host_line(&host, judged(&host), head);
+        }
+        None => host_line(&told.host, told_host, head),
     }
     let upgrade = hop.upgrade.as_deref().unwrap_or_default();
-    head.own("Upgrade", upgrade);
+    head.own(&own::UPGRADE, upgrade);
     let connection = match policies.connection_header {
         Some(fixed) => fixed.as_str(),
         None if !upgrade.is_empty() => "upgrade",
@@ -221,35 +270,49 @@ fn standard(outgoing: &Outgoing<'_>, head: &mut Builder) {
         None if globals.upstream_keepalive.connections == 0 && !policies.protocol.is_grpc() => "close",
         None => "",
     };
-    head.sound("Connection", connection);
+    head.sound(&own::CONNECTION, connection);
     if policies.protocol.is_grpc() {
-        head.sound("TE", "trailers");
+        head.replace(&own::TE).sound(&own::TE, "trailers");
     }
-    head.sound("X-Request-ID", outgoing.route.request_id);
+    head.sound(&own::REQUEST_ID, outgoing.route.request_id);
     if told.alone {
-        head.sound("X-Real-IP", &told.chain);
-        head.sound("X-Forwarded-For", &told.chain);
+        head.sound(&own::REAL_IP, &told.chain);
+        head.sound(&own::FORWARDED_FOR, &told.chain);
     } else {
-        head.sound("X-Real-IP", &address_text(told.client));
-        head.own("X-Forwarded-For", &told.chain);
+        head.sound(&own::REAL_IP, &address_text(told.client));
+        head.own(&own::FORWARDED_FOR, &told.chain);
     }
-    head.own("X-Forwarded-Host", &told.host);
-    head.sound("X-Forwarded-Port", &told.port);
-    head.sound("X-Forwarded-Proto", &told.scheme);
-    head.sound("X-Forwarded-Scheme", &told.scheme);
-    head.sound("X-Scheme", &told.scheme);
+    head.add(&own::FORWARDED_HOST, told_host);
+    head.sound(&own::FORWARDED_PORT, &told.port);
+    head.sound(&own::FORWARDED_PROTO, &told.scheme);
+    head.sound(&own::FORWARDED_SCHEME, &told.scheme);
+    head.sound(&own::SCHEME, &told.scheme);
     if globals.proxy_add_original_uri_header {
-        head.own_bytes("X-Original-URI", view.target);
+        head.replace(&own::ORIGINAL_URI).own_bytes(&own::ORIGINAL_URI, view.target);
     }
-    head.own_bytes("X-Original-Forwarded-For", &joined(view.fields, &globals.forwarded_for_header));
-    head.own_bytes("X-Original-Forwarded-Host", &joined(view.fields, &globals.forwarded_host_header));
+    head.own_bytes(&own::ORIGINAL_FORWARDED_FOR, &joined(view.fields, &globals.forwarded_for_header));
+    head.own_bytes(&own::ORIGINAL_FORWARDED_HOST, &joined(view.fields, &globals.forwarded_host_header));
     if let Some(prefix) = outgoing.forwarded_prefix {
-        head.own("X-Forwarded-Prefix", prefix);
+        head.replace(&own::FORWARDED_PREFIX).own(&own::FORWARDED_PREFIX, prefix);
     }
     if let Some(trace) = outgoing.route.trace {
-        head.own("traceparent", trace.traceparent());
-        head.own_bytes("tracestate", &trace.state);
+        head.replace(&own::TRACEPARENT).own(&own::TRACEPARENT, trace.traceparent());
+        head.replace(&own::TRACESTATE).own_bytes(&own::TRACESTATE, &trace.state);
     }
+}
+
+fn host_line(host: &str, value: Result<&str, FieldError>, head: &mut Builder) {
+    head.add(&own::HOST, value);
+    if host.is_empty() {
+        // HTTP/1.0 without Host: HTTP/1.1 wants the field all the same, empty (RFC 9112 section 3.2).
+        head.pass(&own::HOST, b"");
+    }
+}
+
+/// `value` as a field carries it.
+fn judged(value: &str) -> Result<&str, FieldError> {
+    let value = value.trim_ascii();
+    if is_field_value(value.as_bytes()) { Ok(value) } else { Err(FieldError::Value) }
 }
 
 /// The values of all lines called `name` as one list.
@@ -265,13 +328,18 @@ fn joined<'f>(fields: &'f Fields, name: &'f str) -> Cow<'f, [u8]> {
 /// What an error backend is told (`surface.md` 7.11).
 fn error_facts(outgoing: &Outgoing<'_>, status: u16, head: &mut Builder) {
     let route = &outgoing.route;
-    head.own("X-Code", &status.to_string());
-    head.own_bytes("X-Format", outgoing.view.fields.get("accept").unwrap_or_default());
-    head.own("X-Namespace", route.namespace);
-    head.own("X-Ingress-Name", route.ingress);
-    head.own("X-Service-Name", route.service);
-    head.own("X-Service-Port", route.service_port);
-    head.own("X-Request-ID", route.request_id);
+    head.replace(&own::CODE).own(&own::CODE, &status.to_string());
+    head.replace(&own::FORMAT)
+        .own_bytes(&own::FORMAT, outgoing.view.fields.get("accept").unwrap_or_default());
+    for (name, value) in [
+        (&own::NAMESPACE, route.namespace),
+        (&own::INGRESS_NAME, route.ingress),
+        (&own::SERVICE_NAME, route.service),
+        (&own::SERVICE_PORT, route.service_port),
+        (&own::REQUEST_ID, route.request_id),
+    ] {
+        head.replace(name).own(name, value);
+    }
 }
 
 /// `proxy-set-headers`: replaces ours too; an empty value takes the field away.
@@ -288,25 +356,32 @@ fn set_headers(outgoing: &Outgoing<'_>, head: &mut Builder) {
 
 /// Fields by which a client could pretend to be a proxy in front; only trusted peers may send them (`HF-4`).
 pub(super) fn is_claim(name: &str) -> bool {
-    const CLAIMS: NameSet = NameSet::new(&[
-        "forwarded",
-        "x-forwarded-for",
-        "x-forwarded-host",
-        "x-forwarded-port",
-        "x-forwarded-proto",
-        "x-forwarded-scheme",
-        "x-original-forwarded-for",
-        "x-original-method",
-        "x-original-uri",
-        "x-original-url",
-        "x-real-ip",
-    ]);
-    // Few names are as long as the shortest of them and begin as one does.
-    match name.as_bytes() {
-        [b'x' | b'X' | b'f' | b'F', _, _, _, _, _, _, _, _, ..] => CLAIMS.contains(name),
-        [b's' | b'S', ..] => name.get(..11).is_some_and(|start| start.eq_ignore_ascii_case("ssl-client-")),
-        _ => false,
-    }
+    CLAIMS.contains(name) || is_certificate_claim(name.as_bytes())
+}
+
+/// [`is_claim`] of a line in a section, of which more is known.
+fn is_claim_line(line: FieldLine<'_>) -> bool {
+    line.is_one_of(&CLAIMS) || is_certificate_claim(line.name_bytes())
+}
+
+const CLAIMS: NameSet = NameSet::new(&[
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-proto",
+    "x-forwarded-scheme",
+    "x-original-forwarded-for",
+    "x-original-method",
+    "x-original-uri",
+    "x-original-url",
+    "x-real-ip",
+]);
+
+/// `ssl-client-*`: what the certificate of a client says.
+fn is_certificate_claim(name: &[u8]) -> bool {
+    matches!(name, [b's' | b'S', b's' | b'S', ..])
+        && name.get(..11).is_some_and(|start| start.eq_ignore_ascii_case(b"ssl-client-"))
 }
 
 impl<'o> Outgoing<'o> {
@@ -318,26 +393,22 @@ impl<'o> Outgoing<'o> {
 struct Builder {
     fields: Fields,
     /// Names that replace the client's.
-    ours: SmallVec<[&'static str; 24]>,
-    /// What they look like.
+    replaced: &'static NameSet,
+    /// More of them, by what this request is.
+    others: SmallVec<[&'static OwnName; 4]>,
+    /// What those look like.
     looks: Looks,
     rejected: u32,
 }
 
 impl Builder {
-    /// A field of ours: replaces the client's lines; an empty value is not sent.
-    fn own(&mut self, name: &'static str, value: &str) {
-        self.replace(name);
-        let value = value.trim_ascii();
-        if !value.is_empty() {
-            let appended = self.fields.append_own_text(name, value);
-            self.count(appended);
-        }
+    /// A field of ours; an empty value is not sent.
+    fn own(&mut self, name: &OwnName, value: &str) {
+        self.add(name, judged(value));
     }
 
     /// [`Builder::own`] for a value that may be no text.
-    fn own_bytes(&mut self, name: &'static str, value: &[u8]) {
-        self.replace(name);
+    fn own_bytes(&mut self, name: &OwnName, value: &[u8]) {
         let value = value.trim_ascii();
         if !value.is_empty() {
             self.pass(name, value);
@@ -345,21 +416,30 @@ impl Builder {
     }
 
     /// [`Builder::own`] for a value that we made, or that was judged where it came in.
-    fn sound(&mut self, name: &'static str, value: &str) {
-        self.replace(name);
-        if !value.is_empty() {
-            let appended = self.fields.append_sound(name, value);
-            self.count(appended);
+    fn sound(&mut self, name: &OwnName, value: &str) {
+        self.add(name, Ok(value));
+    }
+
+    /// [`Builder::own`] for a value that is [`judged`].
+    fn add(&mut self, name: &OwnName, value: Result<&str, FieldError>) {
+        match value {
+            Ok("") => {}
+            Ok(value) => {
+                let appended = self.fields.append_sound(name, value);
+                self.count(appended);
+            }
+            Err(_) => self.rejected += 1,
         }
     }
 
     /// The client's lines of that name do not pass.
-    fn replace(&mut self, name: &'static str) {
-        self.ours.push(name);
+    fn replace(&mut self, name: &'static OwnName) -> &mut Self {
+        self.others.push(name);
         self.looks.add(name);
+        self
     }
 
-    fn pass(&mut self, name: &'static str, value: &[u8]) {
+    fn pass(&mut self, name: &OwnName, value: &[u8]) {
         let appended = self.fields.append_own(name, value);
         self.count(appended);
     }
@@ -371,7 +451,9 @@ impl Builder {
     }
 
     fn replaces(&self, line: FieldLine<'_>) -> bool {
-        line.may_look(self.looks) && self.ours.iter().any(|own| own.eq_ignore_ascii_case(line.name()))
+        line.is_one_of(self.replaced)
+            || (line.may_look(self.looks)
+                && self.others.iter().any(|own| own.name().eq_ignore_ascii_case(line.name())))
     }
 }
 

@@ -4,7 +4,7 @@ use super::global::Globals;
 use super::hsts;
 use crate::request::Scheme;
 use crate::wire::Fields;
-use crate::wire::fields::{NameSet, tokens};
+use crate::wire::fields::{FieldLine, NameSet, tokens};
 
 /// What kind of answer it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,26 +28,20 @@ pub enum Length {
 /// then ours are set. `Location` stays as it is (proxy_redirect off). Framing is the writer's.
 pub fn apply(fields: &mut Fields, kind: Kind, length: Length, scheme: Scheme, globals: &Globals) {
     let drop_length = length == Length::Drop;
-    let nominated: Vec<Box<str>> = fields
-        .get_all("connection")
-        .filter(|line| !is_usual(line))
-        .flat_map(tokens)
-        .filter(|name| !is_framing(name))
-        .map(Into::into)
-        .collect();
+    let nominated = nominated(fields);
     let switching = kind == Kind::SwitchingProtocols;
     let any_name = !nominated.is_empty() || !globals.hide_headers.is_empty();
     fields.retain_lines(|line| {
-        let name = line.name();
         if !any_name && !line.may_be_one_of(&CONCERNED) {
-            return !is_internal(name);
+            return !is_internal(line.name_bytes());
         }
+        let name = line.name();
         let same = |other: &str| other.eq_ignore_ascii_case(name);
         let upgrade = switching && (same("connection") || same("upgrade"));
         let hop = HOP_BY_HOP.contains(name) || nominated.iter().any(|nominated| same(nominated));
         let hidden = (drop_length && same("content-length"))
             || (same("server") && !globals.allow_backend_server_header)
-            || is_internal(name)
+            || is_internal(name.as_bytes())
             || globals.hide_headers.iter().any(|hidden| same(hidden));
         upgrade || !(hop || hidden)
     });
@@ -75,6 +69,17 @@ pub fn set_added(fields: &mut Fields, globals: &Globals) {
             let _ = fields.set(name, value.as_bytes());
         }
     }
+}
+
+/// Names that `Connection` nominates, less those that frame the message.
+fn nominated(fields: &Fields) -> Vec<Box<str>> {
+    const CONNECTION: NameSet = NameSet::new(&["connection"]);
+    let telling = |line: &FieldLine<'_>| line.is_one_of(&CONNECTION) && !is_usual(line.value());
+    if !fields.may_hold(&CONNECTION) || !fields.lines().any(|line| telling(&line)) {
+        return Vec::new();
+    }
+    let lines = fields.lines().filter(telling);
+    lines.flat_map(|line| tokens(line.value())).filter(|name| !is_framing(name)).map(Into::into).collect()
 }
 
 fn is_framing(name: &str) -> bool {
@@ -106,16 +111,15 @@ const CONCERNED: NameSet = NameSet::new(&[
 
 /// What nearly every `Connection` says: it nominates nothing that would not go anyway.
 fn is_usual(line: &[u8]) -> bool {
-    line.eq_ignore_ascii_case(b"keep-alive")
+    line == b"keep-alive" || line.eq_ignore_ascii_case(b"keep-alive")
 }
 
 /// `X-Accel-*` speaks to nginx, not to clients.
-fn is_internal(name: &str) -> bool {
-    if !matches!(name.as_bytes(), [b'x' | b'X', b'-', ..]) {
-        return false;
-    }
-    name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("x-accel-"))
-        || name.eq_ignore_ascii_case("x-pad")
+fn is_internal(name: &[u8]) -> bool {
+    // Most names that begin with `x-` are told apart by the next letter.
+    matches!(name, [b'x' | b'X', b'-', b'a' | b'A' | b'p' | b'P', ..])
+        && (name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case(b"x-accel-"))
+            || name.eq_ignore_ascii_case(b"x-pad"))
 }
 
 #[cfg(test)]

@@ -21,10 +21,10 @@ use self::farewell::{Farewell, farewell};
 use super::client_certificate::Judged;
 use super::l4::passthrough;
 use super::prefixed::Prefixed;
-use super::presence::Presence;
+use super::presence::{Entry, Presence};
 use super::worker::Worker;
 use super::{http1, http2, respond, service};
-use crate::limit::{Bodies, Pressure};
+use crate::limit::{Bodies, ClientConnection, Pressure};
 use crate::listener::proxy_protocol::{self, Parse, ProxyHeader};
 use crate::message::ResponseBody;
 use crate::pipe::Socket;
@@ -105,14 +105,40 @@ pub struct TlsFacts {
     pub judged: RefCell<Option<Judged>>,
 }
 
+/// What drives a connection from its first request to its end.
+type Driver = Pin<Box<dyn Future<Output = ()>>>;
+
 /// Serves a connection of an http (`Scheme::Http`) or https listener to its end.
-pub async fn run(
+///
+/// No `async fn`: the task of a connection that idles holds a pointer to the driver of its protocol and nothing of what
+/// went before.
+pub fn run(
+    worker: Rc<Worker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    scheme: Scheme,
+    local: SocketAddr,
+) -> impl Future<Output = ()> {
+    let begun = Box::pin(begin(worker, stream, peer, scheme, local));
+    async move {
+        if let Some((until_the_end, driver)) = begun.await {
+            driver.await;
+            drop(until_the_end);
+        }
+    }
+}
+
+/// What counts a connection for as long as it is open.
+type Counted = (Entry, Option<ClientConnection>);
+
+/// Everything before the first request: PROXY header, handshake, choice of the protocol. None: there will be none.
+async fn begin(
     worker: Rc<Worker>,
     mut stream: TcpStream,
     peer: SocketAddr,
     scheme: Scheme,
     local: SocketAddr,
-) {
+) -> Option<(Counted, Driver)> {
     let snapshot = worker.reader.load();
     let (proxy_protocol, http2, limit, per_client) = {
         let globals = &snapshot.table.globals;
@@ -122,7 +148,8 @@ pub async fn run(
     let passthrough = scheme == Scheme::Https && snapshot.table.passthrough;
     drop(snapshot);
     if worker.memory.pressure() >= Pressure::Critical {
-        return worker.metrics.rejected("memory");
+        worker.metrics.rejected("memory");
+        return None;
     }
     let number = worker.next_connection();
     let entry = worker.presences.enter(std::time::Instant::now());
@@ -138,9 +165,13 @@ pub async fn run(
                 ahead = rest;
             }
             Ok(Err(error)) => {
-                return tracing::debug!(%peer, %error, "connection without a sound PROXY header");
+                tracing::debug!(%peer, %error, "connection without a sound PROXY header");
+                return None;
             }
-            Err(_elapsed) => return tracing::debug!(%peer, "no PROXY header in time"),
+            Err(_elapsed) => {
+                tracing::debug!(%peer, "no PROXY header in time");
+                return None;
+            }
         }
     }
     let mut counted = None;
@@ -148,40 +179,40 @@ pub async fn run(
         // Behind a PROXY header every peer is the load balancer.
         counted = worker.clients.connect(facts.client(), per_client);
         if counted.is_none() {
-            return worker.metrics.rejected("connections-per-client");
+            worker.metrics.rejected("connections-per-client");
+            return None;
         }
     }
-    let _until_the_end = (entry, counted);
+    let until_the_end = (entry, counted);
     if passthrough {
         // Boxed: few processes have such hosts, and every connection would carry the room.
         match Box::pin(passthrough::intercept(&worker, stream, ahead, &facts)).await {
             Some((rest, read)) => (stream, ahead) = (rest, read),
-            None => return,
+            None => return None,
         }
     }
     let mut stream = Prefixed::new(ahead, stream);
-    match scheme {
-        // Each phase lies in a box of its own, so a connection that idles holds the room of its own phase only.
-        Scheme::Http if !http2 => Box::pin(serve_http1(worker, stream, BytesMut::new(), facts)).await,
+    // Each phase lies in a box of its own, so a connection that idles holds the room of its own phase only.
+    let driver: Driver = match scheme {
+        Scheme::Http if !http2 => Box::pin(serve_http1(worker, stream, BytesMut::new(), facts)),
         Scheme::Http => {
-            let Some((preface, ahead)) = Box::pin(first_bytes(&worker, &mut stream, &facts)).await else {
-                return;
-            };
+            let (preface, ahead) = Box::pin(first_bytes(&worker, &mut stream, &facts)).await?;
             if preface {
-                Box::pin(serve_http2(worker, Prefixed::new(ahead.freeze(), stream), facts)).await;
+                Box::pin(serve_http2(worker, Prefixed::new(ahead.freeze(), stream), facts))
             } else {
-                Box::pin(serve_http1(worker, stream, ahead, facts)).await;
+                Box::pin(serve_http1(worker, stream, ahead, facts))
             }
         }
         Scheme::Https => {
-            let Some(stream) = Box::pin(tls(&worker, stream, &mut facts)).await else { return };
+            let stream = Box::pin(tls(&worker, stream, &mut facts)).await?;
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                Box::pin(serve_http2(worker, stream, facts)).await;
+                Box::pin(serve_http2(worker, stream, facts))
             } else {
-                Box::pin(serve_http1(worker, stream, BytesMut::new(), facts)).await;
+                Box::pin(serve_http1(worker, stream, BytesMut::new(), facts))
             }
         }
-    }
+    };
+    Some((until_the_end, driver))
 }
 
 /// Reads a PROXY header; what was read behind it comes with it.
@@ -407,7 +438,13 @@ where
     }
 }
 
-async fn serve_http1<IO>(worker: Rc<Worker>, stream: IO, ahead: BytesMut, facts: ConnectionFacts)
+/// No `async fn`, which would keep room for `facts` beside where they are shared.
+fn serve_http1<IO>(
+    worker: Rc<Worker>,
+    stream: IO,
+    ahead: BytesMut,
+    facts: ConnectionFacts,
+) -> impl Future<Output = ()>
 where
     IO: AsyncRead + AsyncWrite + Socket + Unpin + 'static,
 {
@@ -419,62 +456,8 @@ where
     let handler = move |request| service::handle(Rc::clone(&asked), Rc::clone(&told), request);
     let rejected = move |rejection: &http1::Rejection<'_>| heard.rejected(&of, rejection);
     let farewell = Farewell::new(worker, facts);
-    http1::serve(stream, ahead, &options, handler, farewell, rejected).await;
+    async move { http1::serve(stream, ahead, &options, handler, farewell, rejected).await }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use tokio::io::duplex;
-
-    fn preface_of(parts: &[&[u8]]) -> Option<(bool, Vec<u8>)> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(async {
-            let (mut client, mut server) = duplex(64);
-            let send = async {
-                for part in parts {
-                    client.write_all(part).await.unwrap();
-                    tokio::task::yield_now().await;
-                }
-                client.shutdown().await.unwrap();
-            };
-            let (read, ()) = tokio::join!(read_preface(&mut server), send);
-            read.ok().map(|(preface, ahead)| (preface, ahead.to_vec()))
-        })
-    }
-
-    #[test]
-    fn the_preface_is_known_at_any_cut_and_nothing_read_is_lost() {
-        assert_eq!(preface_of(&[PREFACE]), Some((true, PREFACE.to_vec())));
-        for cut in 1..PREFACE.len() {
-            assert_eq!(
-                preface_of(&[&PREFACE[..cut], &PREFACE[cut..]]),
-                Some((true, PREFACE.to_vec())),
-                "{cut}"
-            );
-        }
-        assert_eq!(preface_of(&[b"G"]), Some((false, b"G".to_vec())));
-        assert_eq!(preface_of(&[b"PRI * HTTP/1.1\r\n"]).map(|(preface, _)| preface), Some(false));
-        assert_eq!(preface_of(&[b"PRI"]), Some((false, b"PRI".to_vec())));
-        assert_eq!(preface_of(&[]), None);
-    }
-
-    /// Bytes of the future that `make` returns; it is not called.
-    fn future_of<A, B, C, F: Future>(_make: impl Fn(A, B, C) -> F) -> usize {
-        size_of::<F>()
-    }
-
-    /// Memory for each connection and request is a promise; these limits change on purpose only.
-    #[test]
-    fn futures_of_connections_and_requests_stay_small() {
-        let request = future_of(service::handle);
-        let connection = future_of(|worker, stream: TcpStream, (peer, scheme, local)| {
-            run(worker, stream, peer, scheme, local)
-        });
-        let idle = future_of(|worker, stream: Prefixed<TcpStream>, facts| {
-            serve_http1(worker, stream, BytesMut::new(), facts)
-        });
-        assert!(request <= 6016, "a request takes {request} bytes");
-        assert!(connection + idle <= 2816, "an idle connection takes {connection} + {idle} bytes");
-    }
-}
+mod tests;

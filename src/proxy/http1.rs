@@ -6,7 +6,7 @@
 //! speaks HTTP/1; parsing is `wire`'s.
 
 mod arrival;
-mod date;
+pub(super) mod date;
 mod ending;
 mod exchange;
 mod incoming;

@@ -338,11 +338,13 @@ impl Worker {
                     self.memory.set_budget(snapshot.table.globals.limits.body_memory.of(self.memory.limit()));
                     let keepalive = snapshot.table.globals.upstream_keepalive;
                     self.upstreams.use_ipv4_names_only(snapshot.table.globals.disable_ipv6_dns);
-                    self.upstreams.publish(
-                        snapshot.table.backends.iter().map(Arc::as_ref),
-                        &snapshot.endpoints,
-                        keepalive,
-                    );
+                    self.upstreams
+                        .publish(
+                            snapshot.table.backends.iter().map(Arc::as_ref),
+                            &snapshot.endpoints,
+                            keepalive,
+                        )
+                        .await;
                 }
             }
         };

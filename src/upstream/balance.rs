@@ -6,6 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -58,10 +59,22 @@ pub struct Balancer {
     rng: Rng,
     /// Workers that share a retry budget.
     workers: u32,
-    states: RefCell<HashMap<BackendKey, State, RandomState>>,
+    states: RefCell<HashMap<BackendKey, Rc<RefCell<State>>, RandomState>>,
+    near: RefCell<Vec<Option<Near>>>,
     /// Some backend is balanced by what its endpoints took.
     measures: Cell<bool>,
 }
+
+/// Where the state of a backend was found before. Keys of one table share their texts, so that comparing two is
+/// comparing pointers, where a look-up would read and hash the texts.
+#[derive(Debug)]
+struct Near {
+    key: BackendKey,
+    state: Rc<RefCell<State>>,
+}
+
+/// Backends that are remembered, by the end of their slot's number.
+const NEAR: usize = 256;
 
 /// State of one backend for the endpoint set it was made for.
 #[derive(Debug)]
@@ -96,7 +109,13 @@ enum Kind {
 impl Balancer {
     /// Balancers that draw from `rng`.
     pub fn new(rng: Rng) -> Self {
-        Self { rng, workers: 1, states: RefCell::new(HashMap::default()), measures: Cell::new(false) }
+        Self {
+            rng,
+            workers: 1,
+            states: RefCell::default(),
+            near: RefCell::default(),
+            measures: Cell::new(false),
+        }
     }
 
     /// One of `workers` that share what a backend may be retried.
@@ -107,7 +126,7 @@ impl Balancer {
 
     /// Takes one more try out of the backend's budget (F-12); false when it is used up.
     pub fn may_retry(&self, backend: &BackendKey, now: Instant) -> bool {
-        self.states.borrow_mut().get_mut(backend).is_none_or(|state| state.retries.take(now))
+        self.states.borrow().get(backend).is_none_or(|state| state.borrow_mut().retries.take(now))
     }
 
     /// Picks an endpoint; `None` when `endpoints` has no address. Names in the set are ignored: resolve them first.
@@ -119,25 +138,48 @@ impl Balancer {
         health: &Health,
         now: Instant,
     ) -> Option<Picked> {
-        let mut states = self.states.borrow_mut();
         let kind = kind_of(backend, facts);
         if kind == Kind::Ewma {
             self.measures.set(true);
         }
-        let state = match states.get_mut(&backend.key) {
-            Some(state) => {
-                state.follow(backend, endpoints, kind, &self.rng, now);
-                state
-            }
-            None => states.entry(backend.key.clone()).or_insert_with(|| {
-                let retries = RetryBudget::new(self.workers, now);
-                State::new(backend, endpoints, kind, &self.rng, retries)
-            }),
+        let make = || {
+            let retries = RetryBudget::new(self.workers, now);
+            State::new(backend, endpoints, kind, &self.rng, retries)
         };
+        let state = self.state(backend, make);
+        let mut state = state.borrow_mut();
+        state.follow(backend, endpoints, kind, &self.rng, now);
         if facts.tried.is_empty() {
             state.retries.request();
         }
         state.pick(backend, facts, health, &self.rng, now)
+    }
+
+    /// The state of `backend`, made by `make` where it has none.
+    fn state(&self, backend: &Backend, make: impl FnOnce() -> State) -> Rc<RefCell<State>> {
+        let mut near = self.near.borrow_mut();
+        let place = backend.slot.0 as usize % NEAR;
+        if let Some(Some(found)) = near.get(place)
+            && found.key == backend.key
+        {
+            return Rc::clone(&found.state);
+        }
+        let mut states = self.states.borrow_mut();
+        let state = match states.get(&backend.key) {
+            Some(state) => Rc::clone(state),
+            None => {
+                let state = Rc::new(RefCell::new(make()));
+                states.insert(backend.key.clone(), Rc::clone(&state));
+                state
+            }
+        };
+        if near.len() <= place {
+            near.resize_with(place + 1, || None);
+        }
+        if let Some(room) = near.get_mut(place) {
+            *room = Some(Near { key: backend.key.clone(), state: Rc::clone(&state) });
+        }
+        state
     }
 
     /// Tells how long a finished try took (EWMA: connect plus response time).
@@ -145,13 +187,16 @@ impl Balancer {
         if !self.measures.get() {
             return;
         }
-        if let Some(State { method: Method::Ewma(ewma), .. }) = self.states.borrow_mut().get_mut(backend) {
+        let states = self.states.borrow();
+        let Some(state) = states.get(backend) else { return };
+        if let Method::Ewma(ewma) = &mut state.borrow_mut().method {
             ewma.observe(address, took, now);
         }
     }
 
     /// Forgets the backends for which `keep` does not hold.
     pub fn retain(&self, mut keep: impl FnMut(&BackendKey) -> bool) {
+        self.near.borrow_mut().clear();
         self.states.borrow_mut().retain(|key, _| keep(key));
     }
 

@@ -15,7 +15,7 @@ use tokio::io::AsyncReadExt;
 
 use super::deadline::{Deadline, Wait};
 use super::error::ErrorKind;
-use super::pool::{BUFFER, Open, Pool, PoolKey};
+use super::pool::{BUFFER, Lane, Open, Pool};
 use super::stream::{Stream, Tunnel};
 use super::times::UpstreamTimes;
 use super::{Answer, Content, Failed, UpstreamError, UpstreamRequest};
@@ -62,7 +62,7 @@ pub struct Connection {
 #[derive(Debug, Clone)]
 pub(super) struct Home {
     pub(super) pool: Rc<Pool>,
-    pub(super) key: PoolKey,
+    pub(super) lane: Rc<Lane>,
 }
 
 impl Connection {
@@ -103,14 +103,14 @@ pub(super) async fn exchange(
     let reused = connection.exchanges > 0;
     connection.exchanges = connection.exchanges.saturating_add(1);
     connection.deadline.rest();
-    let sender = match Sender::new(request, body) {
+    let sender = match Sender::new(request, body, home.pool.scratch()) {
         Ok(sender) => sender,
         Err((reason, body)) => {
             let error = UpstreamError { reused, ..UpstreamError::unsent(ErrorKind::Request(reason)) };
             return Err(Failed { error, body: Some(body) });
         }
     };
-    let buffer = home.pool.buffer();
+    let buffer = BytesMut::new();
     let mut exchange =
         Exchange { connection, home, sender, buffer, want: BUFFER, timeouts, times, answers_whole: false };
     let context = ResponseContext { upgrade: request.upgrade, ..ResponseContext::of(request.method) };
@@ -205,6 +205,7 @@ impl Exchange {
                 },
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
                 Poll::Pending => {
+                    self.lay_buffer_down();
                     let wait = match progress {
                         Progress::Starved => Wait::Free,
                         Progress::Blocked => Wait::Send,
@@ -220,10 +221,17 @@ impl Exchange {
         }
     }
 
+    /// Nobody holds an empty buffer while waiting for a backend: few that are used all the time stay warm.
+    fn lay_buffer_down(&mut self) {
+        if self.buffer.is_empty() {
+            self.home.pool.recycle(std::mem::take(&mut self.buffer));
+        }
+    }
+
     /// Writes what can be written.
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Result<Progress, crate::message::BodyError> {
         let before = self.sender.written();
-        let progress = self.sender.poll(cx, &mut self.connection.stream, self.home.pool.memory());
+        let progress = self.sender.poll(cx, &mut self.connection.stream, &self.home.pool);
         let moved = self.sender.written().saturating_sub(before);
         if moved > 0 {
             self.times.add_sent(usize::try_from(moved).unwrap_or(usize::MAX));
@@ -239,6 +247,9 @@ impl Exchange {
 
     /// Reads once (TLS: several records) into the buffer; `Ok(0)` is the end of the stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.buffer.capacity() == 0 {
+            self.buffer = self.home.pool.buffer();
+        }
         if self.buffer.capacity().saturating_sub(self.buffer.len()) < self.want / 2 {
             self.buffer.reserve(self.want);
         }
@@ -347,7 +358,7 @@ impl Exchange {
         connection.held.set(0);
         if reusable && answers_whole && buffer.is_empty() {
             home.pool.recycle(buffer);
-            home.pool.checkin(home.key, connection, now);
+            home.pool.checkin(&home.lane, connection, now);
         }
     }
 }

@@ -37,10 +37,19 @@ pub struct PoolKey {
 #[derive(Debug)]
 pub struct Pool {
     limits: Cell<UpstreamKeepalive>,
-    idle: RefCell<HashMap<PoolKey, VecDeque<Idle>, RandomState>>,
+    idle: RefCell<HashMap<PoolKey, Rc<Lane>, RandomState>>,
     count: Cell<usize>,
     buffers: RefCell<Vec<BytesMut>>,
+    /// Room for the next request's head.
+    scratch: RefCell<Vec<u8>>,
     memory: Memory,
+}
+
+/// Idle connections that one kind of request may take, the youngest last. A request looks its lane up once and brings
+/// the connection back to it.
+#[derive(Debug, Default)]
+pub struct Lane {
+    idle: RefCell<VecDeque<Idle>>,
 }
 
 #[derive(Debug)]
@@ -57,6 +66,7 @@ impl Pool {
             idle: RefCell::new(HashMap::default()),
             count: Cell::new(0),
             buffers: RefCell::new(Vec::new()),
+            scratch: RefCell::default(),
             memory,
         }
     }
@@ -86,11 +96,19 @@ impl Pool {
         self.len() == 0
     }
 
-    /// The youngest idle connection that is still good.
-    pub fn checkout(&self, key: &PoolKey, now: Instant) -> Option<Box<Connection>> {
+    /// Where connections for `key` wait.
+    pub fn lane(&self, key: &PoolKey) -> Rc<Lane> {
         let mut idle = self.idle.borrow_mut();
-        let queue = idle.get_mut(key)?;
-        while let Some(mut entry) = queue.pop_back() {
+        match idle.get(key) {
+            Some(lane) => Rc::clone(lane),
+            None => Rc::clone(idle.entry(*key).or_default()),
+        }
+    }
+
+    /// The youngest idle connection that is still good.
+    pub fn checkout(&self, lane: &Lane, now: Instant) -> Option<Box<Connection>> {
+        let mut idle = lane.idle.borrow_mut();
+        while let Some(mut entry) = idle.pop_back() {
             self.count.set(self.count.get().saturating_sub(1));
             if self.may_stay(&entry, now) && entry.connection.is_quiet() {
                 return Some(entry.connection);
@@ -101,22 +119,27 @@ impl Pool {
 
     /// Takes back a connection on which nothing is under way; drops it when it is worn out or there is no room. At
     /// the limit the connection that has idled longest makes room.
-    pub fn checkin(&self, key: PoolKey, connection: Box<Connection>, now: Instant) {
+    pub fn checkin(&self, lane: &Lane, connection: Box<Connection>, now: Instant) {
         let limits = self.limits.get();
         let entry = Idle { connection, since: now };
         if limits.connections == 0 || !self.may_stay(&entry, now) {
             return;
         }
-        let mut idle = self.idle.borrow_mut();
         if self.count.get() >= limits.connections as usize {
-            let oldest = idle.values_mut().filter(|queue| !queue.is_empty());
-            if let Some(queue) = oldest.min_by_key(|queue| queue.front().map(|entry| entry.since)) {
-                queue.pop_front();
-                self.count.set(self.count.get().saturating_sub(1));
-            }
+            self.drop_oldest();
         }
-        idle.entry(key).or_default().push_back(entry);
+        lane.idle.borrow_mut().push_back(entry);
         self.count.set(self.count.get().saturating_add(1));
+    }
+
+    /// Drops the connection that has idled longest.
+    fn drop_oldest(&self) {
+        let lanes = self.idle.borrow();
+        let since = |lane: &&Rc<Lane>| lane.idle.borrow().front().map(|entry| entry.since);
+        let oldest = lanes.values().filter(|lane| since(lane).is_some()).min_by_key(since);
+        if oldest.and_then(|lane| lane.idle.borrow_mut().pop_front()).is_some() {
+            self.count.set(self.count.get().saturating_sub(1));
+        }
     }
 
     /// Drops connections that idled too long, are too old, or were closed or written to by the backend.
@@ -132,10 +155,12 @@ impl Pool {
     fn prune(&self, mut keep: impl FnMut(&PoolKey, &mut Idle) -> bool) {
         let mut count: usize = 0;
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|key, queue| {
+        idle.retain(|key, lane| {
+            let mut queue = lane.idle.borrow_mut();
             queue.retain_mut(|entry| keep(key, entry));
             count = count.saturating_add(queue.len());
-            !queue.is_empty()
+            // Whoever is under way brings a connection back to it.
+            !queue.is_empty() || Rc::strong_count(lane) > 1
         });
         self.count.set(count);
     }
@@ -145,6 +170,20 @@ impl Pool {
         now.saturating_duration_since(entry.since) < limits.timeout
             && now.saturating_duration_since(entry.connection.created()) < limits.time
             && entry.connection.exchanges() < limits.requests
+    }
+
+    /// Empty room for the head of a request. Heads are written at once nearly always, so one room serves all of them
+    /// and stays warm.
+    pub(super) fn scratch(&self) -> Vec<u8> {
+        self.scratch.take()
+    }
+
+    /// Takes the room back when the head is written.
+    pub(super) fn recycle_scratch(&self, mut scratch: Vec<u8>) {
+        if scratch.capacity() <= BUFFER {
+            scratch.clear();
+            self.scratch.replace(scratch);
+        }
     }
 
     /// An empty read buffer.

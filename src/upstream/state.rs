@@ -1,11 +1,15 @@
 //! What one worker has towards backends, as one value.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::fmt;
+use std::hash::Hash;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use foldhash::fast::RandomState;
 
 use super::balance::{Balancer, PickFacts, Picked};
 use super::connect::connect;
@@ -27,6 +31,8 @@ use crate::policy::global::UpstreamKeepalive;
 use crate::policy::timeout::Timeouts;
 use crate::route::{Backend, BackendKey, EndpointAddress, EndpointMap, EndpointSet};
 
+/// Backends that are looked at without a pause, which takes some ten microseconds.
+const PIECE: usize = 256;
 /// Between two looks at idle connections.
 const SWEEP: Duration = Duration::from_secs(1);
 
@@ -221,8 +227,9 @@ impl Upstreams {
         reuse: Reuse,
         times: &Rc<UpstreamTimes>,
     ) -> Result<Answer, Failed> {
+        let lane = self.pool.lane(&key);
         let pooled = match reuse {
-            Reuse::Allow => self.pool.checkout(&key, times.start()),
+            Reuse::Allow => self.pool.checkout(&lane, times.start()),
             Reuse::Fresh => None,
         };
         let connection = match pooled {
@@ -235,7 +242,7 @@ impl Upstreams {
             },
         };
         times.connected(connection.exchanges() > 0);
-        let home = Home { pool: Rc::clone(&self.pool), key };
+        let home = Home { pool: Rc::clone(&self.pool), lane };
         http1::exchange(connection, home, request, body, *timeouts, Rc::clone(times)).await
     }
 
@@ -362,16 +369,15 @@ impl Upstreams {
     }
 
     /// Takes a newly published table over: limits, and what belongs to vanished backends and endpoints goes. Running
-    /// exchanges go on.
-    pub fn publish<'b>(
+    /// exchanges go on, and requests come between: there may be ten thousand backends to look at.
+    pub async fn publish<'b>(
         &self,
         backends: impl Iterator<Item = &'b Backend>,
         endpoints: &EndpointMap,
         keepalive: UpstreamKeepalive,
     ) {
         self.pool.configure(keepalive);
-        let keys: std::collections::HashSet<&BackendKey, foldhash::fast::RandomState> =
-            backends.map(|backend| &backend.key).collect();
+        let keys = in_pieces(backends.map(|backend| &backend.key)).await;
         self.balancer.retain(|key| keys.contains(key));
         self.tls.sweep(Instant::now());
         self.open.sweep();
@@ -379,14 +385,12 @@ impl Upstreams {
             return;
         }
         let names = self.resolver.all_addresses();
-        let sockets: std::collections::HashSet<&SocketAddr, foldhash::fast::RandomState> = endpoints
-            .iter()
-            .flat_map(|set| &set.ready)
-            .filter_map(|endpoint| match endpoint {
-                EndpointAddress::Socket(socket) => Some(socket),
-                EndpointAddress::Name(..) => None,
-            })
-            .collect();
+        let ready = endpoints.iter().flat_map(|set| &set.ready);
+        let sockets = in_pieces(ready.filter_map(|endpoint| match endpoint {
+            EndpointAddress::Socket(socket) => Some(socket),
+            EndpointAddress::Name(..) => None,
+        }))
+        .await;
         let keep = |key: &PoolKey| sockets.contains(&key.address) || names.contains(&key.address.ip());
         self.pool.retain(keep);
         self.sessions.retain(keep);
@@ -420,4 +424,16 @@ impl Upstreams {
     pub fn kept_connections(&self) -> (usize, usize) {
         (self.pool.len(), self.sessions.len())
     }
+}
+
+/// A set of `items`; after every so many of them everything else on this thread gets a turn.
+async fn in_pieces<T: Hash + Eq>(items: impl Iterator<Item = T>) -> HashSet<T, RandomState> {
+    let mut set = HashSet::with_capacity_and_hasher(items.size_hint().0, RandomState::default());
+    for item in items {
+        set.insert(item);
+        if set.len().is_multiple_of(PIECE) {
+            tokio::task::yield_now().await;
+        }
+    }
+    set
 }

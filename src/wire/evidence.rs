@@ -5,7 +5,7 @@
 
 use http::StatusCode;
 
-use super::fields::{is_called, is_tchar};
+use super::fields::{NameSet, is_called, is_tchar};
 use super::head::{Framing, Version};
 use super::line::trim;
 use super::verdict::Reject;
@@ -20,6 +20,10 @@ enum Length {
     Huge,
     Broken,
 }
+
+/// `Content-Length` lines say no one number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Disagreement;
 
 /// What the first `Transfer-Encoding` line said.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -71,8 +75,22 @@ const AUTHORIZATION: u8 = 1;
 const IF_MODIFIED_SINCE: u8 = 2;
 const IF_UNMODIFIED_SINCE: u8 = 4;
 
+/// Names of all lines that say something.
+pub(super) const TELLING: NameSet = NameSet::new(&[
+    "te",
+    "host",
+    "expect",
+    "upgrade",
+    "connection",
+    "authorization",
+    "content-length",
+    "transfer-encoding",
+    "if-modified-since",
+    "if-unmodified-since",
+]);
+
 impl Evidence {
-    /// Takes one line in.
+    /// Takes one line in; those with a name that is not [`TELLING`] may be left out.
     pub(super) fn note(&mut self, name: &[u8], value: &[u8]) {
         let is = |field: &str| is_called(name, field.as_bytes());
         match name.len() {
@@ -153,6 +171,19 @@ impl Evidence {
         }
     }
 
+    /// What `Content-Length` lines told that agree with each other: the length of a body in HTTP/2 (RFC 9113 section
+    /// 8.1.1). One that is too large for a body counts as none; [`Evidence::request_framing`] refuses it.
+    ///
+    /// # Errors
+    /// When they are no number, or differ.
+    pub(super) fn told_length(&self) -> Result<Option<u64>, Disagreement> {
+        match self.length {
+            Length::Absent | Length::Huge => Ok(None),
+            Length::Known(length) => Ok(Some(length)),
+            Length::Broken => Err(Disagreement),
+        }
+    }
+
     /// Framing of an answer that may have a body by R-1.
     pub(super) fn response_framing(&self, version: Version) -> Result<Framing, Reject> {
         if self.coding_lines > 0 && self.length_lines > 0 {
@@ -223,6 +254,14 @@ impl Evidence {
 }
 
 fn parse_length(value: &[u8]) -> Length {
+    // Few enough that no sum is too large.
+    if (1..=18).contains(&value.len()) {
+        let digits = value.iter().try_fold(0, |sum: u64, byte| match byte.wrapping_sub(b'0') {
+            digit @ 0..=9 => Some(sum * 10 + u64::from(digit)),
+            _ => None,
+        });
+        return digits.map_or(Length::Broken, Length::Known);
+    }
     if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
         return Length::Broken;
     }

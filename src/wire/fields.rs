@@ -7,8 +7,7 @@
 
 use std::fmt;
 
-use bytes::{BufMut, Bytes, BytesMut};
-use http::{HeaderName, HeaderValue};
+use bytes::BufMut;
 
 use super::line::find_control;
 
@@ -16,11 +15,11 @@ mod draft;
 mod name;
 
 pub(super) use draft::{Draft, Found};
-pub(crate) use name::{Looks, NameSet};
-pub(super) use name::{is_called, scan_name};
+pub(crate) use name::{Looks, NameSet, OwnName};
+pub(super) use name::{Tag, is_called, look, scan_name, usual_length};
 pub use name::{is_tchar, is_token, tokens};
 
-use name::{Seen, Tag, look};
+use name::Seen;
 
 /// Why a field line was refused by [`Fields::append`] or [`Fields::set`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -207,61 +206,55 @@ impl Fields {
         Ok(())
     }
 
+    /// Adds a line that was judged before and stands in `text` as it is written, behind a name of that length.
+    ///
+    /// # Errors
+    /// [`FieldError::Length`].
+    pub(super) fn push_written(&mut self, text: &str, name: usize, tag: Tag) -> Result<(), FieldError> {
+        let length = |length: usize| u32::try_from(length).map_err(|_| FieldError::Length);
+        let start = self.text.len();
+        length(start + text.len())?;
+        let (name_start, value_start) = (length(start)?, length(start + name + 2)?);
+        let value = length(text.len().saturating_sub(name + FRAME))?;
+        let name = u16::try_from(name).map_err(|_| FieldError::Length)?;
+        self.text.push_str(text);
+        self.add(Line { name_start, value_start, value, name, tag });
+        Ok(())
+    }
+
     /// [`Fields::append`] for a name of ours, which needs no look at its bytes.
     ///
     /// # Errors
     /// As [`Fields::append`].
-    pub(crate) fn append_own(&mut self, name: &'static str, value: &[u8]) -> Result<(), FieldError> {
-        debug_assert!(is_token(name.as_bytes()), "{name:?} is no token");
+    pub(crate) fn append_own(&mut self, name: &OwnName, value: &[u8]) -> Result<(), FieldError> {
         if !is_field_value(value) {
             return Err(FieldError::Value);
         }
         match std::str::from_utf8(value) {
-            Ok(value) => self.push_text(name, value, Tag::of_ours(name)),
-            Err(_) => self.push_apart(name, value),
+            Ok(value) => self.append_sound(name, value),
+            Err(_) => self.push_apart(name.name(), value),
         }
-    }
-
-    /// [`Fields::append_own`] for text.
-    ///
-    /// # Errors
-    /// As [`Fields::append`].
-    pub(crate) fn append_own_text(&mut self, name: &'static str, value: &str) -> Result<(), FieldError> {
-        if !is_field_value(value.as_bytes()) {
-            return Err(FieldError::Value);
-        }
-        self.append_sound(name, value)
     }
 
     /// [`Fields::append_own`] for a value that is known to be one: made by us, or judged where it came in.
     ///
     /// # Errors
     /// [`FieldError::Length`].
-    pub(crate) fn append_sound(&mut self, name: &'static str, value: &str) -> Result<(), FieldError> {
-        debug_assert!(is_token(name.as_bytes()), "{name:?} is no token");
+    pub(crate) fn append_sound(&mut self, name: &OwnName, value: &str) -> Result<(), FieldError> {
         debug_assert!(is_field_value(value.as_bytes()), "{value:?} is no value of a field");
-        self.push_text(name, value, Tag::of_ours(name))
-    }
-
-    /// [`Fields::append`] for what is a name and a value by its type, which leaves white space at the ends to look for.
-    ///
-    /// # Errors
-    /// As [`Fields::append`].
-    pub fn append_typed(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<(), FieldError> {
-        debug_assert!(is_token(name.as_str().as_bytes()), "{name:?} is no token");
-        let value = value.as_bytes();
-        if has_bare_edge(value) {
-            return Err(FieldError::Value);
-        }
-        debug_assert!(is_field_value(value), "{value:?} is no value of a field");
-        self.push(name.as_str(), value)
-    }
-
-    /// All values one after the other.
-    pub fn values(&self) -> Bytes {
-        let mut all = BytesMut::with_capacity(self.lines.iter().map(|line| line.value as usize).sum());
-        self.lines.iter().for_each(|line| all.extend_from_slice(self.value_of(line)));
-        all.freeze()
+        let start = self.text.len();
+        let value_start = start + name.written().len();
+        // What fits at its end fits before.
+        let end = u32::try_from(value_start + value.len()).map_err(|_| FieldError::Length)?;
+        let [name_start, value_start] = [start, value_start].map(|at| u32::try_from(at).unwrap_or(end));
+        self.text.reserve(name.written().len() + value.len() + 2);
+        self.text.push_str(name.written());
+        self.text.push_str(value);
+        self.text.push_str("\r\n");
+        let line =
+            Line { name_start, value_start, value: end - value_start, name: name.length(), tag: name.tag() };
+        self.add(line);
+        Ok(())
     }
 
     /// Replaces every line called `name` by one; it takes the place of the first, else stands at the end.
@@ -269,7 +262,8 @@ impl Fields {
     /// # Errors
     /// As [`Fields::append`]; the old lines stay then.
     pub fn set(&mut self, name: &str, value: &[u8]) -> Result<(), FieldError> {
-        let place = self.lines.iter().position(|line| self.is_called(line, name));
+        let look = look(name.as_bytes());
+        let place = self.lines.iter().position(|line| line.tag.may_be(look) && self.is_called(line, name));
         self.append(name, value)?;
         let Some(place) = place else { return Ok(()) };
         let Some(line) = self.lines.pop() else { return Ok(()) };
@@ -425,6 +419,11 @@ impl<'f> FieldLine<'f> {
         self.fields.name_of(self.line)
     }
 
+    /// [`FieldLine::name`] as bytes, which costs less to get.
+    pub(crate) fn name_bytes(self) -> &'f [u8] {
+        self.fields.name_bytes(self.line)
+    }
+
     /// Value.
     pub(crate) fn value(self) -> &'f [u8] {
         self.fields.value_of(self.line)
@@ -462,7 +461,7 @@ impl<'f> FieldLine<'f> {
     }
 
     /// The line as it is written, where it lies so.
-    fn written(self) -> Option<&'f str> {
+    pub(super) fn written(self) -> Option<&'f str> {
         let (start, end) = self.place();
         if self.line.tag.is_written() { self.fields.text.get(start..end) } else { None }
     }
@@ -486,7 +485,7 @@ pub fn is_field_value(value: &[u8]) -> bool {
 }
 
 /// White space stands at an end of `value`.
-fn has_bare_edge(value: &[u8]) -> bool {
+pub(super) fn has_bare_edge(value: &[u8]) -> bool {
     let edge = |byte: Option<&u8>| matches!(byte, Some(b' ' | b'\t'));
     edge(value.first()) || edge(value.last())
 }

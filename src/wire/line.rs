@@ -1,6 +1,6 @@
 //! Finding and splitting lines of a head; shared by the parsers of heads and trailer sections.
 
-use super::fields::scan_name;
+use super::fields::{scan_name, usual_length};
 use super::verdict::Reject;
 
 const ONES: u64 = 0x0101_0101_0101_0101;
@@ -50,6 +50,33 @@ impl Parts<'_> {
             && line.get(self.name.len() + 1) == Some(&b' ')
             && self.value_at + self.value.len() == line.len()
     }
+}
+
+/// A field line as nearly every one is: a name of letters, digits and `-`, `: `, a value, CRLF.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct UsualLine<'l> {
+    pub(super) name: &'l [u8],
+    pub(super) value: &'l [u8],
+}
+
+impl UsualLine<'_> {
+    /// Bytes of the line with what stands between its parts and ends it.
+    pub(super) const fn length(&self) -> usize {
+        self.name.len() + 2 + self.value.len() + 2
+    }
+}
+
+/// The line that `bytes` starts with, if it is such a one, complete, and not folded, for which the byte after it must
+/// be there. `None` says nothing of the line: somebody has to look closer.
+pub(super) fn usual_line(bytes: &[u8]) -> Option<UsualLine<'_>> {
+    let (name, rest) = bytes.split_at_checked(usual_length(bytes))?;
+    let [b':', b' ', rest @ ..] = rest else { return None };
+    let (value, after) = rest.split_at_checked(find_control(rest)?)?;
+    let [b'\r', b'\n', next, ..] = after else { return None };
+    let (first, last) = (value.first()?, value.last()?);
+    // The start of a value is nearly always no white space, and the next line's never.
+    let space = [*first, *last, *next].iter().any(|byte| matches!(byte, b' ' | b'\t'));
+    (!space && !name.is_empty()).then_some(UsualLine { name, value })
 }
 
 /// Splits a field line (no line end) into name and value by RFC 9112 section 5.1: a token, a colon at once, the
@@ -115,6 +142,38 @@ mod tests {
         assert_eq!(find_control(b"\x80\xff\x20\x21\x1f\r\n"), Some(4));
         assert_eq!(find_control(b"ab\rdefg\n"), Some(2));
         assert_eq!(find_control(b""), None);
+    }
+
+    #[test]
+    fn a_usual_line_is_told_at_a_glance_and_every_other_is_left() {
+        for next in ["X: y\r\n", "\r\n"] {
+            let bytes = format!("Content-Type: text/html; a=\tb\r\n{next}");
+            let line = usual_line(bytes.as_bytes()).unwrap();
+            assert_eq!((line.name, line.value), (&b"Content-Type"[..], &b"text/html; a=\tb"[..]));
+            assert_eq!(&bytes.as_bytes()[line.length()..], next.as_bytes());
+        }
+        for bytes in [
+            &b"A: b\r\n"[..],
+            b"A: b\r\n folded\r\n",
+            b"A: b\r\n\tfolded\r\n",
+            b"A: b\nB: c\r\n",
+            b"A: b\rB: c\r\n",
+            b"A:b\r\nB: c\r\n",
+            b"A:  b\r\nB: c\r\n",
+            b"A: b \r\nB: c\r\n",
+            b"A: b\t\r\nB: c\r\n",
+            b"A: \r\nB: c\r\n",
+            b"A: b\x00\r\nB: c\r\n",
+            b"A : b\r\nB: c\r\n",
+            b"A_a: b\r\nB: c\r\n",
+            b"A.a: b\r\nB: c\r\n",
+            b": b\r\nB: c\r\n",
+            b"\r\nB: c\r\n",
+            b" A: b\r\nB: c\r\n",
+            b"",
+        ] {
+            assert!(usual_line(bytes).is_none(), "{:?}", String::from_utf8_lossy(bytes));
+        }
     }
 
     #[test]

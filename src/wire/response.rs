@@ -7,10 +7,10 @@
 use http::{Method, StatusCode};
 
 use super::encode::reason_phrase;
-use super::evidence::Evidence;
-use super::fields::{Draft, Found, scan_name};
+use super::evidence::{Evidence, TELLING};
+use super::fields::{Draft, Found, Tag, scan_name};
 use super::head::{Framing, ResponseHead, Version};
-use super::line::{find_control, trim, trim_end, trim_start};
+use super::line::{find_control, trim, trim_end, trim_start, usual_line};
 use super::verdict::{Parse, Reject};
 
 /// How large a response head may be.
@@ -113,6 +113,8 @@ impl ResponseParser {
         loop {
             if self.status.is_none() {
                 check_protocol(buf)?;
+            } else if self.scanned == self.line {
+                self.take_usual(buf, limits)?;
             }
             let start = self.line;
             let Some(end) = self.next_line(buf, limits)? else { return Ok(None) };
@@ -136,6 +138,26 @@ impl ResponseParser {
             }
             self.folded = false;
         }
+    }
+
+    /// Takes field lines as long as nothing about them asks for a closer look; they mean the same when looked at
+    /// closely, at several times the cost.
+    fn take_usual(&mut self, buf: &[u8], limits: &ResponseLimits) -> Result<(), Reject> {
+        let window = buf.get(..limits.head).unwrap_or(buf);
+        while self.fields.len() < limits.fields
+            && let Some(line) = window.get(self.line..).and_then(usual_line)
+        {
+            let tag = Tag::usual(line.name);
+            if TELLING.may_hold(tag) {
+                self.evidence.note(line.name, line.value);
+            }
+            let start = self.line.saturating_sub(self.block);
+            let added = self.fields.add_usual(start, line.name, line.value, tag);
+            added.map_err(|_| Reject::gateway("R-8", "a field line is too long"))?;
+            self.line += line.length();
+            self.scanned = self.line;
+        }
+        Ok(())
     }
 
     /// Index where the next logical line ends; its line end is already passed. A field line goes on where the next

@@ -64,15 +64,8 @@ fn published(outcome: Outcome) -> Report {
     }
 }
 
-#[test]
-fn each_change_is_one_generation_and_no_change_is_none() {
-    let mut world = World::default();
-    let (mut rebuild, reader, first) = start(settings(), world.clone());
-    assert_eq!((first.generation, reader.load().generation), (1, 1));
-    assert!(
-        matches!(rebuild.rebuild(world.clone(), Vec::new(), NOW), Outcome::Unchanged(report) if report.generation == 1)
-    );
-    let found = Diagnostic {
+fn finding() -> Diagnostic {
+    Diagnostic {
         object: ObjectRef { kind: Kind::Manifest, key: ObjectKey::new("", "f") },
         code: "InvalidYaml",
         severity: Severity::Error,
@@ -81,8 +74,18 @@ fn each_change_is_one_generation_and_no_change_is_none() {
         reason: "x".into(),
         hint: String::new(),
         origin: Arc::default(),
-    };
-    let report = published(rebuild.rebuild(world.clone(), vec![found], NOW));
+    }
+}
+
+#[test]
+fn each_change_is_one_generation_and_no_change_is_none() {
+    let mut world = World::default();
+    let (mut rebuild, reader, first) = start(settings(), world.clone());
+    assert_eq!((first.generation, reader.load().generation), (1, 1));
+    assert!(
+        matches!(rebuild.rebuild(world.clone(), Vec::new(), NOW), Outcome::Unchanged(report) if report.generation == 1)
+    );
+    let report = published(rebuild.rebuild(world.clone(), vec![finding()], NOW));
     assert_eq!((report.generation, report.errors, reader.load().diagnostics.len()), (2, 1, 1));
     ingress(&mut world, "ns", "a");
     config_map(&mut world, "unused");
@@ -155,4 +158,17 @@ fn a_namespace_selector_hides_the_ingresses_of_other_namespaces() {
     settings.restrict(&mut world);
     let left: Vec<_> = world.ingresses.keys().map(ToString::to_string).collect();
     assert_eq!(left, ["one/i"]);
+}
+
+#[test]
+fn what_a_request_holds_is_freed_by_the_loop_and_never_by_the_request() {
+    let (mut rebuild, reader, _) = start(settings(), World::default());
+    let held = reader.load();
+    let first = Arc::downgrade(&held);
+    published(rebuild.rebuild(World::default(), vec![finding()], NOW));
+    assert!(rebuild.free(), "a request holds the first table");
+    drop(held);
+    assert!(first.upgrade().is_some(), "the request was not the last to hold it");
+    assert!(!rebuild.free());
+    assert!(first.upgrade().is_none());
 }

@@ -15,6 +15,18 @@ thread_local! {
 /// Writes `Date: …` for the present second (RFC 9110 section 6.6.1). The clock on the wall is asked once a second, so
 /// that each answer needs no look at it.
 pub(super) fn write(out: &mut Vec<u8>, now: Instant) {
+    with_line(now, |line| out.extend_from_slice(line));
+}
+
+/// The value of the field for the present second.
+pub(in crate::proxy) fn with_value<R>(now: Instant, take: impl FnOnce(&str) -> R) -> R {
+    with_line(now, |line| {
+        let value = line.strip_prefix(b"Date: ").and_then(|value| value.strip_suffix(b"\r\n"));
+        take(value.and_then(|value| str::from_utf8(value).ok()).unwrap_or(""))
+    })
+}
+
+fn with_line<R>(now: Instant, take: impl FnOnce(&[u8]) -> R) -> R {
     LINE.with_borrow_mut(|(until, line)| {
         if until.is_none_or(|until| now >= until) {
             let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
@@ -24,6 +36,6 @@ pub(super) fn write(out: &mut Vec<u8>, now: Instant) {
             let text = httpdate::fmt_http_date(UNIX_EPOCH + second);
             encode::raw_field(line, "Date", text.as_bytes());
         }
-        out.extend_from_slice(line);
-    });
+        take(line)
+    })
 }

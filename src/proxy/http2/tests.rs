@@ -1,14 +1,19 @@
 //! The driver over a pipe, with a clock that jumps.
 
 use std::cell::Cell;
+use std::rc::Rc;
+use std::task::{Context, Poll};
 
+use bytes::Bytes;
 use h2::client;
 use http::StatusCode;
+use http_body::{Body, Frame};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
 use super::*;
-use crate::wire::ResponseHead;
+use crate::message::{BodyError, Flow, ResponseBody};
+use crate::wire::{Fields, ResponseHead, Version};
 
 fn run(test: impl Future<Output = ()>) {
     let runtime =
@@ -32,11 +37,11 @@ fn start(
     let open = Rc::clone(open);
     let handle = move |_: Request| {
         let open = Rc::clone(&open);
-        async move {
+        Box::pin(async move {
             open.set(open.get() + 1);
             let guard = Counted(open);
             Response { guard: Some(Rc::new(guard)), ..answer(ResponseBody::Stream(Box::pin(Pieces(bytes)))) }
-        }
+        })
     };
     let task = spawn_local(async move { serve(server, handle, &options, std::future::pending()).await });
     (client, task)
@@ -161,5 +166,145 @@ fn a_flood_is_told_on_the_wire_and_to_the_caller() {
         io.read_to_end(&mut received).await.unwrap();
         let go_away = [&[0, 0, 8, 7, 0, 0, 0, 0, 0][..], &[0, 0, 0, 0], &[0, 0, 0, 0xb]].concat();
         assert!(received.ends_with(&go_away), "{received:?}");
+    });
+}
+
+/// The driver with `handle` for every request.
+fn serving<F>(
+    options: Http2Options,
+    handle: impl Fn(Request) -> F + 'static,
+) -> (DuplexStream, JoinHandle<Option<Flood>>)
+where
+    F: Future<Output = Response> + 'static,
+{
+    let (client, server) = duplex(64 * 1024);
+    let handle = move |request| Box::pin(handle(request));
+    (client, spawn_local(async move { serve(server, handle, &options, std::future::pending()).await }))
+}
+
+fn get() -> http::Request<()> {
+    http::Request::get("http://a.test/").body(()).unwrap()
+}
+
+fn post() -> http::Request<()> {
+    http::Request::post("http://a.test/").body(()).unwrap()
+}
+
+#[test]
+fn a_handler_that_panics_hurts_its_own_stream() {
+    run(async {
+        let first = Cell::new(true);
+        let (io, task) = serving(Http2Options::default(), move |_| {
+            let bad = first.replace(false);
+            async move {
+                assert!(!bad, "on purpose");
+                answer(ResponseBody::Full(Bytes::from_static(b"well")))
+            }
+        });
+        let (mut sender, connection) = client::handshake(io).await.unwrap();
+        spawn_local(connection);
+        let (bad, _) = sender.send_request(get(), true).unwrap();
+        let (good, _) = sender.send_request(get(), true).unwrap();
+        assert_eq!(bad.await.unwrap_err().reason(), Some(h2::Reason::INTERNAL_ERROR));
+        let good = good.await.unwrap();
+        assert_eq!(good.headers()["content-length"], "4");
+        assert!(good.headers().contains_key("date"));
+        assert_eq!(good.into_body().data().await.unwrap().unwrap(), "well");
+        assert!(!task.is_finished());
+    });
+}
+
+#[test]
+fn a_stream_that_the_client_resets_stops_its_handler_and_its_body() {
+    run(async {
+        let open = Rc::new(Cell::new(0));
+        let counted = Rc::clone(&open);
+        let (io, _task) = serving(Http2Options::default(), move |mut request| {
+            let open = Rc::clone(&counted);
+            async move {
+                open.set(open.get() + 1);
+                let _guard = Counted(open);
+                while let Some(frame) =
+                    std::future::poll_fn(|cx| Pin::new(&mut request.body).poll_frame(cx)).await
+                {
+                    let _piece = frame;
+                }
+                std::future::pending().await
+            }
+        });
+        let (mut sender, connection) = client::handshake(io).await.unwrap();
+        spawn_local(connection);
+        let (_response, mut body) = sender.send_request(post(), false).unwrap();
+        body.send_data(Bytes::from_static(b"x"), false).unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(open.get(), 1);
+        body.send_reset(h2::Reason::CANCEL);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(open.get(), 0);
+    });
+}
+
+#[test]
+fn bodies_larger_than_all_windows_pass_on_many_streams_at_once() {
+    const EACH: usize = 200_000;
+    run(async {
+        let (io, _task) = serving(Http2Options::default(), |mut request| async move {
+            let mut total = 0;
+            while let Some(frame) =
+                std::future::poll_fn(|cx| Pin::new(&mut request.body).poll_frame(cx)).await
+            {
+                total += frame.unwrap().into_data().map_or(0, |data| data.len());
+            }
+            answer(ResponseBody::Full(total.to_string().into()))
+        });
+        let (mut sender, connection) = client::handshake(io).await.unwrap();
+        spawn_local(connection);
+        let mut answers = Vec::new();
+        for _ in 0..60 {
+            sender = sender.ready().await.unwrap();
+            let (response, mut body) = sender.send_request(post(), false).unwrap();
+            body.send_data(Bytes::from(vec![b'x'; EACH]), true).unwrap();
+            answers.push(response);
+        }
+        for response in answers {
+            let total = response.await.unwrap().into_body().data().await.unwrap().unwrap();
+            assert_eq!(total, EACH.to_string());
+        }
+    });
+}
+
+#[test]
+fn an_answer_before_the_end_of_the_request_ends_the_stream_without_an_error() {
+    run(async {
+        let (io, task) = serving(Http2Options::default(), |_| async { answer(ResponseBody::Empty) });
+        let (mut sender, connection) = client::handshake(io).await.unwrap();
+        spawn_local(connection);
+        let (response, mut body) = sender.send_request(post(), false).unwrap();
+        assert_eq!(response.await.unwrap().status(), StatusCode::OK);
+        let reset = std::future::poll_fn(|cx| body.poll_reset(cx)).await.unwrap();
+        assert_eq!(reset, h2::Reason::NO_ERROR);
+        assert!(!task.is_finished());
+    });
+}
+
+#[test]
+fn a_peer_that_reads_nothing_at_all_is_cut_and_holds_little_meanwhile() {
+    run(async {
+        let open = Rc::new(Cell::new(0));
+        let (mut io, task) = start(Http2Options::default(), 10_000_000, &open);
+        let window = [&[0, 0, 4, 8, 0, 0, 0, 0, 0][..], &[0x7f, 0, 0, 0]].concat();
+        let settings = [&[0, 0, 6, 4, 0, 0, 0, 0, 0][..], &[0, 4, 0x7f, 0, 0, 0]].concat();
+        let get = [&[0, 0, 11, 1, 5, 0, 0, 0, 1][..], b"\x82\x86\x84\x41\x06a.test"].concat();
+        io.write_all(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings[..], &window, &get].concat())
+            .await
+            .unwrap();
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        assert_eq!(open.get(), 1);
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        assert_eq!(open.get(), 0);
+        assert!(task.is_finished());
+        let mut received = Vec::new();
+        io.read_to_end(&mut received).await.unwrap();
+        assert!(received.len() < 300_000, "{}", received.len());
     });
 }

@@ -11,6 +11,7 @@ use http_body::Body;
 use tokio::io::AsyncWrite;
 
 use super::super::UpstreamRequest;
+use super::super::pool::Pool;
 use crate::limit::Memory;
 use crate::message::{BodyError, RequestBody};
 use crate::pipe::{self, Pipe, Socket};
@@ -58,15 +59,16 @@ impl fmt::Debug for Sender {
 }
 
 impl Sender {
-    /// Encodes the head.
+    /// Encodes the head into `scratch`, which is empty.
     ///
     /// # Errors
     /// Why the request cannot be written, and the body.
     pub(super) fn new(
         request: &UpstreamRequest<'_>,
         body: RequestBody,
+        scratch: Vec<u8>,
     ) -> Result<Self, (&'static str, RequestBody)> {
-        let lines = match head(request, &body) {
+        let lines = match head(request, &body, scratch) {
             Ok(lines) => lines,
             Err(reason) => return Err((reason, body)),
         };
@@ -120,16 +122,16 @@ impl Sender {
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut W,
-        memory: &Memory,
+        pool: &Pool,
     ) -> Result<Progress, BodyError> {
         while !matches!(self.state, Progress::Done | Progress::Broken) {
             let starved = !self.ended
                 && self.data.is_empty()
                 && self.tail.is_empty()
                 && self.pipe.as_ref().is_none_or(|pipe| pipe.is_empty())
-                && !self.pull(cx, stream, memory)?;
+                && !self.pull(cx, stream, pool.memory())?;
             if self.has_queued() {
-                match self.write(cx, stream) {
+                match self.write(cx, stream, pool) {
                     Poll::Ready(Ok(())) => continue,
                     Poll::Ready(Err(_)) => self.state = Progress::Broken,
                     Poll::Pending => {
@@ -263,6 +265,7 @@ impl Sender {
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut W,
+        pool: &Pool,
     ) -> Poll<io::Result<()>> {
         if self.lines_at >= self.lines.len()
             && self.data.is_empty()
@@ -274,8 +277,14 @@ impl Sender {
             return Poll::Ready(Ok(()));
         }
         let lines = self.lines.get(self.lines_at..).unwrap_or(&[]);
-        let slices = [IoSlice::new(lines), IoSlice::new(&self.data), IoSlice::new(self.tail)];
-        let mut taken = match Pin::new(stream).poll_write_vectored(cx, &slices) {
+        let outcome = if self.data.is_empty() && self.tail.is_empty() {
+            // The usual request has no body; one piece costs the kernel less than a list of them.
+            Pin::new(stream).poll_write(cx, lines)
+        } else {
+            let slices = [IoSlice::new(lines), IoSlice::new(&self.data), IoSlice::new(self.tail)];
+            Pin::new(stream).poll_write_vectored(cx, &slices)
+        };
+        let mut taken = match outcome {
             Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
             Poll::Ready(Ok(taken)) => taken,
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -287,8 +296,12 @@ impl Sender {
         taken -= of_lines;
         self.lines_at = self.lines_at.saturating_add(of_lines);
         if self.lines_at >= self.lines.len() {
-            self.lines.clear();
             self.lines_at = 0;
+            if self.ended {
+                pool.recycle_scratch(std::mem::take(&mut self.lines));
+            } else {
+                self.lines.clear();
+            }
         }
         let of_data = taken.min(self.data.len());
         taken -= of_data;
@@ -298,9 +311,12 @@ impl Sender {
     }
 }
 
-fn head(request: &UpstreamRequest<'_>, body: &RequestBody) -> Result<Vec<u8>, &'static str> {
-    let room = request.target.len() + request.fields.written_len() + 96;
-    let mut head = Vec::with_capacity(room);
+fn head(
+    request: &UpstreamRequest<'_>,
+    body: &RequestBody,
+    mut head: Vec<u8>,
+) -> Result<Vec<u8>, &'static str> {
+    head.reserve(request.target.len() + request.fields.written_len() + 96);
     encode::request_line(&mut head, request.method, request.target)
         .map_err(|_| "the target holds a byte that would break the request line")?;
     if request.version == HttpVersion::Http10 {
@@ -328,6 +344,7 @@ mod tests {
     use http::Method;
 
     use super::*;
+    use crate::upstream::tests::KEEPALIVE;
     use crate::wire::Fields;
 
     /// A layer such as TLS: takes bytes in at once, lets go of them when flushed, and that only when `open`.
@@ -377,14 +394,14 @@ mod tests {
             head_bytes: None,
         };
         let body = RequestBody::Full(Bytes::from_static(b"ok"));
-        let Ok(mut sender) = Sender::new(&request, body) else { panic!("the request is sound") };
-        let memory = Memory::new(None);
+        let Ok(mut sender) = Sender::new(&request, body, Vec::new()) else { panic!("the request is sound") };
+        let pool = Pool::new(KEEPALIVE, Memory::new(None));
         let (mut layer, mut cx) = (Layer::default(), Context::from_waker(Waker::noop()));
         for _ in 0..2 {
-            assert_eq!(sender.poll(&mut cx, &mut layer, &memory), Ok(Progress::Blocked));
+            assert_eq!(sender.poll(&mut cx, &mut layer, &pool), Ok(Progress::Blocked));
         }
         layer.open = true;
-        assert_eq!(sender.poll(&mut cx, &mut layer, &memory), Ok(Progress::Done));
+        assert_eq!(sender.poll(&mut cx, &mut layer, &pool), Ok(Progress::Done));
         assert_eq!(layer.gone, b"PUT / HTTP/1.1\r\nContent-Length: 2\r\n\r\nok");
     }
 }

@@ -259,7 +259,7 @@ fn publishing_retires_the_connections_of_vanished_endpoints_only() {
         }
         let ready = vec![EndpointAddress::Socket(stays.address)];
         let set = EndpointSet { ready, empty_because: "" };
-        upstreams.publish(std::iter::empty(), &EndpointMap::new(vec![set.into()]), KEEPALIVE);
+        upstreams.publish(std::iter::empty(), &EndpointMap::new(vec![set.into()]), KEEPALIVE).await;
         assert_eq!(upstreams.kept_connections().0, 1);
         assert!(get(&upstreams, &clear(stays.address)).await.unwrap());
         assert!(!get(&upstreams, &clear(goes.address)).await.unwrap());

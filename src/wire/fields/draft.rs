@@ -66,6 +66,31 @@ impl Draft {
         Ok(())
     }
 
+    /// Takes a line in that lies as it is written, with a name of letters, digits and `-`; `start` is where it begins,
+    /// `tag` what [`Tag::usual`] says of it.
+    ///
+    /// # Errors
+    /// [`FieldError::Length`].
+    pub(in crate::wire) fn add_usual(
+        &mut self,
+        start: usize,
+        name: &[u8],
+        value: &[u8],
+        tag: Tag,
+    ) -> Result<(), FieldError> {
+        // As above.
+        let length = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+        let name = u16::try_from(name.len()).map_err(|_| FieldError::Length)?;
+        let name_start = length(start);
+        let value_start = name_start.saturating_add(u32::from(name) + 2);
+        if self.lines.capacity() == 0 {
+            self.lines.reserve(USUAL_LINES);
+        }
+        self.seen.join(tag);
+        self.lines.push(Line { name_start, value_start, value: length(value.len()), name, tag });
+        Ok(())
+    }
+
     /// The section; `block` starts with the first line and ends with the last.
     ///
     /// # Errors
@@ -73,9 +98,10 @@ impl Draft {
     pub(in crate::wire) fn finish(&mut self, block: &[u8]) -> Result<Fields, FieldError> {
         let Self { lines, apart, seen } = std::mem::take(self);
         u32::try_from(block.len()).map_err(|_| FieldError::Length)?;
-        if let Ok(came) = std::str::from_utf8(block) {
-            let mut text = String::with_capacity(came.len() + SPARE);
-            text.push_str(came);
+        let mut text = Vec::with_capacity(block.len() + SPARE);
+        text.extend_from_slice(block);
+        // Judged where it lies now, which is where words begin: that is faster.
+        if let Ok(text) = String::from_utf8(text) {
             return Ok(Fields { text, apart, lines, seen });
         }
         let mut fields = Fields::with_capacity(block.len());

@@ -45,10 +45,10 @@ pub const fn is_tchar(byte: u8) -> bool {
 }
 
 /// The token that `line` starts with: its length, and the kinds of its bytes.
-pub(in crate::wire) fn scan_name(line: &[u8]) -> (usize, u8) {
+pub(in crate::wire) const fn scan_name(line: &[u8]) -> (usize, u8) {
     let (mut length, mut kinds) = (0, 0);
-    for byte in line {
-        let kind = KINDS[usize::from(*byte)];
+    while length < line.len() {
+        let kind = KINDS[line[length] as usize];
         if kind == 0 {
             break;
         }
@@ -58,9 +58,36 @@ pub(in crate::wire) fn scan_name(line: &[u8]) -> (usize, u8) {
     (length, kinds)
 }
 
+/// How many bytes at the start of `line` are letters, digits or `-`.
+///
+/// Eight at a time: to a byte below 0x80 a number is added that carries into its high bit from some byte on, and no
+/// further.
+pub(in crate::wire) fn usual_length(line: &[u8]) -> usize {
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    const fn all(byte: u8) -> u64 {
+        byte as u64 * 0x0101_0101_0101_0101
+    }
+    let (chunks, rest) = line.as_chunks::<8>();
+    let mut length = 0;
+    for chunk in chunks {
+        let word = u64::from_le_bytes(*chunk);
+        let low = word & !HIGHS;
+        let small = low | all(0x20);
+        let letters = (small + all(0x80 - b'a')) & !(small + all(0x7f - b'z'));
+        let digits = (low + all(0x80 - b'0')) & !(low + all(0x7f - b'9'));
+        let others_than_dashes = (low ^ all(b'-')) + all(0x7f);
+        let others = (!(letters | digits) & others_than_dashes | word) & HIGHS;
+        if others != 0 {
+            return length + (others.trailing_zeros() / 8) as usize;
+        }
+        length += 8;
+    }
+    length + rest.iter().take_while(|byte| KINDS[usize::from(**byte)] == USUAL).count()
+}
+
 /// What is known of one line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Tag {
+pub(in crate::wire) struct Tag {
     /// Below 64.
     look: u8,
     flags: u8,
@@ -72,19 +99,23 @@ impl Tag {
         Self::scanned(name, scan_name(name).1)
     }
 
-    /// Of a line with a name of ours, in which nothing unusual stands.
-    pub(super) fn of_ours(name: &'static str) -> Self {
-        debug_assert!(scan_name(name.as_bytes()) == (name.len(), USUAL), "{name:?} is unusual");
-        Self::scanned(name.as_bytes(), USUAL)
+    /// Of a line as it is written, with a name in which nothing unusual stands ([`usual_length`]).
+    pub(in crate::wire) const fn usual(name: &[u8]) -> Self {
+        Self { look: look(name), flags: USUAL | WRITTEN }
     }
 
     /// Of a line whose name has bytes of those `kinds` ([`scan_name`]).
-    pub(super) fn scanned(name: &[u8], kinds: u8) -> Self {
+    pub(in crate::wire) const fn scanned(name: &[u8], kinds: u8) -> Self {
         Self { look: look(name), flags: kinds }
     }
 
+    /// Of a line of that name that lies as it is written.
+    pub(in crate::wire) const fn of_line(name: &'static str) -> Self {
+        Self::scanned(name.as_bytes(), scan_name(name.as_bytes()).1).written()
+    }
+
     /// Of a line that lies as it is written.
-    pub(super) const fn written(self) -> Self {
+    pub(in crate::wire) const fn written(self) -> Self {
         Self { flags: self.flags | WRITTEN, ..self }
     }
 
@@ -115,6 +146,49 @@ impl Tag {
     }
 }
 
+/// The name of a field of ours as it is written, with all that is known of it before any request comes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct OwnName {
+    written: &'static str,
+    length: u16,
+    tag: Tag,
+}
+
+impl OwnName {
+    /// `written` is the name, of letters, digits and `-`, with what follows it in a line: `Host: `.
+    pub(crate) const fn new(written: &'static str) -> Self {
+        let bytes = written.as_bytes();
+        let length = bytes.len() - 2;
+        assert!(length > 0 && length < 256 && bytes[length] == b':' && bytes[length + 1] == b' ');
+        let (name, _) = bytes.split_at(length);
+        let mut at = 0;
+        while at < length {
+            assert!(KINDS[name[at] as usize] == USUAL, "a name of ours is unusual");
+            at += 1;
+        }
+        Self { written, length: length as u16, tag: Tag::usual(name) }
+    }
+
+    /// Name, colon and space.
+    pub(super) const fn written(&self) -> &'static str {
+        self.written
+    }
+
+    /// Bytes of the name alone.
+    pub(super) const fn length(&self) -> u16 {
+        self.length
+    }
+
+    pub(super) const fn tag(&self) -> Tag {
+        self.tag
+    }
+
+    /// The name alone.
+    pub(crate) fn name(&self) -> &'static str {
+        self.written.strip_suffix(": ").unwrap_or(self.written)
+    }
+}
+
 /// True when `name`, a token, is `lower` in whatever case; `lower` is small letters, digits and `-`. No other byte of a
 /// token differs from one of those by the bit of the case alone.
 pub(in crate::wire) fn is_called(name: &[u8], lower: &[u8]) -> bool {
@@ -134,7 +208,7 @@ const fn is_lower(name: &[u8]) -> bool {
 }
 
 /// Below 64, and the same for names that differ in case only.
-pub(super) const fn look(name: &[u8]) -> u8 {
+pub(in crate::wire) const fn look(name: &[u8]) -> u8 {
     let (first, last) = match name {
         [] => (0, 0),
         [only] => (*only, *only),
@@ -175,8 +249,8 @@ pub(crate) struct Looks(u64);
 
 impl Looks {
     /// Takes `name` in.
-    pub(crate) const fn add(&mut self, name: &str) {
-        self.0 |= 1 << look(name.as_bytes());
+    pub(crate) const fn add(&mut self, name: &OwnName) {
+        self.0 |= 1 << name.tag.look;
     }
 
     pub(super) const fn may_hold(self, tag: Tag) -> bool {
@@ -211,7 +285,7 @@ impl NameSet {
         self.names.iter().any(|one| is_called(name, one.as_bytes()))
     }
 
-    pub(super) const fn may_hold(&self, tag: Tag) -> bool {
+    pub(in crate::wire) const fn may_hold(&self, tag: Tag) -> bool {
         self.looks & (1 << tag.look) != 0
     }
 
@@ -254,6 +328,22 @@ mod tests {
             }
         }
         assert!(!is_called(b"Hos", b"host") && is_called(b"HOST", b"host") && is_called(b"", b""));
+    }
+
+    #[test]
+    fn usual_bytes_are_counted_up_to_the_first_other_wherever_it_stands() {
+        for byte in 0..=255u8 {
+            for at in 0..20 {
+                let mut line = *b"Az09-content-TYPE-xyz";
+                line[at] = byte;
+                let expect = if KINDS[usize::from(byte)] == USUAL { line.len() } else { at };
+                assert_eq!(usual_length(&line), expect, "byte {byte:#x} at {at}");
+            }
+        }
+        assert_eq!(
+            (usual_length(b""), usual_length(b"\xffabcdefgh"), usual_length(b"abcdefgh: ")),
+            (0, 0, 8)
+        );
     }
 
     #[test]

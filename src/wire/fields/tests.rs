@@ -102,7 +102,7 @@ fn lines_pass_from_section_to_section_as_they_are() {
     let mut from = sample();
     from.append("X-Raw", b"\xff").unwrap();
     let mut to = Fields::new();
-    to.append_own("Via", b"x").unwrap();
+    to.append_own(&OwnName::new("Via: "), b"x").unwrap();
     for line in from.lines().filter(|line| line.name() != "Accept") {
         to.push_line(line).unwrap();
     }
