@@ -186,6 +186,7 @@ fn record(tries: &[UpstreamTry]) -> Record<'_> {
         place: None,
         trace: None,
         route: RouteLabels {
+            generation: 1,
             identity: 1,
             host: HostLabel::Configured("shop.example.test"),
             namespace: "default",

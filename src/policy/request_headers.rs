@@ -265,8 +265,10 @@ fn standard(outgoing: &Outgoing<'_>, head: &mut Builder) {
     head.own(&own::UPGRADE, upgrade);
     let connection = match policies.connection_header {
         Some(fixed) => fixed.as_str(),
-        None if upgrade.is_empty() => "",
-        None => "upgrade",
+        None if !upgrade.is_empty() => "upgrade",
+        // RFC 9112 section 9.3: whoever keeps no connections says so.
+        None if globals.upstream_keepalive.connections == 0 && !policies.protocol.is_grpc() => "close",
+        None => "",
     };
     head.sound(&own::CONNECTION, connection);
     if policies.protocol.is_grpc() {

@@ -48,8 +48,20 @@ pub fn apply(fields: &mut Fields, kind: Kind, length: Length, scheme: Scheme, gl
     set_ours(fields, scheme, globals);
 }
 
-/// Sets the fields that every answer carries, local ones too: `add-headers`, HSTS on TLS.
+/// Sets the fields that every answer of a location carries, local ones too: those of every answer, and HSTS on TLS.
 pub fn set_ours(fields: &mut Fields, scheme: Scheme, globals: &Globals) {
+    set_added(fields, globals);
+    if let Some(value) = hsts::field(globals, scheme) {
+        let _ = if fields.contains(hsts::NAME) {
+            fields.set(hsts::NAME, value.as_bytes())
+        } else {
+            fields.append_own(&hsts::OWN, value.as_bytes())
+        };
+    }
+}
+
+/// Sets the fields that every answer carries: `Server` where it is wanted, `add-headers`.
+pub fn set_added(fields: &mut Fields, globals: &Globals) {
     if globals.server_tokens && !fields.contains("server") {
         let _ = fields.set("Server", b"narthex");
     }
@@ -60,13 +72,6 @@ pub fn set_ours(fields: &mut Fields, scheme: Scheme, globals: &Globals) {
         } else {
             let _ = fields.set(name, value.as_bytes());
         }
-    }
-    if let Some(value) = hsts::field(globals, scheme) {
-        let _ = if fields.contains(hsts::NAME) {
-            fields.set(hsts::NAME, value.as_bytes())
-        } else {
-            fields.append_own(&hsts::OWN, value.as_bytes())
-        };
     }
 }
 

@@ -443,21 +443,20 @@ async fn error_page(way: &Way<'_>, status: http::StatusCode, body: RequestBody) 
     }
 }
 
-/// nginx writes neither HSTS nor `add-headers` on answers given before a location was chosen (`routing.md` 5.5).
+/// nginx writes no HSTS on answers given before a location was chosen (`routing.md` 5.5).
 const fn before_location(reply: &LocalReply) -> bool {
     matches!(reply, LocalReply::Redirect { .. })
 }
 
 /// A local reply as the client gets it.
-fn local(exchange: &Exchange, reply: &LocalReply, with_ours: bool) -> Response {
+fn local(exchange: &Exchange, reply: &LocalReply, in_location: bool) -> Response {
     exchange.local(reply);
     let mut response = respond(reply, asker(&exchange.head));
-    if with_ours {
-        response_headers::set_ours(
-            &mut response.head.fields,
-            exchange.connection.scheme,
-            &exchange.snapshot.table.globals,
-        );
+    let (fields, globals) = (&mut response.head.fields, &exchange.snapshot.table.globals);
+    if in_location {
+        response_headers::set_ours(fields, exchange.connection.scheme, globals);
+    } else {
+        response_headers::set_added(fields, globals);
     }
     if matches!(reply, LocalReply::StubStatus) {
         response.body = exchange.worker.stub_status();

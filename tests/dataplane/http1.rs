@@ -3,7 +3,7 @@
 use crate::support::TestProxy;
 use crate::support::backend::Backend;
 use crate::support::client::{Raw, get};
-use crate::support::manifests::{annotated, simple};
+use crate::support::manifests::{annotated, config_map, simple};
 
 #[test]
 fn a_request_reaches_the_backend_with_the_fields_of_ingress_nginx() {
@@ -271,5 +271,16 @@ fn the_reason_phrase_of_a_backend_goes_to_the_client_as_it_is() {
         let text = String::from_utf8(raw.rest()).unwrap();
         let line = format!("HTTP/1.1 {}", status.replace('_', " "));
         assert_eq!(text.lines().next(), Some(line.as_str()));
+    }
+}
+
+#[test]
+fn without_a_pool_a_backend_is_told_that_the_connection_ends() {
+    let backend = Backend::echo("b");
+    for (kept, told) in [("0", Some("close")), ("320", None)] {
+        let config = config_map(&[("upstream-keepalive-connections", kept), ("disable-access-log", "true")]);
+        let proxy = TestProxy::start(&(simple(backend.address()) + &config), &["--configmap=default/config"]);
+        assert_eq!(get(proxy.http(), "h.test", "/").status, 200);
+        assert_eq!(backend.requests().last().unwrap().field("connection"), told, "{kept}");
     }
 }

@@ -73,6 +73,21 @@ fn custom_headers_stand_on_answers_of_the_backend_and_on_ours() {
 }
 
 #[test]
+fn fields_for_every_answer_stand_on_redirects_of_a_host_too() {
+    let backend = page("");
+    let fields = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: fields, namespace: default}\ndata: {X-A: ours}\n";
+    let config = config_map(&[("add-headers", "default/fields"), ("disable-access-log", "true")]);
+    let annotations = [("app-root", "/app"), ("from-to-www-redirect", "true")];
+    let world = annotated(backend.address(), &annotations) + fields + &config;
+    let proxy = TestProxy::start(&world, &["--configmap=default/config"]);
+    for (host, target, status) in [("h.test", "/", 302), ("www.h.test", "/", 308), ("h.test", "/x", 200)] {
+        let head = format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let answer = Raw::connect(proxy.http()).send(head).answer();
+        assert_eq!((answer.status, answer.all("x-a")), (status, vec!["ours"]), "{host}{target}");
+    }
+}
+
+#[test]
 fn answers_are_compressed_for_those_who_ask_and_come_back_whole() {
     let backend = page("ETag: \"e\"\r\n");
     let config = config_map(&[
