@@ -13,7 +13,6 @@ use tokio_rustls::TlsConnector;
 
 use super::error::ErrorKind;
 use super::stream::Stream;
-use super::stream::plain::Plain;
 use super::tls::ClientTls;
 
 /// Written bytes that nobody acknowledges for this time break the connection: a node that vanished (F-16).
@@ -33,7 +32,7 @@ pub(super) async fn connect(
     // Neither option decides whether the connection works.
     let _ = stream.set_nodelay(true);
     let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(USER_TIMEOUT));
-    let Some(tls) = tls else { return Ok(Stream::Clear(Plain::new(stream))) };
+    let Some(tls) = tls else { return Ok(Stream::Clear(stream)) };
     let handshake = handshake(stream, tls.config(), tls.server_name());
     match timeout(limit.saturating_mul(2), handshake).await {
         Ok(outcome) => outcome,

@@ -16,7 +16,6 @@ use tokio::io::AsyncReadExt;
 use super::deadline::{Deadline, Wait};
 use super::error::ErrorKind;
 use super::pool::{BUFFER, Lane, Open, Pool};
-use super::stream::plain::LOOK;
 use super::stream::{Stream, Tunnel};
 use super::times::UpstreamTimes;
 use super::{Answer, Content, Failed, UpstreamError, UpstreamRequest};
@@ -57,8 +56,6 @@ pub struct Connection {
     open: Open,
     /// What the last reads of a long answer take up.
     held: Held,
-    /// The last answer was short and came with one read.
-    brief: bool,
 }
 
 /// Where a connection goes after a clean end.
@@ -72,15 +69,7 @@ impl Connection {
     /// Takes a connected stream.
     pub(super) fn new(stream: Stream, open: Open, memory: &Memory) -> Self {
         let held = memory.hold(0);
-        Self {
-            stream,
-            deadline: Deadline::new(),
-            created: Instant::now(),
-            exchanges: 0,
-            open,
-            held,
-            brief: false,
-        }
+        Self { stream, deadline: Deadline::new(), created: Instant::now(), exchanges: 0, open, held }
     }
 
     /// When it was made.
@@ -91,18 +80,6 @@ impl Connection {
     /// Requests sent over it.
     pub const fn exchanges(&self) -> u32 {
         self.exchanges
-    }
-
-    /// Bytes of the last answer wait on the socket.
-    pub(super) fn has_seen(&self) -> bool {
-        matches!(&self.stream, Stream::Clear(stream) if stream.has_seen())
-    }
-
-    /// Takes the bytes of the last answer from the socket.
-    pub(super) fn take_seen(&self) {
-        if let Stream::Clear(stream) = &self.stream {
-            stream.take_seen();
-        }
     }
 
     /// True when the backend has neither closed it nor sent anything.
@@ -134,17 +111,8 @@ pub(super) async fn exchange(
         }
     };
     let buffer = BytesMut::new();
-    let mut exchange = Exchange {
-        connection,
-        home,
-        sender,
-        buffer,
-        want: BUFFER,
-        timeouts,
-        times,
-        answers_whole: false,
-        reads: 0,
-    };
+    let mut exchange =
+        Exchange { connection, home, sender, buffer, want: BUFFER, timeouts, times, answers_whole: false };
     let context = ResponseContext { upgrade: request.upgrade, ..ResponseContext::of(request.method) };
     let mut limits = ResponseLimits::default();
     if let Some(bytes) = request.head_bytes {
@@ -215,8 +183,6 @@ struct Exchange {
     times: Rc<UpstreamTimes>,
     /// The request had gone out whole when the backend was last heard of.
     answers_whole: bool,
-    /// Reads so far.
-    reads: u32,
 }
 
 impl Exchange {
@@ -279,31 +245,10 @@ impl Exchange {
         self.connection.deadline.poll(cx, wait, limit).map(|()| wait)
     }
 
-    /// Looks at what waits where the last answer was short; `None` where it is to be read.
-    fn look(&mut self, cx: &mut Context<'_>) -> Option<Poll<io::Result<usize>>> {
-        let Stream::Clear(stream) = &self.connection.stream else { return None };
-        if !self.connection.brief || !self.buffer.is_empty() || !self.sender.is_done() {
-            return None;
-        }
-        // What comes after a first part is read.
-        let looked = stream.poll_look(cx, &mut self.buffer);
-        if let Poll::Ready(Ok(length)) = &looked {
-            self.connection.brief = false;
-            self.reads = 1;
-            self.times.add_received(*length);
-            self.connection.deadline.rest();
-            self.answers_whole = true;
-        }
-        Some(looked)
-    }
-
     /// Reads once (TLS: several records) into the buffer; `Ok(0)` is the end of the stream.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.buffer.capacity() == 0 {
             self.buffer = self.home.pool.buffer();
-        }
-        if let Some(looked) = self.look(cx) {
-            return looked;
         }
         if self.buffer.capacity().saturating_sub(self.buffer.len()) < self.want / 2 {
             self.buffer.reserve(self.want);
@@ -337,7 +282,6 @@ impl Exchange {
         } else if total < self.want / 8 {
             self.want = (self.want / 2).max(BUFFER);
         }
-        self.reads = self.reads.saturating_add(1);
         self.times.add_received(total);
         self.connection.deadline.rest();
         self.answers_whole = self.sender.is_done();
@@ -409,10 +353,9 @@ impl Exchange {
     /// nothing is left over. Whoever answers earlier may never read the rest, or take it for the next request.
     fn finish(self, reusable: bool) {
         let now = self.times.ended();
-        let Self { mut connection, home, buffer, answers_whole, times, reads, .. } = self;
+        let Self { mut connection, home, buffer, answers_whole, .. } = self;
         connection.deadline.rest();
         connection.held.set(0);
-        connection.brief = reads == 1 && times.received() <= (LOOK / 2) as u64;
         if reusable && answers_whole && buffer.is_empty() {
             home.pool.recycle(buffer);
             home.pool.checkin(&home.lane, connection, now);

@@ -6,8 +6,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
-use std::rc::{Rc, Weak};
-use std::time::{Duration, Instant};
+use std::rc::Rc;
+use std::time::Instant;
 
 use bytes::BytesMut;
 use foldhash::fast::RandomState;
@@ -21,9 +21,6 @@ use crate::policy::global::UpstreamKeepalive;
 pub(super) const BUFFER: usize = 8 * 1024;
 /// Read buffers kept for the next exchange.
 const SPARE_BUFFERS: usize = 32;
-/// How long bytes that were only looked at wait for the next request on their connection (`stream/plain`). A backend of
-/// Linux begins to ask whether its last bytes arrived two ticks of its clock after they left.
-const UNTAKEN: Duration = Duration::from_millis(1);
 
 /// What two requests must share to share a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -46,18 +43,6 @@ pub struct Pool {
     /// Room for the next request's head.
     scratch: RefCell<Vec<u8>>,
     memory: Memory,
-    untaken: RefCell<Untaken>,
-}
-
-/// Where bytes wait that were only looked at.
-#[derive(Debug, Default)]
-struct Untaken {
-    /// Among the youngest connections of these.
-    lanes: Vec<Rc<Lane>>,
-    /// Nothing waits on connections that have idled since then or longer.
-    until: Option<Instant>,
-    /// Somebody will take them.
-    watched: bool,
 }
 
 /// Idle connections that one kind of request may take, the youngest last. A request looks its lane up once and brings
@@ -65,8 +50,6 @@ struct Untaken {
 #[derive(Debug, Default)]
 pub struct Lane {
     idle: RefCell<VecDeque<Idle>>,
-    /// Its youngest connections are looked after ([`Untaken`]).
-    watched: Cell<bool>,
 }
 
 #[derive(Debug)]
@@ -85,7 +68,6 @@ impl Pool {
             buffers: RefCell::new(Vec::new()),
             scratch: RefCell::default(),
             memory,
-            untaken: RefCell::default(),
         }
     }
 
@@ -137,9 +119,8 @@ impl Pool {
 
     /// Takes back a connection on which nothing is under way; drops it when it is worn out or there is no room. At
     /// the limit the connection that has idled longest makes room.
-    pub fn checkin(self: &Rc<Self>, lane: &Rc<Lane>, connection: Box<Connection>, now: Instant) {
+    pub fn checkin(&self, lane: &Lane, connection: Box<Connection>, now: Instant) {
         let limits = self.limits.get();
-        let untaken = connection.has_seen();
         let entry = Idle { connection, since: now };
         if limits.connections == 0 || !self.may_stay(&entry, now) {
             return;
@@ -149,44 +130,6 @@ impl Pool {
         }
         lane.idle.borrow_mut().push_back(entry);
         self.count.set(self.count.get().saturating_add(1));
-        if untaken {
-            self.watch(lane);
-        }
-    }
-
-    /// Sees to it that what waits on the youngest connection of `lane` is taken soon.
-    fn watch(self: &Rc<Self>, lane: &Rc<Lane>) {
-        let mut untaken = self.untaken.borrow_mut();
-        if !lane.watched.replace(true) {
-            untaken.lanes.push(Rc::clone(lane));
-        }
-        if !untaken.watched {
-            untaken.watched = true;
-            tokio::task::spawn_local(settle(Rc::downgrade(self)));
-        }
-    }
-
-    /// Takes what has waited for long enough; false when nothing waits any more.
-    fn take_untaken(&self, now: Instant) -> bool {
-        let mut untaken = self.untaken.borrow_mut();
-        let Untaken { lanes, until, .. } = &mut *untaken;
-        lanes.retain(|lane| {
-            let mut waits = false;
-            // Older ones were seen to before.
-            let young = |entry: &&Idle| until.is_none_or(|until| entry.since > until);
-            for entry in lane.idle.borrow().iter().rev().take_while(young) {
-                if now.saturating_duration_since(entry.since) >= UNTAKEN {
-                    entry.connection.take_seen();
-                } else {
-                    waits |= entry.connection.has_seen();
-                }
-            }
-            lane.watched.set(waits);
-            waits
-        });
-        *until = now.checked_sub(UNTAKEN);
-        untaken.watched = !untaken.lanes.is_empty();
-        untaken.watched
     }
 
     /// Drops the connection that has idled longest.
@@ -229,14 +172,6 @@ impl Pool {
             && entry.connection.exchanges() < limits.requests
     }
 
-    /// Idle connections on which bytes wait that were only looked at.
-    #[cfg(test)]
-    pub(super) fn untaken(&self) -> usize {
-        let on =
-            |lane: &Rc<Lane>| lane.idle.borrow().iter().filter(|entry| entry.connection.has_seen()).count();
-        self.idle.borrow().values().map(on).sum()
-    }
-
     /// Empty room for the head of a request. Heads are written at once nearly always, so one room serves all of them
     /// and stays warm.
     pub(super) fn scratch(&self) -> Vec<u8> {
@@ -262,16 +197,6 @@ impl Pool {
         let mut buffers = self.buffers.borrow_mut();
         if buffers.len() < SPARE_BUFFERS && buffer.try_reclaim(BUFFER) && buffer.capacity() <= 2 * BUFFER {
             buffers.push(buffer);
-        }
-    }
-}
-
-/// Takes what nobody took until nothing waits.
-async fn settle(pool: Weak<Pool>) {
-    loop {
-        tokio::time::sleep(UNTAKEN).await;
-        if !pool.upgrade().is_some_and(|pool| pool.take_untaken(Instant::now())) {
-            return;
         }
     }
 }

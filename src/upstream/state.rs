@@ -424,12 +424,6 @@ impl Upstreams {
     pub fn kept_connections(&self) -> (usize, usize) {
         (self.pool.len(), self.sessions.len())
     }
-
-    /// Idle connections on which bytes wait that were only looked at.
-    #[cfg(test)]
-    pub(super) fn untaken(&self) -> usize {
-        self.pool.untaken()
-    }
 }
 
 /// A set of `items`; after every so many of them everything else on this thread gets a turn.

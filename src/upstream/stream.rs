@@ -9,17 +9,14 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use self::plain::Plain;
 use super::pool::Open;
 use crate::pipe::Socket;
-
-pub(super) mod plain;
 
 /// TCP, or TLS over it. Boxed: the TLS state is large and clear text is the common case.
 #[derive(Debug)]
 pub enum Stream {
     /// Clear text.
-    Clear(Plain),
+    Clear(TcpStream),
     /// TLS.
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -30,7 +27,7 @@ impl Stream {
     pub(super) fn is_quiet(&mut self) -> bool {
         let mut space = [0; 16];
         if let Self::Clear(stream) = self {
-            return stream.is_quiet();
+            return matches!(stream.try_read(&mut space), Err(error) if error.kind() == io::ErrorKind::WouldBlock);
         }
         let mut cx = Context::from_waker(Waker::noop());
         Pin::new(self).poll_read(&mut cx, &mut ReadBuf::new(&mut space)).is_pending()
@@ -40,7 +37,7 @@ impl Stream {
 impl Socket for Stream {
     fn socket(&self) -> Option<&TcpStream> {
         match self {
-            Self::Clear(stream) => Some(stream.socket()),
+            Self::Clear(stream) => Some(stream),
             Self::Tls(_) => None,
         }
     }

@@ -20,7 +20,6 @@ use crate::policy::global::UpstreamKeepalive;
 use crate::policy::timeout::Timeouts;
 
 mod faults;
-mod looking;
 mod pooling;
 mod tls;
 
