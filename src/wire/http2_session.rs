@@ -367,9 +367,8 @@ impl Session {
         }
         if !header.has(ACK) {
             self.output.frame(PING, ACK, 0, payload);
-        } else if payload == FAREWELL && self.leave == Leave::Announced {
-            self.leave = Leave::Taken(self.last);
-            self.say_goaway(self.last, Code::NO_ERROR);
+        } else if payload == FAREWELL {
+            self.leave();
         }
         Ok(None)
     }
@@ -399,6 +398,16 @@ impl Session {
             self.say_goaway(0x7fff_ffff, Code::NO_ERROR);
             self.output.frame(PING, 0, 0, &FAREWELL);
         }
+    }
+
+    /// Takes the leave that was announced: streams opened from now on are not served. False when there is none to take.
+    pub fn leave(&mut self) -> bool {
+        let announced = self.leave == Leave::Announced;
+        if announced {
+            self.leave = Leave::Taken(self.last);
+            self.say_goaway(self.last, Code::NO_ERROR);
+        }
+        announced
     }
 
     /// Ends the connection at once. No later GOAWAY names a higher stream (RFC 9113 section 6.8).

@@ -264,6 +264,10 @@ where
 
     /// Waits for the next deadline. Ready with nothing: there is something to say.
     fn poll_deadlines(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<Option<End>> {
+        // Whoever answers no PING opens no streams for ever.
+        if self.life.has_been_told(now) && self.session.leave() {
+            return Poll::Ready(None);
+        }
         let activity = Activity {
             open: self.session.open(),
             served: self.session.served(),

@@ -8,7 +8,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 
 use crate::limit::Held;
@@ -19,6 +19,12 @@ use crate::wire::Fields;
 
 /// Bytes read on all streams that the connection does not hear of yet.
 const UNTOLD: u32 = 128 * 1024;
+
+/// A piece below this is put together with others: a frame may carry one byte, and costs what a large one costs.
+const SMALL: usize = 4 * 1024;
+
+/// Most that is put together, bytes.
+const GATHERED: usize = 16 * 1024;
 
 /// Bytes of bodies that were read on one connection and not yet given back.
 pub(super) type Read = Rc<Cell<u32>>;
@@ -39,6 +45,8 @@ pub(super) struct Inbox(RefCell<State>);
 #[derive(Debug)]
 struct State {
     pieces: VecDeque<Bytes>,
+    /// Small pieces behind the others, put together.
+    tail: BytesMut,
     end: End,
     reader: Option<Waker>,
     /// Wakes the connection for this stream.
@@ -55,6 +63,7 @@ impl Inbox {
     pub(super) fn new(window: u32, stream: Waker, read_by_all: Read) -> Rc<Self> {
         Rc::new(Self(RefCell::new(State {
             pieces: VecDeque::new(),
+            tail: BytesMut::new(),
             end: End::NotYet,
             reader: None,
             stream,
@@ -71,7 +80,7 @@ impl Inbox {
         if state.abandoned {
             state.count(piece.len());
         } else if !piece.is_empty() {
-            state.pieces.push_back(Bytes::copy_from_slice(piece));
+            state.keep(piece);
         }
         if last {
             state.end = End::Whole(None);
@@ -91,7 +100,7 @@ impl Inbox {
         let mut state = self.0.borrow_mut();
         if matches!(state.end, End::NotYet) {
             state.end = End::Failed(error);
-            let given_up: usize = state.pieces.drain(..).map(|piece| piece.len()).sum();
+            let given_up = state.drop_unread();
             state.count(given_up);
             state.wake(true);
         }
@@ -110,7 +119,7 @@ impl Inbox {
     /// The next piece; `None` at the end.
     pub(super) fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         let mut state = self.0.borrow_mut();
-        if let Some(piece) = state.pieces.pop_front() {
+        if let Some(piece) = state.next_piece() {
             state.count(piece.len());
             return Poll::Ready(Some(Ok(piece)));
         }
@@ -136,7 +145,7 @@ impl Inbox {
 
     fn is_at_end(&self) -> bool {
         let state = self.0.borrow();
-        state.pieces.is_empty() && matches!(state.end, End::Whole(None) | End::Told)
+        state.pieces.is_empty() && state.tail.is_empty() && matches!(state.end, End::Whole(None) | End::Told)
     }
 
     /// Nobody reads it from now on: what came and comes counts as read for the connection, and the stream gets no more
@@ -144,7 +153,7 @@ impl Inbox {
     pub(super) fn abandon(&self) {
         let mut state = self.0.borrow_mut();
         state.abandoned = true;
-        let unread: usize = state.pieces.drain(..).map(|piece| piece.len()).sum();
+        let unread = state.drop_unread();
         state.count(unread);
         // Usually all of it was read.
         if matches!(state.end, End::NotYet) || unread > 0 {
@@ -154,6 +163,36 @@ impl Inbox {
 }
 
 impl State {
+    fn keep(&mut self, piece: &[u8]) {
+        let is_small = piece.len() < SMALL;
+        if !is_small || self.tail.len() + piece.len() > GATHERED {
+            self.end_tail();
+        }
+        if is_small {
+            self.tail.extend_from_slice(piece);
+        } else {
+            self.pieces.push_back(Bytes::copy_from_slice(piece));
+        }
+    }
+
+    fn end_tail(&mut self) {
+        if !self.tail.is_empty() {
+            self.pieces.push_back(mem::take(&mut self.tail).freeze());
+        }
+    }
+
+    fn next_piece(&mut self) -> Option<Bytes> {
+        let waiting = self.pieces.pop_front();
+        waiting.or_else(|| (!self.tail.is_empty()).then(|| mem::take(&mut self.tail).freeze()))
+    }
+
+    /// Forgets what nobody read, and says how many bytes that were.
+    fn drop_unread(&mut self) -> usize {
+        let unread = self.pieces.drain(..).map(|piece| piece.len()).sum::<usize>() + self.tail.len();
+        self.tail = BytesMut::new();
+        unread
+    }
+
     fn count(&mut self, bytes: usize) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         if !self.abandoned {
@@ -235,5 +274,61 @@ impl Body for StreamBody {
 
     fn size_hint(&self) -> SizeHint {
         self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn inbox() -> Rc<Inbox> {
+        Inbox::new(64 * 1024, Waker::noop().clone(), Rc::new(Cell::new(0)))
+    }
+
+    fn pieces(inbox: &Inbox) -> Vec<Bytes> {
+        let mut cx = Context::from_waker(Waker::noop());
+        std::iter::from_fn(|| match inbox.poll_piece(&mut cx) {
+            Poll::Ready(Some(Ok(piece))) => Some(piece),
+            _ => None,
+        })
+        .collect()
+    }
+
+    #[test]
+    fn frames_of_a_byte_take_about_a_byte_each() {
+        let inbox = inbox();
+        for at in 0..60_000_u32 {
+            inbox.push(&[at.to_le_bytes()[0]], false);
+        }
+        let kept = pieces(&inbox);
+        assert!(kept.len() <= 4, "{} pieces", kept.len());
+        let expected: Vec<u8> = (0..60_000_u32).map(|at| at.to_le_bytes()[0]).collect();
+        assert_eq!(kept.concat(), expected);
+        assert_eq!(inbox.take_read(), 60_000);
+    }
+
+    #[test]
+    fn small_and_large_pieces_keep_their_order() {
+        let inbox = inbox();
+        let sent = [vec![b'a'; 10], vec![b'b'; 5_000], vec![b'c'; 20], vec![b'd'; 30], vec![b'e'; 4_096]];
+        for piece in &sent {
+            inbox.push(piece, false);
+        }
+        inbox.push(b"f", true);
+        assert!(!inbox.is_at_end());
+        assert_eq!(pieces(&inbox).concat(), [&sent.concat()[..], b"f"].concat());
+        assert!(inbox.is_at_end());
+    }
+
+    #[test]
+    fn what_is_given_up_counts_as_read_for_the_connection() {
+        let read = Rc::new(Cell::new(0));
+        let inbox = Inbox::new(64 * 1024, Waker::noop().clone(), Rc::clone(&read));
+        inbox.push(&[0; 5_000], false);
+        inbox.push(&[0; 7], false);
+        inbox.abandon();
+        assert_eq!(read.get(), 5_007);
+        inbox.push(&[0; 3], true);
+        assert_eq!(read.get(), 5_010);
     }
 }

@@ -60,6 +60,11 @@ impl Life {
         self.retired.get_or_insert(now);
     }
 
+    /// The peer had the time to hear that the connection ends.
+    pub(super) fn has_been_told(&self, now: Instant) -> bool {
+        self.retired.is_some_and(|retired| now >= retired + FAREWELL)
+    }
+
     /// What is to be done `now`.
     pub(super) fn next(&self, now: Instant, activity: Activity) -> Next {
         let busy = activity.open > 0;

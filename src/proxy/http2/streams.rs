@@ -49,6 +49,8 @@ struct Slot<F> {
     unseen: bool,
     /// It stands in the queue of those that send.
     queued: bool,
+    /// It stands among those that wait for the window of the connection.
+    parked: bool,
 }
 
 /// All of them.
@@ -62,6 +64,9 @@ pub(super) struct Streams<S, F> {
     pub(super) woken: Vec<usize>,
     /// Streams that may have something to send, in the order of their turns.
     sending: VecDeque<usize>,
+    /// Streams that have bytes to send for which the window of the connection has no room. What needs no window (an end
+    /// without bytes, trailers, a reset) does not wait behind them (RFC 9113 section 6.9.1).
+    parked: Vec<usize>,
     read: Read,
     window: u32,
     body_timeout: Duration,
@@ -95,6 +100,7 @@ where
             begun: Vec::new(),
             woken: Vec::new(),
             sending: VecDeque::new(),
+            parked: Vec::new(),
             read: Rc::new(Cell::new(0)),
             window,
             body_timeout: options.body_timeout,
@@ -303,16 +309,30 @@ where
     }
 
     pub(super) fn may_send(&self, session: &Session) -> bool {
-        !self.sending.is_empty() && session.has_room()
+        !self.sending.is_empty() || (!self.parked.is_empty() && session.has_room())
     }
 
     /// Lets streams send, a frame each, until none has anything or `enough` bytes wait for the socket.
     pub(super) fn send(&mut self, session: &mut Session, enough: usize, now: Instant) {
+        if session.has_room() {
+            self.unpark();
+        }
         while session.output.len() < enough
-            && session.has_room()
             && let Some(place) = self.sending.pop_front()
         {
             self.send_one(place, session, now);
+        }
+    }
+
+    /// Those that waited go first, in their order.
+    fn unpark(&mut self) {
+        while let Some(place) = self.parked.pop() {
+            let Some(slot) = self.slots.get_mut(place) else { continue };
+            slot.parked = false;
+            if !slot.queued {
+                slot.queued = true;
+                self.sending.push_front(place);
+            }
         }
     }
 
@@ -326,6 +346,13 @@ where
                 return;
             }
             Poll::Ready(Some(piece)) => piece,
+            Poll::Ready(None) if !session.has_room() => {
+                if !slot.parked {
+                    slot.parked = true;
+                    self.parked.push(place);
+                }
+                return;
+            }
             Poll::Ready(None) => match session.room(place) {
                 0 => return session.wait(place),
                 room => answer.take(room),
@@ -385,6 +412,7 @@ impl<F> Slot<F> {
             connects: false,
             unseen: false,
             queued: false,
+            parked: false,
         }
     }
 
@@ -392,6 +420,10 @@ impl<F> Slot<F> {
     fn clear(&mut self) {
         if let Some(inbox) = self.inbox.take() {
             inbox.fail(BodyError::Gone);
+            // Nobody has it yet who could give back what came.
+            if self.connects && matches!(self.work, Work::Handler(_)) {
+                inbox.abandon();
+            }
         }
         self.work = Work::Nothing;
         self.meter = None;

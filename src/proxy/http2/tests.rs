@@ -35,8 +35,9 @@ fn start(
 ) -> (DuplexStream, JoinHandle<Option<Flood>>) {
     let (client, server) = duplex(64 * 1024);
     let open = Rc::clone(open);
-    let handle = move |_: Request| {
+    let handle = move |request: Request| {
         let open = Rc::clone(&open);
+        let bytes = if request.head.target == b"/nothing" { 0 } else { bytes };
         Box::pin(async move {
             open.set(open.get() + 1);
             let guard = Counted(open);
@@ -306,5 +307,61 @@ fn a_peer_that_reads_nothing_at_all_is_cut_and_holds_little_meanwhile() {
         let mut received = Vec::new();
         io.read_to_end(&mut received).await.unwrap();
         assert!(received.len() < 300_000, "{}", received.len());
+    });
+}
+
+#[test]
+fn an_answer_without_bytes_ends_while_another_fills_the_window_of_the_connection() {
+    run(async {
+        let open = Rc::new(Cell::new(0));
+        let (io, _task) = start(Http2Options::default(), 1_000_000, &open);
+        let (mut sender, connection) = client::handshake(io).await.unwrap();
+        spawn_local(connection);
+        let request = |path| http::Request::get(format!("http://a.test{path}")).body(()).unwrap();
+        let (response, _) = sender.send_request(request("/"), true).unwrap();
+        let unread = response.await.unwrap().into_body();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let (response, _) = sender.send_request(request("/nothing"), true).unwrap();
+        let mut body = response.await.unwrap().into_body();
+        let end = tokio::time::timeout(Duration::from_secs(1), body.data()).await.expect("in time");
+        assert!(end.is_none_or(|piece| piece.unwrap().is_empty()));
+        assert!(body.is_end_stream());
+        drop(unread);
+    });
+}
+
+/// HEADERS of `GET / HTTP/2` on `stream`, with END_STREAM and END_HEADERS.
+fn headers_of_get(stream: u8) -> Vec<u8> {
+    let block = [0x82, 0x84, 0x86, 0x41, 1, b'a'];
+    [&[0, 0, 6, 1, 5, 0, 0, 0, stream][..], &block].concat()
+}
+
+#[test]
+fn a_client_that_answers_no_ping_opens_no_streams_after_the_farewell() {
+    run(async {
+        let open = Rc::new(Cell::new(0));
+        let options = Http2Options { max_requests: 3, ..Http2Options::default() };
+        let (io, _task) = start(options, 1_000_000, &open);
+        let (mut from, mut to) = tokio::io::split(io);
+        let reader = spawn_local(async move {
+            let mut received = Vec::new();
+            let _until_cut =
+                tokio::time::timeout(Duration::from_secs(9), from.read_to_end(&mut received)).await;
+            received
+        });
+        to.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        to.write_all(&[headers_of_get(1), headers_of_get(3), headers_of_get(5)].concat()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(open.get(), 3);
+        to.write_all(&headers_of_get(7)).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(open.get(), 4, "it may not have heard yet");
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        to.write_all(&headers_of_get(9)).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(open.get(), 4);
+        let received = reader.await.unwrap();
+        let last = [&[0, 0, 8, 7, 0, 0, 0, 0, 0][..], &[0, 0, 0, 7, 0, 0, 0, 0]].concat();
+        assert!(received.windows(last.len()).any(|window| window == last), "no GOAWAY names the last stream");
     });
 }
