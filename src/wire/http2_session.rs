@@ -267,7 +267,7 @@ impl Session {
             // It ends the client's preface: it asks for nothing and is no flood.
             self.begun = Begun::Settings;
         } else {
-            self.floods.count(&header, header.stream > self.last)?;
+            self.floods.count(&header, payload, header.stream > self.last)?;
         }
         Ok(Some((header, payload)))
     }

@@ -2,7 +2,7 @@
 //! (`security.md` D.4). Frames that ask for nothing (PING, SETTINGS, PRIORITY, unknown types, empty DATA, window updates)
 //! cost time each, and so do streams that are opened and reset.
 
-use super::frame::{CONTINUATION, Code, DATA, FrameHeader, HEADERS, RST_STREAM};
+use super::frame::{CONTINUATION, Code, DATA, FrameHeader, HEADERS, RST_STREAM, unpadded};
 
 /// Length of the window in which frames are counted, milliseconds.
 const WINDOW: u64 = 10_000;
@@ -114,7 +114,7 @@ impl FrameCounter {
     ///
     /// # Errors
     /// The limit that was passed; the connection is to be closed with [`Flood::code`].
-    pub(super) fn count(&mut self, frame: &FrameHeader, opens: bool) -> Result<(), Flood> {
+    pub(super) fn count(&mut self, frame: &FrameHeader, payload: &[u8], opens: bool) -> Result<(), Flood> {
         match frame.kind {
             HEADERS => {
                 self.opened = self.opened.saturating_add(u64::from(opens));
@@ -127,7 +127,8 @@ impl FrameCounter {
                 self.continuations = self.continuations.saturating_add(1);
                 self.check_block()
             }
-            DATA if frame.length > 0 => {
+            // What only pads asks for nothing.
+            DATA if unpadded(*frame, payload).is_some_and(|data| !data.is_empty()) => {
                 self.useful = self.useful.saturating_add(1);
                 Ok(())
             }

@@ -334,6 +334,10 @@ fn floods_end_the_connection_by_their_names() {
         check(idle.repeat(999), None);
         check(idle.repeat(1_001), Some(Flood::Idle));
     }
+    let padding = frame(DATA, PADDED, 1, b"\0");
+    check([post(1), padding.repeat(999)].concat(), None);
+    check([post(1), padding.repeat(1_001)].concat(), Some(Flood::Idle));
+    check([post(1), frame(DATA, PADDED, 1, b"\0x").repeat(1_001)].concat(), None);
     let useful: Vec<u8> = (0..200).flat_map(|n| get(2 * n + 1)).collect();
     check([useful, frame(PING, 0, 0, &[0; 8]).repeat(1_900)].concat(), None);
     let reset = |n: u32| [post(2 * n + 1), frame(RST_STREAM, 0, 2 * n + 1, &[0; 4])].concat();
