@@ -275,7 +275,8 @@ where
         };
         let mut until = match self.life.next(now, activity) {
             Next::Wait(until) => until,
-            Next::Cut => return Poll::Ready(Some(End::Cut)),
+            // The peer had its time; TLS still says its word (RFC 8446 section 6.1), bounded as every farewell.
+            Next::Cut => return Poll::Ready(Some(End::Done)),
             Next::Retire => {
                 self.retire(now);
                 return Poll::Ready(None);
