@@ -130,10 +130,7 @@ async fn serve(
         Ok(None) => {}
         Err(reply) => {
             exchange.routed(table.server(&view.host.name), None);
-            let mut response = local(exchange, &reply, true);
-            // Other streams of an HTTP/2 connection may be for its own host.
-            response.close &= exchange.head.version != Version::Http2;
-            return Ok(response);
+            return Ok(local(exchange, &reply, true));
         }
     }
     let mut run = Run::new(&exchange.request_id, exchange.since_epoch());
