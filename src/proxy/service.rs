@@ -237,7 +237,7 @@ async fn routed(exchange: &Rc<Exchange>, asked: Asked<'_>, run: &mut Run<'_>, bo
     if let Cow::Owned(target) = &forward.target {
         exchange.rewritten(target);
     }
-    if location.policies.rewrite_log {
+    if log::tells_rewrites(&location.policies, &table.globals) {
         tell_rewrite(exchange, view, &forward);
     }
     let way = Way { exchange, view, location, hop, framed, trusted, run };
