@@ -130,10 +130,7 @@ async fn serve(
         Ok(None) => {}
         Err(reply) => {
             exchange.routed(table.server(&view.host.name), None);
-            let mut response = local(exchange, &reply, true);
-            // Other streams of an HTTP/2 connection may be for its own host.
-            response.close &= exchange.head.version != Version::Http2;
-            return Ok(response);
+            return Ok(local(exchange, &reply, true));
         }
     }
     let mut run = Run::new(&exchange.request_id, exchange.since_epoch());
@@ -240,7 +237,7 @@ async fn routed(exchange: &Rc<Exchange>, asked: Asked<'_>, run: &mut Run<'_>, bo
     if let Cow::Owned(target) = &forward.target {
         exchange.rewritten(target);
     }
-    if location.policies.rewrite_log {
+    if log::tells_rewrites(&location.policies, &table.globals) {
         tell_rewrite(exchange, view, &forward);
     }
     let way = Way { exchange, view, location, hop, framed, trusted, run };

@@ -343,6 +343,10 @@ impl Worker {
                             snapshot.table.backends.iter().map(Arc::as_ref),
                             &snapshot.endpoints,
                             keepalive,
+                            || {
+                                let now = self.snapshot.load();
+                                (now.generation != seen).then(|| Arc::clone(&now.table.backends))
+                            },
                         )
                         .await;
                 }

@@ -38,6 +38,7 @@ pub async fn error_page(
     if is_unruled(way) {
         (route.service, route.service_port) = Default::default();
     }
+    let purpose = Purpose::ErrorPage(status.as_u16());
     let outgoing = Outgoing {
         view: way.view,
         route,
@@ -46,7 +47,7 @@ pub async fn error_page(
         hop: way.hop,
         trusted: way.trusted,
         forwarded_prefix: None,
-        purpose: Purpose::ErrorPage(status.as_u16()),
+        purpose,
     };
     let mut fields = head_for_backend(way, &outgoing);
     as_granted(way, &mut fields);
@@ -68,5 +69,5 @@ pub async fn error_page(
         hash_key: None,
     };
     let got = trip.run(body).await.ok()?;
-    answer(way, backend, got).await.ok()
+    answer(way, backend, got, purpose).await.ok()
 }

@@ -252,7 +252,7 @@ where
             meter.finished.set(true);
             session.answer(place, response.head.status.as_u16(), &response.head.fields, false);
             slot.work = Work::Answer(Answer::new(response.body, None, None));
-            tokio::task::spawn_local(takeover(Box::pin(tunnel)));
+            tokio::task::spawn_local(tunnel::carry(takeover, tunnel));
             return self.enqueue(place, now);
         }
         if slot.connects
