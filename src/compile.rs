@@ -30,6 +30,7 @@ mod merge;
 mod missing;
 mod names;
 mod ownership;
+mod pause;
 mod server;
 mod stream;
 mod tls;
@@ -39,6 +40,7 @@ pub use last_good::LastGood;
 pub use meaning::semantics_differences;
 pub use missing::missing;
 pub use options::{Options, PathSemantics};
+pub use pause::Pause;
 
 /// Result of a compilation.
 #[derive(Debug, Clone)]

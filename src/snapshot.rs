@@ -68,10 +68,17 @@ impl Publisher {
         self.pointer.load_full()
     }
 
-    /// Frees what was replaced and is held by nobody any more.
-    pub fn free(&mut self) {
+    /// Frees what was replaced and is held by nobody any more; large parts piece by piece, with `pause` between.
+    pub fn free(&mut self, pause: fn()) {
         // None of them is behind the pointer any more, so who holds none gets none.
-        self.replaced.retain(|snapshot| Arc::strong_count(snapshot) > 1);
+        for snapshot in self.replaced.extract_if(.., |snapshot| Arc::strong_count(snapshot) == 1) {
+            // The same table may stand in snapshots that are held.
+            if let Some(table) =
+                Arc::into_inner(snapshot).and_then(|snapshot| Arc::into_inner(snapshot.table))
+            {
+                table.hosts.free(pause);
+            }
+        }
     }
 
     /// True while something that was replaced is still held; [`Publisher::free`] is to be called again.

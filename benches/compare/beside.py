@@ -1,8 +1,10 @@
 """Latency of requests while the control plane works; parts of scale.py."""
 
+import json
 import os
 import socket
 import time
+from pathlib import Path
 
 import machine
 import tables
@@ -42,8 +44,8 @@ def changes(options):
 class Reader:
     """A client of the admin port that throws away what it gets, so that it costs the measuring side little."""
 
-    def __init__(self, peer):
-        self.port, self.open, self.room = peer.admin, None, memoryview(bytearray(GULP))
+    def __init__(self, port):
+        self.port, self.open, self.room = port, None, memoryview(bytearray(GULP))
 
     def get(self, target):
         try:
@@ -81,15 +83,21 @@ def control(options):
         peer = scene.start(scene.narthex(), hosts)
         # Every series is there to be scraped.
         over_hosts(peer, hosts, 4, scene.client)
-        reader = Reader(peer)
+        reader, aside, outside = Reader(peer.admin), Reader(scene.run.backend_port), Path(scene.run.folder) / "outside"
         turns = [0]
 
         def compile_all(_):
             turns[0] += 1
             peer.write("config", [peer.settings(61 + turns[0])])
 
+        def nobody(turn):
+            """What this process does besides when it asks the proxy, with the back-end answering."""
+            outside.write_text(json.dumps(peer.settings(turn)))
+            aside.get("/small")
+
         jobs = {
             "nothing": (None, None),
+            "nobody": (nobody, 100),
             "compile": (compile_all, 1),
             "scrape": (lambda turn: reader.get("/metrics"), 1),
             "explain": (lambda turn: reader.get(f"/api/v1/explain?method=GET&url=http://{tables.host(turn % hosts)}/static"), 100),
@@ -102,12 +110,25 @@ def control(options):
             for _ in range(scene.rounds()):
                 for name, (work, rate) in jobs.items():
                     rounds[name].append(under(scene, peer, 2 if options.short else 4, work, rate))
-                    time.sleep(0.5)
+                    settle(peer)
             out[place] = {name: fold(each) for name, each in rounds.items()}
             for name, one in out[place].items():
                 print(f"{place}, beside {name}: p50 {one['p50']} p99 {one['p99']} p99.9 {one['p999']} ms, worker waited"
                       f" {one['waited']} ms/s, {one['failures']} failures, {one.get('done', 0)} done", flush=True)
     return out
+
+
+def settle(peer, quiet=0.25, limit=10):
+    """Waits until the control plane has done what it was given: no job is to run into the next one."""
+    ran = lambda: sum(seconds for name, (_, seconds, _) in threads(peer.process.pid).items() if not name.startswith("worker"))
+    end = time.monotonic() + limit
+    before = ran()
+    while time.monotonic() < end:
+        time.sleep(quiet)
+        now = ran()
+        if now - before < 0.02 * quiet:
+            return
+        before = now
 
 
 def apart(peer):

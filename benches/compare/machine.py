@@ -47,6 +47,16 @@ def cpu_seconds(pids):
     return user / TICK, system / TICK
 
 
+def busy(processor):
+    """Seconds that a processor was not idle so far, whoever used it; what the host took away counts as well."""
+    with open("/proc/stat") as file:
+        for line in file:
+            if line.startswith(f"cpu{processor} "):
+                user, nice, system, _, _, irq, softirq, steal, *_ = map(int, line.split()[1:])
+                return (user + nice + system + irq + softirq + steal) / TICK
+    return 0
+
+
 def proportional_kib(pids):
     """Proportional set size: memory, shared pages counted once."""
     total = 0

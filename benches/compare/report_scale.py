@@ -80,7 +80,7 @@ PLACES = {"shared": "The control plane on the one processor of the worker", "apa
 
 def control(data):
     lines = ["", "## Beside the control plane", "",
-             f"{data['routes']:,} routes; 3,000 requests a second. `compile`: every route is compiled anew each second. `scrape`: all series each second ({data['scrape_mib']:.1f} MiB). `explain`: 100 a second.",
+             f"{data['routes']:,} routes; 3,000 requests a second. `compile`: every route is compiled anew each second. `scrape`: all series each second ({data['scrape_mib']:.1f} MiB). `explain`: 100 a second. `nobody`: what the client's side does for these, without the proxy: 100 times a second a file is written and the back-end asked.",
              "`waited`: how long the worker's thread was ready and had no processor, by the kernel's account: this is of the proxy alone. The other figures hold what client, back-end and machine add."]
     for place, title in PLACES.items():
         if place in data:
@@ -101,9 +101,10 @@ def tail(data):
 
 def overload(data):
     lines = ["", "## 150 % of the most", "",
-             "A rival takes half of the proxy's processor, so that client and back-end can do more than the proxy; the most is measured beside it too. Requests come over 512 connections."]
-    lines += head("proxy", "at most, requests/s", "goodput at 150 %, of the most: worst", "best", "p99 ms", "failures")
-    return lines + [row(name, number(one["most"]["median"], 0), number(one["share"]["worst"], 2), number(one["share"]["best"], 2), both(one["p99"]), one["failures"])
+             "Rivals take most of the proxy's processor, so that client and back-end can do several times what the proxy can; the most is measured beside them too. Requests come over 512 connections. The latency is mostly the rivals' turns."]
+    lines += head("proxy", "at most, requests/s", "goodput at 150 %, of the most: worst", "best", "p99 ms", "failures", "of its processor", "client and back-end busy, most")
+    return lines + [row(name, number(one["most"]["median"], 0), number(one["share"]["worst"], 2), number(one["share"]["best"], 2), both(one["p99"]), one["failures"],
+                        number(one["used"]["median"], 2) if "used" in one else "–", number(one["client"]["best"], 2) if "client" in one else "–")
                     for name, one in data.items()]
 
 

@@ -1,7 +1,7 @@
 //! Connections of the admin port: at most 64, and five seconds for each step (`H-1`).
 
 use std::future::Future;
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,10 +15,16 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 
+use crate::limit::priority::breathe;
+
 /// Connections at once.
 pub(super) const CONNECTIONS: usize = 64;
 /// Time for a request to arrive, for an answer to be made, and for it to be read.
 pub(super) const STEP: Duration = Duration::from_secs(5);
+
+/// Most bytes of one write. The kernel copies them in one go and lets nobody else have the processor meanwhile; a
+/// scrape of many series has tens of MiB.
+const WRITE: usize = 64 * 1024;
 
 /// Accepts, with a bound.
 #[derive(Debug)]
@@ -65,6 +71,8 @@ impl Listener for Intake {
         loop {
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
+                    // An answer leaves in pieces; its last one waits for nobody.
+                    let _ = stream.set_nodelay(true);
                     let deadline = Box::pin(sleep(STEP));
                     return (Limited { stream, deadline, step: Step::Receiving, _permit: permit }, peer);
                 }
@@ -123,10 +131,32 @@ impl AsyncRead for Limited {
 impl AsyncWrite for Limited {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         self.enter(Step::Answering);
-        match Pin::new(&mut self.stream).poll_write(cx, bytes) {
+        breathe();
+        let piece = bytes.get(..WRITE).unwrap_or(bytes);
+        match Pin::new(&mut self.stream).poll_write(cx, piece) {
             Poll::Ready(written) => Poll::Ready(written),
             Poll::Pending => self.pending(cx),
         }
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if parts.iter().map(|part| part.len()).fold(0, usize::saturating_add) > WRITE {
+            let first = parts.iter().find(|part| !part.is_empty());
+            return self.poll_write(cx, first.map_or(&[], |part| part));
+        }
+        self.enter(Step::Answering);
+        match Pin::new(&mut self.stream).poll_write_vectored(cx, parts) {
+            Poll::Ready(written) => Poll::Ready(written),
+            Poll::Pending => self.pending(cx),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -15,6 +15,7 @@ use super::inspect::{ExplainQuery, Refused};
 use super::intake::{Peer, STEP};
 use super::origin::{Stranger, judge_name, judge_page};
 use super::{AdminConfig, AdminSources};
+use crate::limit::priority::breathe;
 
 /// Prometheus text.
 const METRICS_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -115,7 +116,8 @@ async fn livez(State(sources): State<AdminSources>) -> Response {
 }
 
 async fn metrics(State(sources): State<AdminSources>) -> Response {
-    ([(header::CONTENT_TYPE, METRICS_TYPE)], sources.metrics.render(Instant::now())).into_response()
+    ([(header::CONTENT_TYPE, METRICS_TYPE)], sources.metrics.render_in_pieces(Instant::now(), breathe))
+        .into_response()
 }
 
 async fn api(

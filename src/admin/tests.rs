@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::drain::{DrainPlan, DrainTrigger};
-use crate::telemetry::metrics::MetricsConfig;
+use crate::telemetry::metrics::{MetricsConfig, Orphan, OrphanKind};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -107,6 +107,32 @@ fn ready_means_bound_and_published_and_not_draining() {
         .block_on(fixture.drain.run(DrainPlan { grace: Duration::ZERO, deadline: Duration::ZERO }, |_| ()));
     check(500, 503);
     assert_eq!(fixture.ask("GET", "/readyz").2, "shutting down");
+}
+
+#[test]
+fn an_answer_of_many_writes_arrives_whole() {
+    let fixture = fixture(config());
+    let orphans = (0..20_000).map(|number| Orphan {
+        namespace: "default".to_owned(),
+        ingress: format!("ingress-{number}"),
+        kind: OrphanKind::NoService,
+        orphaned: number % 2 == 0,
+    });
+    fixture.metrics.control().set_orphans(orphans.collect());
+    // Twice on one connection: what is left of the first answer would stand before the second one.
+    let twice = "GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".to_owned()
+        + "GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n";
+    let (status, head, rest) = fixture.send(&twice);
+    assert_eq!(status, 200);
+    let length: usize =
+        head.split_once("content-length: ").unwrap().1.lines().next().unwrap().parse().unwrap();
+    assert!(length > 1 << 20, "{length}");
+    let (first, second) = rest.split_at(length);
+    assert!(second.starts_with("HTTP/1.1 200 OK\r\n"));
+    for body in [first, second] {
+        assert_eq!(body.matches("ingress=\"ingress-").count(), 20_000);
+        assert!(body.contains("ingress=\"ingress-19999\",namespace=\"default\",type=\"no-service\"} 0\n"));
+    }
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::time::{Instant, SystemTime};
 use crate::config::{self, Config};
 use crate::control::{HELD, Hook, Report};
 use crate::diagnostic::{Diagnostic, Severity};
+use crate::limit::priority::breathe;
 use crate::model::{CertInfo, ObjectKey};
 use crate::places::Places;
 use crate::policy::global::{Globals, LogEscape, UNKNOWN_VARIABLE};
@@ -65,14 +66,14 @@ pub(super) fn metrics_hook(metrics: Metrics) -> Hook {
         let held = snapshot.diagnostics.iter().filter(|found| found.code == HELD).count();
         control.removals_held(held.saturating_sub(std::mem::replace(&mut held_before, held)));
         let certificates = certificates(snapshot);
-        if told.certificates != certificates {
-            control.set_certificates(&certificates);
-            told.certificates = certificates;
+        if *told.certificates != *certificates {
+            told.certificates = certificates.into();
+            control.set_certificates(Arc::clone(&told.certificates));
         }
         let orphans = orphans(snapshot, &servers);
-        if told.orphans != orphans {
-            control.set_orphans(&orphans);
-            told.orphans = orphans;
+        if *told.orphans != *orphans {
+            told.orphans = orphans.into();
+            control.set_orphans(Arc::clone(&told.orphans));
         }
     })
 }
@@ -83,8 +84,8 @@ struct Told {
     /// Weak, so that no table stays for it.
     table: Weak<Table>,
     fingerprint: u64,
-    certificates: Vec<CertificateFacts>,
-    orphans: Vec<Orphan>,
+    certificates: Arc<[CertificateFacts]>,
+    orphans: Arc<[Orphan]>,
 }
 
 /// All servers in the order of their names; one with further names stands there for each of them.
@@ -97,6 +98,7 @@ fn size(snapshot: &Snapshot, servers: &[&Arc<Server>]) -> TableSize {
     let mut seen = HashSet::with_capacity(servers.len());
     let (mut hosts, mut locations) = (0, 0);
     for server in servers {
+        breathe();
         if seen.insert(Arc::as_ptr(server)) {
             hosts += 1;
             locations += server.locations.len();
@@ -158,8 +160,8 @@ fn facts(host: &str, key: Option<&ObjectKey>, info: &CertInfo) -> CertificateFac
 /// tells it, 0 for those that do, and nothing about endpoints where there is no Service.
 fn orphans(snapshot: &Snapshot, servers: &[&Arc<Server>]) -> Vec<Orphan> {
     let mut found: Vec<(&ObjectKey, Backed)> = Vec::new();
-    for location in servers.iter().flat_map(|server| &server.locations).filter(|location| !location.implicit)
-    {
+    let servers = servers.iter().inspect(|_| breathe());
+    for location in servers.flat_map(|server| &server.locations).filter(|location| !location.implicit) {
         let (Some(owner), LocationTarget::Backend(backend)) = (&location.owner, &location.target) else {
             continue;
         };

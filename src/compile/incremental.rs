@@ -18,6 +18,7 @@ use super::names::{self, Overlay};
 use super::object::{BackendId, BackendRole, CATCH_ALL, Contribution};
 use super::options::{Options, PathSemantics};
 use super::ownership;
+use super::pause::Pause;
 use super::server::{self, Workshop};
 use super::stream;
 use super::{Compiled, Inputs};
@@ -73,6 +74,7 @@ pub struct Compiler {
     tls: Arc<BTreeMap<Arc<str>, CertificateChoice>>,
     expressions: Expressions,
     table: Option<Arc<Table>>,
+    pause: Pause,
 }
 
 /// What became of an Ingress.
@@ -121,6 +123,12 @@ impl Compiler {
         Self::default()
     }
 
+    /// The same compiler, which from now on pauses like this between objects.
+    #[must_use]
+    pub fn pausing(self, pause: Pause) -> Self {
+        Self { pause, ..self }
+    }
+
     /// Compiles a world. Total: any world gives a table and findings.
     pub fn compile(&mut self, inputs: &Inputs<'_>) -> Compiled {
         let mut work = Work::default();
@@ -162,7 +170,8 @@ impl Compiler {
     /// Flags or ConfigMap changed: nothing that is remembered can be trusted.
     fn follow_settings(&mut self, inputs: &Inputs<'_>, work: &mut Work) {
         if self.settings.as_mut().is_none_or(|settings| !settings.still_holds(inputs)) {
-            *self = Self { settings: Some(Settings::new(inputs)), ..Self::default() };
+            let fresh = Self { settings: Some(Settings::new(inputs)), pause: self.pause, ..Self::default() };
+            mem::replace(self, fresh).forget();
             work.plans.insert(Arc::from(CATCH_ALL));
             work.names = true;
             let default = inputs.options.default_backend.as_ref().map(global_id);
@@ -176,6 +185,14 @@ impl Compiler {
                 }
             }
         }
+    }
+
+    /// Frees what is remembered, piece by piece: all at once takes long.
+    fn forget(self) {
+        let Self { pause, hosts, judged, ingresses, .. } = self;
+        pause.among(hosts).for_each(drop);
+        pause.among(judged).for_each(drop);
+        pause.among(ingresses).for_each(drop);
     }
 
     fn follow_certificates(&mut self, inputs: &Inputs<'_>, work: &mut Work) {
@@ -235,7 +252,7 @@ impl Compiler {
             .into_iter()
             .filter(|entry| entry.contribution.semantics == PathSemantics::Kubernetes)
             .collect();
-        for name in &work.plans {
+        for name in self.pause.among(&work.plans) {
             let Some(host) = self.hosts.get_mut(name) else { continue };
             let surroundings = Surroundings {
                 base: &settings.base,
@@ -274,7 +291,7 @@ impl Compiler {
     }
 
     fn build_backends(&mut self, work: &mut Work) {
-        for slot in &work.backends {
+        for slot in self.pause.among(&work.backends) {
             if !self.slots.rebuild(*slot, &self.attachments) {
                 continue;
             }
@@ -318,7 +335,7 @@ impl Compiler {
             expressions: &mut self.expressions,
             ssl_passthrough: settings.options.ssl_passthrough,
         };
-        for name in &work.servers {
+        for name in self.pause.among(&work.servers) {
             let Some(host) = self.hosts.get_mut(name) else { continue };
             let built = host.plan.as_ref().map(|plan| server::build(plan, &mut workshop));
             let from_to_www = built.as_ref().is_some_and(|built| built.from_to_www);
@@ -341,7 +358,7 @@ impl Compiler {
 
     /// Forgets hosts and backends that nobody mentions any more.
     fn retire(&mut self, work: &Work) {
-        for name in &work.plans {
+        for name in self.pause.among(&work.plans) {
             let unused =
                 self.hosts.get(name).is_some_and(|host| host.entries.is_empty() && host.server.is_none());
             if unused {

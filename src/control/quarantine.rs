@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use crate::compile::{Compiled, Compiler, Inputs, Options};
+use crate::compile::{Compiled, Compiler, Inputs, Options, Pause};
+use crate::limit::priority::breathe;
 use crate::manifest::Object;
 use crate::model::{CertCatalog, Kind, ObjectRef, World};
 use crate::route::{EndpointMap, Table};
@@ -27,7 +28,7 @@ pub trait Compile {
 
 impl Compile for Compiler {
     fn fresh() -> Self {
-        Self::new()
+        Self::new().pausing(Pause::with(breathe))
     }
 
     fn compile(&mut self, inputs: &Inputs<'_>) -> Compiled {

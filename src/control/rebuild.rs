@@ -11,6 +11,7 @@ use crate::cert::Keeper;
 use crate::compile::class::{Classes, Verdict};
 use crate::compile::{Inputs, LastGood, Options, missing};
 use crate::diagnostic::{Diagnostic, Severity};
+use crate::limit::priority::breathe;
 use crate::model::{CertCatalog, Kind, ObjectKey, ObjectRef, Origin, World};
 use crate::snapshot::{self, Publisher, Reader, Snapshot};
 use crate::standalone;
@@ -160,7 +161,7 @@ impl<C: Compile> Rebuild<C> {
 
     /// Frees replaced tables that no request holds any more; true while some are held.
     pub fn free(&mut self) -> bool {
-        self.publisher.free();
+        self.publisher.free(breathe);
         self.publisher.waits()
     }
 }

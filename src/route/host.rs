@@ -83,15 +83,20 @@ impl HostIndex {
 
     /// Every name whose pattern takes `host`, in order of precedence, for `explain`.
     pub fn candidates(&self, host: &str) -> Vec<(NameKind, String, &Arc<Server>)> {
-        let mut all: Vec<_> =
-            self.names().into_iter().filter(|(kind, text, _)| self.takes(kind, text, host)).collect();
+        // Names that are equal or none are looked up: of those there are many thousands.
+        let exact = self.exact.of(host).map(|server| (NameKind::Exact, host.to_owned(), server));
+        let wildcard = self.by_wildcard(host).zip(host.split_once('.'));
+        let wildcard =
+            wildcard.map(|(server, (_, rest))| (NameKind::Expression, format!("*.{rest}"), server));
+        let aliases = self.aliases.names().filter(|(kind, text, _)| self.takes(kind, text, host));
+        let mut all: Vec<_> = exact.into_iter().chain(wildcard).chain(aliases).collect();
         all.sort_by(|a, b| {
             let longest = b.1.len().cmp(&a.1.len());
             let order = match a.0 {
                 NameKind::Expression => a.2.name.cmp(&b.2.name),
                 _ => longest,
             };
-            a.0.cmp(&b.0).then(order)
+            a.0.cmp(&b.0).then(order).then_with(|| (&a.2.name, &a.1).cmp(&(&b.2.name, &b.1)))
         });
         all
     }
@@ -103,19 +108,17 @@ impl HostIndex {
             .wildcards
             .iter()
             .map(|(suffix, server)| (NameKind::Expression, format!("*.{suffix}"), server));
-        let suffixes = self.aliases.suffixes.iter();
-        let suffixes =
-            suffixes.map(|(suffix, server)| (NameKind::AliasSuffix, format!("*.{suffix}"), server));
-        let prefixes = self.aliases.prefixes.iter();
-        let prefixes =
-            prefixes.map(|(prefix, server)| (NameKind::AliasPrefix, format!("{prefix}.*"), server));
-        let expressions = self.aliases.expressions.iter();
-        let expressions = expressions
-            .map(|(pattern, server)| (NameKind::Expression, format!("~{}", pattern.as_str()), server));
-        let mut all: Vec<_> =
-            exact.chain(wildcards).chain(suffixes).chain(prefixes).chain(expressions).collect();
+        let mut all: Vec<_> = exact.chain(wildcards).chain(self.aliases.names()).collect();
         all.sort_by(|a, b| (&a.2.name, &a.0, &a.1).cmp(&(&b.2.name, &b.0, &b.1)));
         all
+    }
+
+    /// Frees it piece by piece, `pause` between them: all at once takes a large one some ten milliseconds.
+    pub fn free(self, pause: fn()) {
+        for shard in self.exact.shards.into_iter().chain(self.wildcards.shards) {
+            drop(shard);
+            pause();
+        }
     }
 
     /// Gives a whole name a server.
@@ -189,6 +192,20 @@ fn is_label(label: &str) -> bool {
 impl AliasNames {
     fn is_empty(&self) -> bool {
         self.suffixes.is_empty() && self.prefixes.is_empty() && self.expressions.is_empty()
+    }
+
+    /// All of them, as users write them.
+    fn names(&self) -> impl Iterator<Item = (NameKind, String, &Arc<Server>)> {
+        let suffixes = self.suffixes.iter();
+        let suffixes =
+            suffixes.map(|(suffix, server)| (NameKind::AliasSuffix, format!("*.{suffix}"), server));
+        let prefixes = self.prefixes.iter();
+        let prefixes =
+            prefixes.map(|(prefix, server)| (NameKind::AliasPrefix, format!("{prefix}.*"), server));
+        let expressions = self.expressions.iter();
+        let expressions = expressions
+            .map(|(pattern, server)| (NameKind::Expression, format!("~{}", pattern.as_str()), server));
+        suffixes.chain(prefixes).chain(expressions)
     }
 
     fn by_suffix(&self, host: &str) -> Option<&Arc<Server>> {

@@ -89,8 +89,13 @@ impl Metrics {
 
     /// Prometheus text, version 0.0.4.
     pub fn render(&self, now: Instant) -> String {
+        self.render_in_pieces(now, || {})
+    }
+
+    /// The same; `pause` is called between series: many thousands take long, and others may wait for the processor.
+    pub fn render_in_pieces(&self, now: Instant, pause: fn()) -> String {
         self.0.registry.retire(now);
-        render::render(&self.0, now)
+        render::render(&self.0, now, pause)
     }
 }
 

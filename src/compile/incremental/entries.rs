@@ -31,7 +31,7 @@ impl Compiler {
         changed.extend(self.references.changes(inputs.world));
         let objects = Objects { secrets: &inputs.world.secrets, config_maps: &inputs.world.config_maps };
         let mut added = Vec::new();
-        for key in changed {
+        for key in self.pause.among(changed) {
             if let Some(Judged::Ours(entry)) = self.judged.remove(&key) {
                 self.remove_entry(&entry, work);
             }
@@ -62,7 +62,7 @@ impl Compiler {
         }
         // Oldest first, so that each lands at the end of the lists it joins when all are new.
         added.sort_by(|a, b| a.contribution.age.cmp(&b.contribution.age));
-        for entry in added {
+        for entry in self.pause.among(added) {
             self.add_entry(entry, work);
         }
     }

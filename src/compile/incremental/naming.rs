@@ -29,7 +29,7 @@ impl Compiler {
     }
 
     pub(super) fn choose_certificates(&mut self, work: &Work) {
-        for name in &work.certificates {
+        for name in self.pause.among(&work.certificates) {
             let default = self.settings().options.default_certificate.as_ref();
             let default = default.and_then(|key| self.seen_certificates.get(key)).cloned();
             let default = default.and_then(Result::ok);

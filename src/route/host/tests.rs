@@ -97,6 +97,33 @@ fn expressions_come_last_in_order_of_their_servers() {
 }
 
 #[test]
+fn every_name_that_takes_a_host_is_a_candidate_in_order_of_precedence() {
+    let index = index();
+    let check = |host: &str, expected: &[&str]| {
+        let found: Vec<String> = index.candidates(host).into_iter().map(|(_, name, _)| name).collect();
+        assert_eq!(found, expected, "{host}");
+    };
+    check("e.wild.test", &["e.wild.test", "*.wild.test", "*.wild.test"]);
+    check("a.deep.wild.test", &["*.deep.wild.test", "*.wild.test"]);
+    check("mail.eu.org", &["mail.eu.*", "mail.*"]);
+    check("x.w.test", &["*.w.test", "~^x\\.w\\.test$"]);
+    check("re7.test", &["~^re[0-9]+\\.test$", "~^re7"]);
+    check("nobody.example", &[]);
+    let kinds: Vec<NameKind> = index.candidates("e.wild.test").into_iter().map(|(kind, _, _)| kind).collect();
+    assert_eq!(kinds, [NameKind::Exact, NameKind::AliasSuffix, NameKind::Expression]);
+}
+
+#[test]
+fn an_index_is_freed_in_pieces_and_whole() {
+    let index = index();
+    let server = Arc::downgrade(index.find("h.test").unwrap());
+    thread_local!(static PAUSES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
+    index.free(|| PAUSES.set(PAUSES.get() + 1));
+    assert!(server.upgrade().is_none());
+    assert!(PAUSES.get() >= SHARDS, "{}", PAUSES.get());
+}
+
+#[test]
 fn a_changed_copy_leaves_the_original_as_it_was() {
     let before = index();
     let mut after = before.clone();

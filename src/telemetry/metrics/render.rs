@@ -13,13 +13,13 @@ use super::text::{Text, push_label};
 use super::worker::{COUNTERS, Counter, GAUGES, Gauge, Worded, WorkerCells};
 use super::{Shared, lock};
 
-pub(super) fn render(shared: &Shared, now: Instant) -> String {
+pub(super) fn render(shared: &Shared, now: Instant, pause: fn()) -> String {
     let series = shared.registry.snapshot();
     let layout = &shared.registry.layout;
     // A line of a request series is about 300 bytes long.
     let mut text = Text::with_capacity(16 * 1024 + series.len() * layout.lines * 300);
     let constant = constant_labels(shared);
-    requests(&mut text, layout, &series);
+    requests(&mut text, layout, &series, pause);
     if shared.config.exports(names::UPSTREAM_LATENCY.name) {
         upstream_latency(&mut text, layout, &series);
     }
@@ -32,7 +32,7 @@ pub(super) fn render(shared: &Shared, now: Instant) -> String {
     text.single(&names::SERIES, "", shared.registry.lines());
     text.single(&names::SERIES_LIMIT, "", shared.registry.limit());
     text.single(&names::SERIES_DROPPED, "", shared.registry.dropped());
-    text.append(&shared.control.render(now));
+    shared.control.render(&mut text, &constant, now, pause);
     text.finish()
 }
 
@@ -48,10 +48,11 @@ fn sum(cells: &[Arc<Cells>], cell: usize) -> u64 {
     cells.iter().map(|cells| cells.read(cell)).fold(0, u64::wrapping_add)
 }
 
-fn requests(text: &mut Text, layout: &Layout, series: &[Series]) {
+fn requests(text: &mut Text, layout: &Layout, series: &[Series], pause: fn()) {
     if layout.requests && !series.is_empty() {
         text.family(&names::REQUESTS);
         for one in series {
+            pause();
             let count = sum(&one.cells, 0);
             // The series of what did not fit may have only histograms.
             if count > 0 {
@@ -62,6 +63,7 @@ fn requests(text: &mut Text, layout: &Layout, series: &[Series]) {
     for histogram in &layout.histograms {
         let mut begun = false;
         for one in series.iter().filter(|one| one.full) {
+            pause();
             let counts: Vec<u64> =
                 (histogram.start..histogram.sum()).map(|cell| sum(&one.cells, cell)).collect();
             let total = counts.iter().copied().fold(0, u64::wrapping_add);

@@ -491,13 +491,13 @@ fn the_control_plane_tells_under_the_names_of_ingress_nginx() {
     control.set_build("1.0", "abc", "repo");
     let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_500);
     control.published(u64::MAX, 7, TableSize { hosts: 3, ..TableSize::default() }, at);
-    control.set_orphans(&[Orphan {
+    control.set_orphans(Arc::new([Orphan {
         namespace: "default".to_owned(),
         ingress: "web".to_owned(),
         kind: OrphanKind::NoEndpoint,
         orphaned: true,
-    }]);
-    control.set_certificates(&[CertificateFacts {
+    }]));
+    control.set_certificates(Arc::new([CertificateFacts {
         host: "foo.bar".to_owned(),
         namespace: "default".to_owned(),
         secret: "tls".to_owned(),
@@ -507,7 +507,7 @@ fn the_control_plane_tells_under_the_names_of_ingress_nginx() {
         serial_number: "1".to_owned(),
         public_key_algorithm: "RSA".to_owned(),
         not_after: 1_800_000_000,
-    }]);
+    }]));
     let now = Instant::now();
     control.confirmed(now);
     let text = metrics.render(now + Duration::from_secs(9));
@@ -528,12 +528,19 @@ fn the_control_plane_tells_under_the_names_of_ingress_nginx() {
         "class=\"k8s.io/ingress-nginx\",host=\"foo.bar\",identifier=\"ff\",namespace=\"default\",secret_name=\"tls\""
     );
     assert!(first(&prefix("ssl_certificate_info")).0.contains("issuer_organization=\"Org \\\"x\\\"\""));
-    assert!(first(&prefix("orphan_ingress")).0.contains("type=\"no-endpoint\""));
+    assert!(
+        text.contains(
+            "nginx_ingress_controller_orphan_ingress{controller_class=\"k8s.io/ingress-nginx\",controller_namespace="
+        ) && first(&prefix("orphan_ingress"))
+            .0
+            .ends_with("controller_pod=\"pod-1\",ingress=\"web\",namespace=\"default\",type=\"no-endpoint\"")
+    );
+    assert_eq!(first(&prefix("orphan_ingress")).1, 1.0);
     assert_eq!(first("narthex_generation").1, 7.0);
     assert_eq!(first("narthex_snapshot_age_seconds").1, 9.0);
     control.failed();
-    control.set_certificates(&[]);
-    control.set_orphans(&[]);
+    control.set_certificates(Arc::default());
+    control.set_orphans(Arc::default());
     let text = metrics.render(now);
     assert_eq!(samples(&text, &prefix("config_last_reload_successful")).into_values().sum::<f64>(), 0.0);
     assert_eq!(samples(&text, &prefix("errors")).into_values().sum::<f64>(), 1.0);

@@ -22,17 +22,30 @@ impl Text {
 
     /// One sample; `labels` is ready text such as `a="b",c="d"`, or empty.
     pub(super) fn sample(&mut self, name: &str, suffix: &str, labels: &str, value: impl Display) {
-        let _ = if labels.is_empty() {
-            writeln!(self.0, "{name}{suffix} {value}")
-        } else {
-            writeln!(self.0, "{name}{suffix}{{{labels}}} {value}")
-        };
+        self.begin(name, suffix, labels);
+        if !labels.is_empty() {
+            self.0.push('}');
+        }
+        let _ = writeln!(self.0, " {value}");
     }
 
     /// One bucket.
     pub(super) fn bucket(&mut self, name: &str, labels: &str, bound: &str, count: u64) {
-        let comma = if labels.is_empty() { "" } else { "," };
-        let _ = writeln!(self.0, "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {count}");
+        self.begin(name, "_bucket", labels);
+        self.0.push(if labels.is_empty() { '{' } else { ',' });
+        self.0.push_str("le=\"");
+        self.0.push_str(bound);
+        let _ = writeln!(self.0, "\"}} {count}");
+    }
+
+    /// Name and labels without the brace that ends them: copied, since there are many thousands of lines.
+    fn begin(&mut self, name: &str, suffix: &str, labels: &str) {
+        self.0.push_str(name);
+        self.0.push_str(suffix);
+        if !labels.is_empty() {
+            self.0.push('{');
+            self.0.push_str(labels);
+        }
     }
 
     /// A whole metric with one sample without further labels.
@@ -58,13 +71,17 @@ pub(super) fn push_label(labels: &mut String, name: &str, value: &str) {
     }
     labels.push_str(name);
     labels.push_str("=\"");
-    for c in value.chars() {
-        match c {
-            '\\' => labels.push_str("\\\\"),
-            '"' => labels.push_str("\\\""),
-            '\n' => labels.push_str("\\n"),
-            c => labels.push(c),
+    if value.bytes().any(|byte| matches!(byte, b'\\' | b'"' | b'\n')) {
+        for c in value.chars() {
+            match c {
+                '\\' => labels.push_str("\\\\"),
+                '"' => labels.push_str("\\\""),
+                '\n' => labels.push_str("\\n"),
+                c => labels.push(c),
+            }
         }
+    } else {
+        labels.push_str(value);
     }
     labels.push('"');
 }
