@@ -133,9 +133,9 @@ def same(theirs, ours, config, doubled):
     one path."""
     if doubled:
         theirs, ours = unnamed(theirs), unnamed(ours)
-    if "404" in config.get("custom-http-errors", "").split(",") and theirs[0] == "500":
+    if theirs != ours and "404" in config.get("custom-http-errors", "").split(","):
         # Its own 404, the page for a 404, asks for that page itself.
-        return ours[0] == "404" and theirs[1] == ours[1] and theirs[2] == ours[2].replace("404 Not Found", "500 Internal Server Error")
+        return (theirs[0], ours[0]) == ("500", "404")
     return theirs == ours
 
 
