@@ -174,6 +174,10 @@ def main():
             hosts["h%d.test" % len(hosts)] = ingresses
     hosts["ready.test"] = [{"annotations": {}, "paths": [{"path": "/", "pathType": "Prefix", "service": "s0"}], "created": 0, "name": "ready"}]
     config = some_config(chance)
+    if "custom-http-errors" in config:
+        for one in (one for ingresses in hosts.values() for one in ingresses):
+            # Without effect there beside that key.
+            one["annotations"].pop("disable-proxy-intercept-errors", None)
     # Asked in clear text, so that they are told to come by TLS; no certificate is needed for that.
     secure = {one["name"] for ingresses in hosts.values() for one in ingresses if chance.random() < 0.1} - {"ready"}
     ports = {name: Backend(name).port for name in [*SERVICES, "canary"]}
