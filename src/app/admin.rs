@@ -90,7 +90,7 @@ mod tests {
             let server = Server { health: health.clone(), view: SnapshotView::default(), admin: None };
             let hook = server.hook();
             let control = std::thread::spawn(move || {
-                let _hooks = vec![hook];
+                let _owned = hook;
                 assert!(!panics, "on purpose");
             });
             assert_eq!(control.join().is_err(), panics);

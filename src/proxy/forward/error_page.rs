@@ -13,12 +13,13 @@ use crate::policy::request_headers::{Outgoing, Purpose};
 use crate::route::{Backend, LocationTarget};
 
 /// Who gives pages for errors of a location: its own default backend, else the one of the process, if it has endpoints.
-/// A path that no rule takes has no own one, as with ingress-nginx.
+/// As with ingress-nginx a path that no rule takes has no own one, nor have errors that only the ConfigMap lists.
 pub fn error_backend<'w>(way: &Way<'w>) -> Option<&'w Arc<Backend>> {
     let snapshot = &way.exchange.snapshot;
     let alive = |backend: &&Arc<Backend>| !snapshot.endpoints.of(backend.slot).ready.is_empty();
     let global = || snapshot.table.default_backend.as_ref().filter(alive);
-    way.location.default_backend.as_ref().filter(|own| !is_unruled(way) && alive(own)).or_else(global)
+    let has_own = !is_unruled(way) && !way.location.policies.errors.inherited;
+    way.location.default_backend.as_ref().filter(|own| has_own && alive(own)).or_else(global)
 }
 
 /// True where no rule takes the path: the default backend of the process is what serves there.
