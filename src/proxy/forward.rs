@@ -327,6 +327,7 @@ impl Trip<'_> {
             upgrade: way.hop.upgrade.is_some() && !self.page,
             trailers: way.hop.trailers && exchange.head.version != Version::Http2,
             head_bytes: policies.buffering.header_bytes,
+            among_many: exchange.head.version == Version::Http2,
         };
         let upstreams = &exchange.worker.upstreams;
         let mut outcome =

@@ -1,6 +1,7 @@
 //! The driver over a pipe, with a clock that jumps.
 
 use std::cell::Cell;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
