@@ -270,3 +270,68 @@ fn urgent_data_is_passed_over_and_the_body_goes_on_behind_it() {
     raw.send(&body[PART..]);
     assert!(raw.answer().body == body, "the request arrived whole");
 }
+
+#[test]
+fn what_has_come_of_an_answer_is_passed_on_while_its_backend_rests() {
+    // Around the size of the first read, and beyond what goes through a pipe at once.
+    const PIECES: [usize; 6] = [1, 5_000, 8_192, 70_000, 600_000, 1_500_000];
+    let (tell, told) = std::sync::mpsc::channel::<()>();
+    let told = std::sync::Mutex::new(told);
+    let backend = Backend::script(move |mut stream, _| {
+        let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
+        let mut pieces = PIECES.iter();
+        while let (Some(_), Some(piece)) = (crate::support::backend::read_request(&mut reader), pieces.next())
+        {
+            let body = pattern(2_000_000);
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+            stream.write_all(&[head.as_bytes(), &body[..*piece]].concat()).unwrap();
+            // The rest is sent when the client has this much.
+            if told.lock().unwrap().recv_timeout(Duration::from_secs(30)).is_err() {
+                return;
+            }
+            stream.write_all(&body[*piece..]).unwrap();
+        }
+    });
+    let proxy = TestProxy::start(&annotated(backend.address(), &STREAMED), &[]);
+    let mut raw = Raw::connect(proxy.http());
+    for piece in PIECES {
+        raw.send("GET / HTTP/1.1\r\nHost: h.test\r\n\r\n");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            head.extend(raw.exactly(1));
+        }
+        let body = pattern(2_000_000);
+        assert!(raw.exactly(piece) == body[..piece], "{piece}");
+        tell.send(()).unwrap();
+        assert!(raw.exactly(body.len() - piece) == body[piece..], "{piece}");
+    }
+    assert_eq!(backend.connections(), 1, "each answer was whole");
+}
+
+#[test]
+fn what_came_of_a_body_with_its_head_reaches_the_backend_with_the_head() {
+    let (tell, told) = std::sync::mpsc::channel();
+    let tell = std::sync::Mutex::new(tell);
+    let backend = Backend::script(move |mut stream, _| {
+        // One segment is read whole.
+        let mut part = vec![0; 16_384];
+        let Ok(mut read) = stream.read(&mut part) else { return };
+        let _ = tell.lock().unwrap().send(part[..read].ends_with(b"\r\n\r\nfirst"));
+        while !part[..read].ends_with(b"!") {
+            match stream.read(&mut part) {
+                Ok(more @ 1..) => read = more,
+                _ => return,
+            }
+        }
+        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
+    });
+    let proxy = TestProxy::start(&annotated(backend.address(), &STREAMED), &[]);
+    for rest in ["second!".to_owned(), "x".repeat(100_000) + "!"] {
+        let mut raw = Raw::connect(proxy.http());
+        let length = 5 + rest.len();
+        raw.send(format!("POST / HTTP/1.1\r\nHost: h.test\r\nContent-Length: {length}\r\n\r\nfirst"));
+        assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(true), "{length}");
+        raw.send(rest);
+        assert_eq!(raw.answer().text(), "ok", "{length}");
+    }
+}

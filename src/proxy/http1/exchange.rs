@@ -82,7 +82,7 @@ impl<F: Future<Output = Response> + Unpin> Exchange<F> {
         } else if let Some(bytes) = source.take_whole(&mut link.buf, &meter) {
             RequestBody::Full(bytes)
         } else {
-            RequestBody::Stream(Box::pin(source.open(link.io.socket().is_some())))
+            RequestBody::Stream(Box::pin(source.open(link.io.socket().is_some(), !link.buf.is_empty())))
         };
         let expect_continue = parsed.expect_continue && link.buf.is_empty() && !source.is_done();
         let counted = meter.request_bytes.get();
@@ -278,6 +278,10 @@ impl<F: Future<Output = Response> + Unpin> Exchange<F> {
                 return Ok(Poll::Pending);
             }
             if progress && self.reply.as_ref().is_some_and(|reply| reply.progress == Progress::Going) {
+                if self.out.ends_turn() {
+                    cx.waker().wake_by_ref();
+                    return Ok(Poll::Pending);
+                }
                 continue;
             }
             if self.unflushed {

@@ -12,7 +12,7 @@ use tokio::io::AsyncWrite;
 
 use crate::limit::Memory;
 use crate::message::Meter;
-use crate::pipe::{Pipe, Socket};
+use crate::pipe::{self, Pipe, Socket};
 use crate::wire::{Fields, encode};
 
 /// Data below this size is copied beside its framing: cheaper than one more slice for the kernel.
@@ -38,6 +38,8 @@ pub(super) struct Outgoing {
     pipe: Option<Rc<Pipe>>,
     /// Bytes at the front of the queue that belong to a head.
     head_left: usize,
+    /// Bytes that went through the pipe since others had their turn.
+    turn: usize,
 }
 
 impl Outgoing {
@@ -66,9 +68,23 @@ impl Outgoing {
         self.pipe.is_some()
     }
 
+    /// True when so much has passed that other connections come first; said once for each turn.
+    pub(super) fn ends_turn(&mut self) -> bool {
+        let ends = self.turn >= pipe::TURN;
+        if ends {
+            self.turn = 0;
+        }
+        ends
+    }
+
     /// True while more may be queued before the next write.
     pub(super) fn has_room(&self) -> bool {
         self.data.is_empty() && self.tail.is_empty() && self.lead.len() < ENOUGH && !self.is_piped()
+    }
+
+    /// True while bytes may go into the pipe although others are queued before them.
+    pub(super) fn has_room_behind(&self) -> bool {
+        !self.is_piped()
     }
 
     /// Queues a head written by `write`.
@@ -138,14 +154,19 @@ impl Outgoing {
                 *progress = true;
                 Meter::add(&meter.bytes_sent, passed);
                 Meter::add(&meter.body_bytes_sent, passed);
+                self.turn = self.turn.saturating_add(passed);
                 continue;
             }
             let lead = self.lead.get(self.written..).unwrap_or(&[]);
-            let written = if self.data.is_empty() && self.tail.is_empty() {
+            let slices = [IoSlice::new(lead), IoSlice::new(&self.data), IoSlice::new(&self.tail)];
+            let slices = slices.get(usize::from(lead.is_empty())..).unwrap_or(&slices);
+            let written = if self.is_piped()
+                && let Some(socket) = io.socket()
+            {
+                ready!(pipe::poll_write_before(socket, slices, cx))?
+            } else if self.data.is_empty() && self.tail.is_empty() {
                 ready!(Pin::new(&mut *io).poll_write(cx, lead))?
             } else {
-                let slices = [IoSlice::new(lead), IoSlice::new(&self.data), IoSlice::new(&self.tail)];
-                let slices = slices.get(usize::from(lead.is_empty())..).unwrap_or(&slices);
                 ready!(Pin::new(&mut *io).poll_write_vectored(cx, slices))?
             };
             if written == 0 {

@@ -112,10 +112,11 @@ impl Reply {
     /// Takes frames of the body while there are any and `out` has room. `pipes`: what bodies may take up, where bytes
     /// can go through pipes.
     pub(super) fn fill(&mut self, cx: &mut Context<'_>, out: &mut Outgoing, pipes: Option<&Memory>) {
-        while self.progress == Progress::Going && out.has_room() {
+        while self.progress == Progress::Going && out.has_room_behind() {
             match self.poll_pipe(cx, out, pipes) {
                 Some(Poll::Pending) => return,
                 Some(Poll::Ready(())) => {}
+                None if !out.has_room() => return,
                 None => match Pin::new(&mut self.body).poll_frame(cx) {
                     Poll::Pending => return,
                     Poll::Ready(frame) => self.take(frame, out),

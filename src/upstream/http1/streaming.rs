@@ -13,7 +13,7 @@ use super::super::deadline::Wait;
 use super::super::trailers;
 use super::{Exchange, Progress};
 use crate::message::{BodyError, Flow, Piped, Section, trailers_of};
-use crate::pipe::{Pipe, Socket};
+use crate::pipe::{self, Pipe, Socket};
 use crate::wire::{BodyDecoder, Step};
 
 /// A body under way. `exchange` is there until the end, clean or not.
@@ -68,7 +68,8 @@ impl Streaming {
             Ok(progress) => progress,
             Err(error) => return Some(Poll::Ready(Err(error))),
         };
-        match pipe.poll_fill(exchange.connection.stream.socket()?, left, cx) {
+        let most = left.min(pipe::TURN as u64);
+        match pipe.poll_fill(exchange.connection.stream.socket()?, most, cx) {
             Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::Unsupported => None,
             Poll::Ready(Ok(0) | Err(_)) => Some(Poll::Ready(Err(BodyError::Upstream))),
             Poll::Ready(Ok(moved)) => {
