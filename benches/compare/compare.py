@@ -47,6 +47,7 @@ def arguments():
     parser.add_argument("--instructions", action="store_true", help="count user instructions with valgrind as well")
     parser.add_argument("--only-idle", action="store_true", help="measure idle connections and nothing else")
     parser.add_argument("--only-instructions", action="store_true", help="count user instructions and nothing else")
+    parser.add_argument("--congestion", default=machine.USUAL_CONGESTION, help="congestion control of all connections, or `machine` for what it has")
     options = parser.parse_args()
     peers.PATIENCE = options.patience
     if options.short:
@@ -179,6 +180,7 @@ def main():
     options = arguments()
     # What was started is stopped on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    machine.settle_congestion(options.congestion)
     if not os.access(options.bin, os.X_OK):
         raise SystemExit(f"{options.bin} is no program: build it first (make bench-compare does)")
     found, versions, missing = peers.available(os.path.abspath(options.bin))

@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -157,6 +158,24 @@ def congestion():
     """Who paces what is sent over loopback: asked of a connection, because routes may say otherwise than the system."""
     with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as one:
         return one.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).split(b"\0")[0].decode()
+
+
+# What Linux takes where nobody chose another one. BBR lets a timer send nearly every segment of a large body.
+USUAL_CONGESTION = "cubic"
+
+
+def settle_congestion(wanted=USUAL_CONGESTION):
+    """Runs this program anew in a network of its own that has `wanted`, where the machine has another congestion control
+    and root may do so; "machine": whatever it has. Each run says what it had (`describe`)."""
+    own = congestion()
+    if wanted in ("machine", own):
+        return
+    wrapper = [str(Path(__file__).resolve().parent / "with-congestion"), wanted]
+    tried = subprocess.run(wrapper + ["true"], capture_output=True, text=True)
+    if tried.returncode == 0:
+        sys.stdout.flush()
+        os.execv(wrapper[0], wrapper + [sys.executable, *sys.argv, "--congestion", "machine"])
+    print(f"congestion control {own} instead of {wanted}: {tried.stderr.strip()}", file=sys.stderr)
 
 
 def describe():

@@ -37,6 +37,7 @@ def arguments():
     parser.add_argument("--out", default=str(ROOT / "docs" / "performance"), help="folder for the table and data")
     parser.add_argument("--short", action="store_true", help="smaller tables, shorter runs")
     parser.add_argument("--only", action="append", choices=list(PARTS), help="this part (may be repeated)")
+    parser.add_argument("--congestion", default=machine.USUAL_CONGESTION, help="congestion control of all connections, or `machine` for what it has")
     return parser.parse_args()
 
 
@@ -51,6 +52,7 @@ def allow_descriptors():
 
 def main():
     options = arguments()
+    machine.settle_congestion(options.congestion)
     allow_descriptors()
     machine.step_aside()
     out = Path(options.out)
