@@ -94,7 +94,7 @@ def control(data):
 
 def tail(data):
     one = next(iter(data.values()))
-    lines = ["", "## Tail at 40 % of the most", "", f"{one['asked']:.0f} requests a second over 64 connections, 40 % of what the slower of both gets through."]
+    lines = ["", "## Tail at 40 % of the most", "", f"{one['asked']:.0f} requests a second over 64 connections, 40 % of what the slower of both gets through. Workers, like clients, are in real-time scheduling where that is allowed: what else the machine does is most of a tail otherwise."]
     lines += head("proxy", "at most, requests/s", *QUANTILES)
     return lines + [row(name, number(one["most"], 0), *quantiles(one)) for name, one in data.items()]
 
