@@ -47,7 +47,7 @@ impl Published {
             diagnostics: Arc::clone(&now.diagnostics),
         });
         // As the control loop does.
-        self.publisher.free();
+        self.publisher.free(|| {});
     }
 }
 

@@ -134,6 +134,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let mut beside = Beside::new(&config, &metrics);
     let mut hooks =
         vec![observe::metrics_hook(metrics.clone()), log_formats.hook(), findings::hook(), ports_hook];
+    hooks.push(admin_server.hook());
     hooks.extend(beside.hooks());
     hooks.extend(webhook.as_ref().map(admission::Port::hook));
     let serving = webhook.as_ref().map(admission::Port::serving);

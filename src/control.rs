@@ -188,8 +188,9 @@ impl Control {
         drop(self.wakes.send(Wake::Reread));
     }
 
-    /// True while the loop runs (`/livez`).
-    pub fn is_alive(&self) -> bool {
+    /// True while the loop runs.
+    #[cfg(test)]
+    fn is_alive(&self) -> bool {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
     }
 }

@@ -155,7 +155,8 @@ pub struct Response {
     /// Where a backend's trailer section stands as it was written, once `body` has given its frame (whose names are in
     /// lower case); `None` where nobody asked for it.
     pub trailers: Option<Section>,
-    /// Close the downstream connection after this answer (HTTP/1) or send GOAWAY (HTTP/2).
+    /// Close the downstream connection after this answer. HTTP/1 only: an HTTP/2 connection outlives its streams, as in
+    /// nginx; what is left of the request is reset away.
     pub close: bool,
     /// For 101 and for 2xx to extended CONNECT: what takes the byte stream over once the head is written.
     pub upgrade: Option<Upgrade>,

@@ -23,6 +23,7 @@ mod paused;
 pub mod prefixed;
 pub mod presence;
 pub mod respond;
+pub mod rooms;
 pub mod service;
 pub mod sni;
 pub mod span;

@@ -19,6 +19,7 @@ pub mod decide;
 pub mod dump;
 pub mod endpoint;
 pub mod explain;
+pub mod fingerprint;
 pub mod host;
 pub mod intake;
 pub mod path;
@@ -152,6 +153,8 @@ pub struct Server {
     pub passthrough: Option<Passthrough>,
     /// `ssl-ciphers`, `ssl-prefer-server-ciphers` of the host.
     pub handshakes: ServerTls,
+    /// Stands for all of the above, once it is asked for.
+    pub fingerprint: fingerprint::Fingerprint,
 }
 
 /// Where the TLS connections of a host go unopened.

@@ -68,6 +68,9 @@ pub struct UpstreamRequest<'r> {
     pub trailers: bool,
     /// Bytes of the longest head of an answer over HTTP/1, at most 1 MiB; `None` for 64 KiB.
     pub head_bytes: Option<u32>,
+    /// Many such requests are likely under way on this thread: over HTTP/1 all answers that are there are read before
+    /// any is worked on.
+    pub among_many: bool,
 }
 
 /// A pooled connection may be used, or not.

@@ -13,7 +13,7 @@ use narthex::model::{
     Backend, Ingress, Meta, ObjectKey, PathRule, PathType, PortRef, Rule, ServiceRef, Timestamp, TlsBlock,
 };
 use narthex::route::path::Found;
-use narthex::route::{Server, Table, dump, precedence};
+use narthex::route::{Server, Table, dump, fingerprint, precedence};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_oneof, proptest};
@@ -261,6 +261,8 @@ proptest! {
             let stepwise = compiler.compile(&scene.inputs());
             let scratch = compile(&scene.inputs());
             prop_assert_eq!(text(&stepwise), text(&scratch), "after {:?}", change);
+            let numbers = [&stepwise, &scratch].map(|one| fingerprint::table(&one.table));
+            prop_assert_eq!(numbers[0], numbers[1], "after {:?}", change);
         }
     }
 
@@ -470,4 +472,99 @@ proptest! {
             prop_assert!(root, "{} has a root", server.name);
         }
     }
+}
+
+/// Every part of what is served, once.
+const SERVED: &str = r#"
+kind: Ingress
+metadata: {name: a, annotations: {nginx.ingress.kubernetes.io/proxy-read-timeout: "30"}}
+spec:
+  ingressClassName: nginx
+  tls: [{hosts: [a.test], secretName: pair}]
+  rules:
+  - host: a.test
+    http: {paths: [{path: /x, pathType: Prefix, backend: {service: {name: s1, port: {number: 80}}}}]}
+  - host: b.test
+    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: s2, port: {number: 80}}}}]}
+---
+kind: Ingress
+metadata: {name: canary, annotations: {nginx.ingress.kubernetes.io/canary: "true", nginx.ingress.kubernetes.io/canary-weight: "10"}}
+spec:
+  ingressClassName: nginx
+  rules:
+  - host: b.test
+    http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: s3, port: {number: 80}}}}]}
+---
+kind: ConfigMap
+metadata: {name: config}
+data: {proxy-body-size: 1m}
+"#;
+
+#[test]
+fn the_number_of_a_table_changes_with_everything_that_is_served_and_with_nothing_else() {
+    let scene = |yaml: &str, endpoints: usize| {
+        let mut scene = empty_scene();
+        scene.options.config_map = Some(ObjectKey::new("default", "config"));
+        scene.add_yaml(yaml);
+        for service in ["s1", "s2", "s3"] {
+            scene.add_service(&ObjectKey::new("default", service), &[PortRef::Number(80)], endpoints);
+        }
+        scene
+    };
+    let number = |scene: &Scene| fingerprint::table(&compile(&scene.inputs()).table);
+    let first = scene(SERVED, 1);
+    for (from, to) in [
+        ("proxy-read-timeout: \"30\"", "proxy-read-timeout: \"31\""),
+        ("proxy-read-timeout: \"30\"", "app-root: /start"),
+        ("proxy-read-timeout: \"30\"", "server-alias: c.test"),
+        ("proxy-read-timeout: \"30\"", "affinity: cookie"),
+        ("proxy-read-timeout: \"30\"", "from-to-www-redirect: \"true\""),
+        ("path: /x", "path: /y"),
+        ("path: /x, pathType: Prefix", "path: /x, pathType: Exact"),
+        ("name: s1", "name: s2"),
+        ("name: s3", "name: s1"),
+        ("canary-weight: \"10\"", "canary-weight: \"11\""),
+        ("host: a.test", "host: other.test"),
+        ("secretName: pair", "secretName: another"),
+        ("name: a,", "name: renamed,"),
+        ("proxy-body-size: 1m", "proxy-body-size: 2m"),
+        ("proxy-body-size: 1m", "proxy-body-size: 1m, log-format-upstream: x"),
+    ] {
+        let text = SERVED.replacen(from, to, 1);
+        assert_ne!(text, SERVED, "{from}");
+        let mut other = scene(&text, 1);
+        for secret in ["pair", "another"] {
+            let pair = world::certificate("a.test", &[]);
+            other.certificates.insert(ObjectKey::new("default", secret), Ok(Arc::new(pair)));
+        }
+        let mut first = first.clone();
+        first.certificates = other.certificates.clone();
+        assert_ne!(number(&first), number(&other), "{from} -> {to}");
+    }
+    for (from, to) in [
+        ("metadata: {name: a,", "metadata: {labels: {x: y}, name: a,"),
+        ("{path: /x, pathType: Prefix,", "{pathType: Prefix, path: /x,"),
+    ] {
+        assert_eq!(number(&first), number(&scene(&SERVED.replacen(from, to, 1), 1)), "{from} -> {to}");
+    }
+    assert_eq!(number(&first), number(&scene(SERVED, 3)), "endpoints");
+}
+
+#[test]
+fn a_server_that_is_kept_keeps_its_number_and_one_that_changed_gets_another() {
+    let mut scene = empty_scene();
+    scene.add_yaml(SERVED);
+    scene.add_missing_services();
+    let mut compiler = Compiler::new();
+    let before = fingerprint::table(&compiler.compile(&scene.inputs()).table);
+    let key = ObjectKey::new("default", "a");
+    let was = Arc::clone(&scene.world.ingresses[&key]);
+    let mut changed = (*was).clone();
+    changed.rules.pop();
+    scene.world.ingresses.insert(key.clone(), Arc::new(changed));
+    let between = fingerprint::table(&compiler.compile(&scene.inputs()).table);
+    assert_eq!(between, fingerprint::table(&compile(&scene.inputs()).table));
+    scene.world.ingresses.insert(key, was);
+    let after = fingerprint::table(&compiler.compile(&scene.inputs()).table);
+    assert!(before != between && before == after, "there and back again");
 }

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -165,6 +166,12 @@ class Instructions:
                     self.value = int(fields[0])
 
 
+def congestion():
+    """Who paces what is sent over loopback: asked of a connection, because routes may say otherwise than the system."""
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as one:
+        return one.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).split(b"\0")[0].decode()
+
+
 def describe():
     """The machine in one line."""
     model = "unknown processor"
@@ -174,4 +181,4 @@ def describe():
                 model = line.split(":", 1)[1].strip()
                 break
     system = os.uname()
-    return f"{os.cpu_count()} × {model}, {system.sysname} {system.release}"
+    return f"{os.cpu_count()} × {model}, {system.sysname} {system.release}, congestion control {congestion()}"

@@ -3,7 +3,7 @@
 import statistics
 
 import load
-from goals import IDLE as IDLE_GOALS, LUA, RATIOS as GOALS
+from goals import DIGITS, IDLE as IDLE_GOALS, LUA, RATIOS as GOALS, reached
 
 COLOURS = {"nginx": "#8a8a8a", "nginx-tuned": "#b9b9b9", "nginx-lua": "#d99694", "ingress-nginx": "#c0504d", "haproxy": "#4f81bd", "envoy": "#8064a2", "naive": "#d9a441", "narthex": "#3c8d40"}
 
@@ -67,7 +67,7 @@ def markdown(data):
 
 def against_goals(data):
     """What the run says against the goals; empty where Narthex or nginx was not measured."""
-    verdict = lambda reached, goal: "met" if reached <= goal else "missed"
+    verdict = lambda figure, goal: "met" if reached(figure, goal) else "missed"
     ratio_to = lambda own, other: lowest(own) / lowest(other) if other else None
     shown = lambda ratio: f"{ratio:.2f}" if ratio else "–"
     rows = []
@@ -87,10 +87,10 @@ def against_goals(data):
                         f" ≤ {LUA:.2f} | {verdict(judged, LUA)} |")
     for kind, peers in data.get("idle", {}).items():
         if "narthex" in peers:
-            rows.append(f"| idle connection, {kind} | {peers['narthex']:.1f} KiB | | | | ≤ {IDLE_GOALS[kind]} KiB | {verdict(peers['narthex'], IDLE_GOALS[kind])} |")
+            rows.append(f"| idle connection, {kind} | {peers['narthex']:.{DIGITS}f} KiB | | | | ≤ {IDLE_GOALS[kind]} KiB | {verdict(peers['narthex'], IDLE_GOALS[kind])} |")
     if not rows:
         return []
-    return ["", "Against the goals, as ratios to nginx in the same run.",
+    return ["", f"Against the goals, as ratios to nginx in the same run; a figure is judged as it is shown, with {DIGITS} digits.",
             "`ingress-nginx` is the nginx.conf that its controller renders for the same objects, with its own Lua code; in the column after it, what"
             " the controller takes to count the metrics that nginx sends it is added. The emulation is a file written by hand.", "",
             "| scenario | ratio to nginx, min (median) | ratio to ingress-nginx (its own Lua) | with its counting of metrics | ratio to the emulation | goal | |",

@@ -103,9 +103,6 @@ def some_host(chance, number):
     expressions = chance.random() < 0.35
     ingresses = [some_ingress(chance, expressions) for _ in range(chance.randint(1, 3))]
     for place, one in enumerate(ingresses):
-        # Of two rules for one path, one of them exact, ingress-nginx names the first one's Service in logs and to error
-        # backends, whichever of them it asked.
-        one["paths"] = list({rule["path"]: rule for rule in one["paths"]}.values())
         # Names in no order, and each of its own: they decide between Ingresses of one second.
         one["name"] += "%d-%d" % (number, place)
         # A name that no expression of the file may have.
@@ -153,12 +150,12 @@ def some_fields(chance, canaries):
         (0.4, ["Origin: " + origin for origin in ORIGINS]),
         (0.3, ["Authorization: " + SIGNED_IN, "Authorization: Basic eDp5"]),
         (0.25, ["X-Status: 404", "X-Status: 503", "X-Status: 500", "X-Status: 418"]),
-        (0.2, ["X-Send: Location: http://backend.test/one/x", "X-Send: Location: /one/", "X-Send: Set-Cookie: a=b; Domain=backend.test; Path=/one/x"]),
+        (0.2, ["X-Send: Location: http://backend.test/one/x", "X-Send: Location: /one/", "X-Send: Set-Cookie: a=b; Domain=backend.test; Path=/one/x", "X-Send: Server: own"]),
         (0.3 if canaries else 0, ["X-Canary: always", "X-Canary: never", "X-Canary: yes"]),
         # One line: we join several, nginx passes them on.
         (0.1, ["Cookie: a=1; b=2"]) if not canaries else (0.3, ["Cookie: canary=always", "Cookie: canary=never", "Cookie: a=1; canary=always"]),
         (0.2, ["X-Forwarded-For: 1.2.3.4", "X-Forwarded-Proto: https", "X-Forwarded-Host: evil.test", "X-Real-IP: 1.2.3.4"]),
-        (0.1, ["X_Under_Score: 1", "Proxy: x", "Accept: application/json", "X-Original-Forwarded-For: 4.3.2.1"]),
+        (0.1, ["X_Under_Score: 1", "X.Dot: 1", "Proxy: x", "Accept: application/json", "X-Original-Forwarded-For: 4.3.2.1"]),
         (0.1, ["X-One: 1\r\nX-One: 2", "Te: trailers"]),
     ):
         if chance.random() < share:
@@ -176,13 +173,18 @@ KEYS = {
     "forwarded-for-header": ["X-Real-IP"],
     "generate-request-id": ["false"],
     "hide-headers": ["X-Backend,Location"],
+    "custom-http-errors": ["404", "418,503"],
+    "ignore-invalid-headers": ["false"],
     "http-redirect-code": ["301", "307"],
     "no-tls-redirect-locations": ["/v1,/a"],
     "no-auth-locations": ["/v1"],
     "proxy-add-original-uri-header": ["true"],
     "proxy-body-size": ["1k", "0"],
+    "proxy-cookie-domain": ["backend.test front.test"],
+    "proxy-cookie-path": ["/one/ /two/"],
     "relative-redirects": ["true"],
     "retry-non-idempotent": ["true"],
+    "server-tokens": ["true"],
     "ssl-redirect": ["false"],
     "upstream-keepalive-connections": ["0"],
     "use-forwarded-headers": ["true"],

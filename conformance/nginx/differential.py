@@ -17,7 +17,7 @@ import threading
 import time
 
 from cases import SCENES
-from pair import MAIN, OWN_FOLDER, PATIENCE, Listener, missing, narthex, nginx, objects, side_by_side, user
+from pair import MAIN, OWN_FOLDER, PATIENCE, Listener, missing, narthex, nginx, objects, read_head, side_by_side, user
 
 PAGE = b"<p>a line of text that repeats</p>\n"
 
@@ -78,13 +78,10 @@ class Backend(Listener):
         super().__init__()
 
     def answer(self, reader, stream):
-        line = reader.readline().decode("latin-1").split()
+        line, fields = read_head(reader)
+        line = line.split()
         if len(line) != 3:
             return False
-        fields = []
-        while (text := reader.readline().decode("latin-1").rstrip("\r\n")):
-            name, _, value = text.partition(":")
-            fields.append((name.lower(), value.strip()))
         first = dict(reversed(fields))
         body = reader.read(int(first.get("content-length", "0")))
         if "chunked" in first.get("transfer-encoding", ""):

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 
-from pair import MAIN, OWN_FOLDER, PATIENCE, Listener, free_port, missing, narthex, nginx, objects, side_by_side, user
+from pair import MAIN, OWN_FOLDER, PATIENCE, Listener, free_port, missing, narthex, nginx, objects, read_head, side_by_side, user
 
 # Compared as they are. One line of a log holds them all, with this between.
 BETWEEN = " <> "
@@ -166,15 +166,10 @@ class Backend(Listener):
         super().__init__()
 
     def answer(self, reader, stream):
-        line = reader.readline().split()
-        if len(line) != 3:
+        line, listed = read_head(reader)
+        if len(line.split()) != 3:
             return False
-        fields, sends = {}, []
-        while text := reader.readline().decode("latin-1").rstrip("\r\n"):
-            name, _, value = text.partition(":")
-            fields[name.lower()] = value.strip()
-            if name.lower() == "x-send":
-                sends.append(value.strip())
+        fields, sends = dict(listed), [value for name, value in listed if name == "x-send"]
         reader.read(int(fields.get("content-length", "0")))
         if "chunked" in fields.get("transfer-encoding", ""):
             while size := int(reader.readline().split(b";")[0], 16):
@@ -189,7 +184,7 @@ class Backend(Listener):
         status = fields.get("x-status", "200")
         page = b"p" * int(fields.get("x-size", "20"))
         out = ["HTTP/1.1 %s X" % status, "Content-Type: " + fields.get("x-type", "text/plain")] + sends
-        none = status in ("204", "304") or line[0] == b"HEAD"
+        none = status in ("204", "304") or line.startswith("HEAD ")
         if "x-break" in fields:
             stream.sendall("\r\n".join(out + ["Content-Length: 100", "", "part"]).encode("latin-1"))
             return False

@@ -59,6 +59,16 @@ class Listener:
             stream.close()
 
 
+def read_head(reader):
+    """The first line of a request or an answer, and its fields in their order: small letters, value."""
+    line = reader.readline().decode("latin-1").rstrip("\r\n")
+    fields = []
+    while line and (text := reader.readline().decode("latin-1").rstrip("\r\n")):
+        name, _, value = text.partition(":")
+        fields.append((name.lower(), value.strip()))
+    return line, fields
+
+
 def user():
     """The line that keeps nginx from giving rights away, where there are some."""
     return "user root;" if os.geteuid() == 0 else ""
@@ -98,6 +108,32 @@ def objects(hosts, backends, data):
             "metadata": dict(meta, name=name, annotations={PREFIX + key: text for key, text in own.items()}),
             "spec": {"ingressClassName": "nginx", "rules": [rule]},
         }
+
+
+def declared(hosts, secure=()):
+    """The Ingresses of each host, from what chance made of them; those named in `secure` have a section for TLS, whose Secret
+    is not there."""
+    for host, ingresses in hosts.items():
+        for one in ingresses:
+            paths = [
+                {"path": rule["path"], "pathType": rule["pathType"], "backend": {"service": {"name": rule["service"], "port": {"number": 80}}}}
+                for rule in one["paths"]
+            ]
+            yield {
+                "apiVersion": "networking.k8s.io/v1",
+                "kind": "Ingress",
+                "metadata": {
+                    "namespace": "default",
+                    "name": one["name"],
+                    "creationTimestamp": "2024-01-01T00:00:0%dZ" % one["created"],
+                    "annotations": {PREFIX + key: text for key, text in one["annotations"].items()},
+                },
+                "spec": {
+                    "ingressClassName": "nginx",
+                    "rules": [{"host": host, "http": {"paths": paths}}],
+                    **({"tls": [{"hosts": [host], "secretName": "absent"}]} if one["name"] in secure else {}),
+                },
+            }
 
 
 def narthex(binary, manifests, port, folder, *flags):

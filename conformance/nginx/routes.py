@@ -13,7 +13,7 @@ import random
 import socket
 import sys
 
-from pair import MAIN, OWN_FOLDER, PATIENCE, PREFIX, Listener, missing, narthex, nginx, objects, side_by_side, user
+from pair import MAIN, OWN_FOLDER, PATIENCE, Listener, declared, missing, narthex, nginx, objects, side_by_side, user
 
 SERVICES = ["s%d" % number for number in range(6)]
 WORDS = ["a", "b", "ab", "api", "v1", "Foo", "x.y", "a-b", "a_b", "~u"]
@@ -173,23 +173,7 @@ def server(host, port, made, ports):
 
 def manifests(hosts, ports):
     yield from objects({}, {name: [port] for name, port in ports.items()}, {})
-    for host, ingresses in hosts.items():
-        for one in ingresses:
-            paths = [
-                {"path": rule["path"], "pathType": rule["pathType"], "backend": {"service": {"name": rule["service"], "port": {"number": 80}}}}
-                for rule in one["paths"]
-            ]
-            yield {
-                "apiVersion": "networking.k8s.io/v1",
-                "kind": "Ingress",
-                "metadata": {
-                    "namespace": "default",
-                    "name": one["name"],
-                    "creationTimestamp": "2024-01-01T00:00:0%dZ" % one["created"],
-                    "annotations": {PREFIX + key: text for key, text in one["annotations"].items()},
-                },
-                "spec": {"ingressClassName": "nginx", "rules": [{"host": host, "http": {"paths": paths}}]},
-            }
+    yield from declared(hosts)
 
 
 # --- asking ---------------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ import os
 import sys
 import time
 
-from pair import MAIN, OWN_FOLDER, PATIENCE, Listener, missing, narthex, nginx, objects, side_by_side, user
+from pair import MAIN, OWN_FOLDER, PATIENCE, Listener, missing, narthex, nginx, objects, read_head, side_by_side, user
 
 MODULE = "ngx_http_headers_more_filter_module.so"
 
@@ -449,15 +449,14 @@ class Backend(Listener):
         super().__init__()
 
     def answer(self, reader, stream):
-        line = reader.readline().decode("latin-1").split()
+        line, listed = read_head(reader)
+        line = line.split()
         if len(line) != 3:
             return False
-        fields, sends = {}, []
-        while text := reader.readline().decode("latin-1").rstrip("\r\n"):
-            name, _, value = text.partition(":")
-            fields.setdefault(name.lower(), []).append(value.strip())
-            if name.lower() == "x-send":
-                sends.append(value.strip())
+        fields = {}
+        for name, value in listed:
+            fields.setdefault(name, []).append(value)
+        sends = fields.get("x-send", [])
         reader.read(int(fields.get("content-length", ["0"])[0]))
         own = {
             name: sorted(values)

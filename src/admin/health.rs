@@ -40,9 +40,9 @@ impl Health {
         self.facts.published.store(true, Ordering::Release);
     }
 
-    /// Whether the control loop lives; it is lost when it panics too often (`F-18`).
-    pub fn set_alive(&self, alive: bool) {
-        self.facts.alive.store(alive, Ordering::Release);
+    /// The control loop ended by a panic (`F-18`): nothing is followed any more.
+    pub fn control_lost(&self) {
+        self.facts.alive.store(false, Ordering::Release);
     }
 
     /// What is missing for being ready; `None` when nothing is.

@@ -140,7 +140,7 @@ fn a_lost_control_loop_is_not_alive() {
     let fixture = fixture(config());
     fixture.health.listeners_bound();
     fixture.health.table_published();
-    fixture.health.set_alive(false);
+    fixture.health.control_lost();
     for target in ["/livez", "/healthz"] {
         assert_eq!(fixture.status(target), 500, "{target}");
     }

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::StartError;
 use crate::admin::{Admin, AdminConfig, AdminSources, Health, SnapshotView};
 use crate::config::Config;
+use crate::control::{Hook, Report};
 use crate::drain::DrainTrigger;
 use crate::listener::Port;
-use crate::snapshot::Reader;
+use crate::snapshot::{Reader, Snapshot};
 use crate::telemetry::Metrics;
 
 /// The admin port.
@@ -52,8 +53,48 @@ impl Server {
         self.health.listeners_bound();
     }
 
+    /// Lets the probes hear when the control loop is lost.
+    pub(super) fn hook(&self) -> Hook {
+        let guard = Guard(self.health.clone());
+        Box::new(move |_: &Arc<Snapshot>, _: &Report| {
+            let Guard(_owned_by_the_loop) = &guard;
+        })
+    }
+
     /// Closes the port.
     pub(super) fn stop(&mut self) {
         self.admin = None;
+    }
+}
+
+/// Belongs to the control loop, which drops it when it ends: in peace, or by a panic that nothing contains (F-18).
+struct Guard(Health);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.control_lost();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_loop_that_panics_is_lost() {
+        let drain = DrainTrigger::new();
+        for panics in [false, true] {
+            let health = Health::new(drain.watcher());
+            let server = Server { health: health.clone(), view: SnapshotView::default(), admin: None };
+            let hook = server.hook();
+            let control = std::thread::spawn(move || {
+                let _owned = hook;
+                assert!(!panics, "on purpose");
+            });
+            assert_eq!(control.join().is_err(), panics);
+            assert_eq!(health.is_alive(), !panics);
+        }
     }
 }

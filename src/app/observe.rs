@@ -1,7 +1,6 @@
 //! What a publication tells metrics and the access log.
 
 use std::collections::{BTreeSet, HashSet};
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Instant, SystemTime};
 
@@ -12,7 +11,7 @@ use crate::limit::priority::breathe;
 use crate::model::{CertInfo, ObjectKey};
 use crate::places::Places;
 use crate::policy::global::{Globals, LogEscape, UNKNOWN_VARIABLE};
-use crate::route::{CertificateChoice, LocationTarget, Server, Table};
+use crate::route::{CertificateChoice, LocationTarget, Server, Table, fingerprint};
 use crate::snapshot::Snapshot;
 use crate::stapler::Bell;
 use crate::telemetry::access_log::{Escape, Format, StreamFormat};
@@ -52,7 +51,7 @@ pub(super) fn metrics_hook(metrics: Metrics) -> Hook {
         // Endpoints come and go without a new table, and often.
         if !told.table.ptr_eq(&Arc::downgrade(&snapshot.table)) {
             told.table = Arc::downgrade(&snapshot.table);
-            told.fingerprint = fingerprint(&servers);
+            told.fingerprint = fingerprint::table(&snapshot.table);
             metrics.set_live(live(&servers), Instant::now());
         }
         let size = size(snapshot, &servers);
@@ -112,20 +111,6 @@ fn size(snapshot: &Snapshot, servers: &[&Arc<Server>]) -> TableSize {
         endpoints: snapshot.endpoints.iter().map(|set| set.ready.len()).sum(),
         certificates: snapshot.certs.pairs.len(),
     }
-}
-
-/// Changes when the table does: names of servers and addresses of their parts, which are kept while unchanged.
-fn fingerprint(servers: &[&Arc<Server>]) -> u64 {
-    let mut hash = DefaultHasher::new();
-    for server in servers {
-        breathe();
-        server.name.hash(&mut hash);
-        for location in &server.locations {
-            location.path.hash(&mut hash);
-            location.owner.hash(&mut hash);
-        }
-    }
-    hash.finish()
 }
 
 fn live(servers: &[&Arc<Server>]) -> LiveObjects {

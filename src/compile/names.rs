@@ -13,6 +13,7 @@ use crate::model::{CertInfo, ObjectKey};
 use crate::policy::from_to_www;
 use crate::policy::host_ownership::HostOwnership;
 use crate::policy::server_alias::Alias;
+use crate::route::fingerprint::Fingerprint;
 use crate::route::host::AliasNames;
 use crate::route::path::PathIndex;
 use crate::route::{CertificateChoice, Server};
@@ -146,6 +147,7 @@ impl Overlay {
             index: PathIndex::default(),
             passthrough: None,
             handshakes: host.server.handshakes.clone(),
+            fingerprint: Fingerprint::default(),
         };
         self.exact.insert(twin, Arc::new(server));
     }

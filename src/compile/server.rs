@@ -16,6 +16,7 @@ use crate::pattern::{Anchor, Pattern};
 use crate::policy::client_certificate::ClientCertificates;
 use crate::policy::server_tls::ServerTls;
 use crate::policy::{RoutePolicies, ServerPolicies};
+use crate::route::fingerprint::Fingerprint;
 use crate::route::path::PathIndex;
 use crate::route::precedence::Tier;
 use crate::route::{Backend, Location, LocationKind, LocationTarget, Server, is_acme_path};
@@ -100,6 +101,7 @@ pub(super) fn build(plan: &HostPlan, workshop: &mut Workshop<'_>) -> Built {
         locations,
         passthrough,
         handshakes: servers().fold(ServerTls::default(), |found, server| found.or(&server.tls)),
+        fingerprint: Fingerprint::default(),
     };
     let from_to_www = servers().any(|server| server.from_to_www);
     Built { server: Arc::new(server), from_to_www, diagnostics }

@@ -11,6 +11,12 @@ use crate::snapshot::Reader;
 
 /// When it is first looked whether the last request let go of a replaced table, and how often from then on.
 const FREE: [Duration; 2] = [Duration::from_millis(20), Duration::from_millis(250)];
+/// From the freeing of the last replaced table until its memory is given back. mimalloc keeps what is freed for a second,
+/// so that who asks again soon gets it without the kernel, and looks at the clock only when more is freed: after the last
+/// change nothing is, and tens of megabytes stay.
+const GIVE_BACK: Duration = Duration::from_millis(1_500);
+/// More than mimalloc keeps in pages for many: when this is freed, it looks.
+const LOOK_BYTES: usize = 8 << 20;
 
 /// Publishes worlds.
 pub(super) struct Output {
@@ -18,6 +24,7 @@ pub(super) struct Output {
     hooks: Vec<Hook>,
     review_at: Option<i64>,
     free_at: Option<Instant>,
+    give_back_at: Option<Instant>,
 }
 
 impl Output {
@@ -40,7 +47,10 @@ impl Output {
             hook(&snapshot, &report);
         }
         log(&report, source);
-        Ok((Self { rebuild, hooks, review_at, free_at: None }, reader))
+        Ok((
+            Self { rebuild, hooks, review_at, free_at: None, give_back_at: Some(Instant::now() + GIVE_BACK) },
+            reader,
+        ))
     }
 
     /// When to publish although nothing changes, seconds since 1970.
@@ -48,15 +58,21 @@ impl Output {
         self.review_at
     }
 
-    /// When to look again for replaced tables that can be freed.
-    pub(super) const fn free_at(&self) -> Option<Instant> {
-        self.free_at
+    /// When to look again for replaced tables that can be freed, or to give their memory back.
+    pub(super) fn free_at(&self) -> Option<Instant> {
+        self.free_at.into_iter().chain(self.give_back_at).min()
     }
 
-    /// Frees replaced tables once it is time to.
+    /// Frees replaced tables once it is time to, and gives their memory back later.
     pub(super) fn free(&mut self, present: Instant) {
         if self.free_at.is_some_and(|at| at <= present) {
             self.free_at = self.rebuild.free().then(|| present + FREE[1]);
+            self.give_back_at = Some(present + GIVE_BACK);
+        }
+        if self.give_back_at.is_some_and(|at| at <= present) {
+            self.give_back_at = None;
+            // Never written to, so it takes no memory itself.
+            drop(std::hint::black_box(Vec::<u8>::with_capacity(LOOK_BYTES)));
         }
     }
 

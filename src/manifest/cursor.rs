@@ -72,14 +72,19 @@ impl fmt::Display for Path<'_> {
         if let Some(parent) = self.parent {
             parent.fmt(f)?;
         }
-        match self.step {
+        self.step.write(matches!(self.parent, None | Some(Path { step: Step::Root, .. })), f)
+    }
+}
+
+impl Step<'_> {
+    /// Writes what it adds to a path; `first` when nothing but the root is above.
+    fn write(self, first: bool, out: &mut impl fmt::Write) -> fmt::Result {
+        match self {
             Step::Root => Ok(()),
-            Step::Field(name) if matches!(self.parent, None | Some(Path { step: Step::Root, .. })) => {
-                f.write_str(name)
-            }
-            Step::Field(name) => write!(f, ".{name}"),
-            Step::Key(key) => write!(f, "[{key}]"),
-            Step::Index(index) => write!(f, "[{index}]"),
+            Step::Field(name) if first => out.write_str(name),
+            Step::Field(name) => write!(out, ".{name}"),
+            Step::Key(key) => write!(out, "[{key}]"),
+            Step::Index(index) => write!(out, "[{index}]"),
         }
     }
 }
@@ -335,35 +340,49 @@ fn renamed(field: &str) -> Option<&'static str> {
 
 /// Lines of the values below `node` by path, as `Origin.fields` holds them; at most `limit` of them.
 pub(super) fn lines(node: &Node, limit: usize) -> BTreeMap<String, u32> {
-    let mut lines = BTreeMap::new();
-    walk(node, &Path { parent: None, step: Step::Root }, limit, &mut lines);
-    lines
+    let mut lines = Lines { path: String::new(), limit, found: BTreeMap::new() };
+    lines.walk(node, Step::Root);
+    lines.found
 }
 
-fn walk(node: &Node, path: &Path<'_>, limit: usize, lines: &mut BTreeMap<String, u32>) {
-    match &node.value {
-        Value::Scalar(_) => {}
-        Value::List(items) => {
-            for (index, item) in items.iter().enumerate() {
-                visit(item, item.line, Path { parent: Some(path), step: Step::Index(index) }, limit, lines);
+/// A walk over the values of an object. One text serves for all paths: each step is written when it is gone and taken
+/// off on the way back.
+struct Lines {
+    path: String,
+    limit: usize,
+    found: BTreeMap<String, u32>,
+}
+
+impl Lines {
+    /// Everything below `node`, to which `step` led.
+    fn walk(&mut self, node: &Node, step: Step<'_>) {
+        match &node.value {
+            Value::Scalar(_) => {}
+            Value::List(items) => {
+                for (index, item) in items.iter().enumerate() {
+                    self.visit(item, item.line, step, Step::Index(index));
+                }
             }
-        }
-        Value::Map(entries) => {
-            let chosen = matches!(
-                path.step,
-                Step::Field("annotations" | "labels" | "data" | "stringData" | "binaryData")
-            );
-            for entry in entries.iter() {
-                let step = if chosen { Step::Key(&entry.key) } else { Step::Field(&entry.key) };
-                visit(&entry.value, entry.line, Path { parent: Some(path), step }, limit, lines);
+            Value::Map(entries) => {
+                let chosen = matches!(
+                    step,
+                    Step::Field("annotations" | "labels" | "data" | "stringData" | "binaryData")
+                );
+                for entry in entries.iter() {
+                    let next = if chosen { Step::Key(&entry.key) } else { Step::Field(&entry.key) };
+                    self.visit(&entry.value, entry.line, step, next);
+                }
             }
         }
     }
-}
 
-fn visit(node: &Node, line: u32, path: Path<'_>, limit: usize, lines: &mut BTreeMap<String, u32>) {
-    if lines.len() < limit && !matches!(path.step, Step::Field("managedFields" | "status")) {
-        lines.insert(path.to_string(), line);
-        walk(node, &path, limit, lines);
+    fn visit(&mut self, node: &Node, line: u32, above: Step<'_>, step: Step<'_>) {
+        if self.found.len() < self.limit && !matches!(step, Step::Field("managedFields" | "status")) {
+            let length = self.path.len();
+            step.write(matches!(above, Step::Root), &mut self.path).expect("a String takes every text");
+            self.found.insert(self.path.clone(), line);
+            self.walk(node, step);
+            self.path.truncate(length);
+        }
     }
 }

@@ -206,6 +206,9 @@ impl Objects<'static> {
 pub struct Reader<'i> {
     ingress: &'i Ingress,
     prefix: &'i str,
+    /// Annotations under the prefix, sorted: name without it, and text. Every family asks for all of its names, and an
+    /// Ingress has few.
+    written: Vec<(&'i str, &'i str)>,
     validate: bool,
     cross_namespace: bool,
     objects: Objects<'i>,
@@ -218,9 +221,13 @@ impl<'i> Reader<'i> {
     /// A reader over annotations under `prefix` (without slash). `validate` false lets unusual characters of texts
     /// pass (`B-4`); types stay strict.
     pub fn new(ingress: &'i Ingress, prefix: &'i str, validate: bool) -> Self {
+        let own = |(full, text): (&'i String, &'i String)| {
+            Some((full.strip_prefix(prefix)?.strip_prefix('/')?, text.as_str()))
+        };
         Self {
             ingress,
             prefix,
+            written: ingress.meta.annotations.iter().filter_map(own).collect(),
             validate,
             cross_namespace: false,
             objects: Objects::NONE,
@@ -335,8 +342,8 @@ impl<'i> Reader<'i> {
     pub fn raw(&self, spec: &Spec) -> Option<(&'static str, &'i str)> {
         let names = || std::iter::once(spec.name).chain(spec.aliases.iter().copied());
         let written = |name: &'static str| {
-            let text = self.ingress.meta.annotations.get(&format!("{}/{name}", self.prefix))?;
-            Some((name, text.as_str()))
+            let at = self.written.binary_search_by_key(&name, |(name, _)| name).ok()?;
+            self.written.get(at).map(|(_, text)| (name, *text))
         };
         names()
             .filter_map(written)

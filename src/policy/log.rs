@@ -26,6 +26,11 @@ pub fn read_rewrites(reader: &mut Reader<'_>) -> bool {
     reader.bool(&REWRITE_LOG).or(false)
 }
 
+/// Whether rewrites of these routes are told: nginx writes them as notices, which `error-log-level` may hold back.
+pub fn tells_rewrites(policies: &RoutePolicies, globals: &Globals) -> bool {
+    policies.rewrite_log && matches!(&*globals.error_log_level, "debug" | "info" | "notice")
+}
+
 /// The two lines that nginx's `rewrite_log` writes for a rewrite that matched: the expression with the path it was
 /// compared with, and what came of it. What a client sent is escaped, so that it cannot forge a line (B-23).
 pub fn rewrite_lines(expression: &str, path: &[u8], target: &[u8], about: &str) -> [String; 2] {
@@ -71,6 +76,18 @@ mod tests {
                 r#"rewritten data: "/", args: "a=1?2", client: 10.1.2.3"#
             ]
         );
+    }
+
+    #[test]
+    fn rewrites_are_notices_of_the_error_log() {
+        for (level, told) in
+            [("debug", true), ("info", true), ("notice", true), ("warn", false), ("emerg", false)]
+        {
+            let globals = Globals { error_log_level: level.into(), ..Globals::default() };
+            let policies = RoutePolicies { rewrite_log: true, ..RoutePolicies::defaults(&globals) };
+            assert_eq!(tells_rewrites(&policies, &globals), told, "{level}");
+            assert!(!tells_rewrites(&RoutePolicies::defaults(&globals), &globals), "{level}");
+        }
     }
 
     #[test]

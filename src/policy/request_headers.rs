@@ -33,8 +33,9 @@ pub fn sanitise(head: &mut RequestHead, has_body: bool, globals: &Globals) -> Ho
     }
     let nominated = nominated(&head.fields);
     let hop = Hop { upgrade: upgrade(head, has_body, &nominated), trailers: takes_trailers(&head.fields) };
-    let keep_underscores = globals.enable_underscores_in_headers;
     let keep_odd = !globals.ignore_invalid_headers;
+    // To nginx a name with an underscore is an invalid one like others.
+    let keep_underscores = globals.enable_underscores_in_headers || keep_odd;
     let fields = &mut head.fields;
     if fields.may_hold(&HOP_BY_HOP) || fields.may_be_unusual() || !nominated.is_empty() {
         fields.retain_lines(|line| {
@@ -188,11 +189,9 @@ mod own {
     pub(super) const SERVICE_PORT: OwnName = OwnName::new("X-Service-Port: ");
 }
 
-/// Names that [`standard`] replaces whatever is asked of it, and the writer's.
-const STANDARD: NameSet = NameSet::new(&[
+/// Fields that every location of ingress-nginx sets by itself in a request for its backend.
+const OF_LOCATIONS: [&str; 11] = [
     "host",
-    "upgrade",
-    "connection",
     "x-request-id",
     "x-real-ip",
     "x-forwarded-for",
@@ -203,8 +202,26 @@ const STANDARD: NameSet = NameSet::new(&[
     "x-scheme",
     "x-original-forwarded-for",
     "x-original-forwarded-host",
-    "content-length",
-]);
+];
+
+/// Names that [`standard`] replaces whatever is asked of it, and the writer's.
+const STANDARD: NameSet = {
+    const NAMES: [&str; 14] = of_locations_and(["upgrade", "connection", "content-length"]);
+    NameSet::new(&NAMES)
+};
+
+/// [`OF_LOCATIONS`], and these.
+pub(super) const fn of_locations_and<const MORE: usize, const ALL: usize>(
+    more: [&'static str; MORE],
+) -> [&'static str; ALL] {
+    let mut names = [""; ALL];
+    let mut at = 0;
+    while at < ALL {
+        names[at] = if at < OF_LOCATIONS.len() { OF_LOCATIONS[at] } else { more[at - OF_LOCATIONS.len()] };
+        at += 1;
+    }
+    names
+}
 
 /// Names that the head of a request for an error page replaces, beside those of [`error_facts`].
 const ERROR_PAGE: NameSet =

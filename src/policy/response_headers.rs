@@ -31,6 +31,8 @@ pub fn apply(fields: &mut Fields, kind: Kind, length: Length, scheme: Scheme, gl
     let nominated = nominated(fields);
     let switching = kind == Kind::SwitchingProtocols;
     let any_name = !nominated.is_empty() || !globals.hide_headers.is_empty();
+    // As in ingress-nginx, which clears the field of every answer unless there is to be one at all.
+    let passes_server = globals.server_tokens && globals.allow_backend_server_header;
     fields.retain_lines(|line| {
         if !any_name && !line.may_be_one_of(&CONCERNED) {
             return !is_internal(line.name_bytes());
@@ -40,17 +42,31 @@ pub fn apply(fields: &mut Fields, kind: Kind, length: Length, scheme: Scheme, gl
         let upgrade = switching && (same("connection") || same("upgrade"));
         let hop = HOP_BY_HOP.contains(name) || nominated.iter().any(|nominated| same(nominated));
         let hidden = (drop_length && same("content-length"))
-            || (same("server") && !globals.allow_backend_server_header)
+            || (same("server") && !passes_server)
             || is_internal(name.as_bytes())
             || globals.hide_headers.iter().any(|hidden| same(hidden));
         upgrade || !(hop || hidden)
     });
-    set_ours(fields, scheme, globals);
+    if !passes_server {
+        set_server(fields, globals);
+    }
+    set_shared(fields, scheme, globals);
 }
 
 /// Sets the fields that every answer of a location carries, local ones too: those of every answer, and HSTS on TLS.
 pub fn set_ours(fields: &mut Fields, scheme: Scheme, globals: &Globals) {
-    set_added(fields, globals);
+    set_server(fields, globals);
+    set_shared(fields, scheme, globals);
+}
+
+fn set_server(fields: &mut Fields, globals: &Globals) {
+    if globals.server_tokens && !fields.contains("server") {
+        let _ = fields.set("Server", b"narthex");
+    }
+}
+
+fn set_shared(fields: &mut Fields, scheme: Scheme, globals: &Globals) {
+    set_configured(fields, globals);
     if let Some(value) = hsts::field(globals, scheme) {
         let _ = if fields.contains(hsts::NAME) {
             fields.set(hsts::NAME, value.as_bytes())
@@ -62,9 +78,11 @@ pub fn set_ours(fields: &mut Fields, scheme: Scheme, globals: &Globals) {
 
 /// Sets the fields that every answer carries: `Server` where it is wanted, `add-headers`.
 pub fn set_added(fields: &mut Fields, globals: &Globals) {
-    if globals.server_tokens && !fields.contains("server") {
-        let _ = fields.set("Server", b"narthex");
-    }
+    set_server(fields, globals);
+    set_configured(fields, globals);
+}
+
+fn set_configured(fields: &mut Fields, globals: &Globals) {
     // Values were judged when the ConfigMap was read; a section that is full keeps what it has.
     for (name, value) in globals.add_headers.iter() {
         if value.is_empty() {
@@ -180,16 +198,30 @@ mod tests {
         let globals = Globals {
             hide_headers: ["x-powered-by".into()].into(),
             add_headers: [("X-A".into(), "new".into())].into(),
-            allow_backend_server_header: true,
             ..Globals::default()
         };
         let lines = [("Server", "b"), ("X-Powered-By", "php"), ("x-a", "old")];
-        assert_eq!(applied(&lines, Kind::Ordinary, Scheme::Http, &globals), ["Server: b", "X-A: new"]);
+        assert_eq!(applied(&lines, Kind::Ordinary, Scheme::Http, &globals), ["X-A: new"]);
     }
 
     #[test]
-    fn server_tokens_add_a_server_field() {
-        let globals = Globals { server_tokens: true, ..Globals::default() };
-        assert_eq!(applied(&[("Server", "b")], Kind::Ordinary, Scheme::Http, &globals), ["Server: narthex"]);
+    fn the_server_is_told_where_tokens_are_wanted_and_is_the_backends_where_that_is_allowed() {
+        let sent = [("Server", "b")];
+        for (server_tokens, allow_backend_server_header, of_backend, shown) in [
+            (false, false, &sent[..], &[][..]),
+            (false, true, &sent, &[]),
+            (true, false, &sent, &["Server: narthex"]),
+            (true, false, &[], &["Server: narthex"]),
+            (true, true, &sent, &["Server: b"]),
+            // nginx passes the lack of it on, too.
+            (true, true, &[], &[]),
+        ] {
+            let globals = Globals { server_tokens, allow_backend_server_header, ..Globals::default() };
+            let told = applied(of_backend, Kind::Ordinary, Scheme::Http, &globals);
+            assert_eq!(told, shown, "{server_tokens} {allow_backend_server_header} {of_backend:?}");
+            let mut own = Fields::new();
+            set_ours(&mut own, Scheme::Http, &globals);
+            assert_eq!(own.contains("server"), server_tokens, "an answer of ours");
+        }
     }
 }

@@ -23,7 +23,7 @@ use crate::policy::session_cookie;
 use crate::policy::snippet::{Run, Stage};
 use crate::policy::template::{Facts, RouteFacts};
 use crate::reply::LocalReply;
-use crate::request::{RequestView, Scheme};
+use crate::request::RequestView;
 use crate::route::decide::{Forward, Unrecorded};
 use crate::route::{Backend, EndpointSet, Location, choose};
 use crate::telemetry::metrics::Counter;
@@ -193,7 +193,7 @@ pub async fn to_backend(
         hash_key: backend.policies.hash_by.as_ref().map(|hash| hash.template.expand(&facts)),
     };
     let got = trip.run(body).await?;
-    answer(way, backend, got).await
+    answer(way, backend, got, purpose).await
 }
 
 /// `proxy_method` of a snippet.
@@ -307,12 +307,8 @@ impl Trip<'_> {
             return outcome;
         }
         let protocol = if self.protocol.is_grpc() { Protocol::Http2 } else { Protocol::Http1 };
-        let tls = match self.protocol {
-            BackendProtocol::Https | BackendProtocol::Grpcs => true,
-            BackendProtocol::AutoHttp => way.view.scheme == Scheme::Https,
-            BackendProtocol::Http | BackendProtocol::Grpc | BackendProtocol::Fcgi => false,
-        };
-        let tls = if tls { Some(self.tls(protocol)) } else { None }.transpose();
+        let is_tls = self.protocol.is_tls(way.view.scheme);
+        let tls = if is_tls { Some(self.tls(protocol)) } else { None }.transpose();
         let tls = match tls {
             Ok(tls) => tls,
             Err(kind) => {
@@ -331,6 +327,7 @@ impl Trip<'_> {
             upgrade: way.hop.upgrade.is_some() && !self.page,
             trailers: way.hop.trailers && exchange.head.version != Version::Http2,
             head_bytes: policies.buffering.header_bytes,
+            among_many: exchange.head.version == Version::Http2,
         };
         let upstreams = &exchange.worker.upstreams;
         let mut outcome =
@@ -446,7 +443,12 @@ pub(super) fn body_reply(error: BodyError) -> LocalReply {
 }
 
 /// A backend's answer as the client gets it.
-async fn answer(way: &Way<'_>, backend: &Arc<Backend>, got: Got) -> Result<Response, LocalReply> {
+async fn answer(
+    way: &Way<'_>,
+    backend: &Arc<Backend>,
+    got: Got,
+    purpose: Purpose,
+) -> Result<Response, LocalReply> {
     let Got { answer: Answer { mut head, content, trailers, .. }, set_cookie_key } = got;
     let (globals, scheme) = (way.globals(), way.view.scheme);
     match content {
@@ -463,7 +465,10 @@ async fn answer(way: &Way<'_>, backend: &Arc<Backend>, got: Got) -> Result<Respo
             paced(way, &head.fields);
             response_headers::apply(&mut head.fields, Kind::Ordinary, length, scheme, globals);
             shown(way, passed, &mut head.fields);
-            if let Some(rewrite) = &way.location.policies.response_rewrite {
+            // To nginx an error page is another location's answer, which rewrites nothing.
+            if !matches!(purpose, Purpose::ErrorPage(_))
+                && let Some(rewrite) = &way.location.policies.response_rewrite
+            {
                 let facts = Facts { view: way.view, route: way.facts(backend) };
                 rewrite.apply(&mut head.fields, &facts, way.location.policies.redirect_style);
             }

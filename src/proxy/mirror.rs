@@ -132,6 +132,7 @@ impl Copy {
             upgrade: false,
             trailers: false,
             head_bytes: None,
+            among_many: false,
         };
         let times = Rc::new(UpstreamTimes::starting(Instant::now()));
         let sent =

@@ -3,6 +3,7 @@
 //! It decides nothing itself: `route::decide` and the policies do. It holds the order, the I/O and the accounting.
 
 use std::borrow::Cow;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -130,10 +131,7 @@ async fn serve(
         Ok(None) => {}
         Err(reply) => {
             exchange.routed(table.server(&view.host.name), None);
-            let mut response = local(exchange, &reply, true);
-            // Other streams of an HTTP/2 connection may be for its own host.
-            response.close &= exchange.head.version != Version::Http2;
-            return Ok(response);
+            return Ok(local(exchange, &reply, true));
         }
     }
     let mut run = Run::new(&exchange.request_id, exchange.since_epoch());
@@ -227,11 +225,11 @@ async fn routed(exchange: &Rc<Exchange>, asked: Asked<'_>, run: &mut Run<'_>, bo
             exchange.routed(server, location);
             let Some(location) = location else {
                 let asked = Asked { view, hop, framed, trusted };
-                return Box::pin(of_server(exchange, asked, run, &reply)).await;
+                return boxed(|| of_server(exchange, asked, run, &reply)).await;
             };
             exchange.traces(view);
             let way = Way { exchange, view, location, hop, framed, trusted, run };
-            return Box::pin(unforwarded(&way, reply, body)).await;
+            return boxed(|| unforwarded(&way, reply, body)).await;
         }
     };
     let location = forward.location;
@@ -240,13 +238,13 @@ async fn routed(exchange: &Rc<Exchange>, asked: Asked<'_>, run: &mut Run<'_>, bo
     if let Cow::Owned(target) = &forward.target {
         exchange.rewritten(target);
     }
-    if location.policies.rewrite_log {
+    if log::tells_rewrites(&location.policies, &table.globals) {
         tell_rewrite(exchange, view, &forward);
     }
     let way = Way { exchange, view, location, hop, framed, trusted, run };
     if is_too_long(&way, &body) {
         drop(body);
-        return Box::pin(ours(&way, LocalReply::BodyTooLarge, RequestBody::Empty)).await;
+        return boxed(|| ours(&way, LocalReply::BodyTooLarge, RequestBody::Empty)).await;
     }
     // First of all: checking passwords and asking others costs, too.
     let limits = &table.globals.limits;
@@ -256,9 +254,15 @@ async fn routed(exchange: &Rc<Exchange>, asked: Asked<'_>, run: &mut Run<'_>, bo
     if let Some(reply) = exchange.standing().and_then(|standing| standing.refusal.as_ref())
         && !location.is_acme()
     {
-        return Box::pin(ours(&way, reply.clone(), body)).await;
+        return boxed(|| ours(&way, reply.clone(), body)).await;
     }
     inside(&way, &forward, body).await
+}
+
+/// Whoever goes on to a backend has no use for the code that makes the future of something else: it lies apart.
+#[cold]
+fn boxed<F: Future>(rare: impl FnOnce() -> F) -> Pin<Box<F>> {
+    Box::pin(rare())
 }
 
 /// An answer that no location gives. Pages of the server's `error_page` stand in for its errors.
@@ -318,18 +322,18 @@ fn tell_rewrite(exchange: &Exchange, view: &RequestView<'_>, forward: &Forward<'
 /// A request in its location: may it pass, then body, copy and backend.
 async fn inside(way: &Way<'_>, forward: &Forward<'_>, body: RequestBody) -> Response {
     if let Err(reply) = filter::limited(way) {
-        return Box::pin(ours(way, reply, body)).await;
+        return boxed(|| ours(way, reply, body)).await;
     }
     if filter::asks(way)
         && let Err(reply) = filter::access(way).await
     {
-        return Box::pin(ours(way, reply, body)).await;
+        return boxed(|| ours(way, reply, body)).await;
     }
     let body = match body {
         RequestBody::Empty => RequestBody::Empty,
         body => match prepared(way, body).await {
             Ok(body) => body,
-            Err(reply) => return Box::pin(ours(way, reply, RequestBody::Empty)).await,
+            Err(reply) => return boxed(|| ours(way, reply, RequestBody::Empty)).await,
         },
     };
     mirror::send(way, forward, &body);
@@ -358,7 +362,7 @@ async fn inside(way: &Way<'_>, forward: &Forward<'_>, body: RequestBody) -> Resp
             Box::pin(turned::instead(way, response)).await
         }
         Ok(response) => response,
-        Err(reply) => Box::pin(ours(way, reply, spare.unwrap_or(RequestBody::Empty))).await,
+        Err(reply) => boxed(|| ours(way, reply, spare.unwrap_or(RequestBody::Empty))).await,
     }
 }
 

@@ -74,17 +74,6 @@ pub const fn level_of_verbosity(verbosity: u8) -> &'static str {
     }
 }
 
-/// The level that nginx's `error-log-level` stands for; `None` for a word that nginx does not have.
-pub fn level_of_nginx(word: &str) -> Option<&'static str> {
-    match word {
-        "debug" => Some("debug"),
-        "info" | "notice" => Some("info"),
-        "warn" => Some("warn"),
-        "error" | "crit" | "alert" | "emerg" => Some("error"),
-        _ => None,
-    }
-}
-
 /// Installs the process-wide subscriber.
 ///
 /// # Errors
@@ -167,16 +156,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn verbosity_and_nginx_levels_map_to_filters_that_parse() {
+    fn every_verbosity_is_a_filter_that_parses() {
         for verbosity in 0..=10 {
             EnvFilter::try_new(level_of_verbosity(verbosity)).unwrap();
         }
         assert_eq!(level_of_verbosity(0), "info");
-        for (word, expect) in
-            [("notice", Some("info")), ("error", Some("error")), ("debug", Some("debug")), ("loud", None)]
-        {
-            assert_eq!(level_of_nginx(word), expect);
-        }
     }
 
     #[test]

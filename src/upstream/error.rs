@@ -67,30 +67,10 @@ pub enum ErrorKind {
     Request(&'static str),
 }
 
-/// Whose fault a failure is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Blame {
-    /// The client.
-    Downstream,
-    /// The backend or the way to it.
-    Upstream,
-    /// Ours.
-    Internal,
-}
-
 impl UpstreamError {
     /// A failure before anything was written.
     pub(crate) const fn unsent(kind: ErrorKind) -> Self {
         Self { kind, reused: false, sent: false, answered: false }
-    }
-
-    /// Whose fault it is.
-    pub const fn blame(&self) -> Blame {
-        match &self.kind {
-            ErrorKind::Client(_) => Blame::Downstream,
-            ErrorKind::Request(_) => Blame::Internal,
-            _ => Blame::Upstream,
-        }
     }
 
     /// The failure that the retry policy judges; `None` when another endpoint cannot help. What was certainly not

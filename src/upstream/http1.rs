@@ -111,8 +111,18 @@ pub(super) async fn exchange(
         }
     };
     let buffer = BytesMut::new();
-    let mut exchange =
-        Exchange { connection, home, sender, buffer, want: BUFFER, timeouts, times, answers_whole: false };
+    let mut exchange = Exchange {
+        connection,
+        home,
+        sender,
+        buffer,
+        want: BUFFER,
+        timeouts,
+        times,
+        answers_whole: false,
+        came: false,
+        among_many: request.among_many,
+    };
     let context = ResponseContext { upgrade: request.upgrade, ..ResponseContext::of(request.method) };
     let mut limits = ResponseLimits::default();
     if let Some(bytes) = request.head_bytes {
@@ -183,6 +193,10 @@ struct Exchange {
     times: Rc<UpstreamTimes>,
     /// The request had gone out whole when the backend was last heard of.
     answers_whole: bool,
+    /// Bytes came that are not looked at yet.
+    came: bool,
+    /// [`UpstreamRequest::among_many`], until it had its effect.
+    among_many: bool,
 }
 
 impl Exchange {
@@ -192,17 +206,27 @@ impl Exchange {
         intake: &mut Intake,
     ) -> Poll<Result<ParsedResponse, ErrorKind>> {
         loop {
+            if std::mem::take(&mut self.came) {
+                match intake.parse(&mut self.buffer) {
+                    Ok(Some(parsed)) => return Poll::Ready(Ok(parsed)),
+                    Ok(None) => {}
+                    Err(reject) => return Poll::Ready(Err(ErrorKind::Invalid(reject))),
+                }
+            }
             let progress = match self.poll_send(cx) {
                 Ok(progress) => progress,
                 Err(error) => return Poll::Ready(Err(ErrorKind::Client(error))),
             };
             match self.poll_fill(cx) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(ErrorKind::Closed)),
-                Poll::Ready(Ok(_)) => match intake.parse(&mut self.buffer) {
-                    Ok(Some(parsed)) => return Poll::Ready(Ok(parsed)),
-                    Ok(None) => {}
-                    Err(reject) => return Poll::Ready(Err(ErrorKind::Invalid(reject))),
-                },
+                Poll::Ready(Ok(_)) => {
+                    self.came = true;
+                    // The others read first: what one thing is done with many times in a row stays warm.
+                    if std::mem::take(&mut self.among_many) {
+                        cx.waker().wake_by_ref();
+                        return Poll::Pending;
+                    }
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
                 Poll::Pending => {
                     self.lay_buffer_down();

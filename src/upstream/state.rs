@@ -369,16 +369,20 @@ impl Upstreams {
     }
 
     /// Takes a newly published table over: limits, and what belongs to vanished backends and endpoints goes. Running
-    /// exchanges go on, and requests come between: there may be ten thousand backends to look at.
+    /// exchanges go on, and requests come between: there may be ten thousand backends to look at. `newer` gives the
+    /// backends, sorted by key, of a table that was published meanwhile: requests may have begun with them already.
     pub async fn publish<'b>(
         &self,
         backends: impl Iterator<Item = &'b Backend>,
         endpoints: &EndpointMap,
         keepalive: UpstreamKeepalive,
+        newer: impl Fn() -> Option<Arc<[Arc<Backend>]>>,
     ) {
         self.pool.configure(keepalive);
         let keys = in_pieces(backends.map(|backend| &backend.key)).await;
-        self.balancer.retain(|key| keys.contains(key));
+        let next = newer().unwrap_or_default();
+        let is_next = |key: &BackendKey| next.binary_search_by(|backend| backend.key.cmp(key)).is_ok();
+        self.balancer.retain(|key| keys.contains(key) || is_next(key));
         self.tls.sweep(Instant::now());
         self.open.sweep();
         if self.pool.is_empty() && self.sessions.is_empty() {
@@ -391,6 +395,11 @@ impl Upstreams {
             EndpointAddress::Name(..) => None,
         }))
         .await;
+        // Connections to the newer endpoints cannot be told from those to vanished ones: the next publication looks at
+        // them, and what idles for long ends by itself.
+        if newer().is_some() {
+            return;
+        }
         let keep = |key: &PoolKey| sockets.contains(&key.address) || names.contains(&key.address.ip());
         self.pool.retain(keep);
         self.sessions.retain(keep);

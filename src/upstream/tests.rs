@@ -191,6 +191,7 @@ impl<'a> Ask<'a> {
             upgrade: self.upgrade,
             trailers: false,
             head_bytes: None,
+            among_many: false,
         };
         upstreams.exchange(self.peer, &request, self.body, &self.timeouts, self.reuse, &self.times).await
     }

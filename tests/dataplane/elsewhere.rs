@@ -80,6 +80,43 @@ fn an_error_page_has_nothing_of_the_location_it_stands_in_for() {
 }
 
 #[test]
+fn what_an_error_backend_says_is_not_rewritten() {
+    const SAYS: &str = "Set-Cookie: a=b; Domain=in.test; Path=/in\r\nLocation: http://in.test/x\r\n";
+    let answering = |status: &'static str| {
+        Backend::answering(move |_| {
+            format!("HTTP/1.1 {status}\r\n{SAYS}Content-Length: 0\r\n\r\n").into_bytes()
+        })
+    };
+    let (sound, broken, pages) = (answering("201 Made"), answering("404 Gone"), answering("404 Page"));
+    let rewritten = [
+        ("proxy-cookie-path", "/in /out"),
+        ("proxy-cookie-domain", "in.test out.test"),
+        ("proxy-redirect-from", "http://in.test/"),
+        ("proxy-redirect-to", "http://out.test/"),
+        ("custom-http-errors", "404"),
+        ("default-backend", "pages"),
+    ];
+    let proxy = start(
+        &(ingress(
+            "a",
+            &rewritten,
+            &[("h.test", "/", "Prefix", "sound"), ("h.test", "/gone", "Prefix", "broken")],
+        )),
+        &[("sound", &sound), ("broken", &broken), ("pages", &pages)],
+    );
+    let own = ask(&proxy, "GET /", "h.test", "");
+    let told = (own.field("set-cookie"), own.field("location"));
+    assert_eq!(
+        (own.status, told),
+        (201, (Some("a=b; Domain=out.test; Path=/out"), Some("http://out.test/x")))
+    );
+    let page = ask(&proxy, "GET /gone", "h.test", "");
+    let told = (page.field("set-cookie"), page.field("location"));
+    assert_eq!((page.status, told), (404, (Some("a=b; Domain=in.test; Path=/in"), Some("http://in.test/x"))));
+    assert_eq!(pages.requests().len(), 1);
+}
+
+#[test]
 fn the_redirect_to_a_sign_in_page_has_cookies_challenges_and_cross_origin_fields_only() {
     let (backend, gate) = (obedient(), gate());
     let (no, ok) = (format!("http://{}/no", gate.address()), format!("http://{}/ok", gate.address()));

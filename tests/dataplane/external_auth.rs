@@ -293,7 +293,7 @@ fn error_pages_of_the_config_map_do_not_count_beside_a_sign_in_page() {
         let status = if request.line.contains("/401") { "401 Unauthorized" } else { "404 Not Found" };
         format!("HTTP/1.1 {status}\r\nX-Backend: own\r\nContent-Length: 0\r\n\r\n").into_bytes()
     });
-    let errors = Backend::echo("errors");
+    let (errors, mine) = (Backend::echo("errors"), Backend::echo("mine"));
     let url = url(&auth, "/");
     let signin = [("auth-url", &*url), ("auth-signin", "https://sso.test/start")];
     let own = [&signin[..], &[("custom-http-errors", "404"), ("default-backend", "errors")]].concat();
@@ -301,8 +301,10 @@ fn error_pages_of_the_config_map_do_not_count_beside_a_sign_in_page() {
     let world = ingress("a", &signin, &rule("h.test"))
         + &ingress("own", &own, &rule("own.test"))
         + &ingress("plain", &[], &rule("plain.test"))
+        + &ingress("mine", &[("default-backend", "mine")], &rule("mine.test"))
         + &service("b", &[backend.address()])
         + &service("errors", &[errors.address()])
+        + &service("mine", &[mine.address()])
         + &config_map(&[("custom-http-errors", "401,404")]);
     let flags = ["--configmap=default/config", "--default-backend-service=default/errors"];
     let proxy = TestProxy::start(&world, &flags);
@@ -314,6 +316,8 @@ fn error_pages_of_the_config_map_do_not_count_beside_a_sign_in_page() {
         assert_eq!((answer.status, answer.field("x-backend")), (status, by), "{host}{target}");
     };
     check("plain.test", "/404", 200, Some("errors"));
+    // A default backend gives pages for errors that its own Ingress lists.
+    check("mine.test", "/404", 200, Some("errors"));
     check("h.test", "/404", 404, Some("own"));
     // Statuses of backends are looked at all the same, so that a 401 of one leads to the sign-in page.
     check("h.test", "/401", 302, None);

@@ -43,7 +43,11 @@ pub const KEYS: &[Key] = &[
     no("access-log-params", ""),
     on("access-log-path", "/var/log/nginx/access.log", "Where the access log goes."),
     on("add-headers", "", "ConfigMap (namespace/name) of response fields for all clients."),
-    on("allow-backend-server-header", "false", "Pass the Server field of backends."),
+    on(
+        "allow-backend-server-header",
+        "false",
+        "Pass the Server field of backends, where server-tokens is on (as in ingress-nginx).",
+    ),
     on("allow-cross-namespace-resources", "false", "Let annotations name objects of other namespaces."),
     on("allow-snippet-annotations", "false", "Let snippet annotations count."),
     on(
@@ -106,7 +110,11 @@ pub const KEYS: &[Key] = &[
     ),
     on("enable-underscores-in-headers", "false", "Keep fields with underscores in their names."),
     on("enable-zstd", "false", "Compress responses with Zstandard (ours: ingress-nginx has none)."),
-    on("error-log-level", "notice", "Least important level of the error log."),
+    on(
+        "error-log-level",
+        "notice",
+        "Above notice no rewrites are written (enable-rewrite-log). How much else the error log tells is `--v`'s.",
+    ),
     on("error-log-path", "/var/log/nginx/error.log", "Where the error log goes."),
     on("force-ssl-redirect", "false", "Send all http requests to https."),
     on("forwarded-for-header", "X-Forwarded-For", "Field that names the client."),
@@ -177,7 +185,11 @@ pub const KEYS: &[Key] = &[
         "100",
         "HTTP/2 streams that a client opens and resets in ten seconds, when they are more than half, before the connection ends.",
     ),
-    on("ignore-invalid-headers", "true", "Drop fields with unusual characters in their names."),
+    on(
+        "ignore-invalid-headers",
+        "true",
+        "Drop fields with unusual characters in their names, underscores included.",
+    ),
     on("keep-alive", "75", "Seconds an idle client connection stays open; 0 closes after each answer."),
     on("keep-alive-requests", "1000", "Requests over one client connection."),
     on("keep-alive-time", "1h", "Greatest age of a client connection."),

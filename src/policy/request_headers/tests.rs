@@ -57,11 +57,22 @@ fn an_odd_element_of_connection_keeps_no_other_from_counting() {
 
 #[test]
 fn underscores_and_odd_names_pass_when_the_config_map_lets_them() {
-    let globals =
-        Globals { enable_underscores_in_headers: true, ignore_invalid_headers: false, ..Globals::default() };
-    let mut head = head("GET", &[("X_Under", "1"), ("X.Odd", "1")]);
-    sanitise(&mut head, false, &globals);
-    assert_eq!(text(&head.fields), ["X_Under: 1", "X.Odd: 1"]);
+    for (underscores, ignored, left) in [
+        (false, true, &[][..]),
+        (true, true, &["X_Under: 1"]),
+        // To nginx a name with an underscore is one of the invalid ones.
+        (false, false, &["X_Under: 1", "X.Odd: 1"]),
+        (true, false, &["X_Under: 1", "X.Odd: 1"]),
+    ] {
+        let globals = Globals {
+            enable_underscores_in_headers: underscores,
+            ignore_invalid_headers: ignored,
+            ..Globals::default()
+        };
+        let mut head = head("GET", &[("X_Under", "1"), ("X.Odd", "1")]);
+        sanitise(&mut head, false, &globals);
+        assert_eq!(text(&head.fields), left, "{underscores} {ignored}");
+    }
 }
 
 #[test]

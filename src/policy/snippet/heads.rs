@@ -4,24 +4,15 @@ use std::time::Duration;
 
 use super::run::{Run, Seen, Stage};
 use super::settings::{Expires, FieldEdit, is_good};
+use crate::policy::request_headers::of_locations_and;
 use crate::wire::Fields;
-use crate::wire::fields::is_field_value;
+use crate::wire::fields::{NameSet, is_field_value};
 
 /// Fields that every location of the old template sets by itself: an input field of that name never reaches the backend.
-const STANDARD: [&str; 12] = [
-    "host",
-    "x-request-id",
-    "x-real-ip",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-port",
-    "x-forwarded-proto",
-    "x-forwarded-scheme",
-    "x-scheme",
-    "x-original-forwarded-for",
-    "x-original-forwarded-host",
-    "x-original-uri",
-];
+const STANDARD: NameSet = {
+    const NAMES: [&str; 12] = of_locations_and(["x-original-uri"]);
+    NameSet::new(&NAMES)
+};
 
 /// `more_set_input_headers`, `more_clear_input_headers`, then `proxy_set_header`, on the head for a backend.
 pub fn to_backend(run: &Run<'_>, stage: &Stage<'_>, fields: &mut Fields) {
@@ -31,7 +22,7 @@ pub fn to_backend(run: &Run<'_>, stage: &Stage<'_>, fields: &mut Fields) {
             continue;
         }
         for (name, template) in &edit.fields {
-            if STANDARD.iter().any(|standard| standard.eq_ignore_ascii_case(name)) {
+            if STANDARD.contains(name) {
                 continue;
             }
             let value = run.expand(template, stage, None);

@@ -168,6 +168,7 @@ async fn once(
         upgrade: false,
         trailers: false,
         head_bytes: None,
+        among_many: false,
     };
     let upstreams = &way.exchange.worker.upstreams;
     let exchange = |reuse| {

@@ -13,12 +13,13 @@ use crate::policy::request_headers::{Outgoing, Purpose};
 use crate::route::{Backend, LocationTarget};
 
 /// Who gives pages for errors of a location: its own default backend, else the one of the process, if it has endpoints.
-/// A path that no rule takes has no own one, as with ingress-nginx.
+/// As with ingress-nginx a path that no rule takes has no own one, nor have errors that only the ConfigMap lists.
 pub fn error_backend<'w>(way: &Way<'w>) -> Option<&'w Arc<Backend>> {
     let snapshot = &way.exchange.snapshot;
     let alive = |backend: &&Arc<Backend>| !snapshot.endpoints.of(backend.slot).ready.is_empty();
     let global = || snapshot.table.default_backend.as_ref().filter(alive);
-    way.location.default_backend.as_ref().filter(|own| !is_unruled(way) && alive(own)).or_else(global)
+    let has_own = !is_unruled(way) && !way.location.policies.errors.inherited;
+    way.location.default_backend.as_ref().filter(|own| has_own && alive(own)).or_else(global)
 }
 
 /// True where no rule takes the path: the default backend of the process is what serves there.
@@ -38,6 +39,7 @@ pub async fn error_page(
     if is_unruled(way) {
         (route.service, route.service_port) = Default::default();
     }
+    let purpose = Purpose::ErrorPage(status.as_u16());
     let outgoing = Outgoing {
         view: way.view,
         route,
@@ -46,7 +48,7 @@ pub async fn error_page(
         hop: way.hop,
         trusted: way.trusted,
         forwarded_prefix: None,
-        purpose: Purpose::ErrorPage(status.as_u16()),
+        purpose,
     };
     let mut fields = head_for_backend(way, &outgoing);
     as_granted(way, &mut fields);
@@ -68,5 +70,5 @@ pub async fn error_page(
         hash_key: None,
     };
     let got = trip.run(body).await.ok()?;
-    answer(way, backend, got).await.ok()
+    answer(way, backend, got, purpose).await.ok()
 }

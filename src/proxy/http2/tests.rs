@@ -1,6 +1,7 @@
 //! The driver over a pipe, with a clock that jumps.
 
 use std::cell::Cell;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -12,7 +13,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::task::{JoinHandle, LocalSet, spawn_local};
 
 use super::*;
-use crate::message::{BodyError, Flow, ResponseBody};
+use crate::message::{BodyError, DownstreamStream, Flow, ResponseBody};
+use crate::proxy::tunnel;
 use crate::wire::{Fields, ResponseHead, Version};
 
 fn run(test: impl Future<Output = ()>) {
@@ -243,6 +245,59 @@ fn a_stream_that_the_client_resets_stops_its_handler_and_its_body() {
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(open.get(), 0);
     });
+}
+
+#[test]
+fn a_tunnel_ends_with_its_stream_also_where_the_client_had_ended_its_half() {
+    for connection_dies in [false, true] {
+        run(async move {
+            let (open, ended) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
+            let (backends, mut accepted) = tokio::sync::mpsc::unbounded_channel();
+            let (counted, over) = (Rc::clone(&open), Rc::clone(&ended));
+            let (io, _task) = serving(Http2Options::default(), move |_| {
+                let (open, over, backends) = (Rc::clone(&counted), Rc::clone(&over), backends.clone());
+                async move {
+                    open.set(open.get() + 1);
+                    let guard = Counted(open);
+                    let upgrade =
+                        Box::new(move |client: DownstreamStream| -> Pin<Box<dyn Future<Output = ()>>> {
+                            Box::pin(async move {
+                                let _guard = guard;
+                                let (near, far) = duplex(64);
+                                backends.send(far).unwrap();
+                                let idle = Duration::from_secs(3_600);
+                                tunnel::join(client, near, idle, std::future::pending(), |_| ()).await;
+                                over.set(true);
+                            })
+                        });
+                    Response { upgrade: Some(upgrade), ..answer(ResponseBody::Empty) }
+                }
+            });
+            let (mut sender, connection) = client::handshake(io).await.unwrap();
+            let connection = spawn_local(connection);
+            while !sender.is_extended_connect_protocol_enabled() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            let mut request =
+                http::Request::builder().method("CONNECT").uri("http://a.test/").body(()).unwrap();
+            request.extensions_mut().insert(h2::ext::Protocol::from_static("websocket"));
+            let (response, mut body) = sender.send_request(request, false).unwrap();
+            let response = response.await.unwrap();
+            let mut backend = accepted.recv().await.unwrap();
+            body.send_data(Bytes::from_static(b"bye"), true).unwrap();
+            let mut heard = Vec::new();
+            backend.read_to_end(&mut heard).await.unwrap();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!((heard.as_slice(), open.get()), (&b"bye"[..], 1), "the backend may still answer");
+            if connection_dies {
+                connection.abort();
+            } else {
+                drop((response, body));
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            assert_eq!((open.get(), ended.get()), (0, false), "the backend is let go");
+        });
+    }
 }
 
 #[test]

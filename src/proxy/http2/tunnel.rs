@@ -12,7 +12,7 @@ use http_body::{Body, Frame};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::inbox::Inbox;
-use crate::message::{BodyError, Flow};
+use crate::message::{BodyError, Flow, Upgrade};
 
 /// Bytes that wait for the client.
 const ROOM: usize = 64 * 1024;
@@ -26,6 +26,8 @@ struct Outbox {
     broken: bool,
     writer: Option<Waker>,
     taker: Option<Waker>,
+    /// Who wants to know that it broke.
+    listener: Option<Waker>,
 }
 
 impl Outbox {
@@ -39,6 +41,33 @@ impl Outbox {
 pub(super) fn pair(inbox: Rc<Inbox>) -> (Tunnel, Outgoing) {
     let outbox = Rc::new(RefCell::new(Outbox::default()));
     (Tunnel { inbox, rest: Bytes::new(), outbox: Rc::clone(&outbox) }, Outgoing(outbox))
+}
+
+/// Runs what takes the tunnel over for as long as the stream is there. A client that ended its half is read no more, so
+/// that whoever waits for the other side would not hear of its reset, or of the end of its connection.
+pub(super) async fn carry(takeover: Upgrade, tunnel: Tunnel) {
+    let broken = Broken(Rc::clone(&tunnel.outbox));
+    tokio::select! {
+        biased;
+        () = takeover(Box::pin(tunnel)) => {}
+        () = broken => {}
+    }
+}
+
+/// Resolves when the connection gives the stream up before the tunnel has ended its half.
+struct Broken(Rc<RefCell<Outbox>>);
+
+impl Future for Broken {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut outbox = self.0.borrow_mut();
+        if outbox.broken {
+            return Poll::Ready(());
+        }
+        outbox.listener = Some(cx.waker().clone());
+        Poll::Pending
+    }
 }
 
 /// Both directions.
@@ -110,8 +139,12 @@ pub(super) struct Outgoing(Rc<RefCell<Outbox>>);
 impl Drop for Outgoing {
     fn drop(&mut self) {
         let mut outbox = self.0.borrow_mut();
-        outbox.broken = true;
-        outbox.writer.take().into_iter().for_each(Waker::wake);
+        // After its end the other half may go on.
+        if !outbox.ended {
+            outbox.broken = true;
+            let told = outbox.writer.take().into_iter().chain(outbox.listener.take());
+            told.for_each(Waker::wake);
+        }
     }
 }
 

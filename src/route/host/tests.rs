@@ -15,6 +15,7 @@ fn server(name: &str) -> Arc<Server> {
         locations: Vec::new(),
         index: PathIndex::default(),
         passthrough: None,
+        fingerprint: Default::default(),
     })
 }
 

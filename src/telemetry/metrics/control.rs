@@ -364,15 +364,6 @@ impl ControlMetrics {
         newcomers.contains(&key) || (room && newcomers.insert(key))
     }
 
-    /// An Ingress is gone: forgets its admission counters.
-    pub fn forget_ingress(&self, namespace: &str, ingress: &str) {
-        let key = (namespace.to_owned(), ingress.to_owned());
-        lock(&self.newcomers).remove(&key);
-        // An Ingress that was never checked has none.
-        let _ = self.check_success.remove_label_values(&[namespace, ingress]);
-        let _ = self.check_errors.remove_label_values(&[namespace, ingress]);
-    }
-
     /// Whether this instance leads the election called `name`.
     pub fn set_leader(&self, name: &str, leads: bool) {
         self.leader.with_label_values(&[name]).set(i64::from(leads));

@@ -392,6 +392,7 @@ mod tests {
             upgrade: false,
             trailers: false,
             head_bytes: None,
+            among_many: false,
         };
         let body = RequestBody::Full(Bytes::from_static(b"ok"));
         let Ok(mut sender) = Sender::new(&request, body, Vec::new()) else { panic!("the request is sound") };

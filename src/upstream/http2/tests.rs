@@ -321,7 +321,7 @@ fn idle_and_vanished_connections_are_let_go() {
         upstreams.sweep();
         assert_eq!(upstreams.kept_connections().1, 1);
         let none = crate::route::EndpointMap::default();
-        upstreams.publish(std::iter::empty(), &none, crate::upstream::tests::KEEPALIVE).await;
+        upstreams.publish(std::iter::empty(), &none, crate::upstream::tests::KEEPALIVE, || None).await;
         assert_eq!(upstreams.kept_connections().1, 0);
     });
 }

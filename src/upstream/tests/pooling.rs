@@ -250,6 +250,60 @@ fn addresses_that_the_rule_refuses_are_never_connected_to() {
 }
 
 #[test]
+fn a_publication_that_is_overtaken_forgets_nothing_of_the_newer_table() {
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use super::balance::PickFacts;
+    use crate::policy::BackendPolicies;
+    use crate::policy::load_balance::LoadBalance;
+    use crate::route::{Backend, BackendKey, BackendSlot, EndpointAddress, EndpointMap, EndpointSet};
+
+    let backend = |number: u32| {
+        let key = BackendKey {
+            namespace: "default".into(),
+            service: format!("s{number:04}").into(),
+            port: "80".into(),
+        };
+        let (name, policies) = ("s".into(), BackendPolicies::default());
+        Arc::new(Backend { key, name, slot: BackendSlot(number), policies, canary: None })
+    };
+    local(async {
+        let (old, fresh, upstreams) =
+            ((0..2_000).map(backend).collect::<Vec<_>>(), backend(2_000), upstreams());
+        let address = patient().await.address;
+        let set = Arc::new(EndpointSet { ready: vec![EndpointAddress::Socket(address)], empty_because: "" });
+        let facts = PickFacts {
+            hash_key: None,
+            sticky_key: None,
+            tried: &[],
+            default_balance: LoadBalance::default(),
+        };
+        let now = Instant::now();
+        // What may be retried is the state that shows: without any it is never used up.
+        let use_up = |backend: &Backend| {
+            assert!(upstreams.pick(backend, &set, &facts, now).is_some());
+            (0..10_000).any(|_| !upstreams.may_retry(backend, now))
+        };
+        let gone = backend(2_001);
+        assert!(use_up(&gone));
+        get(&upstreams, &clear(address)).await.unwrap();
+        let newer: Arc<[_]> = old.iter().chain([&fresh]).cloned().collect();
+        let sets = EndpointMap::default();
+        let publication =
+            upstreams.publish(old.iter().map(Arc::as_ref), &sets, KEEPALIVE, || Some(Arc::clone(&newer)));
+        // The first request for it comes between two pieces.
+        let ((), used_up) = tokio::join!(publication, async { use_up(&fresh) });
+        assert!(used_up && !upstreams.may_retry(&fresh, now), "the state of the newer backend is kept");
+        assert!(upstreams.may_retry(&gone, now), "that of a backend that is gone is not");
+        assert_eq!(upstreams.kept_connections().0, 1, "connections are the next publication's");
+        upstreams.publish(newer.iter().map(Arc::as_ref), &sets, KEEPALIVE, || None).await;
+        assert!(!upstreams.may_retry(&fresh, now));
+        assert_eq!(upstreams.kept_connections().0, 0);
+    });
+}
+
+#[test]
 fn publishing_retires_the_connections_of_vanished_endpoints_only() {
     use crate::route::{EndpointAddress, EndpointMap, EndpointSet};
     local(async {
@@ -259,7 +313,7 @@ fn publishing_retires_the_connections_of_vanished_endpoints_only() {
         }
         let ready = vec![EndpointAddress::Socket(stays.address)];
         let set = EndpointSet { ready, empty_because: "" };
-        upstreams.publish(std::iter::empty(), &EndpointMap::new(vec![set.into()]), KEEPALIVE).await;
+        upstreams.publish(std::iter::empty(), &EndpointMap::new(vec![set.into()]), KEEPALIVE, || None).await;
         assert_eq!(upstreams.kept_connections().0, 1);
         assert!(get(&upstreams, &clear(stays.address)).await.unwrap());
         assert!(!get(&upstreams, &clear(goes.address)).await.unwrap());

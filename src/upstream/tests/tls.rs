@@ -468,7 +468,7 @@ fn configurations_outlive_publications_while_they_are_in_use() {
             let answer = ask(&upstreams, backend.address, &policy(false, None), None, PATIENT).await.unwrap();
             assert_eq!(answer.reused, reused);
             read(answer.content).await;
-            upstreams.publish(std::iter::empty(), &endpoints, KEEPALIVE).await;
+            upstreams.publish(std::iter::empty(), &endpoints, KEEPALIVE, || None).await;
         }
     });
 }
