@@ -27,6 +27,8 @@ def tail(options):
     """Latency at 40 % of what the slower one can: {proxy: facts}."""
     with Scene(options, urgent=True) as scene:
         started = scene.both(2)
+        for peer in started:
+            machine.urgent_workers(peer.pids())
         most = {peer.name: max(most_of(scene, peer) for _ in range(2)) for peer in started}
         rate, rounds = 0.4 * min(most.values()), {peer.name: [] for peer in started}
         # Many rounds: what else the machine does makes more of a tail than any proxy, and falls on some of them only.
@@ -39,23 +41,16 @@ def tail(options):
     return out
 
 
-# Who takes processor time from the proxy while it is offered too much: with one rival client and back-end were the
-# first to have no time left, for every proxy, and what was measured was h2load.
-RIVALS = 3
-
-
 @contextmanager
-def rivals(prefix):
-    """Somebody who takes most of the proxy's processor, so that client and back-end can do several times what it can."""
-    busy = [subprocess.Popen(prefix + ["sh", "-c", "while :; do :; done"], start_new_session=True) for _ in range(RIVALS)]
+def rival(prefix):
+    """Somebody who takes half of the proxy's processor, so that the client can offer more than is answered."""
+    busy = subprocess.Popen(prefix + ["sh", "-c", "while :; do :; done"], start_new_session=True)
+    machine.shield(busy.pid)
     try:
-        for one in busy:
-            machine.shield(one.pid)
         yield
     finally:
-        for one in busy:
-            one.kill()
-            one.wait()
+        busy.kill()
+        busy.wait()
 
 
 class Shares:
@@ -75,21 +70,23 @@ class Shares:
 
 
 def overload(options):
-    """Goodput at 150 % of the most, on a part of a processor: {proxy: facts}."""
-    with Scene(options, urgent=True) as scene, rivals(scene.proxy):
+    """Goodput at 150 % of the most, on half of a processor: {proxy: facts}."""
+    with Scene(options, urgent=True) as scene, rival(scene.proxy):
         started = scene.both(2)
         rounds = {peer.name: [] for peer in started}
         for number in range(scene.rounds()):
             for peer in started if number % 2 == 0 else reversed(started):
                 most = most_of(scene, peer)
+                # What as many connections get through that wait for each answer: nobody sends too much there.
+                crowd = most_of(scene, peer, connections=CROWD)
                 with Shares(peer) as shares:
                     told = latency.at_rate(peer, most * 1.5, scene.seconds(), scene.client, host=tables.host(1), connections=CROWD)
-                rounds[peer.name].append({**told, "most": most, "share": told["rate"] / most, "used": shares.proxy, "client": shares.client})
+                rounds[peer.name].append({**told, "most": most, "share": told["rate"] / most, "crowd": crowd, "used": shares.proxy, "client": shares.client})
     ends = lambda each, key: {"best": max(one[key] for one in each), "worst": min(one[key] for one in each)}
     out = {name: {**fold(each), "share": ends(each, "share"), "client": ends(each, "client")} for name, each in rounds.items()}
     for name, one in out.items():
         print(f"{name}: at most {one['most']['median']:.0f}/s; at 150 %: {one['share']['worst']:.2f} to {one['share']['best']:.2f} of the most,"
-              f" p99 {one['p99']} ms, {one['failures']} failures; of its processor {one['used']['median']:.2f} used,"
+              f" p99 {one['p99']} ms, {one['failures']} failures; {CROWD} connections that wait get {one['crowd']['median']:.0f}/s; of its processor {one['used']['median']:.2f} used,"
               f" client and back-end busy {one['client']['best']:.2f}", flush=True)
     return out
 

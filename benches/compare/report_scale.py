@@ -94,16 +94,16 @@ def control(data):
 
 def tail(data):
     one = next(iter(data.values()))
-    lines = ["", "## Tail at 40 % of the most", "", f"{one['asked']:.0f} requests a second over 64 connections, 40 % of what the slower of both gets through."]
+    lines = ["", "## Tail at 40 % of the most", "", f"{one['asked']:.0f} requests a second over 64 connections, 40 % of what the slower of both gets through. Workers, like clients, are in real-time scheduling where that is allowed: what else the machine does is most of a tail otherwise."]
     lines += head("proxy", "at most, requests/s", *QUANTILES)
     return lines + [row(name, number(one["most"], 0), *quantiles(one)) for name, one in data.items()]
 
 
 def overload(data):
     lines = ["", "## 150 % of the most", "",
-             "Rivals take most of the proxy's processor, so that client and back-end can do several times what the proxy can; the most is measured beside them too. Requests come over 512 connections. The latency is mostly the rivals' turns."]
-    lines += head("proxy", "at most, requests/s", "goodput at 150 %, of the most: worst", "best", "p99 ms", "failures", "of its processor", "client and back-end busy, most")
-    return lines + [row(name, number(one["most"]["median"], 0), number(one["share"]["worst"], 2), number(one["share"]["best"], 2), both(one["p99"]), one["failures"],
+             "A rival takes half of the proxy's processor, so that client and back-end can do more than the proxy; the most is measured beside it too. Requests come over 512 connections; the second figure is what these get through when each waits for its answers."]
+    lines += head("proxy", "at most, requests/s", "over 512 connections", "goodput at 150 %, of the most: worst", "best", "p99 ms", "failures", "of its processor", "client and back-end busy, most")
+    return lines + [row(name, number(one["most"]["median"], 0), number(one["crowd"]["median"], 0) if "crowd" in one else "–", number(one["share"]["worst"], 2), number(one["share"]["best"], 2), both(one["p99"]), one["failures"],
                         number(one["used"]["median"], 2) if "used" in one else "–", number(one["client"]["best"], 2) if "client" in one else "–")
                     for name, one in data.items()]
 
