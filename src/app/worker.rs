@@ -177,7 +177,6 @@ fn worker(index: usize, shared: &Shared, drain: DrainWatcher) -> Worker {
         connections: Cell::new(0),
         requests: Cell::new(0),
         http1: RefCell::default(),
-        rooms: crate::proxy::rooms::Spare::default(),
         l4: crate::proxy::l4::State::new(shared.passthrough_proxy_protocol, shared.workers),
     }
 }

@@ -427,9 +427,12 @@ where
     let facts = Rc::new(facts);
     let farewell = Farewell::new(Rc::clone(&worker), Rc::clone(&facts));
     let asked = Rc::clone(&worker);
-    let handle = move |request| service::handle(Rc::clone(&asked), Rc::clone(&facts), request);
-    let rooms = worker.rooms.rooms(&handle);
-    let handler = move |request| rooms.take(|| handle(request));
+    // Boxed: hyper moves the future several times before it rests.
+    let handler = move |request| {
+        // The room first: the future is large, and so it is made where it stays.
+        let room = Box::new_uninit();
+        Box::into_pin(Box::write(room, service::handle(Rc::clone(&asked), Rc::clone(&facts), request)))
+    };
     if let Some(flood) = http2::serve(stream, handler, &options, farewell).await {
         worker.metrics.rejected(flood.word());
         tracing::debug!(%flood, "connection closed");
@@ -450,10 +453,8 @@ where
     let facts = Rc::new(facts);
     let (heard, of) = (Rc::clone(&worker), Rc::clone(&facts));
     let (asked, told) = (Rc::clone(&worker), Rc::clone(&facts));
-    let handle = move |request| service::handle(Rc::clone(&asked), Rc::clone(&told), request);
-    // A connection that idles carries no room for a request.
-    let rooms = worker.rooms.rooms(&handle);
-    let handler = move |request| rooms.take(|| handle(request));
+    // The driver boxes it, so a connection that idles carries no room for a request.
+    let handler = move |request| service::handle(Rc::clone(&asked), Rc::clone(&told), request);
     let rejected = move |rejection: &http1::Rejection<'_>| heard.rejected(&of, rejection);
     let farewell = Farewell::new(worker, facts);
     async move { http1::serve(stream, ahead, &options, handler, farewell, rejected).await }

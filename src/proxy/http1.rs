@@ -118,8 +118,8 @@ pub struct Rejection<'a> {
 
 /// Drives one connection until it is closed or handed over to a tunnel that has ended.
 ///
-/// `ahead` is what was read before HTTP/1 was chosen. `handle` is called once per request and says where its future
-/// stays; dropping it means that the client went away. `drain` resolves when the process stops: an idle connection is closed at once, a busy
+/// `ahead` is what was read before HTTP/1 was chosen. `handle` is called once per request; dropping its future means
+/// that the client went away. `drain` resolves when the process stops: an idle connection is closed at once, a busy
 /// one with its next answer. `rejected` hears of requests that broke a rule before they could reach `handle`.
 ///
 /// The socket should be set to send at once (`TCP_NODELAY`): every write is complete in itself.
@@ -133,7 +133,7 @@ pub async fn serve<IO, S, F, D, R>(
 ) where
     IO: AsyncRead + AsyncWrite + Socket + Unpin + 'static,
     S: Fn(Request) -> F,
-    F: Future<Output = Response> + Unpin,
+    F: Future<Output = Response>,
     D: Future<Output = ()>,
     R: Fn(&Rejection<'_>),
 {

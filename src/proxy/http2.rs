@@ -2,7 +2,7 @@
 //! `wire::http2_session`'s; requests go to the same handler as those of HTTP/1, as [`Request`], and answers come back as
 //! [`Response`].
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -78,8 +78,7 @@ impl Default for Http2Options {
 
 /// Serves one connection until it ends; `drained` resolving starts a graceful GOAWAY. Says which flood ended it, if any.
 ///
-/// `service` is called once per request and says where its future stays; that is dropped once it gave its answer, or
-/// when the client gave up.
+/// The future of a request is boxed by `service`, dropped once it gave its answer, or when the client gave up.
 pub async fn serve<IO, S, F>(
     io: IO,
     service: S,
@@ -88,8 +87,8 @@ pub async fn serve<IO, S, F>(
 ) -> Option<Flood>
 where
     IO: AsyncRead + AsyncWrite + Unpin + 'static,
-    S: Fn(Request) -> F + 'static,
-    F: Future<Output = Response> + Unpin + 'static,
+    S: Fn(Request) -> Pin<Box<F>> + 'static,
+    F: Future<Output = Response> + 'static,
 {
     let mut connection = Connection::new(io, service, options);
     let mut drained = pin!(drained);

@@ -3,7 +3,6 @@
 //! It decides nothing itself: `route::decide` and the policies do. It holds the order, the I/O and the accounting.
 
 use std::borrow::Cow;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -225,11 +224,11 @@ async fn routed(exchange: &Rc<Exchange>, asked: Asked<'_>, run: &mut Run<'_>, bo
             exchange.routed(server, location);
             let Some(location) = location else {
                 let asked = Asked { view, hop, framed, trusted };
-                return boxed(|| of_server(exchange, asked, run, &reply)).await;
+                return Box::pin(of_server(exchange, asked, run, &reply)).await;
             };
             exchange.traces(view);
             let way = Way { exchange, view, location, hop, framed, trusted, run };
-            return boxed(|| unforwarded(&way, reply, body)).await;
+            return Box::pin(unforwarded(&way, reply, body)).await;
         }
     };
     let location = forward.location;
@@ -244,7 +243,7 @@ async fn routed(exchange: &Rc<Exchange>, asked: Asked<'_>, run: &mut Run<'_>, bo
     let way = Way { exchange, view, location, hop, framed, trusted, run };
     if is_too_long(&way, &body) {
         drop(body);
-        return boxed(|| ours(&way, LocalReply::BodyTooLarge, RequestBody::Empty)).await;
+        return Box::pin(ours(&way, LocalReply::BodyTooLarge, RequestBody::Empty)).await;
     }
     // First of all: checking passwords and asking others costs, too.
     let limits = &table.globals.limits;
@@ -254,15 +253,9 @@ async fn routed(exchange: &Rc<Exchange>, asked: Asked<'_>, run: &mut Run<'_>, bo
     if let Some(reply) = exchange.standing().and_then(|standing| standing.refusal.as_ref())
         && !location.is_acme()
     {
-        return boxed(|| ours(&way, reply.clone(), body)).await;
+        return Box::pin(ours(&way, reply.clone(), body)).await;
     }
     inside(&way, &forward, body).await
-}
-
-/// Whoever goes on to a backend has no use for the code that makes the future of something else: it lies apart.
-#[cold]
-fn boxed<F: Future>(rare: impl FnOnce() -> F) -> Pin<Box<F>> {
-    Box::pin(rare())
 }
 
 /// An answer that no location gives. Pages of the server's `error_page` stand in for its errors.
@@ -322,18 +315,18 @@ fn tell_rewrite(exchange: &Exchange, view: &RequestView<'_>, forward: &Forward<'
 /// A request in its location: may it pass, then body, copy and backend.
 async fn inside(way: &Way<'_>, forward: &Forward<'_>, body: RequestBody) -> Response {
     if let Err(reply) = filter::limited(way) {
-        return boxed(|| ours(way, reply, body)).await;
+        return Box::pin(ours(way, reply, body)).await;
     }
     if filter::asks(way)
         && let Err(reply) = filter::access(way).await
     {
-        return boxed(|| ours(way, reply, body)).await;
+        return Box::pin(ours(way, reply, body)).await;
     }
     let body = match body {
         RequestBody::Empty => RequestBody::Empty,
         body => match prepared(way, body).await {
             Ok(body) => body,
-            Err(reply) => return boxed(|| ours(way, reply, RequestBody::Empty)).await,
+            Err(reply) => return Box::pin(ours(way, reply, RequestBody::Empty)).await,
         },
     };
     mirror::send(way, forward, &body);
@@ -362,7 +355,7 @@ async fn inside(way: &Way<'_>, forward: &Forward<'_>, body: RequestBody) -> Resp
             Box::pin(turned::instead(way, response)).await
         }
         Ok(response) => response,
-        Err(reply) => boxed(|| ours(way, reply, spare.unwrap_or(RequestBody::Empty))).await,
+        Err(reply) => Box::pin(ours(way, reply, spare.unwrap_or(RequestBody::Empty))).await,
     }
 }
 

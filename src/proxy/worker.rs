@@ -18,7 +18,6 @@ use super::handshakes::Handshakes;
 use super::http1::{self, Rejection};
 use super::http2::Http2Options;
 use super::presence::Presences;
-use super::rooms::Spare;
 use super::sni;
 use super::spool::Spool;
 use crate::drain::DrainWatcher;
@@ -95,8 +94,6 @@ pub struct Worker {
     pub requests: Cell<u64>,
     /// Limits of HTTP/1 connections with the generation that they are of.
     pub http1: RefCell<Option<(u64, Rc<http1::Options>)>>,
-    /// Rooms for futures of requests.
-    pub rooms: Spare,
     /// Sessions below HTTP.
     pub l4: super::l4::State,
 }

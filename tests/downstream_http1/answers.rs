@@ -146,8 +146,7 @@ fn refusals_are_answered_and_told() {
                     let line = String::from_utf8_lossy(told.line).into_owned();
                     notes.borrow_mut().push((told.rule, line, told.request_bytes, told.bytes_sent));
                 };
-                let handle = |request| Box::pin(echo(request));
-                serve(server, BytesMut::new(), &options(), handle, pending(), note).await;
+                serve(server, BytesMut::new(), &options(), echo, pending(), note).await;
             });
             send(&mut client, bytes).await;
             if status == 0 {

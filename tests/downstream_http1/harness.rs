@@ -44,7 +44,6 @@ where
 {
     let (client, server) = tokio::io::duplex(256 * 1024);
     let task = spawn_local(async move {
-        let handle = |request| Box::pin(handle(request));
         serve(server, BytesMut::new(), &options, handle, pending(), |_: &Rejection<'_>| {}).await;
     });
     (client, task)
@@ -60,7 +59,6 @@ where
     let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
     let (server, _) = listener.accept().await.unwrap();
     let task = spawn_local(async move {
-        let handle = |request| Box::pin(handle(request));
         serve(server, BytesMut::new(), &options, handle, pending(), |_: &Rejection<'_>| {}).await;
     });
     (client, task)

@@ -253,12 +253,12 @@ fn draining_closes_idle_connections_and_busy_ones_after_their_answer() {
             let task = spawn_local(async move {
                 let handle = |request| {
                     let gate = gate.borrow_mut().take();
-                    Box::pin(async move {
+                    async move {
                         if let (true, Some(gate)) = (busy, gate) {
                             gate.await.unwrap();
                         }
                         echo(request).await
-                    })
+                    }
                 };
                 let drain = async { drop(stopped.await) };
                 serve(server, BytesMut::new(), &options(), handle, drain, |_: &Rejection<'_>| {}).await;
@@ -303,8 +303,7 @@ fn bytes_read_before_http_1_was_chosen_come_first() {
         let (mut client, server) = tokio::io::duplex(4096);
         spawn_local(async move {
             let ahead = BytesMut::from(&b"GET /ahead HT"[..]);
-            let handle = |request| Box::pin(echo(request));
-            serve(server, ahead, &options(), handle, pending(), |_: &Rejection<'_>| {}).await;
+            serve(server, ahead, &options(), echo, pending(), |_: &Rejection<'_>| {}).await;
         });
         send(&mut client, "TP/1.1\r\nHost: a\r\n\r\n").await;
         read_until(&mut client, "/ahead ").await;
@@ -320,8 +319,7 @@ fn an_idle_connection_is_small() {
     }
     let options = options();
     let (_, server) = tokio::io::duplex(1);
-    let handle = |request| Box::pin(large(request));
-    let task = serve(server, BytesMut::new(), &options, handle, pending(), |_: &Rejection<'_>| {});
+    let task = serve(server, BytesMut::new(), &options, large, pending(), |_: &Rejection<'_>| {});
     let size = size_of_val(&task);
     assert!(size < 3 * 1024, "the task of a connection takes {size} bytes");
 }

@@ -41,22 +41,15 @@ impl Exchange {
         self.connection.presence.end(end);
         self.meter.ended.set(Some(end));
         self.tell_upstreams(end);
-        let logged = self.is_logged();
-        if self.traced.get().is_none() && !logged {
+        let (traced, logged) = (self.traced.get(), self.is_logged());
+        if traced.is_none() && !logged {
             let last = self.tries.borrow().last().map(|one| one.record(end));
             return self.count(status, request_time, last.as_ref());
         }
-        self.tell(status, end, logged);
-    }
-
-    /// Tells everybody who asks. Apart, so that whoever tells the metrics alone need not run around it.
-    #[inline(never)]
-    fn tell(&self, status: u16, end: Instant, logged: bool) {
-        let request_time = end.saturating_duration_since(self.start);
         let tries: SmallVec<[UpstreamTry; 1]> =
             self.tries.borrow().iter().map(|one| one.record(end)).collect();
         self.with_record(status, request_time, &tries, |record| {
-            if let Some(traced) = self.traced.get() {
+            if let Some(traced) = traced {
                 span::finish(self, traced, record);
             }
             self.worker.metrics.observe(&record.counted());

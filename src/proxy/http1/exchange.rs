@@ -42,9 +42,9 @@ pub(super) trait Persistence {
     fn poll_keep(&mut self, now: Instant, cx: &mut Context<'_>) -> bool;
 }
 
-/// State of one exchange. `F` is a pointer: handlers are large and an idle connection must not carry one.
+/// State of one exchange. `F` is boxed: handlers are large and an idle connection must not carry one.
 pub(super) struct Exchange<F> {
-    handler: Option<F>,
+    handler: Option<Pin<Box<F>>>,
     source: Source,
     reply: Option<Reply>,
     out: Outgoing,
@@ -61,7 +61,7 @@ pub(super) struct Exchange<F> {
     gone: Option<Instant>,
 }
 
-impl<F: Future<Output = Response> + Unpin> Exchange<F> {
+impl<F: Future<Output = Response>> Exchange<F> {
     /// Starts the exchange: `handle` gets the request.
     pub(super) fn new<IO: AsyncRead + AsyncWrite + Socket + Unpin>(
         parsed: ParsedRequest,
@@ -87,8 +87,10 @@ impl<F: Future<Output = Response> + Unpin> Exchange<F> {
         let expect_continue = parsed.expect_continue && link.buf.is_empty() && !source.is_done();
         let counted = meter.request_bytes.get();
         let request = Request { head: parsed.head, body, refused: None, meter: Rc::clone(&meter) };
+        // The room first: the future is large, and so it is made where it stays.
+        let handler = Box::write(Box::new_uninit(), handle(request));
         Self {
-            handler: Some(handle(request)),
+            handler: Some(Box::into_pin(handler)),
             source,
             reply: None,
             out: Outgoing::default(),
@@ -123,7 +125,7 @@ impl<F: Future<Output = Response> + Unpin> Exchange<F> {
                 }
             }
             if let Some(handler) = &mut self.handler
-                && let Poll::Ready(response) = Pin::new(handler).poll(cx)
+                && let Poll::Ready(response) = handler.as_mut().poll(cx)
             {
                 self.handler = None;
                 self.start_reply(response, cx, link, options, persistence);

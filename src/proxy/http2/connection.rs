@@ -72,8 +72,8 @@ pub(super) struct Connection<IO, S, F> {
 impl<IO, S, F> Connection<IO, S, F>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
-    S: Fn(Request) -> F,
-    F: Future<Output = Response> + Unpin,
+    S: Fn(Request) -> Pin<Box<F>>,
+    F: Future<Output = Response>,
 {
     pub(super) fn new(io: IO, service: S, options: &Http2Options) -> Self {
         let begun = Instant::now();

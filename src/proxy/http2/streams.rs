@@ -28,7 +28,7 @@ use crate::wire::{Fields, Reject, RequestHead};
 /// What goes on on a stream.
 enum Work<F> {
     Nothing,
-    Handler(F),
+    Handler(Pin<Box<F>>),
     Answer(Answer),
     /// The answer is sent, and the request's body still comes.
     Rest,
@@ -83,8 +83,8 @@ pub(super) struct Streams<S, F> {
 
 impl<S, F> Streams<S, F>
 where
-    S: Fn(Request) -> F,
-    F: Future<Output = Response> + Unpin,
+    S: Fn(Request) -> Pin<Box<F>>,
+    F: Future<Output = Response>,
 {
     pub(super) fn new(
         service: S,
@@ -226,7 +226,7 @@ where
             Work::Nothing => {}
             Work::Handler(handler) => {
                 let mut cx = Context::from_waker(&slot.waker);
-                match guarded(|| Pin::new(&mut *handler).poll(&mut cx)) {
+                match guarded(|| handler.as_mut().poll(&mut cx)) {
                     Some(Poll::Pending) => {}
                     Some(Poll::Ready(response)) => self.answer(place, response, session, now),
                     None => self.reset(place, Code::INTERNAL_ERROR, session, now),

@@ -1,7 +1,6 @@
 //! The driver over a pipe, with a clock that jumps.
 
 use std::cell::Cell;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
