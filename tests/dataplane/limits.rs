@@ -94,8 +94,7 @@ fn the_bound_of_memory_is_shown_and_follows_the_limits() {
 #[test]
 fn bodies_beyond_their_budget_get_503_and_everything_else_is_served() {
     let backend = Backend::echo("b");
-    let proxy = limited(&backend, &[("max-body-memory", "110k")], &[]);
-    // Room for one body, and for what is read of two: how much that is depends on the size of the reads.
+    let proxy = limited(&backend, &[("max-body-memory", "150k")], &[]);
     let mut held: Vec<Raw> = (0..2)
         .map(|_| {
             let mut raw = Raw::connect(proxy.http());
@@ -104,7 +103,7 @@ fn bodies_beyond_their_budget_get_503_and_everything_else_is_served() {
         })
         .collect();
     eventually("the budget is used up", || {
-        metric(&proxy, "narthex_buffered_body_bytes") >= f64::from(110 << 10)
+        metric(&proxy, "narthex_buffered_body_bytes") >= f64::from(150 << 10)
     });
     let mut refused = Raw::connect(proxy.http());
     refused.send("POST / HTTP/1.1\r\nHost: h.test\r\nContent-Length: 4\r\n\r\nbody");

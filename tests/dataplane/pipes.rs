@@ -307,31 +307,3 @@ fn what_has_come_of_an_answer_is_passed_on_while_its_backend_rests() {
     }
     assert_eq!(backend.connections(), 1, "each answer was whole");
 }
-
-#[test]
-fn what_came_of_a_body_with_its_head_reaches_the_backend_with_the_head() {
-    let (tell, told) = std::sync::mpsc::channel();
-    let tell = std::sync::Mutex::new(tell);
-    let backend = Backend::script(move |mut stream, _| {
-        // One segment is read whole.
-        let mut part = vec![0; 16_384];
-        let Ok(mut read) = stream.read(&mut part) else { return };
-        let _ = tell.lock().unwrap().send(part[..read].ends_with(b"\r\n\r\nfirst"));
-        while !part[..read].ends_with(b"!") {
-            match stream.read(&mut part) {
-                Ok(more @ 1..) => read = more,
-                _ => return,
-            }
-        }
-        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok");
-    });
-    let proxy = TestProxy::start(&annotated(backend.address(), &STREAMED), &[]);
-    for rest in ["second!".to_owned(), "x".repeat(100_000) + "!"] {
-        let mut raw = Raw::connect(proxy.http());
-        let length = 5 + rest.len();
-        raw.send(format!("POST / HTTP/1.1\r\nHost: h.test\r\nContent-Length: {length}\r\n\r\nfirst"));
-        assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(true), "{length}");
-        raw.send(rest);
-        assert_eq!(raw.answer().text(), "ok", "{length}");
-    }
-}

@@ -82,7 +82,7 @@ impl<F: Future<Output = Response>> Exchange<F> {
         } else if let Some(bytes) = source.take_whole(&mut link.buf, &meter) {
             RequestBody::Full(bytes)
         } else {
-            RequestBody::Stream(Box::pin(source.open(link.io.socket().is_some(), !link.buf.is_empty())))
+            RequestBody::Stream(Box::pin(source.open(link.io.socket().is_some())))
         };
         let expect_continue = parsed.expect_continue && link.buf.is_empty() && !source.is_done();
         let counted = meter.request_bytes.get();

@@ -165,13 +165,10 @@ impl Source {
         Self { decoder, channel: None, broken: false }
     }
 
-    /// Opens the channel and returns the handler's end. `pipes`: bytes can go through pipes; `buffered`: bytes of the body
-    /// have come with the head. Where these cannot break framing they are handed over before somebody asks, so that they
-    /// reach the backend in one piece with the head, as nginx sends them.
-    pub(super) fn open(&mut self, pipes: bool, buffered: bool) -> Incoming {
+    /// Opens the channel and returns the handler's end. `pipes`: bytes can go through pipes.
+    pub(super) fn open(&mut self, pipes: bool) -> Incoming {
         let channel = Rc::new(Channel::default());
         channel.pipes.set(pipes);
-        channel.wanted.set(buffered && self.decoder.remaining().is_some());
         channel.remaining.set(self.decoder.remaining());
         channel.ended.set(self.decoder.is_done());
         self.channel = Some(Rc::clone(&channel));
