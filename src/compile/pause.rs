@@ -1,6 +1,9 @@
 //! What is called between one object and the next, so that a long compilation can let others go first. What that means
 //! is for who compiles to say: the compiler knows no threads and no clock.
 
+/// Values that are only looked at between two pauses.
+const LIGHT: usize = 64;
+
 /// Called once for each host or Ingress that is looked at. By default nothing happens.
 #[derive(Debug, Clone, Copy)]
 pub struct Pause(fn());
@@ -19,6 +22,16 @@ impl Pause {
     /// The same values, with a pause after each.
     pub(super) fn among<I: IntoIterator>(self, values: I) -> impl Iterator<Item = I::Item> {
         values.into_iter().inspect(move |_| self.between())
+    }
+
+    /// The same for values that are only looked at, of which many take no longer than the pause itself.
+    pub(super) fn among_light<I: IntoIterator>(self, values: I) -> impl Iterator<Item = I::Item> {
+        values.into_iter().enumerate().map(move |(at, value)| {
+            if at % LIGHT == 0 {
+                self.between();
+            }
+            value
+        })
     }
 }
 

@@ -12,14 +12,14 @@ impl Compiler {
             let findings = settings.globals_findings.iter();
             all.extend(findings.filter(|finding| !self.is_set(finding)).cloned());
         }
-        for judged in self.pause.among(self.judged.values()) {
+        for judged in self.pause.among_light(self.judged.values()) {
             match judged {
                 Judged::Ours(entry) => all.extend(entry.contribution.diagnostics.iter().cloned()),
                 Judged::Foreign(diagnostic) => all.push((**diagnostic).clone()),
                 Judged::OutOfScope => {}
             }
         }
-        for host in self.pause.among(self.hosts.values()) {
+        for host in self.pause.among_light(self.hosts.values()) {
             all.extend(host.plan.iter().flat_map(|plan| &plan.diagnostics).cloned());
             all.extend(host.server_findings.iter().chain(&host.tls_findings).cloned());
             all.extend(host.claim_findings.iter().cloned());
