@@ -5,7 +5,7 @@
 //! their labels for each scrape, which took two thirds of the time of a large one.
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use prometheus::core::Collector;
@@ -15,6 +15,7 @@ use prometheus::{
 };
 
 use super::config::MetricsConfig;
+use super::lock;
 use super::names::{self, Family};
 use super::text::{Text, push_label};
 
@@ -405,61 +406,62 @@ impl ControlMetrics {
 
     fn render_certificates(&self, text: &mut Text, pause: fn()) {
         let all = Arc::clone(&lock(&self.certificates));
-        if all.is_empty() {
-            return;
-        }
-        let mut labels = String::new();
-        text.family(&names::SSL_EXPIRE);
-        for one in all.iter() {
-            pause();
-            labels.clear();
-            push_label(&mut labels, "class", &self.class);
-            push_label(&mut labels, "host", &one.host);
-            push_label(&mut labels, "identifier", &one.identifier);
-            push_label(&mut labels, "namespace", &one.namespace);
-            push_label(&mut labels, "secret_name", &one.secret);
-            text.sample(names::SSL_EXPIRE.name, "", &labels, one.not_after);
-        }
-        text.family(&names::SSL_INFO);
-        for one in all.iter() {
-            pause();
-            labels.clear();
-            push_label(&mut labels, "class", &self.class);
-            push_label(&mut labels, "host", &one.host);
-            push_label(&mut labels, "identifier", &one.identifier);
-            push_label(&mut labels, "issuer_common_name", &one.issuer_common_name);
-            push_label(&mut labels, "issuer_organization", &one.issuer_organization);
-            push_label(&mut labels, "namespace", &one.namespace);
-            push_label(&mut labels, "public_key_algorithm", &one.public_key_algorithm);
-            push_label(&mut labels, "secret_name", &one.secret);
-            push_label(&mut labels, "serial_number", &one.serial_number);
-            text.sample(names::SSL_INFO.name, "", &labels, 1);
-        }
+        each(text, &names::SSL_EXPIRE, &all, pause, |labels, one| {
+            push_label(labels, "class", &self.class);
+            push_label(labels, "host", &one.host);
+            push_label(labels, "identifier", &one.identifier);
+            push_label(labels, "namespace", &one.namespace);
+            push_label(labels, "secret_name", &one.secret);
+            one.not_after
+        });
+        each(text, &names::SSL_INFO, &all, pause, |labels, one| {
+            push_label(labels, "class", &self.class);
+            push_label(labels, "host", &one.host);
+            push_label(labels, "identifier", &one.identifier);
+            push_label(labels, "issuer_common_name", &one.issuer_common_name);
+            push_label(labels, "issuer_organization", &one.issuer_organization);
+            push_label(labels, "namespace", &one.namespace);
+            push_label(labels, "public_key_algorithm", &one.public_key_algorithm);
+            push_label(labels, "secret_name", &one.secret);
+            push_label(labels, "serial_number", &one.serial_number);
+            1
+        });
     }
 
     fn render_orphans(&self, text: &mut Text, constant: &str, pause: fn()) {
         let all = Arc::clone(&lock(&self.orphans));
-        if all.is_empty() {
-            return;
-        }
-        let mut labels = String::new();
-        text.family(&names::ORPHAN);
-        for one in all.iter() {
-            pause();
-            labels.clear();
+        each(text, &names::ORPHAN, &all, pause, |labels, one| {
             labels.push_str(constant);
-            push_label(&mut labels, "ingress", &one.ingress);
-            push_label(&mut labels, "namespace", &one.namespace);
+            push_label(labels, "ingress", &one.ingress);
+            push_label(labels, "namespace", &one.namespace);
             let kind = match one.kind {
                 OrphanKind::NoService => "no-service",
                 OrphanKind::NoEndpoint => "no-endpoint",
             };
-            push_label(&mut labels, "type", kind);
-            text.sample(names::ORPHAN.name, "", &labels, u8::from(one.orphaned));
-        }
+            push_label(labels, "type", kind);
+            i64::from(one.orphaned)
+        });
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+/// A family with one sample for each of `all`, if there are any: `sample` appends the labels of one in their order and
+/// gives its value.
+fn each<T>(
+    text: &mut Text,
+    family: &Family,
+    all: &[T],
+    pause: fn(),
+    mut sample: impl FnMut(&mut String, &T) -> i64,
+) {
+    if all.is_empty() {
+        return;
+    }
+    let mut labels = String::new();
+    text.family(family);
+    for one in all {
+        pause();
+        labels.clear();
+        let value = sample(&mut labels, one);
+        text.sample(family.name, "", &labels, value);
+    }
 }
