@@ -7,7 +7,7 @@ ARGS ?=
 CLUSTER_CACHE = $${NARTHEX_CLUSTER_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/narthex-cluster}
 
 .DEFAULT_GOAL := help
-.PHONY: routes rendered attacks grpc tls-scan signin logs metrics differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare clean fuzz-proxy promises bench-scale bench-guard pgo cluster-bench gateway-conformance
+.PHONY: routes rendered attacks grpc tls-scan signin logs metrics differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare bench-pair clean fuzz-proxy promises bench-scale bench-guard bench-profile pgo cluster-bench gateway-conformance
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -39,9 +39,17 @@ bench-compare: setup ## Measure nginx, ingress-nginx with its own Lua, an emulat
 	CARGO="$(CARGO)" CARGO_TARGET_DIR="$$(dirname "$$(dirname "$$(.ci/binary dist)")")" benches/compare/prepare
 	python3 benches/compare/compare.py --bin "$$(.ci/binary dist)" $(if $(SHORT),--short) $(ARGS)
 
+bench-pair: setup ## Compare proxies, or binaries, at once on one processor: ratios that repeat within 2 %; ARGS='--only S3 nginx haproxy narthex old=/path/to/narthex' (docs/performance.md)
+	$(CARGO) build --locked --profile dist --bin narthex
+	python3 benches/compare/pair.py --bin "$$(.ci/binary dist)" $(if $(SHORT),--short) $(ARGS)
+
 bench-scale: setup ## Hosts by the thousand, changes and compiling under load, tail, overload; SHORT=1: smaller, ARGS='--only tail': one part (docs/performance.md)
 	$(CARGO) build --locked --profile dist --bin narthex
 	python3 benches/compare/scale.py --bin "$$(.ci/binary dist)" $(if $(SHORT),--short) $(ARGS)
+
+bench-profile: setup ## Where the time of a request, a change and a scrape goes, by perf (or callgrind); ARGS='--only S2': one goal (docs/performance.md)
+	$(CARGO) build --locked --profile dist --bin narthex
+	python3 benches/compare/profile_of.py --bin "$$(.ci/binary dist)" $(ARGS)
 
 pgo: setup ## Build with the profile of the benchmarks' load; optional (docs/performance.md)
 	CARGO="$(CARGO)" benches/compare/pgo

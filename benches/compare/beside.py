@@ -2,13 +2,15 @@
 
 import json
 import os
+import signal
 import socket
 import time
 from pathlib import Path
 
+import crowd
 import machine
 import tables
-from scene import Scene, fold, generation, over_hosts, threads, under
+from scene import Scene, builds, fold, generation, over_hosts, threads, under
 
 CHANGING = 1000
 # Bytes that are thrown away at once of an answer that nobody reads.
@@ -41,6 +43,48 @@ def changes(options):
     return out
 
 
+# Connections of the clients that come back, and tables that are swapped beneath them.
+BUSY, IDLE, SWAPS, RELOADS = 16, 100, 1000, 10
+
+
+def swaps(options):
+    """Requests lost and connections closed while the table is swapped, each time for the host that is asked for; nginx
+    beside it by reloading: {proxy: facts}."""
+    out = {}
+    for name, times in (("narthex", SWAPS // 10 if options.short else SWAPS), ("nginx", RELOADS)):
+        with Scene(options) as scene:
+            peer = scene.start(scene.narthex() if name == "narthex" else scene.nginx(), 10)
+            first = generation(peer) if name == "narthex" else 0
+            with crowd.Regulars(peer.http, tables.host(0), BUSY, IDLE) as regulars:
+                time.sleep(0.5)
+                for mark in range(1, times + 1):
+                    swap(peer, mark)
+                # What was let go of is closed late.
+                time.sleep(1)
+            swapped = generation(peer) - first if name == "narthex" else times
+        out[name] = {"swaps": swapped, "answered": regulars.answered, "lost": regulars.lost, "closed": regulars.closed,
+                     "idle_closed": regulars.idle_closed}
+        print(f"{name}: {swapped} swaps, {regulars.answered} requests answered, {regulars.lost} lost, {regulars.closed} connections closed,"
+              f" of these {regulars.idle_closed} idle", flush=True)
+    return out
+
+
+def swap(peer, mark):
+    """Another path for the first of ten hosts, and waits until it is served."""
+    if peer.name == "narthex":
+        before = generation(peer)
+        peer.change(0, mark, 10)
+        while generation(peer) == before:
+            time.sleep(0.002)
+        return
+    before = set(peer.pids())
+    peer.fill(10, changed=0, mark=mark)
+    os.kill(peer.process.pid, signal.SIGHUP)
+    while not set(peer.pids()) - before:
+        time.sleep(0.005)
+    time.sleep(0.3)
+
+
 class Reader:
     """A client of the admin port that throws away what it gets, so that it costs the measuring side little."""
 
@@ -48,27 +92,44 @@ class Reader:
         self.port, self.open, self.room = port, None, memoryview(bytearray(GULP))
 
     def get(self, target):
+        """Reads an answer whose length is told; the connection stays for the next one."""
         try:
-            self.open = self.open or socket.create_connection(("127.0.0.1", self.port), 30)
-            self.open.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-            head = b""
-            while b"\r\n\r\n" not in head:
-                part = self.open.recv(4096)
-                if not part:
-                    raise OSError("closed")
-                head += part
-            head, _, body = head.partition(b"\r\n\r\n")
-            length = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0])
-            left = length - len(body)
+            head, came = self.ask(target, "keep-alive")
+            left = int(head.lower().split(b"content-length:")[1].split(b"\r\n")[0]) - came
             while left > 0:
-                got = self.open.recv_into(self.room, min(left, GULP), socket.MSG_TRUNC)
-                if not got:
-                    raise OSError("closed")
-                left -= got
-            return length
+                left -= self.drop(min(left, GULP)) or self.fail()
         except OSError:
             self.open = None
             raise
+
+    def all(self, target):
+        """Bytes of a body that may come in chunks: to the end of the connection, because who throws away what comes does
+        not see where chunks end."""
+        # A connection that idled since the last job may have been closed meanwhile.
+        self.open = None
+        try:
+            _, length = self.ask(target, "close")
+            while got := self.drop(GULP):
+                length += got
+            return length
+        finally:
+            self.open = None
+
+    def ask(self, target, connection):
+        """(head, bytes of the body that came with it)."""
+        self.open = self.open or socket.create_connection(("127.0.0.1", self.port), 30)
+        self.open.sendall(f"GET {target} HTTP/1.1\r\nHost: localhost\r\nConnection: {connection}\r\n\r\n".encode())
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += self.open.recv(4096) or self.fail()
+        head, _, body = head.partition(b"\r\n\r\n")
+        return head, len(body)
+
+    def drop(self, most):
+        return self.open.recv_into(self.room, most, socket.MSG_TRUNC)
+
+    def fail(self):
+        raise OSError("closed")
 
 
 # Where the threads of the control plane are: on the worker's processor, or on that of client and back-end.
@@ -99,22 +160,26 @@ def control(options):
             "nothing": (None, None),
             "nobody": (nobody, 100),
             "compile": (compile_all, 1),
-            "scrape": (lambda turn: reader.get("/metrics"), 1),
+            "scrape": (lambda turn: reader.all("/metrics"), 1),
             "explain": (lambda turn: reader.get(f"/api/v1/explain?method=GET&url=http://{tables.host(turn % hosts)}/static"), 100),
         }
-        out["scrape_mib"] = reader.get("/metrics") / (1 << 20)
+        out["scrape_mib"] = reader.all("/metrics") / (1 << 20)
         for place in PLACES:
             if place == "apart" and not apart(peer):
                 continue
             rounds = {name: [] for name in jobs}
             for _ in range(scene.rounds()):
                 for name, (work, rate) in jobs.items():
-                    rounds[name].append(under(scene, peer, 2 if options.short else 4, work, rate))
+                    before = builds(peer)[0]
+                    told = under(scene, peer, 2 if options.short else 4, work, rate)
                     settle(peer)
+                    # What was compiled, and not only asked for.
+                    rounds[name].append({**told, "tables": builds(peer)[0] - before})
             out[place] = {name: fold(each) for name, each in rounds.items()}
             for name, one in out[place].items():
                 print(f"{place}, beside {name}: p50 {one['p50']} p99 {one['p99']} p99.9 {one['p999']} ms, worker waited"
-                      f" {one['waited']} ms/s, {one['failures']} failures, {one.get('done', 0)} done", flush=True)
+                      f" {one['waited']} ms/s, {one['failures']} failures, {one.get('done', 0)} done, {one.get('errors', 0)} of them failed,"
+                      f" {one['tables']} tables compiled", flush=True)
     return out
 
 

@@ -1,9 +1,11 @@
 """The tail at a calm load, what comes of overload, and who waits behind large bodies; parts of scale.py."""
 
 import re
+import statistics
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -38,6 +40,31 @@ def tail(options):
     out = {name: {**fold(each), "most": most[name]} for name, each in rounds.items()}
     for name, one in out.items():
         print(f"{name}: at most {most[name]:.0f}/s; at {rate:.0f}/s: p50 {one['p50']} p99 {one['p99']} p99.9 {one['p999']} ms, {one['failures']} failures", flush=True)
+    return out
+
+
+def tail_at_once(options):
+    """The tail of both at the same time on one processor, at 20 % of what the slower one can each: what else the machine
+    does hits both, so that the ratio of a round says something of the proxies: {"proxies": {proxy: facts}, "ratios":
+    {quantile: Narthex' to nginx', median of the rounds}}."""
+    with Scene(options, urgent=True) as scene:
+        started = scene.both(2)
+        for peer in started:
+            machine.urgent_workers(peer.pids())
+        most = min(most_of(scene, peer) for peer in started)
+        rounds = {peer.name: [] for peer in started}
+        asked = lambda peer: latency.at_rate(peer, 0.2 * most, min(scene.seconds(), 3), scene.client, host=tables.host(1))
+        for number in range(4 * scene.rounds()):
+            with ThreadPoolExecutor(len(started)) as pool:
+                told = [(peer, pool.submit(asked, peer)) for peer in (started if number % 2 == 0 else reversed(started))]
+                for peer, one in told:
+                    rounds[peer.name].append(one.result())
+    pairs = list(zip(rounds["narthex"], rounds["nginx"]))
+    ratio = lambda key: round(statistics.median(own[key] / base[key] for own, base in pairs), 3)
+    out = {"proxies": {name: fold(each) for name, each in rounds.items()}, "ratios": {key: ratio(key) for key in ("p50", "p99", "p999")}}
+    for name, one in out["proxies"].items():
+        print(f"{name}, both at once: p50 {one['p50']} p99 {one['p99']} p99.9 {one['p999']} ms, {one['failures']} failures", flush=True)
+    print(f"Narthex to nginx, median of the rounds: {out['ratios']}", flush=True)
     return out
 
 

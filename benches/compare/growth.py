@@ -151,7 +151,8 @@ def expressions(options):
 def many(options, kind):
     """KiB for each of many connections that do nothing."""
     # A tunnel takes two descriptors of the proxy; client and back-end are processes of their own.
-    room = (resource.getrlimit(resource.RLIMIT_NOFILE)[0] - 1000) // (2 if kind == "tunnel" else 1)
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    room = (descriptors - 1000) // (2 if kind == "tunnel" else 1)
     count = 2000 if options.short else min(10_000, room)
     out = {}
     for name in ("narthex", "nginx"):
@@ -166,6 +167,8 @@ def many(options, kind):
             held += crowd.open_all(peer.http, count, kind, tables.host(0))
             time.sleep(2)
             out[name] = {"count": count, "kib": (machine.proportional_kib(peer.pids()) - before) / count}
+            if count == room:
+                out[name]["descriptors"] = descriptors
             crowd.close_all(held)
             print(f"{count} connections, {kind}, {name}: {out[name]['kib']:.2f} KiB each", flush=True)
     return out

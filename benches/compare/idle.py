@@ -4,6 +4,7 @@ import gc
 import http.client
 import resource
 import ssl
+import sys
 import tempfile
 import time
 
@@ -50,17 +51,22 @@ def measure(facts, tls, count):
 
 
 def all_of(found, options):
-    """{kind: {peer: KiB}}."""
+    """{kind: {peer: KiB}}, {what: why it was not measured}."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard if hard != resource.RLIM_INFINITY else max(soft, 20000), hard))
-    out = {}
+    out, failed = {}, {}
     part = 4 if options.short else 1
     for kind, tls, count in (("HTTP/1.1", False, 4000 // part), ("HTTP/1.1 over TLS", True, 1000 // part)):
         for facts in found:
             if facts[0] == "nginx-tuned" or (options.peer and facts[0] not in options.peer):
                 continue
-            each = measure(facts, tls, count)
+            try:
+                each = measure(facts, tls, count)
+            except (RuntimeError, OSError, http.client.HTTPException) as error:
+                failed[f"{kind}, {facts[0]}"] = " ".join(str(error).split())
+                print(f"NOT MEASURED: idle {kind}: {facts[0]}: {error}", file=sys.stderr, flush=True)
+                continue
             gc.collect()
             out.setdefault(kind, {})[facts[0]] = round(each, 2)
             print(f"idle {kind}: {facts[0]:12} {each:7.2f} KiB a connection", flush=True)
-    return out
+    return out, failed

@@ -5,11 +5,10 @@ an answer sends its next request late; `rate` beside `asked` says how much of th
 """
 
 import re
-import subprocess
 import tempfile
 from pathlib import Path
 
-from load import CONNECTIONS, Load
+from load import CONNECTIONS, Load, run
 from peers import HOST
 
 # Between the starts of two clients, or of two groups of them where there are more than GROUPS, ms.
@@ -26,7 +25,7 @@ def at_rate(peer, rate, seconds, prefix, path="/small", connections=CONNECTIONS,
         log = f"{folder}/requests"
         command = ["h2load", "-t1", "--h1", f"-c{connections}", f"-r{max(connections // GROUPS, 1)}", f"--rate-period={STAGGER}ms", f"--rps={each:.3f}",
                    f"-n{count}", f"--log-file={log}", f"--connect-to=127.0.0.1:{port}", f"{scheme}://{host}{path}"]
-        out = subprocess.run(prefix + command, capture_output=True, text=True, timeout=seconds * 10 + 60).stdout
+        out = run(prefix + command, seconds)
         done = re.search(r"status codes: (\d+) 2xx", out)
         took = re.search(r"finished in ([\d.]+)(ms|s)", out)
         if not done or not took or not Path(log).exists():

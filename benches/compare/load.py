@@ -9,6 +9,7 @@ from peers import HOST
 CONNECTIONS = 64
 # New connections a second; an open loop, so a faster proxy idles and does not get more of them.
 HANDSHAKES = 800
+SUITE = "TLS_AES_256_GCM_SHA384"
 HERE = Path(__file__).resolve().parent
 
 # key: (title, kind, path, access log, peers that are left out)
@@ -27,7 +28,15 @@ SCENARIOS = {
 
 
 class Load(Exception):
-    """The client's output was not understood."""
+    """The client's output was not understood, or not what was asked for."""
+
+
+def run(command, seconds):
+    """Output of a client that is to take `seconds`; one that never ends is ended."""
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=seconds * 10 + 60).stdout
+    except subprocess.TimeoutExpired:
+        raise Load(f"{Path(command[-1]).name}: the client did not end") from None
 
 
 def drive(peer, kind, path, seconds, prefix):
@@ -40,22 +49,28 @@ def drive(peer, kind, path, seconds, prefix):
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-H", f"Host: {HOST}"]
     if kind == "up":
         command += ["-s", str(HERE / "conf" / "upload.lua")]
-    return wrk(prefix + command + [url])
+    return wrk(prefix + command + [url], seconds)
 
 
-def wrk(command):
-    """Runs wrk; (requests answered with 2xx, requests a second, failures)."""
-    out = subprocess.run(command, capture_output=True, text=True).stdout
+def wrk(command, seconds=10):
+    """Runs wrk; (requests answered with 2xx, 2xx a second, failures)."""
+    return told_by_wrk(run(command, seconds))
+
+
+def told_by_wrk(out):
+    """wrk counts every answer as a request and tells apart how many had another status."""
     count, rate = re.search(r"(\d+) requests in", out), re.search(r"Requests/sec:\s+([\d.]+)", out)
     if not count or not rate:
-        raise Load(out[-400:])
+        raise Load(out[-400:] or "wrk said nothing")
     bad = re.search(r"Non-2xx or 3xx responses: (\d+)", out)
     errors = re.search(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)", out)
-    failures = (int(bad.group(1)) if bad else 0) + (sum(map(int, errors.groups())) if errors else 0)
-    return int(count.group(1)), float(rate.group(1)), failures
+    bad = int(bad.group(1)) if bad else 0
+    answered, total = int(count.group(1)) - bad, int(count.group(1))
+    return answered, float(rate.group(1)) * answered / max(total, 1), bad + (sum(map(int, errors.groups())) if errors else 0)
 
 
 def h2load(peer, kind, path, seconds, prefix):
+    count = None
     if kind == "close":
         # One request on each connection, so many connections a second. h2load resumes no session: wrk does, and
         # would measure that with the proxies that offer it.
@@ -65,15 +80,23 @@ def h2load(peer, kind, path, seconds, prefix):
         command = ["h2load", "-t1", "-c10", "-m32", "-D", str(seconds), "--warm-up-time=0"]
     # The suite that ingress-nginx chooses of what browsers offer, and that wrk names first; else each proxy would take
     # another one.
-    command += ["--tls13-ciphers=TLS_AES_256_GCM_SHA384"]
+    command += [f"--tls13-ciphers={SUITE}"]
     command += [f"--connect-to=127.0.0.1:{peer.https}", f"https://{HOST}{path}"]
-    out = subprocess.run(prefix + command, capture_output=True, text=True).stdout
+    return told_by_h2load(run(prefix + command, seconds), "h2" if kind == "h2" else "http/1.1", count)
+
+
+def told_by_h2load(out, protocol, count):
+    """`count`: how many were asked for, where that is known; those that were never sent have failed, too."""
     done = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", out)
     rate, failed = re.search(r"finished in [\d.a-z]+, ([\d.]+) req/s", out), re.search(r"(\d+) failed", out)
     if not done or not rate:
-        raise Load(out[-400:])
+        raise Load(out[-400:] or "h2load said nothing")
+    for what, wanted in (("TLS Protocol", "TLSv1.3"), ("Cipher", SUITE), ("Application protocol", protocol)):
+        if f"{what}: {wanted}\n" not in out:
+            raise Load(f"{what} is not {wanted}: " + "; ".join(re.findall(f"{what}: .*", out)[:1]))
+    answered = int(done.group(1))
     failures = int(failed.group(1)) + int(done.group(3)) + int(done.group(4))
-    return int(done.group(1)), float(rate.group(1)), failures
+    return answered, float(rate.group(1)), max(failures, (count or 0) - answered)
 
 
 def exactly(peer, kind, path, requests):

@@ -49,14 +49,76 @@ def cpu_seconds(pids):
     return user / TICK, system / TICK
 
 
-def busy(processor):
-    """Seconds that a processor was not idle so far, whoever used it; what the host took away counts as well."""
+def busy(processor=""):
+    """Seconds that a processor was not idle so far, or all of them together, whoever used it; what the host took away
+    counts as well."""
     with open("/proc/stat") as file:
         for line in file:
             if line.startswith(f"cpu{processor} "):
                 user, nice, system, _, _, irq, softirq, steal, *_ = map(int, line.split()[1:])
                 return (user + nice + system + irq + softirq + steal) / TICK
     return 0
+
+
+def own_seconds():
+    """CPU-seconds so far of this program and all that it started, also of what has ended."""
+    total = 0
+    for pid in tree(os.getpid()):
+        try:
+            total += sum(map(int, _stat(pid)[11:15]))
+        except OSError:
+            pass
+    return total / TICK
+
+
+class Foreign:
+    """How many processors somebody else used meanwhile: other programs, and the host of a virtual machine."""
+
+    def __enter__(self):
+        self.begin, self.all, self.own, self.value = time.monotonic(), busy(), own_seconds(), None
+        return self
+
+    def __exit__(self, *_):
+        took = max(time.monotonic() - self.begin, 1 / TICK)
+        self.value = round(max(busy() - self.all - (own_seconds() - self.own), 0) / took, 3)
+
+
+def listening(port):
+    """Sockets that listen on `port`, by their numbers."""
+    found = set()
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = Path(f"/proc/self/net/{table}").read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for words in map(str.split, lines):
+            if words[3] == "0A" and int(words[1].rsplit(":", 1)[1], 16) == port:
+                found.add(words[9])
+    return found
+
+
+def sockets(pids):
+    """Sockets that these processes have open, by their numbers."""
+    found = set()
+    for pid in pids:
+        try:
+            for name in os.listdir(f"/proc/{pid}/fd"):
+                target = os.readlink(f"/proc/{pid}/fd/{name}")
+                if target.startswith("socket:["):
+                    found.add(target[8:-1])
+        except OSError:
+            pass
+    return found
+
+
+def sole_listener(port, pids):
+    """None when these processes, and nobody else, listen on `port`; else what is wrong. With SO_REUSEPORT somebody left
+    over from another run would take a share of the requests, and every figure would be too good."""
+    heard = listening(port)
+    if not heard:
+        return f"nobody listens on port {port}"
+    others = heard - sockets(pids)
+    return f"somebody else listens on port {port} as well" if others else None
 
 
 def proportional_kib(pids):
@@ -83,13 +145,24 @@ def placement():
     """(prefix for the proxy, prefix for client and back-end): one processor each where there are two."""
     cpus = sorted(_CPUS)
     if len(cpus) < 2 or not shutil.which("taskset"):
-        return [], []
-    return ["taskset", "-c", str(cpus[0])], ["taskset", "-c", str(cpus[-1])]
+        return bound(), bound()
+    return bound() + ["taskset", "-c", str(cpus[0])], bound() + ["taskset", "-c", str(cpus[-1])]
 
 
 def everywhere():
     """Prefix for what may run on any processor that is ours."""
-    return ["taskset", "-c", ",".join(map(str, sorted(_CPUS)))] if shutil.which("taskset") else []
+    return bound() + (["taskset", "-c", ",".join(map(str, sorted(_CPUS)))] if shutil.which("taskset") else [])
+
+
+def bound():
+    """Prefix for what is not to outlive this program, however that ends (setpriv of util-linux)."""
+    return ["setpriv", "--pdeathsig", "TERM"] if shutil.which("setpriv") else []
+
+
+def end_cleanly():
+    """What was started is stopped on the way out, also when the terminal goes."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
 
 
 def step_aside():
@@ -130,12 +203,14 @@ def urgent_workers(pids):
 
 
 class Instructions:
-    """User instructions by `perf stat`, where the kernel gives counters; else `value` stays None."""
+    """What `perf stat` counts, where the kernel gives counters: {"instructions:u", "instructions:k", "cycles"}; else
+    `values` stays empty, and instructions can be had from valgrind (`--instructions`)."""
 
+    EVENTS = ("instructions:u", "instructions:k", "cycles")
     available = None
 
     def __init__(self, pids):
-        self.value = None
+        self.values = {}
         self.pids = pids
 
     @classmethod
@@ -143,16 +218,26 @@ class Instructions:
         if cls.available is None:
             cls.available = False
             if shutil.which("perf"):
-                tried = subprocess.run(["perf", "stat", "-x,", "-e", "instructions:u", "true"], capture_output=True, text=True)
-                cls.available = tried.returncode == 0 and "not supported" not in tried.stderr and "instructions" in tried.stderr
+                command = ["perf", "stat", "-x,", "-e", ",".join(cls.EVENTS), "true"]
+                tried = subprocess.run(command, capture_output=True, text=True)
+                cls.available = tried.returncode == 0 and cls.EVENTS[0] in cls.read(tried.stderr)
         return cls.available
+
+    @classmethod
+    def read(cls, text):
+        """Counts by event of what `perf stat -x,` wrote; what was not counted is absent."""
+        out = {}
+        for fields in (line.split(",") for line in text.splitlines()):
+            if len(fields) > 3 and fields[0].isdigit() and fields[2] in cls.EVENTS:
+                out[fields[2]] = int(fields[0])
+        return out
 
     def __enter__(self):
         self.process = None
         if self.probe():
             self.file = tempfile.NamedTemporaryFile("r")
             pids = ",".join(map(str, self.pids))
-            command = ["perf", "stat", "-x,", "-e", "instructions:u", "-o", self.file.name, "-p", pids]
+            command = ["perf", "stat", "-x,", "-e", ",".join(self.EVENTS), "-o", self.file.name, "-p", pids]
             self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             time.sleep(0.15)
         return self
@@ -161,10 +246,7 @@ class Instructions:
         if self.process:
             self.process.send_signal(signal.SIGINT)
             self.process.wait()
-            for line in self.file.read().splitlines():
-                fields = line.split(",")
-                if len(fields) > 3 and fields[0].isdigit():
-                    self.value = int(fields[0])
+            self.values = self.read(self.file.read())
 
 
 def congestion():
@@ -200,4 +282,5 @@ def describe():
                 model = line.split(":", 1)[1].strip()
                 break
     system = os.uname()
-    return f"{os.cpu_count()} × {model}, {system.sysname} {system.release}, congestion control {congestion()}"
+    apart = "" if len(_CPUS) > 1 and shutil.which("taskset") else ", proxy, client and back-end NOT on processors of their own"
+    return f"{os.cpu_count()} × {model}, {system.sysname} {system.release}, congestion control {congestion()}{apart}"

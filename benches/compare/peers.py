@@ -1,6 +1,7 @@
 """The proxies: what each needs, how it is configured, started and stopped."""
 
 import base64
+import hashlib
 import os
 import re
 import shutil
@@ -110,17 +111,36 @@ class Peer:
         controller = self.extra.get("CONTROLLER")
         return sum(machine.cpu_seconds([controller.counter.pid])) if controller else None
 
+    def port(self, kind):
+        """Where requests of this kind go."""
+        return self.https if kind in ("tls", "h2", "close") else self.http
+
     def stop(self, patience=None):
-        patience = patience or PATIENCE
-        if self.process and self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGTERM)
-            try:
-                self.process.wait(patience)
-            except subprocess.TimeoutExpired:
-                os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait()
-        if self.process and "CONTROLLER" in self.extra:
-            self.extra["CONTROLLER"].close()
+        try:
+            if self.process:
+                end(self.process, patience or PATIENCE)
+        finally:
+            if self.process and "CONTROLLER" in self.extra:
+                self.extra["CONTROLLER"].close()
+
+
+def end(process, patience):
+    """Ends a process that leads a group, and whoever of the group is left then."""
+    if process.poll() is None:
+        signal_group(process.pid, signal.SIGTERM)
+        try:
+            process.wait(patience)
+        except subprocess.TimeoutExpired:
+            pass
+    signal_group(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def signal_group(leader, number):
+    try:
+        os.killpg(leader, number)
+    except ProcessLookupError:
+        pass
 
 
 def render(template, values):
@@ -173,13 +193,57 @@ class Run:
         self.backend.http = self.backend_port
         self.backend.start(self, prefix)
 
+    def close(self):
+        self.stop()
+
     def encoded(self, name):
         path = Path(self.folder) / name
         return base64.b64encode(path.read_bytes()).decode() if path.exists() else ""
 
     def stop(self):
-        for peer in reversed(self.started):
-            peer.stop()
+        """Stops everything, also when somebody loses patience meanwhile or one of them makes trouble."""
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            for peer in reversed(self.started):
+                try:
+                    peer.stop()
+                except Exception as error:
+                    print(f"{peer.name} could not be stopped: {error}", file=sys.stderr)
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def configurations(found):
+    """{name: what a peer was started with}, for the raw data: words and file as they are before ports are filled in."""
+    out = {}
+    for name, template, command, extra in found:
+        # Where a program lies is nobody's business.
+        words = [os.path.basename(word) if os.path.isabs(word) else word for word in command]
+        given = {key: value for key, value in extra.items() if isinstance(value, str)}
+        out[name] = {"command": words, "file": f"conf/{template}", "given": given, "text": (HERE / "conf" / template).read_text()}
+    return out
+
+
+def need(*tools):
+    """Ends the program with a word about what is not installed."""
+    lacking = [tool for tool in tools if not shutil.which(tool)]
+    if lacking:
+        raise SystemExit(f"{', '.join(lacking)} needed and not installed (Debian: wrk, nghttp2-client for h2load, openssl, nginx)")
+
+
+def identity(binary):
+    """Tells one build from another where both have the same version."""
+    digest = hashlib.sha256()
+    with open(binary, "rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return digest.hexdigest()[:12]
+
+
+def locked(*packages):
+    """Versions of packages that the naive proxy is built of."""
+    text = (HERE / "naive" / "Cargo.lock").read_text()
+    return " and ".join(f"{one} " + re.search(rf'name = "{one}"\nversion = "(.*)"', text).group(1) for one in packages)
 
 
 def prepared(binary, found, versions, missing):
@@ -208,7 +272,7 @@ def prepared(binary, found, versions, missing):
     if naive.exists():
         # The template is not read by it; every proxy has one.
         found.append(("naive", "backend.conf", [str(naive), "{http}", "{https}", "{backend}", "{run}/cert.pem", "{run}/key.pem"], {}))
-        versions["naive"] = "hyper and hyper-util as their examples use them"
+        versions["naive"] = locked("hyper", "hyper-util") + ", as their examples use them"
     else:
         missing.append(("naive", "could not be built"))
 
@@ -237,5 +301,5 @@ def available(binary):
                "127.0.0.1:{https}", "--admin-addr", "127.0.0.1:{admin}", "--workers", "1", "--configmap", "default/bench",
                "--watch-ingress-without-class=true", "--allow-upstream-cidr=127.0.0.0/8"]
     found.append(("narthex", "narthex.yaml", narthex, {}))
-    versions["narthex"] = version([binary, "--version"], r"(\d\S+)")
+    versions["narthex"] = version([binary, "--version"], r"(\d\S+)") + f", SHA-256 of the binary {identity(binary)}…"
     return found, versions, missing

@@ -10,15 +10,28 @@ def head(*titles):
 
 
 def markdown(data):
+    made = data.get("made", {})
     lines = ["<!-- Made by benches/compare/scale.py; do not edit. -->", "",
-             f"Run of {data['date']} on {data['machine']}{', short form' if data['short'] else ''}. One worker, the proxy on one processor, client and back-end on the other, where nothing else is said.",
+             f"Run of {data['date']} on {data['machine']}{', short form' if data['short'] else ''}{'; where another day or form is named below a part, that one' if made else ''}. One worker, the proxy on one processor, client and back-end on the other, where nothing else is said.",
              "Where a cell has two figures they are the least and the median of the rounds, which alternate between what is compared."]
     for part, write in WRITERS.items():
         if part in data:
             lines += write(data[part])
             if part in data.get("load", {}):
-                lines += ["", f"Load average at the end of this part: {data['load'][part]}."]
+                lines += ["", f"Load average at the end of this part: {data['load'][part]}.{account(made.get(part), data)}"]
     return "\n".join(lines) + "\n"
+
+
+def account(made, data):
+    """When and how a part was made, where that differs from the page, and who was there besides."""
+    if not made:
+        return ""
+    text = f" Others used {made['foreign']:.2f} of a processor during it." if "foreign" in made else ""
+    if made["date"] != data["date"] or made["machine"] != data["machine"]:
+        text += f" Made on {made['date']} on {made['machine']}."
+    if made["short"] != data["short"]:
+        text += " Short form." if made["short"] else " Full form."
+    return text + (f" SHA-256 of the binary {made['binary']}…." if "binary" in made else "")
 
 
 def number(value, digits):
@@ -58,7 +71,9 @@ def expressions(data):
 def connections(title):
     def write(data):
         lines = ["", f"## {title}"] + head("proxy", "connections", "KiB each")
-        return lines + [row(name, f"{one['count']:,}", number(one["kib"], 2)) for name, one in data.items()]
+        lines += [row(name, f"{one['count']:,}", number(one["kib"], 2)) for name, one in data.items()]
+        descriptors = next((one["descriptors"] for one in data.values() if one.get("descriptors")), None)
+        return lines + (["", f"As many as {descriptors:,} descriptors for each process allow here (`ulimit -Hn`); with more there are 10,000."] if descriptors else [])
     return write
 
 
@@ -71,8 +86,15 @@ def quantiles(one):
 
 def changes(data):
     lines = ["", "## While Ingresses change", "", "1,000 hosts; each change is one Ingress; 3,000 requests a second."]
-    lines += head("changes a second, asked for", *QUANTILES, "changes made", "tables published")
-    return lines + [row(name, *quantiles(one), one.get("done", "–"), one.get("tables") or "–") for name, one in data.items()]
+    lines += head("changes a second, asked for", *QUANTILES, "changes made", "of these failed", "tables published")
+    return lines + [row(name, *quantiles(one), one.get("done", "–"), one.get("errors", "–"), one.get("tables") or "–") for name, one in data.items()]
+
+
+def swaps(data):
+    lines = ["", "## While tables are swapped", "",
+             "16 connections that ask again as soon as they have an answer, 100 that asked once and idle. Each swap changes the host that is asked for. A request is lost when its connection ends without an answer, whether it may be tried again or not."]
+    lines += head("proxy", "swaps (nginx: reloads)", "requests answered", "requests lost", "connections closed", "of these idle")
+    return lines + [row(name, f"{one['swaps']:,}", f"{one['answered']:,}", one["lost"], one["closed"], one["idle_closed"]) for name, one in data.items()]
 
 
 PLACES = {"shared": "The control plane on the one processor of the worker", "apart": "The worker alone on its processor, the control plane on that of client and back-end"}
@@ -84,11 +106,11 @@ def control(data):
              "`waited`: how long the worker's thread was ready and had no processor, by the kernel's account: this is of the proxy alone. The other figures hold what client, back-end and machine add."]
     for place, title in PLACES.items():
         if place in data:
-            lines += ["", f"{title}:"] + head("beside", *QUANTILES, "p99 to nothing's", "waited, ms a second", "done")
+            lines += ["", f"{title}:"] + head("beside", *QUANTILES, "p99 to nothing's", "waited, ms a second", "done", "of these failed", "tables compiled")
             base = data[place]["nothing"]
             for name, one in data[place].items():
                 ratio = f"{one['p99']['best'] / base['p99']['best']:.2f} / {one['p99']['median'] / base['p99']['median']:.2f}"
-                lines.append(row(name, *quantiles(one), ratio, both(one.get("waited")), one.get("done", "–")))
+                lines.append(row(name, *quantiles(one), ratio, both(one.get("waited")), one.get("done", "–"), one.get("errors", "–"), one.get("tables", "–")))
     return lines
 
 
@@ -97,6 +119,15 @@ def tail(data):
     lines = ["", "## Tail at 40 % of the most", "", f"{one['asked']:.0f} requests a second over 64 connections, 40 % of what the slower of both gets through. Workers, like clients, are in real-time scheduling where that is allowed: what else the machine does is most of a tail otherwise."]
     lines += head("proxy", "at most, requests/s", *QUANTILES)
     return lines + [row(name, number(one["most"], 0), *quantiles(one)) for name, one in data.items()]
+
+
+def tail_at_once(data):
+    one = next(iter(data["proxies"].values()))
+    lines = ["", "## Tail of both at once", "", f"{one['asked']:.0f} requests a second to each at the same time, on one processor, 20 % of what the slower of both gets through alone; else as above. What the machine does hits both: the ratio is the median of the rounds' ratios."]
+    lines += head("proxy", *QUANTILES)
+    lines += [row(name, *quantiles(told)) for name, told in data["proxies"].items()]
+    lines += ["", "Narthex to nginx: " + ", ".join(f"{title} {data['ratios'][key]:.2f}" for title, key in (("p50", "p50"), ("p99", "p99"), ("p99.9", "p999"))) + "."]
+    return lines
 
 
 def overload(data):
@@ -117,6 +148,6 @@ def blocking(data):
 
 WRITERS = {
     "tables": grow, "regex": expressions, "idle": connections("Idle connections, each served once"),
-    "tunnels": connections("Tunnels (WebSocket) that say nothing, both sides"), "changes": changes, "control": control,
-    "tail": tail, "overload": overload, "blocking": blocking,
+    "tunnels": connections("Tunnels (WebSocket) that say nothing, both sides"), "changes": changes, "swaps": swaps, "control": control,
+    "tail": tail, "tail-at-once": tail_at_once, "overload": overload, "blocking": blocking,
 }

@@ -2,7 +2,7 @@
 """How Narthex grows, and what its control plane costs its data plane: `make bench-scale`.
 
 Tables of thousands of hosts beside nginx's reload of the same; expressions; idle connections and tunnels; latency while
-Ingresses change, and while all of 100,000 routes are compiled, scraped and explained; the tail at 40 % of the most a
+Ingresses change, what is lost while tables are swapped, latency while all of 100,000 routes are compiled, scraped and explained; the tail at 40 % of the most a
 proxy can do; what comes of 150 %; who waits behind large bodies. Each part can be run alone (`--only`) and takes at most
 four minutes. Writes docs/performance/scale.md and scale.json, and the table of goals.
 """
@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import resource
+import sys
 import time
 from pathlib import Path
 
@@ -19,13 +20,14 @@ import edges
 import goals
 import growth
 import machine
+import peers
 import report_scale
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = {
     "tables": growth.grow, "regex": growth.expressions, "idle": growth.idle, "tunnels": growth.tunnels,
-    "changes": beside.changes, "control": beside.control,
-    "tail": edges.tail, "overload": edges.overload, "blocking": edges.blocking,
+    "changes": beside.changes, "swaps": beside.swaps, "control": beside.control,
+    "tail": edges.tail, "tail-at-once": edges.tail_at_once, "overload": edges.overload, "blocking": edges.blocking,
 }
 # Descriptors that ten thousand connections with two ends take.
 DESCRIPTORS = 65_536
@@ -52,18 +54,27 @@ def allow_descriptors():
 
 def main():
     options = arguments()
+    machine.end_cleanly()
     machine.settle_congestion(options.congestion)
+    peers.need("wrk", "h2load", "openssl", "nginx")
     allow_descriptors()
     machine.step_aside()
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     stored = out / "scale.json"
     data = json.loads(stored.read_text()) if options.only and stored.exists() else {}
+    # Parts may be made on different days, by different builds: each has its own account.
+    data.setdefault("made", {name: {key: data[key] for key in ("date", "machine", "short")} for name in PARTS if name in data and "date" in data})
+    build = peers.identity(options.bin)
     data.update({"date": time.strftime("%Y-%m-%d"), "machine": machine.describe(), "short": options.short})
     for name in options.only or PARTS:
         begin = time.monotonic()
-        data[name] = json.loads(json.dumps(PARTS[name](options)))
+        with machine.Foreign() as foreign:
+            data[name] = json.loads(json.dumps(PARTS[name](options)))
         data.setdefault("load", {})[name] = round(os.getloadavg()[0], 1)
+        data["made"][name] = {"date": data["date"], "machine": data["machine"], "short": options.short, "binary": build, "foreign": foreign.value}
+        if foreign.value > goals.FOREIGN:
+            print(f"{name}: others used {foreign.value:.2f} of a processor meanwhile: no verdict by the clock", file=sys.stderr, flush=True)
         print(f"{name}: {time.monotonic() - begin:.0f} s", flush=True)
         stored.write_text(json.dumps(data, indent=1) + "\n")
     (out / "scale.md").write_text(report_scale.markdown(data))

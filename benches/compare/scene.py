@@ -117,13 +117,19 @@ class Busy:
 
     def __init__(self, work, rate=None):
         self.work, self.rate, self.done, self.errors = work, rate, 0, 0
-        self.stop = threading.Event()
+        self.stop, self.fault = threading.Event(), None
 
     def __enter__(self):
         self.begin = time.monotonic()
-        self.thread = threading.Thread(target=self.loop, daemon=True)
+        self.thread = threading.Thread(target=self.run, daemon=True)
         self.thread.start()
         return self
+
+    def run(self):
+        try:
+            self.loop()
+        except Exception as fault:
+            self.fault = fault
 
     def loop(self):
         while not self.stop.is_set():
@@ -141,6 +147,8 @@ class Busy:
     def __exit__(self, *_):
         self.stop.set()
         self.thread.join()
+        if self.fault:
+            raise RuntimeError(f"what was to go on meanwhile stopped: {self.fault!r}")
 
 
 def under(scene, peer, seconds, work=None, rate=None, requests=RATE):
@@ -161,8 +169,8 @@ def under(scene, peer, seconds, work=None, rate=None, requests=RATE):
 
 
 def fold(rounds):
-    """Of several rounds of the same: of each figure the least and the median; counts are added up."""
-    out = {}
+    """Of several rounds of the same: of each figure the least and the median; counts are added up. `rounds` has them all."""
+    out = {"rounds": rounds}
     for key in rounds[0]:
         values = [one[key] for one in rounds if one.get(key) is not None]
         if not values:

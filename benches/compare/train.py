@@ -18,6 +18,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bin", required=True, help="the narthex binary to load")
     options = parser.parse_args()
+    machine.end_cleanly()
     options.short = True
     # The profile is written when the process ends.
     peers.PATIENCE = 60

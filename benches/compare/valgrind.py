@@ -5,6 +5,7 @@ Each proxy runs twice in one process, with few and with more requests; the diffe
 
 import re
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -15,15 +16,14 @@ import peers
 
 FEW, MORE = 400, 2400
 # The master of nginx would hide its worker; -db keeps haproxy in one process already.
-# Too large for valgrind to be of use.
-WITHOUT = {"envoy"}
+WITHOUT = {"envoy": "too large for valgrind to be of use"}
 ALONE = {"nginx": "master_process off;", "nginx-lua": "master_process off;", "ingress-nginx": "master_process off;"}
 COUNTED = {"S1": ("h1", "/small", FEW, MORE), "S1-log": ("h1", "/small", FEW, MORE), "S2": ("tls", "/small", FEW, MORE),
            "S3": ("h2", "/small", FEW, MORE), "S4": ("h1", "/large", 20, 120)}
 
 
-def total(peer_facts, name, requests):
-    """Instructions of a whole run with that many requests."""
+def total(peer_facts, name, requests, keep=None):
+    """Instructions of a whole run with that many requests; callgrind's own account of it is left in the file `keep`."""
     kind, path, _, _ = COUNTED[name]
     peer_name, template, command, extra = peer_facts
     with tempfile.TemporaryDirectory(prefix="compare-") as folder:
@@ -34,9 +34,9 @@ def total(peer_facts, name, requests):
         if peer_name in ALONE:
             words += ["-g", ALONE[peer_name]]
         try:
-            run.prepare([])
+            run.prepare(machine.bound())
             peer = peers.Peer(peer_name, template, words, load.SCENARIOS[name][3], extra)
-            peer.start(run, [])
+            peer.start(run, machine.bound())
             time.sleep(1)
             load.exactly(peer, kind, path, requests)
             peer.stop(patience=60)
@@ -46,6 +46,8 @@ def total(peer_facts, name, requests):
         found = re.search(r"^(?:summary|totals): (\d+)", text, re.M)
         if not found:
             raise RuntimeError(f"valgrind counted nothing of {peer_name}: " + Path(f"{folder}/{peer_name}.err").read_text()[-400:])
+        if keep:
+            shutil.copyfile(counted, keep)
         return int(found.group(1))
 
 
@@ -53,17 +55,20 @@ def count(found, options):
     """{scenario: {peer: instructions per request}}."""
     if not shutil.which("valgrind"):
         raise SystemExit("valgrind is not installed")
-    counted = {}
+    counted, missing = {}, []
     for name in [name for name in options.only or COUNTED if name in COUNTED]:
         few, more = COUNTED[name][2:]
         for facts in found:
+            if facts[0] in WITHOUT and (not options.peer or facts[0] in options.peer):
+                missing.append(f"{name}, {facts[0]}: {WITHOUT[facts[0]]}")
             if facts[0] in WITHOUT or facts[0] in load.SCENARIOS[name][4] or (options.peer and facts[0] not in options.peer):
                 continue
             try:
                 each = (total(facts, name, more) - total(facts, name, few)) / (more - few)
             except (RuntimeError, load.Load) as error:
-                print(f"{name} {facts[0]}: not counted: {error}", flush=True)
+                print(f"NOT COUNTED: {name} {facts[0]}: {error}", file=sys.stderr, flush=True)
+                missing.append(f"{name}, {facts[0]}: " + " ".join(str(error).split())[:200])
                 continue
             counted.setdefault(name, {})[facts[0]] = round(each)
             print(f"{name} {facts[0]:12} {each:12.0f} user instructions per request", flush=True)
-    return {"machine": machine.describe(), "counted": counted}
+    return {"machine": machine.describe(), "counted": counted, "missing": missing}
