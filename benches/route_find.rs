@@ -17,6 +17,11 @@ fn find(bencher: Bencher<'_, '_>, hosts: usize) {
     let asked: Vec<(String, String)> = (0..hosts.min(4096))
         .map(|number| (cluster::host(number * 7919 % hosts), format!("/api/v{}/items/4711", number % 5)))
         .collect();
+    let found = asked.iter().filter(|(host, path)| {
+        let server = compiled.table.server(host);
+        server.index.find(&server.locations, path.as_bytes()).is_some()
+    });
+    assert_eq!(found.count(), asked.len(), "what is looked up is there");
     let mut turn = asked.iter().cycle();
     bencher.bench_local(|| {
         let Some((host, path)) = turn.next() else { return };

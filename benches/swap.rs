@@ -30,7 +30,7 @@ impl Published {
     fn new() -> Self {
         let Compiled { table, endpoints, .. } = compile(&cluster::scene(HOSTS).inputs());
         let fallback = cert::self_signed(1_700_000_000).expect("a certificate can be made");
-        let certs = Keeper::new(fallback).judge(&std::collections::BTreeMap::new(), None, 0).store;
+        let certs = Keeper::new(fallback).judge(&narthex::model::SharedMap::new(), None, 0).store;
         let first = Snapshot { generation: 1, table, endpoints, certs, diagnostics: Arc::from([]) };
         let (publisher, reader) = snapshot::channel(first);
         Self { publisher, reader, generation: 1 }

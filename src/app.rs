@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -26,6 +27,7 @@ use crate::snapshot::Reader;
 use crate::telemetry::writer::{Destination, OpenError};
 use crate::telemetry::{AccessLog, Metrics};
 
+mod addresses;
 mod admin;
 mod admission;
 mod beside;
@@ -33,13 +35,15 @@ mod bounds;
 mod findings;
 mod observe;
 mod panics;
+mod ports;
 mod signals;
-mod streams;
 mod worker;
 
 pub use signals::run;
 
+use addresses::Chosen;
 use beside::Beside;
+use ports::Ports;
 
 /// Why the process cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -86,6 +90,7 @@ pub struct Running {
     https: SocketAddr,
     admin: SocketAddr,
     reader: Reader,
+    followed: Arc<AtomicU64>,
     control: Control,
     following: Option<Following>,
     drain: DrainTrigger,
@@ -130,13 +135,15 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     let admin_server = admin::start(admin, &config, &metrics, &drain)?;
     let settings = control::Settings::of(&config);
     let log_formats = observe::LogFormats::new(config.logging.format);
-    let (ports_hook, published) = streams::hook();
+    let (ports_hook, published) = ports::hook();
     let mut beside = Beside::new(&config, &metrics);
     let mut hooks =
         vec![observe::metrics_hook(metrics.clone()), log_formats.hook(), findings::hook(), ports_hook];
     hooks.push(admin_server.hook());
     hooks.extend(beside.hooks());
     hooks.extend(webhook.as_ref().map(admission::Port::hook));
+    let followed = Arc::new(AtomicU64::new(0));
+    hooks.push(last_hook(Arc::clone(&followed)));
     let serving = webhook.as_ref().map(admission::Port::serving);
     let (control, reader, following) = follow(&config, settings, &metrics, serving, hooks)?;
     let first = reader.load();
@@ -166,6 +173,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         dns: config.dns.clone(),
         passive_health: config.passive_health == PassiveHealth::On,
         reach: Arc::clone(&reach),
+        listeners: [http.address.port(), https.address.port()],
         workers: count,
         passthrough_proxy_protocol: config.passthrough_proxy_protocol,
         passwords: Threads::new(count),
@@ -175,16 +183,18 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         spool: Spool::new(),
     };
     let (http_address, https_address) = (http.address, https.address);
-    let sockets = http.listen(count)?.into_iter().zip(https.listen(count)?);
-    let mut workers = Vec::with_capacity(count);
-    let mut stream_ports = Vec::with_capacity(count);
-    for (index, (http, https)) in sockets.enumerate() {
-        let ports = worker::Ports { http: (http, http_address), https: (https, https_address) };
-        let (changes, streams) = tokio::sync::mpsc::unbounded_channel();
-        stream_ports.push(changes);
-        workers.push(worker::spawn(index, ports, streams, shared.clone())?);
-    }
-    streams::start(config.http.ip(), reader.clone(), stream_ports, published, drain.clone())?;
+    let (changes, told): (Vec<_>, Vec<_>) =
+        (0..count).map(|_| tokio::sync::mpsc::unbounded_channel()).unzip();
+    let (for_http, for_https) = Chosen::of(&config, http_address, https_address);
+    let mut ports = Ports::new(for_http, for_https, changes);
+    ports.listen(&first.table)?;
+    drop((http, https));
+    let workers = told.into_iter().enumerate();
+    let workers = workers
+        .map(|(index, changes)| worker::spawn(index, changes, shared.clone()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let told = (config.options.config_map.clone(), control.beside());
+    ports.start(reader.clone(), published, drain.clone(), told)?;
     let webhook = webhook.map(|port| port.start(control::Settings::of(&config), &metrics)).transpose()?;
     beside.start(&reader, &reach)?;
     admin_server.ready(reader.clone());
@@ -194,6 +204,7 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         admin: admin_address,
         plan: DrainPlan { grace: config.shutdown_grace, deadline: globals.worker_shutdown_timeout },
         reader,
+        followed,
         control,
         following,
         drain,
@@ -229,6 +240,11 @@ fn follow(
     }
 }
 
+/// Remembers the generation that all hooks before it were told of.
+fn last_hook(followed: Arc<AtomicU64>) -> Hook {
+    Box::new(move |snapshot, _report| followed.store(snapshot.generation, Ordering::Release))
+}
+
 /// `--workers`, else `worker-processes`, else one for each CPU.
 fn worker_count(config: &Config, globals: &Globals) -> usize {
     let of_map = || globals.worker_processes.map(|count| usize::try_from(count).unwrap_or(1));
@@ -258,9 +274,9 @@ impl Running {
         panics::count(self.metrics.clone());
     }
 
-    /// Generation of the published snapshot.
+    /// Generation of the published snapshot, once logs, metrics and whoever else follows publications knows it too.
     pub fn generation(&self) -> u64 {
-        self.reader.load().generation
+        self.followed.load(Ordering::Acquire)
     }
 
     /// Where the ConfigMap has the error log go.

@@ -109,6 +109,10 @@ pub struct Given {
     pub https: bool,
     /// `--admin-addr` or `--healthz-port`.
     pub admin: bool,
+    /// `--http-addr`: that address and no other.
+    pub http_address: bool,
+    /// `--https-addr`.
+    pub https_address: bool,
 }
 
 /// The validating webhook.
@@ -302,6 +306,8 @@ impl Config {
             http: listen.http_addr.is_some() || listen.http_port.is_some(),
             https: listen.https_addr.is_some() || listen.https_port.is_some(),
             admin: listen.admin_addr.is_some() || listen.healthz_port.is_some(),
+            http_address: listen.http_addr.is_some(),
+            https_address: listen.https_addr.is_some(),
         };
         let (http_default, https_default) = match source {
             Source::Demo(_) => (DEMO_HTTP_ADDRESS, DEMO_HTTPS_ADDRESS),

@@ -4,8 +4,8 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -140,6 +140,7 @@ pub enum StartError {
 #[derive(Debug)]
 pub struct Control {
     wakes: Sender<Wake>,
+    beside: Beside,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -148,7 +149,36 @@ enum Wake {
     Files(Notice),
     Change(Instant, Change),
     Reread,
+    /// What is found beside the objects has changed.
+    Beside,
     Stop,
+}
+
+/// Findings about objects that nobody makes who reads or compiles them: what came of doing as they say. They are
+/// published with the others.
+#[derive(Debug, Clone)]
+pub struct Beside {
+    found: Arc<Mutex<Vec<Diagnostic>>>,
+    wakes: Sender<Wake>,
+}
+
+impl Beside {
+    fn of(wakes: &Sender<Wake>) -> Self {
+        Self { found: Arc::default(), wakes: wakes.clone() }
+    }
+
+    /// Replaces all of them.
+    pub fn tell(&self, found: Vec<Diagnostic>) {
+        let last = std::mem::replace(&mut *self.lock(), found.clone());
+        if last != found {
+            // The loop ends only when told to.
+            drop(self.wakes.send(Wake::Beside));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Diagnostic>> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Reads the directory, publishes the first snapshot, and keeps following from then on.
@@ -168,7 +198,8 @@ pub fn start(
     let Reading { world, diagnostics, .. } = reading;
     let (guarded, published) = (settings.mass_removal_guard, world.clone());
     let name = directory.root().to_string_lossy().into_owned();
-    let (output, reader) = Output::start(settings, world, diagnostics, hooks, began, &name)?;
+    let beside = Beside::of(&wakes);
+    let (output, reader) = Output::start(settings, &beside, (world, diagnostics), hooks, began, &name)?;
     let guard = guarded.then_some(Held { last: published, until: None });
     let follower = Loop { directory, watch, output, unreadable: false, guard };
     let thread = thread::Builder::new()
@@ -178,7 +209,7 @@ pub fn start(
             follower.run(&woken);
         })
         .map_err(StartError::Thread)?;
-    Ok((Control { wakes, thread: Some(thread) }, reader))
+    Ok((Control { wakes, beside, thread: Some(thread) }, reader))
 }
 
 impl Control {
@@ -186,6 +217,11 @@ impl Control {
     pub fn reread(&self) {
         // The loop ends only when told to.
         drop(self.wakes.send(Wake::Reread));
+    }
+
+    /// Where to say what is found beside the objects.
+    pub fn beside(&self) -> Beside {
+        self.beside.clone()
     }
 
     /// True while the loop runs.
@@ -255,6 +291,7 @@ impl Loop {
                     self.directory.distrust();
                     self.follow(Instant::now(), Need::Always);
                 }
+                Ok(Wake::Beside) => self.follow(Instant::now(), Need::Always),
                 Ok(Wake::Change(..)) | Err(RecvTimeoutError::Timeout) => {}
             }
             let present = Instant::now();

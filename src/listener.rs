@@ -69,35 +69,121 @@ impl Port {
     }
 }
 
-/// Takes a UDP port as [`bind`] does and gives one socket for each worker: the kernel spreads clients over them, each to
-/// the same one as long as none comes or goes.
+/// An address to listen on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Address and port.
+    pub address: SocketAddr,
+    /// Whose clients come to `[::]`.
+    pub families: Families,
+}
+
+/// Whose clients come to the address that stands for all of IPv6; others have no choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Families {
+    /// Those of IPv6 and of IPv4.
+    Both,
+    /// Those of IPv6.
+    Own,
+}
+
+/// Whether sockets of this process stand in the way of a new one, which is told only together with the port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Neighbours {
+    /// None do: who holds the port is somebody else.
+    None,
+    /// One that listens on all addresses, or on one of them where the new one is for all.
+    Ours,
+}
+
+impl Place {
+    /// True where both cannot be open for two processes.
+    pub fn overlaps(&self, other: &Self) -> bool {
+        let (one, another) = (self.address, other.address);
+        let all = one.ip().is_unspecified() || another.ip().is_unspecified();
+        one.port() == another.port() && self.shares_family(other) && (all || one.ip() == another.ip())
+    }
+
+    /// True where clients of one family may come to either.
+    pub fn shares_family(&self, other: &Self) -> bool {
+        self.families().into_iter().flatten().any(|family| other.serves(family))
+    }
+
+    /// Whether clients of the family come to it: of IPv6 where that is true, else of IPv4.
+    pub fn serves(&self, sixth: bool) -> bool {
+        self.families().contains(&Some(sixth))
+    }
+
+    /// As [`Place::serves`] takes them.
+    pub fn families(&self) -> [Option<bool>; 2] {
+        match self.address {
+            SocketAddr::V4(_) => [Some(false), None],
+            SocketAddr::V6(at) if at.ip().is_unspecified() && self.families == Families::Both => {
+                [Some(true), Some(false)]
+            }
+            SocketAddr::V6(_) => [Some(true), None],
+        }
+    }
+}
+
+/// One listening socket for each worker. As with [`bind`] the port is tried alone first, unless our own neighbours
+/// would be in the way.
+///
+/// # Errors
+/// [`BindError`] naming address and flag.
+pub fn listen(
+    place: Place,
+    flag: &'static str,
+    neighbours: Neighbours,
+    workers: usize,
+) -> Result<Vec<StdListener>, BindError> {
+    let fail = |source| refusal(place.address, flag, source);
+    let open = |sharing| {
+        let socket = bound_for(place, sharing)?;
+        socket.listen(BACKLOG)?;
+        Ok(socket)
+    };
+    if neighbours == Neighbours::None {
+        drop(open(Sharing::Alone).map_err(fail)?);
+    }
+    (0..workers).map(|_| open(Sharing::Workers).map(StdListener::from).map_err(fail)).collect()
+}
+
+/// Takes a UDP port as [`listen`] does and gives one socket for each worker: the kernel spreads clients over them, each
+/// to the same one as long as none comes or goes.
 ///
 /// # Errors
 /// [`BindError`] naming address and flag.
 pub fn bind_udp(
-    address: SocketAddr,
+    place: Place,
     flag: &'static str,
+    neighbours: Neighbours,
     workers: usize,
 ) -> Result<Vec<StdUdpSocket>, BindError> {
-    let fail = |source| refusal(address, flag, source);
-    drop(datagram_socket(address, Sharing::Alone).map_err(fail)?);
-    (0..workers).map(|_| datagram_socket(address, Sharing::Workers).map(Into::into).map_err(fail)).collect()
+    let fail = |source| refusal(place.address, flag, source);
+    if neighbours == Neighbours::None {
+        drop(datagram_socket(place, Sharing::Alone).map_err(fail)?);
+    }
+    (0..workers).map(|_| datagram_socket(place, Sharing::Workers).map(Into::into).map_err(fail)).collect()
 }
 
-fn datagram_socket(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+fn datagram_socket(place: Place, sharing: Sharing) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(place.address), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
     // No SO_REUSEADDR: for UDP it would let another process take the port from us.
     if sharing == Sharing::Workers {
         socket.set_reuse_port(true)?;
     }
-    if let SocketAddr::V6(v6) = address
-        && v6.ip().is_unspecified()
-    {
-        socket.set_only_v6(false)?;
-    }
-    socket.bind(&address.into())?;
+    choose_families(&socket, place)?;
+    socket.bind(&place.address.into())?;
     Ok(socket)
+}
+
+fn choose_families(socket: &Socket, place: Place) -> io::Result<()> {
+    match place.address {
+        SocketAddr::V6(v6) if v6.ip().is_unspecified() => socket.set_only_v6(place.families == Families::Own),
+        _ => Ok(()),
+    }
 }
 
 fn refusal(address: SocketAddr, flag: &'static str, source: io::Error) -> BindError {
@@ -120,18 +206,18 @@ enum Sharing {
 }
 
 fn bound(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    bound_for(Place { address, families: Families::Both }, sharing)
+}
+
+fn bound_for(place: Place, sharing: Sharing) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(place.address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
     if sharing == Sharing::Workers {
         socket.set_reuse_port(true)?;
     }
-    if let SocketAddr::V6(v6) = address
-        && v6.ip().is_unspecified()
-    {
-        socket.set_only_v6(false)?;
-    }
-    socket.bind(&address.into())?;
+    choose_families(&socket, place)?;
+    socket.bind(&place.address.into())?;
     Ok(socket)
 }
 

@@ -32,6 +32,8 @@ pub use yaml::{MAX_ALIAS_BYTES, MAX_DEPTH, MAX_FILE_BYTES};
 
 /// Most field lines that one object's [`Origin`] holds.
 const MAX_FIELD_LINES: usize = 4096;
+/// How many objects before one are looked at for one that is written alike.
+const LIKE: usize = 8;
 
 /// One object, shared.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +84,20 @@ impl Object {
     /// Kind and key.
     pub fn reference(&self) -> ObjectRef {
         ObjectRef { kind: self.kind(), key: self.meta().key.clone() }
+    }
+
+    /// True when both are one and the same value.
+    pub fn is(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::ConfigMap(one), Self::ConfigMap(other)) => Arc::ptr_eq(one, other),
+            (Self::EndpointSlice(one), Self::EndpointSlice(other)) => Arc::ptr_eq(one, other),
+            (Self::Ingress(one), Self::Ingress(other)) => Arc::ptr_eq(one, other),
+            (Self::IngressClass(one), Self::IngressClass(other)) => Arc::ptr_eq(one, other),
+            (Self::Namespace(one), Self::Namespace(other)) => Arc::ptr_eq(one, other),
+            (Self::Secret(one), Self::Secret(other)) => Arc::ptr_eq(one, other),
+            (Self::Service(one), Self::Service(other)) => Arc::ptr_eq(one, other),
+            _ => false,
+        }
     }
 
     /// Puts the object into a world, over what was there.
@@ -334,7 +350,9 @@ impl Manifest {
     }
 
     fn origin(&self, line: u32, fields: BTreeMap<String, u32>) -> Arc<Origin> {
-        Arc::new(Origin { file: Some(Arc::clone(&self.path)), line: Some(line), fields: fields.into() })
+        let before = self.objects.iter().rev().take(LIKE).map(|object| &object.meta().origin.fields);
+        let fields = FieldLines::from(fields).sharing(before);
+        Arc::new(Origin { file: Some(Arc::clone(&self.path)), line: Some(line), fields })
     }
 
     /// The file itself, where no object can be named.

@@ -10,6 +10,7 @@ pub mod ingress;
 pub mod key;
 pub mod secret;
 pub mod service;
+pub mod shared_map;
 pub mod world;
 
 pub use certificate::{CertCatalog, CertInfo};
@@ -21,4 +22,5 @@ pub use secret::{Secret, SecretBytes};
 pub use service::{
     Endpoint, EndpointSlice, Protocol, Service, ServicePort, ServiceType, SlicePort, TargetPort,
 };
+pub use shared_map::SharedMap;
 pub use world::World;

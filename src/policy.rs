@@ -269,11 +269,11 @@ pub struct IngressPolicies {
     /// Location scope.
     pub route: Arc<RoutePolicies>,
     /// Server scope.
-    pub server: ServerPolicies,
+    pub server: Arc<ServerPolicies>,
     /// Upstream scope.
-    pub backend: BackendPolicies,
+    pub backend: Arc<BackendPolicies>,
     /// Present when `canary` is true.
-    pub canary: Option<canary::Canary>,
+    pub canary: Option<Box<canary::Canary>>,
     /// Secrets and ConfigMaps that annotations refer to, there or not.
     pub references: BTreeSet<ObjectKey>,
 }

@@ -32,4 +32,5 @@ mod throttle;
 mod tickets;
 mod tls_variables;
 pub mod tunnel;
+pub mod turns;
 pub mod worker;

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,6 +13,7 @@ use crate::diagnostic::Diagnostic;
 use crate::manifest::{self, Manifest};
 use crate::model::{IngressClass, Meta, ObjectKey, World};
 
+mod merged;
 mod scan;
 mod watch;
 mod writing;
@@ -19,6 +21,7 @@ mod writing;
 pub use scan::{ScanError, manifest_paths};
 pub use watch::{Notice, Stir, Watch, WatchHealth};
 
+use merged::{Changed, Merged};
 use scan::Scanned;
 use writing::Writing;
 
@@ -34,6 +37,7 @@ pub struct Directory {
     files: BTreeMap<PathBuf, File>,
     listing: scan::Listing,
     writing: Writing,
+    merged: Merged,
 }
 
 #[derive(Debug)]
@@ -64,6 +68,7 @@ impl Directory {
             files: BTreeMap::new(),
             listing: scan::Listing::default(),
             writing: Writing::default(),
+            merged: Merged::default(),
         }
     }
 
@@ -111,10 +116,9 @@ impl Directory {
             }
         }
         self.listing = listing;
-        let (world, duplicates) = manifest::world(self.files.values().map(|file| &*file.manifest));
         let found = self.files.values().flat_map(|file| file.manifest.diagnostics.iter().cloned());
-        let diagnostics = found.chain(duplicates).collect();
-        Ok(Reading { world, diagnostics, parsed, gone })
+        let diagnostics = found.chain(self.merged.duplicates().iter().cloned()).collect();
+        Ok(Reading { world: self.merged.world().clone(), diagnostics, parsed, gone })
     }
 
     /// Forgets what was read, so that the next reading parses every file; last good contents stay.
@@ -126,9 +130,10 @@ impl Directory {
 
     fn take(&mut self, listing: &scan::Listing, now: Instant) -> (usize, usize) {
         let held: BTreeSet<PathBuf> = self.writing.held(now).into_iter().map(Path::to_owned).collect();
-        let before = self.files.len();
-        self.files.retain(|path, _| listing.files.contains_key(path));
-        let gone = before - self.files.len();
+        let gone = self.files.extract_if(.., |path, _| !listing.files.contains_key(path));
+        let mut changes: Vec<Changed> =
+            gone.map(|(_, file)| Changed { before: Some(file.manifest), now: None }).collect();
+        let gone = changes.len();
         let mut parsed = 0;
         for (path, fingerprint) in &listing.files {
             if !held.is_empty() && std::path::absolute(path).is_ok_and(|path| held.contains(&*path)) {
@@ -158,15 +163,19 @@ impl Directory {
             match (last, fresh) {
                 (Some(file), None) => file.scanned = scanned,
                 (Some(file), Some(fresh)) => {
-                    let manifest = Arc::new(fresh.keeping(&file.manifest));
-                    *file = File { scanned, manifest };
+                    let now = Arc::new(fresh.keeping(&file.manifest));
+                    file.scanned = scanned;
+                    let before = mem::replace(&mut file.manifest, Arc::clone(&now));
+                    changes.push(Changed { before: Some(before), now: Some(now) });
                 }
                 (None, fresh) => {
                     let manifest = Arc::new(fresh.unwrap_or_else(|| manifest::read(&shown, &[])));
+                    changes.push(Changed { before: None, now: Some(Arc::clone(&manifest)) });
                     self.files.insert(path.clone(), File { scanned, manifest });
                 }
             }
         }
+        self.merged.follow(&changes, self.files.values().map(|file| &*file.manifest));
         (parsed, gone)
     }
 }

@@ -1,7 +1,8 @@
 //! What a request takes from the allocator: a figure that no machine's speed changes, so a regression is seen anywhere.
 //!
 //! Client and back-end here take nothing while they are counted; what is left is the proxy's. Its other threads take
-//! something now and then, which is why the bounds are not exact.
+//! something now and then: of several measurements the least counts, and the bounds leave room for less than one
+//! allocation more.
 #![allow(clippy::unwrap_used, reason = "a test may end where its set-up fails")]
 
 mod support;
@@ -23,6 +24,8 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 // Together fewer than a connection may carry.
 const WARM_UP: usize = 100;
 const COUNTED: usize = 800;
+/// Measurements among those that are counted.
+const PARTS: usize = 4;
 const ANSWER: &[u8] =
     b"HTTP/1.1 200 OK\r\nServer: test\r\nDate: Sat, 01 Jan 2000 00:00:00 GMT\r\nContent-Type: text/plain\r\n\
     Content-Length: 10\r\nConnection: keep-alive\r\n\r\n0123456789";
@@ -30,10 +33,13 @@ const ANSWER: &[u8] =
 /// Allocations per call of `round`, after it has been called often enough for everything to be in place.
 fn per_round(mut round: impl FnMut()) -> f64 {
     (0..WARM_UP).for_each(|_| round());
-    let region = Region::new(ALLOCATOR);
-    (0..COUNTED).for_each(|_| round());
-    let taken = region.change();
-    (taken.allocations + taken.reallocations) as f64 / COUNTED as f64
+    let part = |_| {
+        let region = Region::new(ALLOCATOR);
+        (0..COUNTED / PARTS).for_each(|_| round());
+        let taken = region.change();
+        (taken.allocations + taken.reallocations) as f64 / (COUNTED / PARTS) as f64
+    };
+    (0..PARTS).map(part).fold(f64::INFINITY, f64::min)
 }
 
 /// A back-end that answers each read with the same bytes. Requests here are short: one read is one request.
@@ -109,8 +115,8 @@ fn a_small_request_takes_no_more_from_the_allocator_than_it_did() {
         println!("{what}: {taken} allocations for each request");
     };
     let get = b"GET / HTTP/1.1\r\nHost: h.test\r\nUser-Agent: test\r\nAccept: */*\r\n\r\n";
-    check("GET over HTTP/1.1", http1(&proxy, get), 23.0);
+    check("GET over HTTP/1.1", http1(&proxy, get), 18.5);
     let post = b"POST / HTTP/1.1\r\nHost: h.test\r\nContent-Length: 10\r\n\r\n0123456789";
-    check("POST over HTTP/1.1", http1(&proxy, post), 25.0);
-    check("GET over HTTP/2", http2(&proxy), 32.0);
+    check("POST over HTTP/1.1", http1(&proxy, post), 20.5);
+    check("GET over HTTP/2", http2(&proxy), 20.5);
 }

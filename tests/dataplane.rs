@@ -4,6 +4,8 @@
 
 mod support;
 
+#[path = "dataplane/addresses.rs"]
+mod addresses;
 #[path = "dataplane/bodies.rs"]
 mod bodies;
 #[path = "dataplane/challenges.rs"]
@@ -36,6 +38,8 @@ mod injection;
 mod limits;
 #[path = "dataplane/logs.rs"]
 mod logs;
+#[path = "dataplane/long_answers.rs"]
+mod long_answers;
 #[path = "dataplane/meaning.rs"]
 mod meaning;
 #[path = "dataplane/mirror.rs"]
@@ -74,5 +78,7 @@ mod tls;
 mod tls_state;
 #[path = "dataplane/tracing.rs"]
 mod tracing;
+#[path = "dataplane/turns.rs"]
+mod turns;
 #[path = "dataplane/upgrade.rs"]
 mod upgrade;

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use mutate::{Chance, mutated, seeds};
 use narthex::admission::{self, Verdict};
 use narthex::cert::{Keeper, self_signed};
-use narthex::model::{Meta, ObjectKey, Secret, SecretBytes};
+use narthex::model::{Meta, ObjectKey, Secret, SecretBytes, SharedMap};
 use support::TestProxy;
 use support::backend::Backend;
 use support::client::{Raw, get};
@@ -419,7 +419,7 @@ fn secrets_of_any_bytes_are_taken_or_refused_alone() {
     let mut keeper = Keeper::new(self_signed(1_700_000_000).unwrap());
     let neighbour = ObjectKey::new("default", "neighbour");
     run("pem_bundle", &[chain.as_bytes(), private.as_bytes()], |data| {
-        let secrets = BTreeMap::from([
+        let secrets = SharedMap::from_iter([
             (neighbour.clone(), good("neighbour", chain.as_bytes(), private.as_bytes())),
             (ObjectKey::new("default", "one"), good("one", data, private.as_bytes())),
             (ObjectKey::new("default", "two"), good("two", chain.as_bytes(), data)),

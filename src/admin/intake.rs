@@ -19,7 +19,7 @@ use crate::limit::priority::breathe;
 
 /// Connections at once.
 pub(super) const CONNECTIONS: usize = 64;
-/// Time for a request to arrive, for an answer to be made, and for it to be read.
+/// Time for a request to arrive, for an answer to be made, and for it to be read; a scrape is made while it is read.
 pub(super) const STEP: Duration = Duration::from_secs(5);
 
 /// Most bytes of one write. The kernel copies them in one go and lets nobody else have the processor meanwhile; a
@@ -112,6 +112,16 @@ impl Limited {
     }
 }
 
+/// As many of the first parts as have no more than so many bytes, at least one.
+fn at_most<'p, 'b>(parts: &'p [IoSlice<'b>], bytes: usize) -> &'p [IoSlice<'b>] {
+    let mut sum = 0_usize;
+    let fits = parts.iter().take_while(|part| {
+        sum = sum.saturating_add(part.len());
+        sum <= bytes
+    });
+    parts.get(..fits.count().max(1)).unwrap_or(parts)
+}
+
 impl AsyncRead for Limited {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -144,11 +154,12 @@ impl AsyncWrite for Limited {
         cx: &mut Context<'_>,
         parts: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if parts.iter().map(|part| part.len()).fold(0, usize::saturating_add) > WRITE {
-            let first = parts.iter().find(|part| !part.is_empty());
-            return self.poll_write(cx, first.map_or(&[], |part| part));
+        let parts = at_most(parts, WRITE);
+        if let [one] = parts {
+            return self.poll_write(cx, one);
         }
         self.enter(Step::Answering);
+        breathe();
         match Pin::new(&mut self.stream).poll_write_vectored(cx, parts) {
             Poll::Ready(written) => Poll::Ready(written),
             Poll::Pending => self.pending(cx),

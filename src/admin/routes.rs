@@ -1,5 +1,6 @@
 //! The endpoints.
 
+use std::convert::Infallible;
 use std::time::Instant;
 
 use axum::Router;
@@ -9,6 +10,7 @@ use axum::http::{Method, StatusCode, header};
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use futures_util::stream;
 use serde_json::{Value, json};
 
 use super::inspect::{ExplainQuery, Refused};
@@ -116,8 +118,9 @@ async fn livez(State(sources): State<AdminSources>) -> Response {
 }
 
 async fn metrics(State(sources): State<AdminSources>) -> Response {
-    ([(header::CONTENT_TYPE, METRICS_TYPE)], sources.metrics.render_in_pieces(Instant::now(), breathe))
-        .into_response()
+    // In pieces, each made when the last ones have left: there may be tens of MiB of them.
+    let pieces = sources.metrics.scrape(Instant::now(), breathe).map(Ok::<_, Infallible>);
+    ([(header::CONTENT_TYPE, METRICS_TYPE)], Body::from_stream(stream::iter(pieces))).into_response()
 }
 
 async fn api(

@@ -2,6 +2,7 @@
 //! watches the log reads what is wrong with it. `narthex check` and the admin port have them all at any time.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use crate::control::Hook;
 use crate::diagnostic::{Diagnostic, Severity};
@@ -44,7 +45,12 @@ fn line(found: &Diagnostic) -> String {
 /// Logs what is new with each publication.
 pub(super) fn hook() -> Hook {
     let mut findings = Findings::default();
+    let mut last: Option<Arc<[Diagnostic]>> = None;
     Box::new(move |snapshot, _report| {
+        let now = &snapshot.diagnostics;
+        if last.replace(Arc::clone(now)).is_some_and(|last| Arc::ptr_eq(&last, now)) {
+            return;
+        }
         let News { shown, more, mended } = findings.news(&snapshot.diagnostics);
         for finding in shown {
             tracing::warn!("{finding}");
@@ -60,8 +66,6 @@ pub(super) fn hook() -> Hook {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::model::{Kind, Meta, ObjectKey, ObjectRef, Origin};
 

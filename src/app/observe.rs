@@ -1,26 +1,29 @@
 //! What a publication tells metrics and the access log.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Instant, SystemTime};
 
+use crate::cert::CertStore;
 use crate::config::{self, Config};
-use crate::control::{HELD, Hook, Report};
+use crate::control::{HELD, Hook, Report, Sources};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::limit::priority::breathe;
 use crate::model::{CertInfo, ObjectKey};
 use crate::places::Places;
 use crate::policy::global::{Globals, LogEscape, UNKNOWN_VARIABLE};
-use crate::route::{CertificateChoice, LocationTarget, Server, Table, fingerprint};
+use crate::route::{CertificateChoice, Table};
 use crate::snapshot::Snapshot;
 use crate::stapler::Bell;
 use crate::telemetry::access_log::{Escape, Format, StreamFormat};
-use crate::telemetry::metrics::{
-    CertificateFacts, LiveObjects, MetricsConfig, Orphan, OrphanKind, TableSize,
-};
+use crate::telemetry::metrics::{CertificateFacts, MetricsConfig, TableSize};
 use crate::telemetry::spans::{self, Spans};
 use crate::telemetry::writer::{Destination, OpenError, syslog};
 use crate::telemetry::{AccessLog, Metrics};
+
+mod ledger;
+
+use ledger::{Ledger, News};
 
 /// The metrics flags as telemetry takes them.
 pub(super) fn metrics_config(config: &Config) -> MetricsConfig {
@@ -44,17 +47,33 @@ pub(super) fn metrics_config(config: &Config) -> MetricsConfig {
 pub(super) fn metrics_hook(metrics: Metrics) -> Hook {
     metrics.control().set_build(crate::cli::VERSION, "", "");
     let mut held_before = 0;
+    let mut ledger = Ledger::default();
     let mut told = Told::default();
     Box::new(move |snapshot: &Arc<Snapshot>, report: &Report| {
         let control = metrics.control();
-        let servers = servers(&snapshot.table);
+        let is_new = !told.table.ptr_eq(&Arc::downgrade(&snapshot.table));
+        let News { came, left, orphans } = ledger.follow(&snapshot.table, &snapshot.endpoints);
+        metrics.change_live(came, left, Instant::now());
+        control.change_orphans(orphans);
+        let size = TableSize {
+            hosts: ledger.hosts(),
+            locations: ledger.locations(),
+            backends: snapshot.table.backends.len(),
+            endpoints: ledger.ready(),
+            certificates: snapshot.certs.pairs.len(),
+        };
         // Endpoints come and go without a new table, and often.
-        if !told.table.ptr_eq(&Arc::downgrade(&snapshot.table)) {
+        if is_new {
             told.table = Arc::downgrade(&snapshot.table);
-            told.fingerprint = fingerprint::table(&snapshot.table);
-            metrics.set_live(live(&servers), Instant::now());
+            told.fingerprint = ledger.fingerprint(&snapshot.table);
         }
-        let size = size(snapshot, &servers);
+        if !told.sources.ptr_eq(&Arc::downgrade(&report.sources)) {
+            told.sources = Arc::downgrade(&report.sources);
+            let ingresses = &report.sources.world.ingresses;
+            let exists =
+                |namespace: &str, name: &str| ingresses.contains_key(&ObjectKey::new(namespace, name));
+            control.retain_checked(exists, breathe);
+        }
         control.published(told.fingerprint, snapshot.generation, size, SystemTime::now());
         control.confirmed(Instant::now());
         control.observe_build(report.build);
@@ -65,62 +84,42 @@ pub(super) fn metrics_hook(metrics: Metrics) -> Hook {
         control.set_diagnostics(count(Severity::Info), count(Severity::Warning), count(Severity::Error));
         let held = snapshot.diagnostics.iter().filter(|found| found.code == HELD).count();
         control.removals_held(held.saturating_sub(std::mem::replace(&mut held_before, held)));
-        let certificates = certificates(snapshot);
-        if *told.certificates != *certificates {
-            told.certificates = certificates.into();
-            control.set_certificates(Arc::clone(&told.certificates));
-        }
-        let orphans = orphans(snapshot, &servers);
-        if *told.orphans != *orphans {
-            told.orphans = orphans.into();
-            control.set_orphans(Arc::clone(&told.orphans));
+        if let Some(certificates) = told.follow(snapshot) {
+            control.set_certificates(certificates);
         }
     })
 }
 
-/// What metrics were told last: to tell ten thousand series anew takes longer than to compile a change.
+/// What metrics were told of the table and its certificates last: ten thousand of them take longer than to compile a change.
 #[derive(Default)]
 struct Told {
     /// Weak, so that no table stays for it.
     table: Weak<Table>,
+    sources: Weak<Sources>,
     fingerprint: u64,
+    /// What it was made of, while nothing else is served.
+    parts: Option<Parts>,
     certificates: Arc<[CertificateFacts]>,
-    orphans: Arc<[Orphan]>,
 }
 
-/// All servers in the order of their names; one with further names stands there for each of them.
-fn servers(table: &Table) -> Vec<&Arc<Server>> {
-    let named = table.hosts.names().into_iter().map(|(_, _, server)| server);
-    named.chain(std::iter::once(&table.catch_all)).collect()
-}
+/// Which host presents what, and the pairs.
+type Parts = (Arc<BTreeMap<Arc<str>, CertificateChoice>>, Arc<CertStore>);
 
-fn size(snapshot: &Snapshot, servers: &[&Arc<Server>]) -> TableSize {
-    let mut seen = HashSet::with_capacity(servers.len());
-    let (mut hosts, mut locations) = (0, 0);
-    for server in servers {
-        breathe();
-        if seen.insert(Arc::as_ptr(server)) {
-            hosts += 1;
-            locations += server.locations.len();
+impl Told {
+    /// The certificates of all hosts, if they are others than before.
+    fn follow(&mut self, snapshot: &Snapshot) -> Option<Arc<[CertificateFacts]>> {
+        let (tls, certs) = (&snapshot.table.tls, &snapshot.certs);
+        let same = |parts: &Parts| Arc::ptr_eq(&parts.0, tls) && Arc::ptr_eq(&parts.1, certs);
+        if self.parts.as_ref().is_some_and(same) {
+            return None;
         }
-    }
-    TableSize {
-        hosts,
-        locations,
-        backends: snapshot.table.backends.len(),
-        endpoints: snapshot.endpoints.iter().map(|set| set.ready.len()).sum(),
-        certificates: snapshot.certs.pairs.len(),
-    }
-}
-
-fn live(servers: &[&Arc<Server>]) -> LiveObjects {
-    let locations = servers.iter().flat_map(|server| &server.locations);
-    let mut owners: Vec<&ObjectKey> = locations.filter_map(|location| location.owner.as_ref()).collect();
-    // The locations of an Ingress stand together.
-    owners.dedup();
-    LiveObjects {
-        hosts: servers.iter().map(|server| server.name.to_string()).collect(),
-        ingresses: owners.iter().map(|owner| (owner.namespace.to_string(), owner.name.to_string())).collect(),
+        self.parts = Some((Arc::clone(tls), Arc::clone(certs)));
+        let certificates = certificates(snapshot);
+        if *self.certificates == *certificates {
+            return None;
+        }
+        self.certificates = certificates.into();
+        Some(Arc::clone(&self.certificates))
     }
 }
 
@@ -153,70 +152,6 @@ fn facts(host: &str, key: Option<&ObjectKey>, info: &CertInfo) -> CertificateFac
         serial_number: info.serial_number.clone(),
         public_key_algorithm: info.public_key_algorithm.to_owned(),
         not_after: info.not_after,
-    }
-}
-
-/// Whether the rules of each Ingress lead to Services that exist and have endpoints (`orphan_ingress`): as ingress-nginx
-/// tells it, 0 for those that do, and nothing about endpoints where there is no Service.
-fn orphans(snapshot: &Snapshot, servers: &[&Arc<Server>]) -> Vec<Orphan> {
-    let mut found: Vec<(&ObjectKey, Backed)> = Vec::new();
-    let servers = servers.iter().inspect(|_| breathe());
-    for location in servers.flat_map(|server| &server.locations).filter(|location| !location.implicit) {
-        let (Some(owner), LocationTarget::Backend(backend)) = (&location.owner, &location.target) else {
-            continue;
-        };
-        let set = snapshot.endpoints.of(backend.slot);
-        let empty = set.ready.is_empty();
-        let missing = empty && set.empty_because.contains("does not exist");
-        let backed = Backed { missing, empty: (!missing).then_some(empty) };
-        match found.last_mut() {
-            // The locations of an Ingress stand together.
-            Some((last, known)) if *last == owner => known.add(backed),
-            _ => found.push((owner, backed)),
-        }
-    }
-    by_ingress(found)
-}
-
-/// What is known of the rules of each Ingress made into what is told of it, in the order of their names.
-fn by_ingress(mut found: Vec<(&ObjectKey, Backed)>) -> Vec<Orphan> {
-    found.sort_by_key(|(key, _)| *key);
-    found.dedup_by(|(key, backed), (kept, known)| {
-        let same = key == kept;
-        if same {
-            known.add(*backed);
-        }
-        same
-    });
-    let told = |(key, backed): (&ObjectKey, Backed)| {
-        let orphan = |kind, orphaned| Orphan {
-            namespace: key.namespace.to_string(),
-            ingress: key.name.to_string(),
-            kind,
-            orphaned,
-        };
-        let endpoints = backed.empty.map(|empty| orphan(OrphanKind::NoEndpoint, empty));
-        std::iter::once(orphan(OrphanKind::NoService, backed.missing)).chain(endpoints)
-    };
-    found.into_iter().flat_map(told).collect()
-}
-
-/// Where the rules of an Ingress lead.
-#[derive(Clone, Copy)]
-struct Backed {
-    /// Some to a Service that is not there.
-    missing: bool,
-    /// Some to a Service without endpoints; `None` where no Service is there.
-    empty: Option<bool>,
-}
-
-impl Backed {
-    fn add(&mut self, other: Self) {
-        self.missing |= other.missing;
-        self.empty = match (self.empty, other.empty) {
-            (Some(a), Some(b)) => Some(a | b),
-            (a, b) => a.or(b),
-        };
     }
 }
 
@@ -391,26 +326,5 @@ impl LogSettings {
             stream_place: destination(globals, &globals.stream_access_log_path),
             unknown: BTreeSet::new(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_ingress_is_an_orphan_by_any_of_its_rules_wherever_they_stand() {
-        let (a, b) = (ObjectKey::new("ns", "a"), ObjectKey::new("ns", "b"));
-        let (served, nowhere) =
-            (Backed { missing: false, empty: Some(false) }, Backed { missing: true, empty: None });
-        let without = Backed { missing: false, empty: Some(true) };
-        let told = by_ingress(vec![(&b, nowhere), (&a, served), (&b, nowhere), (&a, nowhere), (&a, without)]);
-        let told: Vec<_> = told.iter().map(|one| (one.ingress.as_str(), one.kind, one.orphaned)).collect();
-        let expected = [
-            ("a", OrphanKind::NoService, true),
-            ("a", OrphanKind::NoEndpoint, true),
-            ("b", OrphanKind::NoService, true),
-        ];
-        assert_eq!(told, expected);
     }
 }

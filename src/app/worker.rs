@@ -1,7 +1,8 @@
 //! Worker threads: one current-thread runtime each, with its own sockets, pools and metric cells.
 
 use std::cell::{Cell, RefCell};
-use std::net::{SocketAddr, TcpListener};
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -9,10 +10,10 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use super::{StartError, streams};
+use super::{StartError, ports};
 use crate::drain::{DrainToken, DrainTrigger, DrainWatcher, Work};
 use crate::limit::{Clients, ConnectionLimit, Memory};
-use crate::listener;
+use crate::listener::{self, own};
 use crate::places::Places;
 use crate::proxy::client_certificate::Groups;
 use crate::proxy::connection;
@@ -21,8 +22,10 @@ use crate::proxy::filter::external::Answers;
 use crate::proxy::filter::limit::Limits;
 use crate::proxy::filter::password::{self, Threads};
 use crate::proxy::handshakes::Handshakes;
+use crate::proxy::l4::Removed;
 use crate::proxy::sni;
 use crate::proxy::spool::Spool;
+use crate::proxy::turns::{self, BEGINNINGS, Turns};
 use crate::proxy::worker::Worker;
 use crate::request::Scheme;
 use crate::route::reach::Reach;
@@ -54,6 +57,8 @@ pub(super) struct Shared {
     pub(super) passive_health: bool,
     /// Which addresses may be backends (B-18); asked again for each connection.
     pub(super) reach: Arc<Reach>,
+    /// The ports of HTTP and HTTPS.
+    pub(super) listeners: [u16; 2],
     pub(super) workers: usize,
     /// `--ssl-passthrough-proxy-protocol`.
     pub(super) passthrough_proxy_protocol: bool,
@@ -69,17 +74,10 @@ pub(super) struct Shared {
     pub(super) spool: Spool,
 }
 
-/// The sockets of one worker with the addresses they listen on.
-pub(super) struct Ports {
-    pub(super) http: (TcpListener, SocketAddr),
-    pub(super) https: (TcpListener, SocketAddr),
-}
-
 /// Starts a worker.
 pub(super) fn spawn(
     index: usize,
-    ports: Ports,
-    streams: UnboundedReceiver<streams::Change>,
+    changes: UnboundedReceiver<ports::Change>,
     shared: Shared,
 ) -> Result<JoinHandle<()>, StartError> {
     let fail = |source| StartError::Thread { what: "a worker", source };
@@ -93,13 +91,16 @@ pub(super) fn spawn(
         .spawn(move || {
             // Local: tasks need no set beside the runtime's own queue, which would wake the runtime through the kernel.
             let local = tokio::runtime::LocalOptions::default();
-            let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build_local(local)
+            let runtime = match tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .on_thread_park(turns::rest)
+                .build_local(local)
             {
                 Ok(runtime) => runtime,
                 Err(error) => return drop(made.send(error)),
             };
             drop(made);
-            runtime.block_on(serve(index, ports, streams, shared, drain, queue));
+            runtime.block_on(serve(index, changes, shared, drain, queue));
         })
         .map_err(fail)?;
     match outcome.recv() {
@@ -110,18 +111,15 @@ pub(super) fn spawn(
 
 async fn serve(
     index: usize,
-    ports: Ports,
-    streams: UnboundedReceiver<streams::Change>,
+    changes: UnboundedReceiver<ports::Change>,
     shared: Shared,
     drain: DrainWatcher,
     queue: DrainToken,
 ) {
     let worker = Rc::new(worker(index, &shared, drain.clone()));
     tokio::task::spawn_local(Rc::clone(&worker).maintain());
-    tokio::task::spawn_local(streams::serve(Rc::clone(&worker), shared.clone(), streams));
-    let http = accept(&worker, &shared, ports.http, Scheme::Http);
-    let https = accept(&worker, &shared, ports.https, Scheme::Https);
-    tokio::join!(http, https);
+    tokio::task::spawn_local(worker.turns.clone().keep(BEGINNINGS));
+    let open = ports::serve(&worker, &shared, changes).await;
     drop(queue);
     // What is still open ends by itself or is cut with the runtime.
     let emptied = async {
@@ -133,16 +131,31 @@ async fn serve(
         () = emptied => {}
         () = drain.cut() => {}
     }
+    drop(open);
 }
 
 fn worker(index: usize, shared: &Shared, drain: DrainWatcher) -> Worker {
-    let reach = Arc::clone(&shared.reach);
+    let (reach, reader, listeners) = (Arc::clone(&shared.reach), shared.reader.clone(), shared.listeners);
+    // What flags say of our own addresses never changes; the ConfigMap may name more of them.
+    let all = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    let all = all.map(|ip: IpAddr| SocketAddr::new(ip, 0));
+    let machine: BTreeSet<IpAddr> = own::everywhere(&all).iter().map(SocketAddr::ip).collect();
+    let may_reach = move |address: SocketAddr| {
+        let ip = address.ip().to_canonical();
+        let named = |named: &IpAddr| {
+            *named == ip
+                || (named.is_unspecified() && named.is_ipv4() == ip.is_ipv4() && machine.contains(&ip))
+        };
+        reach.check(address).is_ok()
+            && !(listeners.contains(&address.port())
+                && reader.load().table.globals.bind_address.iter().any(named))
+    };
     let dns = shared.dns.clone();
     let share = (ENDPOINT_CONNECTIONS / shared.workers.max(1)).max(1);
     let settings = Settings {
         keepalive: shared.reader.load().table.globals.upstream_keepalive,
         name_servers: if dns.is_empty() { NameServers::System } else { NameServers::Listed(dns) },
-        address_rule: Rc::new(move |address| reach.check(address).is_ok()),
+        address_rule: Rc::new(may_reach),
         passive_health: shared.passive_health,
         workers: u32::try_from(shared.workers).unwrap_or(u32::MAX),
         endpoint_connections: u32::try_from(share).unwrap_or(u32::MAX),
@@ -173,6 +186,7 @@ fn worker(index: usize, shared: &Shared, drain: DrainWatcher) -> Worker {
         room: shared.connections.clone(),
         clients: shared.clients.clone(),
         presences: Rc::default(),
+        turns: Turns::default(),
         handshakes: Handshakes::default(),
         connections: Cell::new(0),
         requests: Cell::new(0),
@@ -181,7 +195,14 @@ fn worker(index: usize, shared: &Shared, drain: DrainWatcher) -> Worker {
     }
 }
 
-async fn accept(worker: &Rc<Worker>, shared: &Shared, port: (TcpListener, SocketAddr), scheme: Scheme) {
+/// Takes the connections with requests that come to a socket, until its port is closed.
+pub(super) async fn accept(
+    worker: Rc<Worker>,
+    shared: Shared,
+    port: (TcpListener, SocketAddr),
+    scheme: Scheme,
+    removed: Removed,
+) {
     let (listener, address) = port;
     // Not through the permit itself: what waits here has no connection yet, and others may come first.
     let room = async || {
@@ -200,7 +221,7 @@ async fn accept(worker: &Rc<Worker>, shared: &Shared, port: (TcpListener, Socket
     };
     let take = |stream, peer, permit| {
         worker.metrics.count(Counter::Accepted);
-        let worker = Rc::clone(worker);
+        let worker = Rc::clone(&worker);
         let open = (permit, worker.metrics.hold(Gauge::Connections), worker.drain.token(Work::Connection));
         tokio::task::spawn_local(async move {
             connection::run(worker, stream, peer, scheme, address).await;
@@ -211,6 +232,6 @@ async fn accept(worker: &Rc<Worker>, shared: &Shared, port: (TcpListener, Socket
         worker.metrics.count(Counter::AcceptErrors);
         tracing::warn!(%error, "cannot accept a connection");
     };
-    let stop = worker.drain.draining();
+    let stop = ports::stopped(&worker, removed);
     listener::accept_paced(listener, stop, room, resting, admit, take, failed).await;
 }

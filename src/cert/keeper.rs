@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::pair::{self, CHAIN, KEY, Refusal};
 use super::{CertStore, Pair, TlsMaterial};
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::model::{CertCatalog, Kind, ObjectKey, ObjectRef, Secret};
+use crate::model::{CertCatalog, Kind, ObjectKey, ObjectRef, Secret, SharedMap};
 
 /// How long the pair of a vanished Secret is still served, seconds: tools that replace a Secret delete it first.
 pub const GAP_SECONDS: i64 = 30;
@@ -55,7 +55,7 @@ impl Keeper {
     /// Judges all Secrets of a world. `default` is `--default-ssl-certificate`, `now` seconds since 1970.
     pub fn judge(
         &mut self,
-        secrets: &BTreeMap<ObjectKey, Arc<Secret>>,
+        secrets: &SharedMap<ObjectKey, Arc<Secret>>,
         default: Option<&ObjectKey>,
         now: i64,
     ) -> Judged {
@@ -84,7 +84,10 @@ impl Keeper {
     }
 
     /// What Secrets give to TLS clients; unchanged ones keep their address.
-    fn materials(&self, secrets: &BTreeMap<ObjectKey, Arc<Secret>>) -> BTreeMap<ObjectKey, Arc<TlsMaterial>> {
+    fn materials(
+        &self,
+        secrets: &SharedMap<ObjectKey, Arc<Secret>>,
+    ) -> BTreeMap<ObjectKey, Arc<TlsMaterial>> {
         let with_material = |(key, secret): (&ObjectKey, &Arc<Secret>)| {
             let material = TlsMaterial::of(secret)?;
             let kept = self.store.materials.get(key).filter(|kept| ***kept == material);
@@ -142,7 +145,7 @@ impl Keeper {
 
     fn keep_through_gap(
         &mut self,
-        secrets: &BTreeMap<ObjectKey, Arc<Secret>>,
+        secrets: &SharedMap<ObjectKey, Arc<Secret>>,
         now: i64,
         judged: &mut Judged,
     ) {

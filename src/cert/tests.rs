@@ -9,7 +9,7 @@ use rcgen::{
 
 use super::pair::{self, CHAIN, KEY};
 use super::*;
-use crate::model::{Meta, Secret, SecretBytes};
+use crate::model::{Meta, Secret, SecretBytes, SharedMap};
 
 /// 2026-01-01.
 const NOW: i64 = 1_767_225_600;
@@ -45,7 +45,7 @@ fn secret_of(pem: &Pem) -> Arc<Secret> {
     secret(&[(CHAIN, pem.chain.as_bytes()), (KEY, pem.key.as_bytes())])
 }
 
-fn world(secrets: &[(&str, &Arc<Secret>)]) -> BTreeMap<ObjectKey, Arc<Secret>> {
+fn world(secrets: &[(&str, &Arc<Secret>)]) -> SharedMap<ObjectKey, Arc<Secret>> {
     secrets.iter().map(|(name, secret)| (ObjectKey::new("ns", *name), Arc::clone(secret))).collect()
 }
 
@@ -189,7 +189,7 @@ fn each_way_to_break_a_secret_is_told_apart_and_hurts_only_that_secret() {
 #[test]
 fn among_a_thousand_secrets_no_way_to_break_one_touches_the_others() {
     let good = secret_of(&pem("a.example", &["a.example"]));
-    let mut secrets: BTreeMap<_, _> =
+    let mut secrets: SharedMap<_, _> =
         (0..1000).map(|number| (ObjectKey::new("ns", format!("s{number}")), Arc::clone(&good))).collect();
     let mut keeper = keeper();
     let before = keeper.judge(&secrets, None, NOW).store;

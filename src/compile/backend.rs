@@ -19,6 +19,8 @@ pub(super) struct Slots {
     /// Asked by id only, never walked.
     known: HashMap<BackendId, BackendSlot, FixedState>,
     free: BTreeSet<BackendSlot>,
+    /// A backend was built or given back since [`Slots::take_changed`].
+    changed: bool,
 }
 
 /// One slot.
@@ -27,6 +29,8 @@ pub(super) struct SlotState {
     pub(super) id: BackendId,
     /// Entries that name it, oldest first.
     pub(super) users: Vec<Arc<Entry>>,
+    /// Those of them that ask for session affinity, oldest first.
+    pub(super) sticky: Vec<Arc<Entry>>,
     /// The oldest user is a canary: only canaries may lead here.
     pub(super) canary_only: bool,
     /// What requests see; `None` until first built.
@@ -50,7 +54,13 @@ impl Slots {
         if let Some(slot) = self.known.get(id) {
             return *slot;
         }
-        let state = SlotState { id: id.clone(), users: Vec::new(), canary_only: false, backend: None };
+        let state = SlotState {
+            id: id.clone(),
+            users: Vec::new(),
+            sticky: Vec::new(),
+            canary_only: false,
+            backend: None,
+        };
         let slot = match self.free.pop_first() {
             Some(slot) => {
                 if let Some(place) = self.states.get_mut(slot.0 as usize) {
@@ -75,6 +85,7 @@ impl Slots {
         }
         let (id, _) = self.known.remove_entry(&state.id)?;
         state.backend = None;
+        self.changed = true;
         self.free.insert(slot);
         Some(id)
     }
@@ -119,6 +130,11 @@ impl Slots {
         all.into_iter().map(|(_, backend)| Arc::clone(backend)).collect()
     }
 
+    /// True once after any backend was built or given back.
+    pub(super) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
+    }
+
     /// Builds the backend of a slot anew; true when it differs from the one before.
     pub(super) fn rebuild(
         &mut self,
@@ -135,6 +151,7 @@ impl Slots {
         if let Some(state) = self.state_mut(slot) {
             state.backend = Some(Arc::new(next));
         }
+        self.changed = true;
         true
     }
 
@@ -150,7 +167,7 @@ impl Slots {
         Some(CanaryBackend {
             owner: contribution.key.clone(),
             backend: Arc::new(backend(attachment.slot, state, policies)),
-            policy: contribution.policies.canary.clone()?,
+            policy: contribution.policies.canary.as_deref()?.clone(),
         })
     }
 }
@@ -178,12 +195,12 @@ fn policies(state: &SlotState) -> BackendPolicies {
     let mut policies = BackendPolicies {
         affinity: None,
         cookie: BackendPolicies::default().cookie,
-        ..first.contribution.policies.backend.clone()
+        ..BackendPolicies::clone(&first.contribution.policies.backend)
     };
     if state.canary_only {
         return policies;
     }
-    for user in state.users.iter().filter(|user| names_by_path(user, &state.id)) {
+    for user in state.sticky.iter().filter(|user| names_by_path(user, &state.id)) {
         let asked = &user.contribution.policies.backend;
         if let Some(affinity) = asked.affinity {
             policies.affinity.get_or_insert(affinity);
@@ -194,6 +211,5 @@ fn policies(state: &SlotState) -> BackendPolicies {
 }
 
 fn names_by_path(user: &Entry, id: &BackendId) -> bool {
-    user.contribution.policies.backend.affinity.is_some()
-        && user.contribution.backends.iter().any(|named| named.by_path && named.id == *id)
+    user.contribution.backends.iter().any(|named| named.by_path && named.id == *id)
 }

@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use super::object::{BackendId, BackendRole};
 use crate::diagnostic::Severity;
-use crate::model::{EndpointSlice, ObjectKey, Protocol, Service, ServicePort, ServiceType, TargetPort};
+use crate::model::{
+    EndpointSlice, ObjectKey, Protocol, Service, ServicePort, ServiceType, SharedMap, TargetPort,
+};
 use crate::route::reach::Reach;
 use crate::route::stream::Transport;
 use crate::route::{EndpointAddress, EndpointSet};
@@ -267,8 +269,8 @@ fn error(code: &'static str, reason: String, hint: &'static str) -> Problem {
 /// Services with their slices, followed from world to world.
 #[derive(Debug, Default)]
 pub(super) struct Services {
-    pub(super) services: BTreeMap<ObjectKey, Arc<Service>>,
-    pub(super) slices: BTreeMap<ObjectKey, Arc<EndpointSlice>>,
+    pub(super) services: SharedMap<ObjectKey, Arc<Service>>,
+    pub(super) slices: SharedMap<ObjectKey, Arc<EndpointSlice>>,
     by_service: BTreeMap<ObjectKey, BTreeSet<ObjectKey>>,
     /// As of the world.
     pub(super) zone: Arc<str>,

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::model::SharedMap;
+
 /// One change; `before` is what was known.
 #[derive(Debug)]
 pub(super) struct Change<K, T> {
@@ -12,13 +14,23 @@ pub(super) struct Change<K, T> {
 
 /// Makes `known` equal to `now` and lists the keys whose values differ, in order.
 pub(super) fn follow<K: Ord + Clone, T: PartialEq>(
-    known: &mut BTreeMap<K, Arc<T>>,
-    now: &BTreeMap<K, Arc<T>>,
+    known: &mut SharedMap<K, Arc<T>>,
+    now: &SharedMap<K, Arc<T>>,
 ) -> Vec<Change<K, Arc<T>>> {
-    follow_by(known, now, |(_, a), (_, b)| Arc::ptr_eq(a, b), |a, b| **a == **b)
+    let mut changes = Vec::new();
+    for key in now.differences(known, Arc::ptr_eq) {
+        let before = known.get(key);
+        let unchanged = matches!((before, now.get(key)), (Some(before), Some(value)) if **before == **value);
+        if !unchanged {
+            changes.push(Change { key: key.clone(), before: before.cloned() });
+        }
+    }
+    // From now on both share what comes to be known.
+    *known = now.clone();
+    changes
 }
 
-/// As [`follow`] for any values: `same` is quick, may say no to equal ones and yes only under one key; `equal` decides.
+/// The same for maps that share nothing and values of any kind: `same` is quick, may say no to equal ones and yes only under one key; `equal` decides.
 pub(super) fn follow_by<K: Ord + Clone, V: Clone>(
     known: &mut BTreeMap<K, V>,
     now: &BTreeMap<K, V>,
@@ -62,7 +74,7 @@ pub(super) fn follow_by<K: Ord + Clone, V: Clone>(
 mod tests {
     use super::*;
 
-    fn map(pairs: &[(u8, u8)]) -> BTreeMap<u8, Arc<u8>> {
+    fn map(pairs: &[(u8, u8)]) -> SharedMap<u8, Arc<u8>> {
         pairs.iter().map(|(key, value)| (*key, Arc::new(*value))).collect()
     }
 

@@ -23,7 +23,7 @@ use super::server::{self, Workshop};
 use super::stream;
 use super::{Compiled, Inputs};
 use crate::diagnostic::Diagnostic;
-use crate::model::{CertCatalog, CertInfo, ConfigMap, Ingress, IngressClass, ObjectKey, Origin};
+use crate::model::{CertCatalog, CertInfo, ConfigMap, Ingress, IngressClass, ObjectKey, Origin, SharedMap};
 use crate::policy::RoutePolicies;
 use crate::policy::global::Globals;
 use crate::route::host::HostIndex;
@@ -38,7 +38,9 @@ mod naming;
 mod references;
 mod settings;
 
+use assemble::Traits;
 use endpoint_state::EndpointState;
+use findings::Told;
 use naming::place;
 use references::References;
 use settings::Settings;
@@ -48,9 +50,9 @@ use settings::Settings;
 pub struct Compiler {
     settings: Option<Settings>,
     classes: Classes,
-    seen_classes: BTreeMap<ObjectKey, Arc<IngressClass>>,
+    seen_classes: SharedMap<ObjectKey, Arc<IngressClass>>,
     seen_certificates: CertCatalog,
-    ingresses: BTreeMap<ObjectKey, Arc<Ingress>>,
+    ingresses: SharedMap<ObjectKey, Arc<Ingress>>,
     judged: BTreeMap<ObjectKey, Judged>,
     references: References,
     /// Entries of canaries and of default backends without rules, which are asked as a whole.
@@ -58,7 +60,7 @@ pub struct Compiler {
     slots: Slots,
     services: Services,
     endpoints: EndpointState,
-    hosts: BTreeMap<Arc<str>, Host>,
+    hosts: BTreeMap<Arc<str>, Box<Host>>,
     attachments: BTreeMap<BackendSlot, Attachment>,
     canary_findings: Vec<Diagnostic>,
     /// Ingresses with a `stream-snippet` that counts, oldest first.
@@ -73,6 +75,8 @@ pub struct Compiler {
     index: HostIndex,
     tls: Arc<BTreeMap<Arc<str>, CertificateChoice>>,
     expressions: Expressions,
+    traits: Traits,
+    told: Told,
     table: Option<Arc<Table>>,
     pause: Pause,
 }
@@ -145,6 +149,7 @@ impl Compiler {
         self.choose_certificates(&work);
         self.lay_names(&work);
         self.retire(&work);
+        self.note_findings(&work);
         let table = self.table(&work);
         let endpoints = self.endpoints.map();
         Compiled { table, endpoints, diagnostics: self.diagnostics() }
@@ -189,10 +194,9 @@ impl Compiler {
 
     /// Frees what is remembered, piece by piece: all at once takes long.
     fn forget(self) {
-        let Self { pause, hosts, judged, ingresses, .. } = self;
+        let Self { pause, hosts, judged, .. } = self;
         pause.among(hosts).for_each(drop);
         pause.among(judged).for_each(drop);
-        pause.among(ingresses).for_each(drop);
     }
 
     fn follow_certificates(&mut self, inputs: &Inputs<'_>, work: &mut Work) {
@@ -242,24 +246,15 @@ impl Compiler {
 
     fn plan_hosts(&mut self, work: &mut Work) {
         let catch_all: Arc<str> = Arc::from(CATCH_ALL);
-        let hostless = self.hosts.entry(Arc::clone(&catch_all)).or_default().entries.clone();
+        self.hosts.entry(Arc::clone(&catch_all)).or_default();
         if work.plans.contains(&catch_all) {
             work.plans.extend(self.hosts_with_hostless_rules());
         }
+        let hostless = self.hostless();
         let Some(settings) = &self.settings else { return };
-        let slots = &self.slots;
-        let hostless: Vec<Arc<Entry>> = hostless
-            .into_iter()
-            .filter(|entry| entry.contribution.semantics == PathSemantics::Kubernetes)
-            .collect();
+        let surroundings = settings.surroundings(&self.slots, &hostless);
         for name in self.pause.among(&work.plans) {
             let Some(host) = self.hosts.get_mut(name) else { continue };
-            let surroundings = Surroundings {
-                base: &settings.base,
-                canary_only: &|slot| slots.canary_only(slot),
-                hostless: &hostless,
-                semantics: settings.options.path_semantics,
-            };
             (host.admitted, host.claim_findings) =
                 ownership::admit(name, &host.entries, &settings.globals.host_ownership, self.held.get(name));
             host.plan = merge::plan(name, host.admitted(), &surroundings);
@@ -303,6 +298,13 @@ impl Compiler {
         }
     }
 
+    /// Entries with rules without host that hosts with the Kubernetes meaning take over, oldest first.
+    fn hostless(&self) -> Vec<Arc<Entry>> {
+        let entries = self.hosts.get(CATCH_ALL).into_iter().flat_map(|host| &host.entries);
+        let kubernetes = |entry: &&Arc<Entry>| entry.contribution.semantics == PathSemantics::Kubernetes;
+        entries.filter(kubernetes).cloned().collect()
+    }
+
     /// Hosts whose rules depend on those of the catch-all.
     fn hosts_with_hostless_rules(&self) -> Vec<Arc<str>> {
         let kubernetes =
@@ -326,7 +328,9 @@ impl Compiler {
     }
 
     fn build_servers(&mut self, work: &mut Work) {
+        let hostless = self.hostless();
         let Some(settings) = &self.settings else { return };
+        let surroundings = settings.surroundings(&self.slots, &hostless);
         let mut workshop = Workshop {
             slots: &self.slots,
             default_backend: settings.default_slot.and_then(|slot| self.slots.backend(slot)),
@@ -337,7 +341,11 @@ impl Compiler {
         };
         for name in self.pause.among(&work.servers) {
             let Some(host) = self.hosts.get_mut(name) else { continue };
+            if host.plan.as_ref().is_some_and(|plan| plan.rules.is_empty()) {
+                host.plan = merge::plan(name, host.admitted(), &surroundings);
+            }
             let built = host.plan.as_ref().map(|plan| server::build(plan, &mut workshop));
+            host.let_go(name);
             let from_to_www = built.as_ref().is_some_and(|built| built.from_to_www);
             host.from_to_www = from_to_www;
             host.server_findings = Vec::new();
@@ -346,6 +354,7 @@ impl Compiler {
                 built.server
             });
             work.names |= host.server.is_some() != server.is_some();
+            self.traits.exchange(host.server.as_deref(), server.as_deref());
             host.server = server;
             let named =
                 host.server.is_some() && (from_to_www || names::alias_owner(host.admitted()).is_some());
@@ -374,13 +383,18 @@ impl Compiler {
 }
 
 impl Host {
+    /// Lets go of rules that nobody asks for before the server is built anew: canaries do, and there are few. They take
+    /// as much memory as all that Ingresses say, and are soon made again.
+    fn let_go(&mut self, name: &str) {
+        let asked = self.entries.iter().any(|entry| entry.contribution.is_canary()) || *name == *CATCH_ALL;
+        if let Some(plan) = self.plan.as_mut().filter(|_| !asked) {
+            plan.rules = Vec::new();
+        }
+    }
+
     /// The entries that have a word in it.
     fn admitted(&self) -> &[Arc<Entry>] {
         self.admitted.as_deref().unwrap_or(&self.entries)
-    }
-
-    fn passes_through(&self) -> bool {
-        self.server.as_ref().is_some_and(|server| server.passthrough.is_some())
     }
 }
 

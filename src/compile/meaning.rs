@@ -9,7 +9,7 @@ use super::object::{CATCH_ALL, Contribution, PathLine, RuleKind, contribution};
 use super::options::{Options, PathSemantics};
 use super::{Compiled, Inputs, compile};
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::model::Ingress;
+use crate::model::{Ingress, IngressClass};
 use crate::policy::annotation::Objects;
 use crate::route::{Server, Table};
 
@@ -18,9 +18,10 @@ use crate::route::{Server, Table};
 pub fn semantics_differences(inputs: &Inputs<'_>) -> Vec<Diagnostic> {
     let options = Options { path_semantics: PathSemantics::Nginx, ..inputs.options.clone() };
     let mut world = inputs.world.clone();
-    for class in world.classes.values_mut() {
+    for (key, class) in &inputs.world.classes {
         if class.parameters.as_ref().is_some_and(|(kind, _)| kind == "PathSemantics") {
-            Arc::make_mut(class).parameters = None;
+            let without = IngressClass { parameters: None, ..IngressClass::clone(class) };
+            world.classes.insert(key.clone(), Arc::new(without));
         }
     }
     let compiled = compile(&Inputs { world: &world, options: &options, ..*inputs });

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Place;
 use std::sync::Arc;
 
+use super::backend::Slots;
 use super::finding::{Finding, name_for};
 use super::object::{CATCH_ALL, Contribution, PathLine, RuleKind};
 use super::options::PathSemantics;
@@ -37,7 +38,7 @@ pub(super) struct HostPlan {
     pub(super) holder: Option<Arc<str>>,
     /// The oldest Ingress of a host, also where it has no path there: its settings of the host count.
     pub(super) creator: Option<Arc<Entry>>,
-    /// Rules in the order in which they were added; the root of the server is first.
+    /// Rules in the order in which they were added; the root of the server is first. None where they were let go of.
     pub(super) rules: Vec<PlannedRule>,
     /// Findings about losers and owners.
     pub(super) diagnostics: Vec<Diagnostic>,
@@ -76,8 +77,8 @@ pub(super) struct PlannedRule {
 pub(super) struct Surroundings<'s> {
     /// Policies without any annotation.
     pub(super) base: &'s Arc<RoutePolicies>,
-    /// True for backends that only a canary may lead to (`routing.md` 7).
-    pub(super) canary_only: &'s dyn Fn(BackendSlot) -> bool,
+    /// Which backends only a canary may lead to (`routing.md` 7).
+    pub(super) slots: &'s Slots,
     /// Entries with rules without host, oldest first, for hosts with the Kubernetes meaning.
     pub(super) hostless: &'s [Arc<Entry>],
     /// Meaning of paths where no Ingress says.
@@ -241,7 +242,7 @@ impl Merge<'_> {
     fn rule(&mut self, entry: &Arc<Entry>, line: &PathLine) -> Option<PlannedRule> {
         let slot = entry.slot(line.backend)?;
         let contribution = &entry.contribution;
-        if (self.surroundings.canary_only)(slot) {
+        if self.surroundings.slots.canary_only(slot) {
             if !contribution.is_canary() {
                 let finding = Finding {
                     severity: Severity::Error,

@@ -49,12 +49,13 @@ pub fn missing(options: &Options, world: &World) -> Vec<Diagnostic> {
     let mut found = Vec::new();
     for one in wanted {
         let Some(key) = one.key else { continue };
-        let known: Vec<&ObjectKey> = match one.kind {
-            Kind::Secret => world.secrets.keys().collect(),
-            Kind::Service => world.services.keys().collect(),
-            _ => world.config_maps.keys().collect(),
-        };
-        if !known.contains(&key) {
+        let there = ObjectRef { kind: one.kind, key: key.clone() };
+        if !world.contains(&there) {
+            let known: Vec<&ObjectKey> = match one.kind {
+                Kind::Secret => world.secrets.keys().collect(),
+                Kind::Service => world.services.keys().collect(),
+                _ => world.config_maps.keys().collect(),
+            };
             found.push(one.tell(key, &known));
         }
     }

@@ -1,13 +1,13 @@
 //! Which objects a world names, for who follows such objects one by one instead of all of their kind: to be known before
 //! the world is compiled, so nothing here needs a table. Not whether they exist or are of any use.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::class::{Classes, Verdict};
 use super::options::Options;
 use super::stream;
-use crate::model::{ConfigMap, ObjectKey, World};
+use crate::model::{ConfigMap, ObjectKey, SharedMap, World};
 use crate::policy::global::Globals;
 use crate::policy::registry;
 
@@ -36,7 +36,7 @@ pub fn stream_services(world: &World, options: &Options) -> BTreeSet<ObjectKey> 
 
 fn crosses_namespaces(world: &World, options: &Options) -> bool {
     let main = options.config_map.as_ref().and_then(|key| world.config_maps.get(key));
-    let no_others: BTreeMap<ObjectKey, Arc<ConfigMap>> = BTreeMap::new();
+    let no_others: SharedMap<ObjectKey, Arc<ConfigMap>> = SharedMap::new();
     main.is_some_and(|main| {
         Globals::parse_keeping(main, &no_others, &options.kept_keys).0.allow_cross_namespace_resources
     })

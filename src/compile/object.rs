@@ -2,7 +2,7 @@
 //! kept until the Ingress, the ConfigMap or the flags change. `merge` lays contributions over each other.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::age::Age;
 use super::finding::Finding;
@@ -149,6 +149,7 @@ pub fn contribution(
         let line = draft.rule(number, rule);
         draft.contribution.rules.push(line);
     }
+    draft.contribution.backends.shrink_to_fit();
     draft.contribution
 }
 
@@ -214,15 +215,13 @@ impl Draft {
             });
         }
         let lines = rule.paths.iter().flatten().enumerate();
-        let paths = lines.filter_map(|(position, path)| {
-            self.path(path, format!("spec.rules[{number}].http.paths[{position}]"))
-        });
+        let paths = lines.filter_map(|(position, path)| self.path(path, field_of(number, position)));
         let mut paths: Vec<PathLine> = paths.collect();
         paths.shrink_to_fit();
         RuleLine { host, paths }
     }
 
-    fn path(&mut self, rule: &model::PathRule, field: String) -> Option<PathLine> {
+    fn path(&mut self, rule: &model::PathRule, field: Arc<str>) -> Option<PathLine> {
         let service = match &rule.backend {
             model::Backend::Service(service) => service,
             model::Backend::Resource { kind, name } => {
@@ -238,7 +237,7 @@ impl Draft {
             path: Arc::from(path),
             kind: if rule.path_type == Some(PathType::Exact) { RuleKind::Exact } else { RuleKind::Prefix },
             literal,
-            field: Arc::from(field),
+            field,
             backend: self.backend_index(BackendId { key, role: BackendRole::Route }, true),
             shut,
         })
@@ -311,6 +310,16 @@ impl Draft {
     fn report(&mut self, finding: Finding<'_>) {
         let diagnostic = finding.about(&self.contribution);
         self.contribution.diagnostics.push(diagnostic);
+    }
+}
+
+/// The name of a rule's field. Those of the first rules and paths, which nearly all Ingresses have, are one text each.
+fn field_of(rule: usize, path: usize) -> Arc<str> {
+    static FIRST: [[OnceLock<Arc<str>>; 16]; 4] = [const { [const { OnceLock::new() }; 16] }; 4];
+    let make = || Arc::from(format!("spec.rules[{rule}].http.paths[{path}]"));
+    match FIRST.get(rule).and_then(|paths| paths.get(path)) {
+        Some(known) => Arc::clone(known.get_or_init(make)),
+        None => make(),
     }
 }
 

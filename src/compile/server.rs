@@ -69,7 +69,7 @@ pub(super) fn build(plan: &HostPlan, workshop: &mut Workshop<'_>) -> Built {
     let root = drafts.iter().find(|draft| &*draft.rule.path == "/" && !draft.rule.implicit);
     let root = root.and_then(|draft| draft.rule.owner.as_ref());
     diagnostics.extend(ownership::tell_foreign(plan, &foreign, root));
-    let servers = || owners.iter().map(|owner| &owner.contribution.policies.server);
+    let servers = || owners.iter().map(|owner| &*owner.contribution.policies.server);
     let snippet = servers().find(|server| server.snippet.is_some() || server.shut.is_some());
     let shut = snippet.and_then(|server| server.shut);
     let mut locations = Vec::with_capacity(drafts.len());
@@ -91,7 +91,7 @@ pub(super) fn build(plan: &HostPlan, workshop: &mut Workshop<'_>) -> Built {
         name: Arc::clone(&plan.host),
         redirect_to: None,
         app_root: servers()
-            .chain(root.map(|owner| &owner.contribution.policies.server))
+            .chain(root.map(|owner| &*owner.contribution.policies.server))
             .find_map(|server| server.app_root.clone()),
         client_certificates: client_certificates(servers()),
         snippet: snippet.and_then(|server| server.snippet.clone()),

@@ -32,10 +32,10 @@ pub struct Flags {
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Listeners")]
 pub(super) struct ListenFlags {
-    /// Address for HTTP [default: 0.0.0.0:80]
+    /// Address for HTTP [default: 0.0.0.0:80 and [::]:80]
     #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
     pub(super) http_addr: Option<SocketAddr>,
-    /// Address for HTTPS [default: 0.0.0.0:443]
+    /// Address for HTTPS [default: 0.0.0.0:443 and [::]:443]
     #[arg(long, value_name = "ADDR:PORT", value_parser = listen_address)]
     pub(super) https_addr: Option<SocketAddr>,
     /// Address for health, metrics and the read-only API [default: 127.0.0.1:10254]

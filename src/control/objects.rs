@@ -6,7 +6,7 @@ use std::mem;
 use std::sync::Arc;
 
 use super::guard::Toll;
-use super::quarantine::{find, remove};
+use super::quarantine::find;
 use crate::diagnostic::Diagnostic;
 use crate::manifest::{Decoded, Object};
 use crate::model::{Kind, ObjectRef, World};
@@ -217,7 +217,7 @@ impl Objects {
         }
         let told = self.findings.remove(reference).is_some();
         let before = find(&self.world, reference);
-        remove(&mut self.world, reference);
+        self.world.remove(reference);
         match before {
             _ if told => Effect::Everything,
             Some(object) => reach(&object),

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Hook, Outcome, Rebuild, Report, Settings, StartError, now};
+use super::{Beside, Hook, Outcome, Rebuild, Report, Settings, StartError, now};
 use crate::cert::{self, Keeper};
 use crate::compile::Compiler;
 use crate::diagnostic::Diagnostic;
@@ -21,6 +21,7 @@ const LOOK_BYTES: usize = 8 << 20;
 /// Publishes worlds.
 pub(super) struct Output {
     rebuild: Rebuild<Compiler>,
+    beside: Beside,
     hooks: Vec<Hook>,
     review_at: Option<i64>,
     free_at: Option<Instant>,
@@ -31,8 +32,8 @@ impl Output {
     /// Publishes the first world. `source` is its name for the log.
     pub(super) fn start(
         settings: Settings,
-        world: World,
-        diagnostics: Vec<Diagnostic>,
+        beside: &Beside,
+        (world, diagnostics): (World, Vec<Diagnostic>),
         mut hooks: Vec<Hook>,
         began: Instant,
         source: &str,
@@ -48,7 +49,14 @@ impl Output {
         }
         log(&report, source);
         Ok((
-            Self { rebuild, hooks, review_at, free_at: None, give_back_at: Some(Instant::now() + GIVE_BACK) },
+            Self {
+                rebuild,
+                beside: beside.clone(),
+                hooks,
+                review_at,
+                free_at: None,
+                give_back_at: Some(Instant::now() + GIVE_BACK),
+            },
             reader,
         ))
     }
@@ -77,8 +85,9 @@ impl Output {
     }
 
     /// Publishes a world whose first change came at `since`.
-    pub(super) fn world(&mut self, world: World, diagnostics: Vec<Diagnostic>, since: Instant) {
+    pub(super) fn world(&mut self, world: World, mut diagnostics: Vec<Diagnostic>, since: Instant) {
         let began = Instant::now();
+        diagnostics.extend_from_slice(&self.beside.lock());
         let outcome = self.rebuild.rebuild(world, diagnostics, now());
         self.tell(outcome, began, since);
     }

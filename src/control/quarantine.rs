@@ -87,7 +87,7 @@ impl<C: Compile> Quarantine<C> {
         loop {
             let mut rest = world.clone();
             for reference in self.held.keys() {
-                remove(&mut rest, reference);
+                rest.remove(reference);
             }
             if let Some(compiled) = self.attempt(&rest, certificates, options) {
                 return Some((compiled, self.held.keys().cloned().collect()));
@@ -121,7 +121,7 @@ impl<C: Compile> Quarantine<C> {
             let middle = works.midpoint(fails);
             let mut part = world.clone();
             for reference in suspects.iter().skip(middle) {
-                remove(&mut part, reference);
+                part.remove(reference);
             }
             if self.attempt(&part, certificates, options).is_some() {
                 works = middle;
@@ -156,19 +156,5 @@ pub(super) fn find(world: &World, reference: &ObjectRef) -> Option<Object> {
         Kind::Secret => world.secrets.get(key).cloned().map(Object::Secret),
         Kind::Service => world.services.get(key).cloned().map(Object::Service),
         Kind::Manifest | Kind::Node | Kind::Pod => None,
-    }
-}
-
-pub(super) fn remove(world: &mut World, reference: &ObjectRef) {
-    let key = &reference.key;
-    match reference.kind {
-        Kind::ConfigMap => drop(world.config_maps.remove(key)),
-        Kind::EndpointSlice => drop(world.slices.remove(key)),
-        Kind::Ingress => drop(world.ingresses.remove(key)),
-        Kind::IngressClass => drop(world.classes.remove(key)),
-        Kind::Namespace => drop(world.namespaces.remove(key)),
-        Kind::Secret => drop(world.secrets.remove(key)),
-        Kind::Service => drop(world.services.remove(key)),
-        Kind::Manifest | Kind::Node | Kind::Pod => {}
     }
 }

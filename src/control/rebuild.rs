@@ -12,7 +12,7 @@ use crate::compile::class::{Classes, Verdict};
 use crate::compile::{Inputs, LastGood, Options, missing};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::limit::priority::breathe;
-use crate::model::{CertCatalog, Kind, ObjectKey, ObjectRef, Origin, World};
+use crate::model::{CertCatalog, Ingress, Kind, ObjectKey, ObjectRef, Origin, SharedMap, World};
 use crate::snapshot::{self, Publisher, Reader, Snapshot};
 use crate::standalone;
 
@@ -74,6 +74,7 @@ pub struct Rebuild<C> {
     keeper: Keeper,
     quarantine: Quarantine<C>,
     last_good: LastGood,
+    served: Served,
     publisher: Publisher,
     /// What the last whole build gave; `None` after one that failed, when there is no compiler that knows the table.
     last: Option<Report>,
@@ -97,24 +98,33 @@ impl<C: Compile> Rebuild<C> {
         now: i64,
     ) -> Result<(Self, Reader, Report), CompilerFailed> {
         let mut quarantine = Quarantine::new();
-        let mut last_good = LastGood::default();
-        let built = build(&settings, &mut keeper, &mut quarantine, &mut last_good, world, found, now)
-            .ok_or(CompilerFailed)?;
+        let (mut last_good, mut served) = (LastGood::default(), Served::default());
+        let memory = Memory {
+            keeper: &mut keeper,
+            quarantine: &mut quarantine,
+            last_good: &mut last_good,
+            served: &mut served,
+        };
+        let built = build(&settings, memory, world, found, now).ok_or(CompilerFailed)?;
         let Built { mut snapshot, mut report } = built;
         snapshot.generation = 1;
         report.generation = 1;
         let (publisher, reader) = snapshot::channel(snapshot);
         let last = Some(report.clone());
-        Ok((Self { settings, keeper, quarantine, last_good, publisher, last }, reader, report))
+        Ok((Self { settings, keeper, quarantine, last_good, served, publisher, last }, reader, report))
     }
 
     /// Builds a snapshot of a world and publishes it unless it is what is served already. `now` is seconds since 1970.
     pub fn rebuild(&mut self, world: World, found: Vec<Diagnostic>, now: i64) -> Outcome {
-        let Self { settings, keeper, quarantine, last_good, .. } = self;
-        let built = build(settings, keeper, quarantine, last_good, world, found, now);
+        let Self { settings, keeper, quarantine, last_good, served, .. } = self;
+        let built = build(settings, Memory { keeper, quarantine, last_good, served }, world, found, now);
         self.last = None;
         let Some(Built { mut snapshot, mut report }) = built else { return Outcome::Failed };
         let current = self.publisher.current();
+        if current.diagnostics == snapshot.diagnostics {
+            // Whoever follows them sees by their address that nothing is new.
+            snapshot.diagnostics = Arc::clone(&current.diagnostics);
+        }
         if same(&current, &snapshot) {
             report.generation = current.generation;
             self.last = Some(report.clone());
@@ -171,15 +181,22 @@ impl<C: Compile> Rebuild<C> {
 #[error("the compiler fails on these objects; please report this")]
 pub struct CompilerFailed;
 
+/// What is remembered from one build to the next.
+struct Memory<'m, C> {
+    keeper: &'m mut Keeper,
+    quarantine: &'m mut Quarantine<C>,
+    last_good: &'m mut LastGood,
+    served: &'m mut Served,
+}
+
 fn build<C: Compile>(
     settings: &Settings,
-    keeper: &mut Keeper,
-    quarantine: &mut Quarantine<C>,
-    last_good: &mut LastGood,
+    memory: Memory<'_, C>,
     mut world: World,
     mut diagnostics: Vec<Diagnostic>,
     now: i64,
 ) -> Option<Built> {
+    let Memory { keeper, quarantine, last_good, served } = memory;
     let mut options = settings.options.clone();
     match settings.completion {
         Completion::Assume => standalone::complete(&mut world, &mut options, settings.without_class),
@@ -189,8 +206,8 @@ fn build<C: Compile>(
     last_good.follow(&world, &mut options);
     let objects = count(&world);
     let served = match settings.completion {
-        Completion::Assume => BTreeSet::new(),
-        Completion::AsGiven => ours(&world, &options),
+        Completion::Assume => Arc::default(),
+        Completion::AsGiven => served.follow(&world, &options),
     };
     let judged = keeper.judge(&world.secrets, options.default_certificate.as_ref(), now);
     diagnostics.extend(judged.diagnostics);
@@ -206,7 +223,7 @@ fn build<C: Compile>(
         generation: 0,
         objects,
         sources: Arc::new(Sources { world, certificates: judged.catalog, options }),
-        served: Arc::new(served),
+        served,
         errors: count(Severity::Error),
         warnings: count(Severity::Warning),
         stale_certificates: judged.stale,
@@ -226,19 +243,42 @@ fn build<C: Compile>(
     Some(Built { snapshot, report })
 }
 
-fn ours(world: &World, options: &Options) -> BTreeSet<ObjectKey> {
-    let classes = Classes::new(world, options);
-    let ours =
-        world.ingresses.iter().filter(|(_, one)| matches!(classes.judge(one, options), Verdict::Ours(_)));
-    ours.map(|(key, _)| key.clone()).collect()
+/// Which Ingresses are ours, and what that was judged by.
+#[derive(Debug, Default)]
+struct Served {
+    by: Option<(Classes, Options)>,
+    ingresses: SharedMap<ObjectKey, Arc<Ingress>>,
+    ours: Arc<BTreeSet<ObjectKey>>,
 }
 
-/// Unchanged parts keep their address; endpoints and findings are small enough to compare.
+impl Served {
+    /// Judges what changed; the same value while the same Ingresses are ours.
+    fn follow(&mut self, world: &World, options: &Options) -> Arc<BTreeSet<ObjectKey>> {
+        let classes = Classes::new(world, options);
+        if self.by.as_ref().is_none_or(|(known, by)| *known != classes || by != options) {
+            *self = Self { by: Some((classes.clone(), options.clone())), ..Self::default() };
+        }
+        for key in world.ingresses.differences(&self.ingresses, Arc::ptr_eq) {
+            let is_ours =
+                |ingress: &Arc<Ingress>| matches!(classes.judge(ingress, options), Verdict::Ours(_));
+            let is = world.ingresses.get(key).is_some_and(is_ours);
+            if is && !self.ours.contains(key) {
+                Arc::make_mut(&mut self.ours).insert(key.clone());
+            } else if !is && self.ours.contains(key) {
+                Arc::make_mut(&mut self.ours).remove(key);
+            }
+        }
+        self.ingresses = world.ingresses.clone();
+        Arc::clone(&self.ours)
+    }
+}
+
+/// Unchanged parts keep their address; endpoints are small enough to compare.
 fn same(current: &Snapshot, next: &Snapshot) -> bool {
     Arc::ptr_eq(&current.table, &next.table)
         && Arc::ptr_eq(&current.certs, &next.certs)
         && (Arc::ptr_eq(&current.endpoints, &next.endpoints) || current.endpoints == next.endpoints)
-        && current.diagnostics == next.diagnostics
+        && Arc::ptr_eq(&current.diagnostics, &next.diagnostics)
 }
 
 fn count(world: &World) -> Vec<(Kind, usize)> {

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::objects::{Change, Effect, FeedId, Objects};
 use super::output::Output;
-use super::{Control, Hook, Pace, Settings, StartError, Wake, now, seconds_until};
+use super::{Beside, Control, Hook, Pace, Settings, StartError, Wake, now, seconds_until};
 use crate::limit::priority::step_back;
 use crate::snapshot::Reader;
 
@@ -72,13 +72,14 @@ pub fn start_stream<S>(
     while !objects.is_complete() {
         match woken.recv() {
             Ok(Wake::Change(_, change)) => drop(objects.take(change)),
-            Ok(Wake::Files(_) | Wake::Reread | Wake::Stop) | Err(_) => {}
+            Ok(Wake::Files(_) | Wake::Reread | Wake::Beside | Wake::Stop) | Err(_) => {}
         }
     }
     let began = Instant::now();
     let world = objects.world().clone();
-    let (output, reader) =
-        Output::start(settings, world, objects.diagnostics(), hooks, began, "the API server")?;
+    let beside = Beside::of(&wakes);
+    let first = (world, objects.diagnostics());
+    let (output, reader) = Output::start(settings, &beside, first, hooks, began, "the API server")?;
     let mut follower = Follower {
         objects,
         output,
@@ -95,7 +96,7 @@ pub fn start_stream<S>(
             follower.run(&woken);
         })
         .map_err(StartError::Thread)?;
-    Ok((Control { wakes, thread: Some(thread) }, reader, begun))
+    Ok((Control { wakes, beside, thread: Some(thread) }, reader, begun))
 }
 
 struct Follower {
@@ -129,7 +130,7 @@ impl Follower {
                     }
                 }
                 // An API server tells every change; there is nothing to read again.
-                Ok(Wake::Reread) => self.whole(Instant::now()),
+                Ok(Wake::Reread | Wake::Beside) => self.whole(Instant::now()),
                 Ok(Wake::Files(_)) | Err(RecvTimeoutError::Timeout) => {}
             }
             let present = Instant::now();
@@ -196,7 +197,7 @@ impl Follower {
             match wake {
                 Wake::Change(arrived, change) => self.take(arrived, change, pace),
                 Wake::Stop => return ControlFlow::Break(()),
-                Wake::Reread => {
+                Wake::Reread | Wake::Beside => {
                     self.pending = Effect::Everything;
                     pace.note(Instant::now());
                 }

@@ -3,7 +3,7 @@
 //!
 //! Families call the getters; `registry` makes the reader and decides about gates that no family knows.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::model::{ConfigMap, Ingress, Kind, ObjectKey, ObjectRef, Secret};
+use crate::model::{ConfigMap, Ingress, Kind, ObjectKey, ObjectRef, Secret, SharedMap};
 use crate::wire::fields::is_token;
 
 /// What a hint says of a fault that shuts nothing, before the default.
@@ -188,13 +188,13 @@ const MAX_CIDRS: usize = 4096;
 #[derive(Debug, Clone, Copy)]
 pub struct Objects<'o> {
     /// Secrets.
-    pub secrets: &'o BTreeMap<ObjectKey, Arc<Secret>>,
+    pub secrets: &'o SharedMap<ObjectKey, Arc<Secret>>,
     /// ConfigMaps.
-    pub config_maps: &'o BTreeMap<ObjectKey, Arc<ConfigMap>>,
+    pub config_maps: &'o SharedMap<ObjectKey, Arc<ConfigMap>>,
 }
 
-static NO_SECRETS: BTreeMap<ObjectKey, Arc<Secret>> = BTreeMap::new();
-static NO_CONFIG_MAPS: BTreeMap<ObjectKey, Arc<ConfigMap>> = BTreeMap::new();
+static NO_SECRETS: SharedMap<ObjectKey, Arc<Secret>> = SharedMap::new();
+static NO_CONFIG_MAPS: SharedMap<ObjectKey, Arc<ConfigMap>> = SharedMap::new();
 
 impl Objects<'static> {
     /// A world without any.

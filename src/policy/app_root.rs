@@ -23,9 +23,7 @@ pub fn read(reader: &mut Reader<'_>) -> Option<Arc<str>> {
             match text.bytes().find(|byte| !allowed(*byte)) {
                 Some(byte) => Err(format!("{:?} may not stand in a path", char::from(byte))),
                 None if text.contains('$') => Err("variables are not expanded here".into()),
-                None if !text.starts_with('/') || text.starts_with("//") => {
-                    Err("must be an absolute path".into())
-                }
+                None if !text.starts_with('/') => Err("must be an absolute path".into()),
                 None => Ok(Arc::from(text)),
             }
         })
@@ -39,7 +37,8 @@ pub fn decide(root: &str, view: &RequestView<'_>) -> Option<LocalReply> {
         return None;
     }
     let location = match &*view.host.raw {
-        "" => root.to_owned(),
+        // Nothing stands before it: two slashes would name a host.
+        "" => format!("/{}", root.trim_start_matches('/')),
         host => format!("{}://{host}{root}", view.scheme.as_str()),
     };
     Some(LocalReply::Redirect { status: StatusCode::FOUND, location, cause: RedirectCause::AppRoot })
@@ -67,10 +66,26 @@ mod tests {
     }
 
     #[test]
+    fn two_slashes_name_no_host() {
+        let fields = fields(&[]);
+        let location = |raw: &str| {
+            let mut view = view("/", &fields);
+            view.host.raw = raw.to_owned().into();
+            match decide("//evil.test", &view) {
+                Some(LocalReply::Redirect { location, .. }) => location,
+                _ => String::new(),
+            }
+        };
+        assert_eq!(location("h.test"), "http://h.test//evil.test");
+        assert_eq!(location(""), "/evil.test");
+    }
+
+    #[test]
     fn only_absolute_paths_are_taken() {
         let root = |text| read_with(&[("app-root", text)], read);
         assert_eq!(root("/app").as_deref(), Some("/app"));
-        for bad in ["app", "//evil.test", "/a b", "https://evil.test/", "/$host", "/a#b"] {
+        assert_eq!(root("//app").as_deref(), Some("//app"), "a path behind the host");
+        for bad in ["app", "/a b", "https://evil.test/", "/$host", "/a#b"] {
             assert_eq!(root(bad), None, "{bad}");
         }
     }

@@ -157,10 +157,9 @@ pub(super) fn protocols(text: &str) -> Result<(bool, bool), String> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
 
     use super::*;
-    use crate::model::{Meta, SecretBytes};
+    use crate::model::{Meta, SecretBytes, SharedMap};
     use crate::policy::annotation::Objects;
     use crate::policy::annotation::sample::{PREFIX, denied, ingress, read};
 
@@ -176,7 +175,7 @@ mod tests {
         let data = data.iter().map(|(key, text)| ((*key).to_owned(), SecretBytes::new(text.as_bytes())));
         let secret =
             Secret { meta: Meta::named(key.clone()), secret_type: "Opaque".into(), data: data.collect() };
-        let secrets = BTreeMap::from([(key, Arc::new(secret))]);
+        let secrets = SharedMap::from([(key, Arc::new(secret))]);
         let ingress = ingress(annotations);
         let objects = Objects { secrets: &secrets, ..Objects::NONE };
         let mut reader = Reader::new(&ingress, PREFIX, true).with_objects(objects);

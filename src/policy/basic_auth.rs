@@ -178,7 +178,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::model::{Meta, ObjectKey, SecretBytes};
+    use crate::model::{Meta, ObjectKey, SecretBytes, SharedMap};
     use crate::policy::annotation::Objects;
     use crate::policy::annotation::sample::{self, PREFIX, ingress};
 
@@ -187,7 +187,7 @@ mod tests {
         let data = data.iter().map(|(key, text)| ((*key).to_owned(), SecretBytes::new(text.as_bytes())));
         let secret =
             Secret { meta: Meta::named(key.clone()), secret_type: "Opaque".into(), data: data.collect() };
-        let secrets = BTreeMap::from([(key, Arc::new(secret))]);
+        let secrets = SharedMap::from([(key, Arc::new(secret))]);
         let ingress = ingress(annotations);
         let objects = Objects { secrets: &secrets, ..Objects::NONE };
         let mut reader = Reader::new(&ingress, PREFIX, true).with_objects(objects);
@@ -238,7 +238,7 @@ mod tests {
         {
             let data = BTreeMap::from([(name.to_owned(), SecretBytes::new(value.into_bytes()))]);
             let secret = Secret { meta: Meta::named(key.clone()), secret_type: "Opaque".into(), data };
-            let secrets = BTreeMap::from([(key.clone(), Arc::new(secret))]);
+            let secrets = SharedMap::from([(key.clone(), Arc::new(secret))]);
             let ingress = ingress(&[
                 ("auth-type", "digest"),
                 ("auth-secret", "users"),

@@ -68,17 +68,16 @@ fn field(name: &str, value: &str, globals: &Globals) -> Result<(Box<str>, Box<st
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
 
     use super::*;
-    use crate::model::{ConfigMap, Meta, ObjectKey};
+    use crate::model::{ConfigMap, Meta, ObjectKey, SharedMap};
     use crate::policy::annotation::Objects;
     use crate::policy::annotation::sample::{self, PREFIX, ingress};
 
     fn read(reference: &str, data: &[(&str, &str)]) -> Result<Vec<String>, &'static str> {
         let key = ObjectKey::new("default", "headers");
         let data = data.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        let maps = BTreeMap::from([(key.clone(), Arc::new(ConfigMap { meta: Meta::named(key), data }))]);
+        let maps = SharedMap::from([(key.clone(), Arc::new(ConfigMap { meta: Meta::named(key), data }))]);
         let ingress = ingress(&[("custom-headers", reference)]);
         let objects = Objects { config_maps: &maps, ..Objects::NONE };
         let mut reader = Reader::new(&ingress, PREFIX, true).with_objects(objects);

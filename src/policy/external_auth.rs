@@ -5,6 +5,7 @@
 //! Asking, remembering answers and signing in are `proxy::filter`'s; what is sent and what an answer means is here.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::Method;
 
@@ -26,9 +27,8 @@ pub use signin::SignIn;
 pub use url::AuthUrl;
 
 const LOCATION: Scope = Scope::Location;
-const KEEPALIVE: Fidelity = Fidelity::AcceptedNoEffect(
-    "connections to the service are always kept, by upstream-keepalive-* of the ConfigMap",
-);
+const KEEPALIVE: Fidelity =
+    Fidelity::Equivalent("counts with auth-keepalive, also with HTTP/2 on, where ingress-nginx keeps none");
 
 const URL: Spec = Spec::new("auth-url", LOCATION, Risk::High)
     .fail_closed()
@@ -67,10 +67,10 @@ const CACHE_DURATION: Spec = Spec::new("auth-cache-duration", LOCATION, Risk::Me
     .doc("For how long, by status. Beside auth-url a faulty value shuts the routes.");
 const KEEPALIVE_CONNECTIONS: Spec = Spec::new("auth-keepalive", LOCATION, Risk::Low)
     .fidelity(Fidelity::Equivalent(
-        "connections to the service are always kept, as many as upstream-keepalive-connections says, also with HTTP/2 on, where ingress-nginx keeps none",
+        "counts also with HTTP/2 on, where ingress-nginx keeps none; without it connections are kept too, by upstream-keepalive-* of the ConfigMap",
     ))
     .values("0", "10")
-    .doc("Connections to the service that are kept.");
+    .doc("Connections to an address of the service that each worker keeps.");
 const KEEPALIVE_SHARE: Spec = Spec::new("auth-keepalive-share-vars", LOCATION, Risk::Low)
     .fidelity(Fidelity::Equivalent("questions know the variables of their requests always"))
     .values("false", "true")
@@ -128,6 +128,19 @@ pub struct ExternalAuth {
     pub always_set_cookie: bool,
     /// `auth-cache-key` and how long answers count.
     pub cache: Option<Cache>,
+    /// `auth-keepalive` and what goes with it; `None` for the ConfigMap's.
+    pub keepalive: Option<Keepalive>,
+}
+
+/// Which connections to the service are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keepalive {
+    /// `auth-keepalive`: idle ones of each worker to one address.
+    pub connections: u32,
+    /// `auth-keepalive-requests`: questions over one.
+    pub requests: u32,
+    /// `auth-keepalive-timeout`: longest idle time.
+    pub timeout: Duration,
 }
 
 /// Which answers are remembered.
@@ -151,6 +164,7 @@ impl ExternalAuth {
             request_redirect: None,
             always_set_cookie: false,
             cache: None,
+            keepalive: None,
         }
     }
 
@@ -190,14 +204,13 @@ pub(super) struct Draft {
     pub(super) always_set_cookie: bool,
     pub(super) cache_key: Option<Template>,
     pub(super) lifetimes: Option<Lifetimes>,
+    pub(super) keepalive: Option<Keepalive>,
 }
 
 impl Draft {
     /// Details of one Ingress; `None` when one of them is faulty and the routes, if guarded, were shut.
     fn read(reader: &mut Reader<'_>, guarded: bool) -> Option<Self> {
-        for spec in [&KEEPALIVE_CONNECTIONS, &KEEPALIVE_REQUESTS, &KEEPALIVE_TIMEOUT] {
-            let _without_effect = reader.int(spec);
-        }
+        let keepalive = keepalive(reader);
         let _without_effect = reader.bool(&KEEPALIVE_SHARE);
         let mut faults = Faults { guarded, found: false };
         let mut draft = Self {
@@ -222,6 +235,7 @@ impl Draft {
                 reader,
                 &CACHE_DURATION,
             ),
+            keepalive,
         };
         let reference = reader.reference(&SET_HEADERS);
         if let Some(key) = faults.note(reference, reader, &SET_HEADERS) {
@@ -254,6 +268,7 @@ impl Draft {
             request_redirect: self.request_redirect,
             always_set_cookie: self.always_set_cookie,
             cache: self.cache_key.map(|key| Cache { key, lifetimes: self.lifetimes.unwrap_or_default() }),
+            keepalive: self.keepalive,
         }
     }
 }
@@ -280,6 +295,23 @@ impl Faults {
             reader.report(spec.name, Severity::Error, "AuthUnavailable", reason, hint);
         }
     }
+}
+
+/// `auth-keepalive` and its details, which mean nothing without it. As with ingress-nginx nothing is kept where one of
+/// them is not above 0.
+fn keepalive(reader: &mut Reader<'_>) -> Option<Keepalive> {
+    let mut number = |spec, default| reader.int(spec).ok().unwrap_or(default);
+    let connections = number(&KEEPALIVE_CONNECTIONS, 0);
+    let (requests, seconds) = (number(&KEEPALIVE_REQUESTS, 1000), number(&KEEPALIVE_TIMEOUT, 60));
+    if connections <= 0 {
+        return None;
+    }
+    let none = requests <= 0 || seconds <= 0;
+    Some(Keepalive {
+        connections: if none { 0 } else { u32::try_from(connections).unwrap_or(u32::MAX) },
+        requests: u32::try_from(requests).unwrap_or(if none { 0 } else { u32::MAX }),
+        timeout: Duration::from_secs(u64::try_from(seconds).unwrap_or(0)),
+    })
 }
 
 /// `auth-method`.

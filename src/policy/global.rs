@@ -1,6 +1,5 @@
 //! The controller ConfigMap, typed. Absent keys have the defaults of ingress-nginx; a bad value affects that key only.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -342,7 +341,7 @@ pub enum TextTest {
 }
 
 /// Data of the ConfigMaps that the controller's ConfigMap names, by `namespace/name`.
-pub type Referenced = BTreeMap<crate::model::ObjectKey, Arc<crate::model::ConfigMap>>;
+pub type Referenced = crate::model::SharedMap<crate::model::ObjectKey, Arc<crate::model::ConfigMap>>;
 
 mod auth;
 mod defaults;

@@ -178,11 +178,17 @@ pub fn read(
     let (mut diagnostics, denied) = reader.finish();
     let firewall = globals.firewall.filter(|_| !opts_out);
     route.denied = denied.or(globals.snippets.refused).or(firewall);
-    let mut policies = IngressPolicies { route: Arc::new(route), server, backend, canary, references };
+    let mut policies = IngressPolicies {
+        route: Arc::new(route),
+        server: Arc::new(server),
+        backend: Arc::new(backend),
+        canary: canary.map(Box::new),
+        references,
+    };
     if denied.is_some_and(gate::refuses_whole) {
         // Nothing of a refused object may reach beyond its own routes.
-        policies.server = ServerPolicies::default();
-        policies.canary = policies.canary.map(|_| canary::Canary::never());
+        policies.server = Arc::default();
+        policies.canary = policies.canary.map(|_| Box::new(canary::Canary::never()));
     } else if policies.canary.is_some() {
         diagnostics.iter_mut().for_each(soften);
     }

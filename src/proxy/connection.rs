@@ -153,7 +153,7 @@ async fn begin(
         return None;
     }
     let number = worker.next_connection();
-    let entry = worker.presences.enter(std::time::Instant::now());
+    let entry = worker.presences.enter(std::time::Instant::now(), local);
     let presence = Rc::clone(&entry.presence);
     let requests = Cell::new(0);
     let mut facts =

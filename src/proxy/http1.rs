@@ -30,6 +30,7 @@ use self::ending::{Linger, linger, refuse, settle, tell_cut};
 use self::exchange::{Exchange, Outcome};
 use self::link::Link;
 use super::prefixed::Prefixed;
+use super::turns::Turns;
 use crate::limit::Memory;
 use crate::message::{Request, Response};
 use crate::pipe::Socket;
@@ -72,6 +73,8 @@ pub struct Options {
     pub half_close_grace: Duration,
     /// Where read buffers of bodies are counted, and what is left for them.
     pub memory: Memory,
+    /// Turns of the worker.
+    pub turns: Turns,
 }
 
 impl Default for Options {
@@ -93,6 +96,7 @@ impl Default for Options {
             linger_time: Duration::from_secs(30),
             half_close_grace: Duration::from_secs(1),
             memory: Memory::new(None),
+            turns: Turns::default(),
         }
     }
 }

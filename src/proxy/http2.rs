@@ -9,6 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::coop::unconstrained;
 
 use self::connection::Connection;
+use super::turns::Turns;
 use crate::limit::{self, Memory};
 use crate::message::{Request, Response};
 use crate::wire::{Flood, FrameLimits, HeadLimits};
@@ -53,6 +54,8 @@ pub struct Http2Options {
     pub provoked_resets: usize,
     /// Where the windows of bodies are counted.
     pub memory: Memory,
+    /// Turns of the worker.
+    pub turns: Turns,
 }
 
 impl Default for Http2Options {
@@ -72,6 +75,7 @@ impl Default for Http2Options {
             frames: FrameLimits::default(),
             provoked_resets: 256,
             memory: Memory::new(None),
+            turns: Turns::default(),
         }
     }
 }

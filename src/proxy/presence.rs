@@ -2,6 +2,7 @@
 //! D-5, D-6). A connection never leaves with a request in flight.
 
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Waker};
 use std::time::{Duration, Instant};
@@ -24,9 +25,12 @@ struct Slots {
 /// One connection, as far as the others need to know.
 #[derive(Debug)]
 pub struct Presence {
+    /// Address of the listener.
+    at: SocketAddr,
     requests: Cell<u32>,
     quiet_since: Cell<Instant>,
     asked: Cell<bool>,
+    dismissed: Cell<bool>,
     /// The task that drives it.
     task: RefCell<Option<Waker>>,
 }
@@ -41,12 +45,14 @@ pub struct Entry {
 }
 
 impl Presences {
-    /// Enters a new connection.
-    pub fn enter(self: &Rc<Self>, now: Instant) -> Entry {
+    /// Enters a new connection to the listener at this address.
+    pub fn enter(self: &Rc<Self>, now: Instant, at: SocketAddr) -> Entry {
         let presence = Rc::new(Presence {
+            at,
             requests: Cell::new(0),
             quiet_since: Cell::new(now),
             asked: Cell::new(false),
+            dismissed: Cell::new(false),
             task: RefCell::new(None),
         });
         let mut slots = self.slots.borrow_mut();
@@ -73,6 +79,14 @@ impl Presences {
             presence.wake();
         }
         idle.len()
+    }
+
+    /// Tells those that came to a listener which is closed: they leave as when the process drains.
+    pub fn dismiss(&self, at: SocketAddr) {
+        for presence in self.slots.borrow().all.iter().flatten().filter(|presence| presence.at == at) {
+            presence.dismissed.set(true);
+            presence.wake();
+        }
     }
 
     /// Has every connection look whether it is to end.
@@ -104,6 +118,11 @@ impl Presence {
             *task = Some(cx.waker().clone());
         }
         false
+    }
+
+    /// True once its listener is closed; who waits in [`Presence::is_asked`] is woken then.
+    pub fn is_dismissed(&self) -> bool {
+        self.dismissed.get()
     }
 
     fn wake(&self) {
@@ -138,10 +157,23 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
+    fn enter(presences: &Rc<Presences>, now: Instant) -> Entry {
+        presences.enter(now, SocketAddr::from(([127, 0, 0, 1], 80)))
+    }
+
+    #[test]
+    fn who_came_to_a_closed_listener_is_told_and_nobody_else() {
+        let presences = Rc::new(Presences::default());
+        let other = SocketAddr::from(([127, 0, 0, 2], 80));
+        let (here, there) = (presences.enter(Instant::now(), other), enter(&presences, Instant::now()));
+        presences.dismiss(other);
+        assert!(here.presence.is_dismissed() && !there.presence.is_dismissed());
+    }
+
     #[test]
     fn the_longest_idle_are_asked_first_and_the_busy_and_the_new_never() {
         let (presences, start) = (Rc::new(Presences::default()), Instant::now());
-        let entries: Vec<Entry> = (0..5).map(|n| presences.enter(start + n * SECOND)).collect();
+        let entries: Vec<Entry> = (0..5).map(|n| enter(&presences, start + n * SECOND)).collect();
         entries[0].presence.begin();
         let now = start + 4 * SECOND;
         let asked = || entries.iter().map(|entry| entry.presence.asked.get()).collect::<Vec<_>>();
@@ -157,7 +189,7 @@ mod tests {
     fn places_are_used_again() {
         let presences = Rc::new(Presences::default());
         for _ in 0..10 {
-            let _both = (presences.enter(Instant::now()), presences.enter(Instant::now()));
+            let _both = (enter(&presences, Instant::now()), enter(&presences, Instant::now()));
         }
         assert_eq!(presences.slots.borrow().all.len(), 2);
         assert_eq!(presences.shed(9, Instant::now() + SECOND), 0);
@@ -171,10 +203,10 @@ mod tests {
     #[tokio::test]
     async fn who_is_asked_hears_of_it_before_or_while_waiting() {
         let presences = Rc::new(Presences::default());
-        let (before, now) = (presences.enter(Instant::now()), Instant::now() + SECOND);
+        let (before, now) = (enter(&presences, Instant::now()), Instant::now() + SECOND);
         assert_eq!(presences.shed(1, now), 1);
         asked(&before).await;
-        let waiting = presences.enter(Instant::now());
+        let waiting = enter(&presences, Instant::now());
         let (asked, ()) = tokio::join!(
             async {
                 asked(&waiting).await;
@@ -191,7 +223,7 @@ mod tests {
     #[tokio::test]
     async fn all_who_wait_can_be_made_to_look_again() {
         let presences = Rc::new(Presences::default());
-        let (entry, looks) = (presences.enter(Instant::now()), Cell::new(0));
+        let (entry, looks) = (enter(&presences, Instant::now()), Cell::new(0));
         let wait = std::future::poll_fn(|cx| {
             looks.set(looks.get() + 1);
             assert!(!entry.presence.is_asked(cx));

@@ -20,6 +20,7 @@ use super::http2::Http2Options;
 use super::presence::Presences;
 use super::sni;
 use super::spool::Spool;
+use super::turns::Turns;
 use crate::drain::DrainWatcher;
 use crate::limit::{Bodies, Clients, ConnectionLimit, Memory, Pressure};
 use crate::message::ResponseBody;
@@ -94,6 +95,8 @@ pub struct Worker {
     pub requests: Cell<u64>,
     /// Limits of HTTP/1 connections with the generation that they are of.
     pub http1: RefCell<Option<(u64, Rc<http1::Options>)>>,
+    /// Turns of this worker.
+    pub turns: Turns,
     /// Sessions below HTTP.
     pub l4: super::l4::State,
 }
@@ -172,6 +175,7 @@ impl Worker {
             send_timeout: globals.limits.send_timeout,
             max_age: globals.limits.connection_age,
             memory: self.memory.clone(),
+            turns: self.turns.clone(),
             max_requests: if globals.keep_alive.is_none() {
                 1
             } else {
@@ -201,6 +205,7 @@ impl Worker {
             send_timeout: limits.send_timeout,
             max_age: limits.connection_age,
             memory: self.memory.clone(),
+            turns: self.turns.clone(),
             provoked_resets: usize::try_from(limits.provoked_resets).unwrap_or(usize::MAX),
             frames: FrameLimits {
                 idle: u64::from(limits.idle_frames),

@@ -13,7 +13,10 @@ use std::sync::{Arc, OnceLock};
 use foldhash::quality::{FixedState, FoldHasher};
 
 use super::host::NameKind;
-use super::{Backend, CertificateChoice, Location, LocationTarget, Server, Table};
+use super::stream::StreamService;
+use super::{
+    Backend, CanaryBackend, CertificateChoice, Location, LocationTarget, Passthrough, Server, Table,
+};
 use crate::policy::RoutePolicies;
 use crate::policy::client_certificate::ClientCertificates;
 
@@ -32,23 +35,42 @@ pub fn table(table: &Table) -> u64 {
 
 /// The number of a table whose names have the numbers ([`of_name`]) that add up to `names`, in whatever order.
 pub fn with_names(table: &Table, names: u64) -> u64 {
+    // Each part by its name, here and below: a new one that nobody thinks of does not compile.
+    let Table {
+        hosts: _,
+        catch_all,
+        tls,
+        backends: _,
+        globals,
+        default_backend,
+        https_port,
+        client_certificates: _,
+        streams,
+        own_handshakes: _,
+        passthrough: _,
+    } = table;
     let mut told = Told::default();
     told.0.write_u64(names);
-    told.0.write_u64(of_server(&table.catch_all));
-    told.shown(&table.globals);
-    for (host, choice) in table.tls.iter() {
+    told.0.write_u64(of_server(catch_all));
+    told.shown(globals);
+    for key in globals.ssl_session_ticket_keys.iter() {
+        // The text that shows everything else does not show these.
+        key.expose().hash(&mut told.0);
+    }
+    for (host, choice) in tls.iter() {
         host.hash(&mut told.0);
         match choice {
             CertificateChoice::Default => told.0.write_u8(0),
             CertificateChoice::Secret(key) => key.hash(&mut told.0),
         }
     }
-    told.optional(table.default_backend.as_deref(), Told::backend);
-    told.0.write_u16(table.https_port);
-    for (port, service) in table.streams.iter() {
+    told.optional(default_backend.as_deref(), Told::backend);
+    told.0.write_u16(*https_port);
+    for (port, service) in streams.iter() {
         port.hash(&mut told.0);
-        told.backend(&service.backend);
-        told.shown(&(&service.snippet, service.accept, service.send));
+        let StreamService { backend, snippet, accept, send } = &**service;
+        told.backend(backend);
+        told.shown(&(snippet, accept, send));
     }
     told.0.finish()
 }
@@ -64,18 +86,32 @@ pub fn of_name(kind: &NameKind, name: &str, server: &Server) -> u64 {
 /// The number of a server.
 fn of_server(server: &Server) -> u64 {
     *server.fingerprint.0.get_or_init(|| {
+        let Server {
+            name,
+            redirect_to,
+            app_root,
+            client_certificates,
+            snippet,
+            regex_mode,
+            slash_redirects,
+            locations,
+            index: _,
+            passthrough,
+            handshakes,
+            fingerprint: _,
+        } = server;
         let mut told = Told::default();
-        (&server.name, &server.redirect_to, &server.app_root).hash(&mut told.0);
-        (server.regex_mode, server.slash_redirects, &server.handshakes).hash(&mut told.0);
-        told.optional(server.client_certificates.as_ref(), Told::client_certificates);
-        told.shown(&server.snippet);
-        told.optional(server.passthrough.as_ref(), |told, passthrough| {
-            told.backend(&passthrough.backend);
-            told.shown(&passthrough.policies);
+        (name, redirect_to, app_root).hash(&mut told.0);
+        (regex_mode, slash_redirects, handshakes).hash(&mut told.0);
+        told.optional(client_certificates.as_ref(), Told::client_certificates);
+        told.shown(snippet);
+        told.optional(passthrough.as_ref(), |told, Passthrough { backend, policies }| {
+            told.backend(backend);
+            told.shown(policies);
         });
         // The locations of an Ingress stand together, and have one set of policies.
         let mut last: Option<(&Arc<RoutePolicies>, u64)> = None;
-        for location in &server.locations {
+        for location in locations {
             let policies = match last {
                 Some((seen, number)) if Arc::ptr_eq(seen, &location.policies) => number,
                 _ => of_policies(&location.policies),
@@ -123,11 +159,28 @@ impl Told {
         }
     }
 
+    /// But for its policies, which many share.
     fn location(&mut self, location: &Location) {
-        (location.kind, &location.path, &location.rule_path, &location.owner).hash(&mut self.0);
-        (location.implicit, location.tier, location.sets_cookie).hash(&mut self.0);
-        self.shown(&(&location.pattern, &location.rewrite_pattern));
-        match &location.target {
+        let Location {
+            kind,
+            path,
+            rule_path,
+            owner,
+            // Of no consequence for requests.
+            field: _,
+            implicit,
+            tier,
+            pattern,
+            target,
+            policies: _,
+            default_backend,
+            rewrite_pattern,
+            sets_cookie,
+        } = location;
+        (kind, path, rule_path, owner).hash(&mut self.0);
+        (implicit, tier, sets_cookie).hash(&mut self.0);
+        self.shown(&(pattern, rewrite_pattern));
+        match target {
             LocationTarget::Backend(backend) => {
                 self.0.write_u8(0);
                 self.backend(backend);
@@ -139,17 +192,18 @@ impl Told {
             LocationTarget::Healthz => self.0.write_u8(2),
             LocationTarget::StubStatus => self.0.write_u8(3),
         }
-        self.optional(location.default_backend.as_deref(), Self::backend);
+        self.optional(default_backend.as_deref(), Self::backend);
     }
 
     /// Without its slot, which depends on what was there before.
     fn backend(&mut self, backend: &Backend) {
-        (&backend.key, &backend.name).hash(&mut self.0);
-        self.shown(&backend.policies);
-        self.optional(backend.canary.as_deref(), |told, canary| {
-            canary.owner.hash(&mut told.0);
-            told.backend(&canary.backend);
-            told.shown(&canary.policy);
+        let Backend { key, name, slot: _, policies, canary } = backend;
+        (key, name).hash(&mut self.0);
+        self.shown(policies);
+        self.optional(canary.as_deref(), |told, CanaryBackend { owner, backend, policy }| {
+            owner.hash(&mut told.0);
+            told.backend(backend);
+            told.shown(policy);
         });
     }
 

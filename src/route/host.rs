@@ -3,6 +3,7 @@
 //! Names stand in shards behind `Arc`s, so that a table with one changed host shares all but one shard with the
 //! table before it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::hash::BuildHasher;
@@ -44,6 +45,18 @@ pub struct AliasNames {
     pub prefixes: BTreeMap<Arc<str>, Arc<Server>>,
     /// `~expression` in order of server names.
     pub expressions: Vec<(Arc<Pattern>, Arc<Server>)>,
+}
+
+/// How a name compares, its text as a user writes it, its server.
+pub type Name<'i> = (NameKind, Cow<'i, str>, &'i Arc<Server>);
+
+/// What became of names from one index to the next.
+#[derive(Debug)]
+pub struct Renamed<'i> {
+    /// Names with the server that they have now.
+    pub came: Vec<Name<'i>>,
+    /// Names with the server that they had.
+    pub left: Vec<Name<'i>>,
 }
 
 const SHARDS: usize = 256;
@@ -88,7 +101,7 @@ impl HostIndex {
         let wildcard = self.by_wildcard(host).zip(host.split_once('.'));
         let wildcard =
             wildcard.map(|(server, (_, rest))| (NameKind::Expression, format!("*.{rest}"), server));
-        let aliases = self.aliases.names().filter(|(kind, text, _)| self.takes(kind, text, host));
+        let aliases = self.aliases.names().filter(|(kind, text, _)| self.takes(kind, text, host)).map(owned);
         let mut all: Vec<_> = exact.into_iter().chain(wildcard).chain(aliases).collect();
         all.sort_by(|a, b| {
             let longest = b.1.len().cmp(&a.1.len());
@@ -108,9 +121,33 @@ impl HostIndex {
             .wildcards
             .iter()
             .map(|(suffix, server)| (NameKind::Expression, format!("*.{suffix}"), server));
-        let mut all: Vec<_> = exact.chain(wildcards).chain(self.aliases.names()).collect();
+        let mut all: Vec<_> = exact.chain(wildcards).chain(self.aliases.names().map(owned)).collect();
         all.sort_by(|a, b| (&a.2.name, &a.0, &a.1).cmp(&(&b.2.name, &b.0, &b.1)));
         all
+    }
+
+    /// Names that have another server than in `before`, or none there: with the server that they have, and with the one
+    /// that they had. What both share costs nothing.
+    pub fn since<'i>(&'i self, before: &'i Self) -> Renamed<'i> {
+        let (mut came, mut left) = (Vec::new(), Vec::new());
+        let exact =
+            |(name, server): (&'i Arc<str>, &'i Arc<Server>)| (NameKind::Exact, Cow::from(&**name), server);
+        for (now, old) in self.exact.changed(&before.exact) {
+            came.extend(unlike(now, old).map(exact));
+            left.extend(unlike(old, now).map(exact));
+        }
+        let wildcard = |(suffix, server): (&'i Arc<str>, &'i Arc<Server>)| {
+            (NameKind::Expression, Cow::from(format!("*.{suffix}")), server)
+        };
+        for (now, old) in self.wildcards.changed(&before.wildcards) {
+            came.extend(unlike(now, old).map(wildcard));
+            left.extend(unlike(old, now).map(wildcard));
+        }
+        if !Arc::ptr_eq(&self.aliases, &before.aliases) {
+            came.extend(self.aliases.names());
+            left.extend(before.aliases.names());
+        }
+        Renamed { came, left }
     }
 
     /// Frees it piece by piece, `pause` between them: all at once takes a large one some ten milliseconds.
@@ -187,25 +224,35 @@ fn is_label(label: &str) -> bool {
         && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
 }
 
+fn owned((kind, text, server): Name<'_>) -> (NameKind, String, &Arc<Server>) {
+    (kind, text.into_owned(), server)
+}
+
+/// Names of `one` that have another server in `other`, or none.
+fn unlike<'s>(one: &'s Shard, other: &'s Shard) -> impl Iterator<Item = (&'s Arc<str>, &'s Arc<Server>)> {
+    one.iter().filter(|(name, server)| !other.get(*name).is_some_and(|other| Arc::ptr_eq(other, server)))
+}
+
 // === impl AliasNames ===
 
 impl AliasNames {
-    fn is_empty(&self) -> bool {
-        self.suffixes.is_empty() && self.prefixes.is_empty() && self.expressions.is_empty()
+    /// All of them, as users write them.
+    fn names(&self) -> impl Iterator<Item = Name<'_>> {
+        let suffixes = self.suffixes.iter();
+        let suffixes = suffixes
+            .map(|(suffix, server)| (NameKind::AliasSuffix, Cow::from(format!("*.{suffix}")), server));
+        let prefixes = self.prefixes.iter();
+        let prefixes = prefixes
+            .map(|(prefix, server)| (NameKind::AliasPrefix, Cow::from(format!("{prefix}.*")), server));
+        let expressions = self.expressions.iter();
+        let expressions = expressions.map(|(pattern, server)| {
+            (NameKind::Expression, Cow::from(format!("~{}", pattern.as_str())), server)
+        });
+        suffixes.chain(prefixes).chain(expressions)
     }
 
-    /// All of them, as users write them.
-    fn names(&self) -> impl Iterator<Item = (NameKind, String, &Arc<Server>)> {
-        let suffixes = self.suffixes.iter();
-        let suffixes =
-            suffixes.map(|(suffix, server)| (NameKind::AliasSuffix, format!("*.{suffix}"), server));
-        let prefixes = self.prefixes.iter();
-        let prefixes =
-            prefixes.map(|(prefix, server)| (NameKind::AliasPrefix, format!("{prefix}.*"), server));
-        let expressions = self.expressions.iter();
-        let expressions = expressions
-            .map(|(pattern, server)| (NameKind::Expression, format!("~{}", pattern.as_str()), server));
-        suffixes.chain(prefixes).chain(expressions)
+    fn is_empty(&self) -> bool {
+        self.suffixes.is_empty() && self.prefixes.is_empty() && self.expressions.is_empty()
     }
 
     fn by_suffix(&self, host: &str) -> Option<&Arc<Server>> {
@@ -258,6 +305,12 @@ impl Names {
         {
             Arc::make_mut(shard).remove(name);
         }
+    }
+
+    /// Shards that are not those of `before`.
+    fn changed<'n>(&'n self, before: &'n Self) -> impl Iterator<Item = (&'n Shard, &'n Shard)> {
+        let pairs = self.shards.iter().zip(&before.shards);
+        pairs.filter(|(now, old)| !Arc::ptr_eq(now, old)).map(|(now, old)| (&**now, &**old))
     }
 
     /// In no stable order.

@@ -12,19 +12,23 @@ use std::time::Instant;
 use super::spans::Spans;
 use super::writer::LineWriter;
 
+mod checked;
 pub mod config;
 pub mod control;
 mod layout;
 pub mod names;
+pub mod objects;
 mod process;
 mod render;
+mod scrape;
 pub mod series;
 mod text;
 pub mod worker;
 
 pub use config::MetricsConfig;
-pub use control::{AdmissionFacts, CertificateFacts, ControlMetrics, Orphan, OrphanKind, TableSize};
-pub use series::LiveObjects;
+pub use control::{AdmissionFacts, CertificateFacts, ControlMetrics, TableSize};
+pub use objects::{IngressName, LiveObjects, Orphaned};
+pub use scrape::Scrape;
 pub use worker::{Counter, Gauge, GaugeGuard, WorkerMetrics};
 
 /// All metrics of the process. Cheap to clone.
@@ -72,9 +76,10 @@ impl Metrics {
         &self.0.control
     }
 
-    /// Says after a publication which objects exist: series of others leave five minutes later.
-    pub fn set_live(&self, live: LiveObjects, now: Instant) {
-        self.0.registry.set_live(live, now);
+    /// Says after a publication which objects came into the table and which left it: series of the latter leave five
+    /// minutes later.
+    pub fn change_live(&self, came: LiveObjects, left: LiveObjects, now: Instant) {
+        self.0.registry.change_live(came, left, now);
     }
 
     /// Shows the counters of a log under this name, such as `access` or `diagnostic`.
@@ -89,13 +94,13 @@ impl Metrics {
 
     /// Prometheus text, version 0.0.4.
     pub fn render(&self, now: Instant) -> String {
-        self.render_in_pieces(now, || {})
+        self.scrape(now, || {}).collect()
     }
 
-    /// The same; `pause` is called between series: many thousands take long, and others may wait for the processor.
-    pub fn render_in_pieces(&self, now: Instant, pause: fn()) -> String {
-        self.0.registry.retire(now);
-        render::render(&self.0, now, pause)
+    /// The same in pieces, each made when it is asked for; `pause` is called between series: many thousands take long,
+    /// and others may wait for the processor.
+    pub fn scrape(&self, now: Instant, pause: fn()) -> Scrape {
+        Scrape::new(Arc::clone(&self.0), now, pause)
     }
 }
 

@@ -15,6 +15,7 @@ use foldhash::fast::RandomState;
 use super::Protocol;
 use super::http1::Connection;
 use crate::limit::Memory;
+use crate::policy::external_auth::Keepalive;
 use crate::policy::global::UpstreamKeepalive;
 
 /// Capacity of a fresh read buffer, bytes.
@@ -29,14 +30,31 @@ pub struct PoolKey {
     pub address: SocketAddr,
     /// What is spoken.
     pub protocol: Protocol,
+    /// Whose word counts on how long it is kept.
+    pub kept: KeptBy,
     /// [`super::ClientTls::id`]; 0 for clear text.
     pub tls: u64,
 }
+
+/// Whose word counts on how many idle connections are kept, and for how long: what belongs to different ones is kept
+/// apart. A small number, since every request carries it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub struct KeptBy(u32);
+
+impl KeptBy {
+    /// The ConfigMap's (`upstream-keepalive-*`).
+    pub const CONFIG: Self = Self(0);
+}
+
+/// Different [`Keepalive`]s of one worker; whoever comes later gets the ConfigMap's.
+const OWN: usize = 1024;
 
 /// Idle connections.
 #[derive(Debug)]
 pub struct Pool {
     limits: Cell<UpstreamKeepalive>,
+    /// Those that [`KeptBy`] numbers, from 1.
+    own: RefCell<Vec<Keepalive>>,
     idle: RefCell<HashMap<PoolKey, Rc<Lane>, RandomState>>,
     count: Cell<usize>,
     buffers: RefCell<Vec<BytesMut>>,
@@ -49,6 +67,7 @@ pub struct Pool {
 /// the connection back to it.
 #[derive(Debug, Default)]
 pub struct Lane {
+    kept: KeptBy,
     idle: RefCell<VecDeque<Idle>>,
 }
 
@@ -63,6 +82,7 @@ impl Pool {
     pub fn new(limits: UpstreamKeepalive, memory: Memory) -> Self {
         Self {
             limits: Cell::new(limits),
+            own: RefCell::default(),
             idle: RefCell::new(HashMap::default()),
             count: Cell::new(0),
             buffers: RefCell::new(Vec::new()),
@@ -86,6 +106,33 @@ impl Pool {
         self.limits.get()
     }
 
+    /// What to say of connections that are kept by limits of their own.
+    pub fn kept_by(&self, limits: Keepalive) -> KeptBy {
+        let mut own = self.own.borrow_mut();
+        let at = own.iter().position(|known| *known == limits).unwrap_or(own.len());
+        if at >= OWN {
+            return KeptBy::CONFIG;
+        }
+        if at == own.len() {
+            own.push(limits);
+        }
+        u32::try_from(at + 1).map_or(KeptBy::CONFIG, KeptBy)
+    }
+
+    fn limits_of(&self, kept: KeptBy) -> UpstreamKeepalive {
+        let limits = self.limits.get();
+        let Some(at) = (kept.0 as usize).checked_sub(1) else { return limits };
+        match self.own.borrow().get(at) {
+            Some(Keepalive { connections, requests, timeout }) => UpstreamKeepalive {
+                connections: *connections,
+                requests: *requests,
+                timeout: *timeout,
+                ..limits
+            },
+            None => limits,
+        }
+    }
+
     /// Idle connections.
     pub fn len(&self) -> usize {
         self.count.get()
@@ -101,7 +148,10 @@ impl Pool {
         let mut idle = self.idle.borrow_mut();
         match idle.get(key) {
             Some(lane) => Rc::clone(lane),
-            None => Rc::clone(idle.entry(*key).or_default()),
+            None => {
+                let lane = Rc::new(Lane { kept: key.kept, ..Lane::default() });
+                Rc::clone(idle.entry(*key).or_insert(lane))
+            }
         }
     }
 
@@ -110,7 +160,7 @@ impl Pool {
         let mut idle = lane.idle.borrow_mut();
         while let Some(mut entry) = idle.pop_back() {
             self.count.set(self.count.get().saturating_sub(1));
-            if self.may_stay(&entry, now) && entry.connection.is_quiet() {
+            if may_stay(&self.limits_of(lane.kept), &entry, now) && entry.connection.is_quiet() {
                 return Some(entry.connection);
             }
         }
@@ -120,12 +170,16 @@ impl Pool {
     /// Takes back a connection on which nothing is under way; drops it when it is worn out or there is no room. At
     /// the limit the connection that has idled longest makes room.
     pub fn checkin(&self, lane: &Lane, connection: Box<Connection>, now: Instant) {
-        let limits = self.limits.get();
+        let limits = self.limits_of(lane.kept);
         let entry = Idle { connection, since: now };
-        if limits.connections == 0 || !self.may_stay(&entry, now) {
+        if limits.connections == 0 || !may_stay(&limits, &entry, now) {
             return;
         }
-        if self.count.get() >= limits.connections as usize {
+        if lane.kept != KeptBy::CONFIG && lane.idle.borrow().len() >= limits.connections as usize {
+            if lane.idle.borrow_mut().pop_front().is_some() {
+                self.count.set(self.count.get().saturating_sub(1));
+            }
+        } else if self.count.get() >= self.limits.get().connections.max(limits.connections) as usize {
             self.drop_oldest();
         }
         lane.idle.borrow_mut().push_back(entry);
@@ -144,7 +198,9 @@ impl Pool {
 
     /// Drops connections that idled too long, are too old, or were closed or written to by the backend.
     pub fn sweep(&self, now: Instant) {
-        self.prune(|_, entry| self.may_stay(entry, now) && entry.connection.is_quiet());
+        self.prune(|key, entry| {
+            may_stay(&self.limits_of(key.kept), entry, now) && entry.connection.is_quiet()
+        });
     }
 
     /// Drops the connections for whose key `keep` does not hold: endpoints that are gone.
@@ -163,13 +219,6 @@ impl Pool {
             !queue.is_empty() || Rc::strong_count(lane) > 1
         });
         self.count.set(count);
-    }
-
-    fn may_stay(&self, entry: &Idle, now: Instant) -> bool {
-        let limits = self.limits.get();
-        now.saturating_duration_since(entry.since) < limits.timeout
-            && now.saturating_duration_since(entry.connection.created()) < limits.time
-            && entry.connection.exchanges() < limits.requests
     }
 
     /// Empty room for the head of a request. Heads are written at once nearly always, so one room serves all of them
@@ -199,6 +248,12 @@ impl Pool {
             buffers.push(buffer);
         }
     }
+}
+
+fn may_stay(limits: &UpstreamKeepalive, entry: &Idle, now: Instant) -> bool {
+    now.saturating_duration_since(entry.since) < limits.timeout
+        && now.saturating_duration_since(entry.connection.created()) < limits.time
+        && entry.connection.exchanges() < limits.requests
 }
 
 /// Open connections by endpoint (F-17).

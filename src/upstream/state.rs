@@ -18,7 +18,7 @@ use super::fastcgi::{self, FastcgiRequest};
 use super::health::Health;
 use super::http1::{self, Connection, Home};
 use super::http2::{self, Checkout, Sessions};
-use super::pool::{OpenCounts, Pool, PoolKey};
+use super::pool::{KeptBy, OpenCounts, Pool, PoolKey};
 use super::resolve::{AddressRule, NameServers, Resolver};
 use super::rng::Rng;
 use super::stream::Tunnel;
@@ -27,6 +27,7 @@ use super::{Answer, Failed, Protocol, Reuse, UpstreamError, UpstreamRequest, Ups
 use crate::limit::Memory;
 use crate::message::RequestBody;
 use crate::policy::backend_tls::BackendTls;
+use crate::policy::external_auth::Keepalive;
 use crate::policy::global::UpstreamKeepalive;
 use crate::policy::timeout::Timeouts;
 use crate::route::{Backend, BackendKey, EndpointAddress, EndpointMap, EndpointSet};
@@ -63,6 +64,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// What is spoken.
     pub protocol: Protocol,
+    /// Whose word counts on how long its connection is kept.
+    pub kept: KeptBy,
     /// TLS, or clear text.
     pub tls: Option<Rc<ClientTls>>,
 }
@@ -112,6 +115,11 @@ impl Upstreams {
             ipv4_names: Cell::new(false),
             endpoint_connections: settings.endpoint_connections,
         }
+    }
+
+    /// What to say of connections that are kept by limits of their own ([`Peer::kept`]).
+    pub fn kept_by(&self, limits: Keepalive) -> KeptBy {
+        self.pool.kept_by(limits)
     }
 
     /// Follows `disable-ipv6-dns`: names stand for their IPv4 addresses only.
@@ -197,6 +205,7 @@ impl Upstreams {
         let key = PoolKey {
             address: peer.address,
             protocol: peer.protocol,
+            kept: peer.kept,
             tls: peer.tls.as_ref().map_or(0, |tls| tls.id()),
         };
         let outcome = match peer.protocol {

@@ -227,6 +227,22 @@ fn connections_to_the_service_are_kept() {
 }
 
 #[test]
+fn connections_to_the_service_are_kept_as_long_as_its_own_limits_say() {
+    for (requests, least) in [("2", 10), ("0", 20)] {
+        let (backend, auth) = (Backend::echo("b"), service_of_ann());
+        let url = url(&auth, "/");
+        let annotations =
+            [("auth-url", &*url), ("auth-keepalive", "5"), ("auth-keepalive-requests", requests)];
+        let proxy = TestProxy::start(&annotated(backend.address(), &annotations), &["--workers=1"]);
+        for _ in 0..20 {
+            assert_eq!(ask(&proxy, "GET / HTTP/1.1\r\nAuthorization: good").status, 200);
+        }
+        assert_eq!(auth.requests().len(), 20);
+        assert!(auth.connections() >= least, "{requests}: {}", auth.connections());
+    }
+}
+
+#[test]
 fn the_service_of_the_config_map_guards_all_but_those_that_opt_out() {
     let (backend, auth) = (Backend::echo("b"), service_of_ann());
     let world = ingress("a", &[], &[("h.test", "/", "Prefix", "b"), ("h.test", "/free", "Prefix", "b")])

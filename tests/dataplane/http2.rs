@@ -1,5 +1,6 @@
 //! HTTP/2 towards clients, by hyper's client over clear text with prior knowledge.
 
+use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -9,7 +10,8 @@ use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 
 use crate::support::TestProxy;
-use crate::support::backend::Backend;
+use crate::support::backend::{Backend, read_request};
+use crate::support::client::Raw;
 use crate::support::manifests::{annotated, simple};
 
 type Sender = hyper::client::conn::http2::SendRequest<Full<Bytes>>;
@@ -276,4 +278,96 @@ fn extended_connect_opens_a_websocket_to_an_http_1_backend() {
             assert_eq!(got, word.as_bytes());
         }
     });
+}
+
+/// The pieces in which a backend writes its answer to `/<case>`; it closes behind them where it says so.
+fn pieces(case: usize) -> (&'static [&'static str], bool) {
+    const CLOSE: bool = true;
+    match case {
+        0 => (&["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"], false),
+        1 => (&["H", "TTP/1.1 200 OK\r\nContent-Le", "ngth: 2\r\n\r", "\nok"], false),
+        2 => (&["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", "o", "k"], false),
+        3 => (
+            &["HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"],
+            false,
+        ),
+        4 => (
+            &["HTTP/1.1 103 Early Hints\r\n\r\n", "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno"],
+            false,
+        ),
+        5 => (&["HTTP/1.1 200 OK\r\n\r\n", "until the ", "end"], CLOSE),
+        6 => (&["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3", "\r\nabc\r", "\n0\r\n\r\n"], false),
+        7 => (&[], CLOSE),
+        8 => (&["HTTP/1.1 200 OK\r\nContent-"], CLOSE),
+        9 => (&["HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok"], false),
+        10 => (&["HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n", "short"], CLOSE),
+        11 => (&["HTTP/1.1 204 No Content\r\n\r\n"], false),
+        12 => (&["HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"], CLOSE),
+        _ => (&["HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"], CLOSE),
+    }
+}
+
+#[test]
+fn answers_read_together_are_those_that_one_alone_gets() {
+    const CASES: usize = 14;
+    let backend = Backend::script(|mut stream, _| {
+        let mut reader = std::io::BufReader::new(stream.try_clone().unwrap());
+        while let Some(request) = read_request(&mut reader) {
+            let (pieces, closes) = pieces(request.line.split(['/', ' ']).nth(2).unwrap().parse().unwrap());
+            for piece in pieces {
+                if stream.write_all(piece.as_bytes()).is_err() {
+                    return;
+                }
+                // So that most pieces are read one by one; what comes of them is the same if they are not.
+                std::thread::sleep(std::time::Duration::from_millis(2));
+            }
+            if closes {
+                return;
+            }
+        }
+    });
+    let proxy = TestProxy::start(&simple(backend.address()), &["--workers=1"]);
+    // Status, body, and whether that was all of it.
+    let alone: Vec<(u16, Vec<u8>, bool)> = (0..CASES)
+        .map(|case| {
+            let mut raw = Raw::connect(proxy.http());
+            raw.send(format!("GET /{case} HTTP/1.1\r\nHost: h.test\r\n\r\n"));
+            let answer = raw.answer();
+            (answer.status, answer.body, answer.whole)
+        })
+        .collect();
+    let statuses: Vec<u16> = alone.iter().map(|answer| answer.0).collect();
+    assert_eq!(statuses, [200, 200, 200, 200, 404, 200, 200, 502, 502, 502, 200, 204, 200, 200]);
+    let together = block(async {
+        let mut sender = connect(proxy.http()).await;
+        let mut asked = Vec::new();
+        for turn in 0..5 * CASES {
+            sender.ready().await.unwrap();
+            let target = format!("/{}", turn % CASES);
+            asked.push(sender.send_request(request(Method::GET, &target, "")));
+        }
+        let mut answers = Vec::new();
+        for one in asked {
+            let (parts, mut body) = one.await.unwrap().into_parts();
+            let (mut all, mut whole) = (Vec::new(), true);
+            while let Some(frame) = body.frame().await {
+                match frame {
+                    Ok(frame) => all.extend(frame.into_data().unwrap_or_default()),
+                    Err(_) => {
+                        whole = false;
+                        break;
+                    }
+                }
+            }
+            answers.push((parts.status.as_u16(), all, whole));
+        }
+        answers
+    });
+    for (turn, answer) in together.iter().enumerate() {
+        let (status, body, whole) = &alone[turn % CASES];
+        assert_eq!((answer.0, answer.2), (*status, *whole), "case {}", turn % CASES);
+        // A stream that is reset may lose what came before; no more than was sent arrives.
+        let same = if *whole { answer.1 == *body } else { body.starts_with(&answer.1) };
+        assert!(same, "case {}: {:?}", turn % CASES, String::from_utf8_lossy(&answer.1));
+    }
 }

@@ -47,7 +47,11 @@ impl Answer {
 impl Raw {
     /// Connects; reads and writes give up after ten seconds.
     pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("connected");
+        Self::over(TcpStream::connect(address).expect("connected"))
+    }
+
+    /// The same over a connection that stands.
+    pub fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(Duration::from_secs(10))).expect("timeout set");
         stream.set_write_timeout(Some(Duration::from_secs(10))).expect("timeout set");
         stream.set_nodelay(true).expect("nodelay set");
@@ -95,6 +99,14 @@ impl Raw {
             assert!(self.fill() > 0, "the connection ended early");
         }
         self.ahead.drain(..length).collect()
+    }
+
+    /// Waits until this many bytes have come, and leaves them.
+    pub fn peek(&mut self, length: usize) -> &[u8] {
+        while self.ahead.len() < length {
+            assert!(self.fill() > 0, "the connection ended early");
+        }
+        &self.ahead[..length]
     }
 
     /// Reads to the end of the connection.

@@ -31,10 +31,10 @@ impl TestProxy {
             "narthex".to_owned(),
             "standalone".to_owned(),
             format!("--manifests={}", directory.path().display()),
-            "--http-addr=127.0.0.1:0".to_owned(),
-            "--https-addr=127.0.0.1:0".to_owned(),
-            "--admin-addr=127.0.0.1:0".to_owned(),
         ];
+        let ports = ["--http-addr", "--https-addr", "--admin-addr"];
+        let given = |port: &&str| flags.iter().any(|flag| flag.starts_with(port));
+        args.extend(ports.iter().filter(|port| !given(port)).map(|port| format!("{port}=127.0.0.1:0")));
         args.extend(flags.iter().map(|flag| (*flag).to_owned()));
         if !flags.iter().any(|flag| flag.starts_with("--configmap")) {
             // The access log is stdout, which here is the test report.

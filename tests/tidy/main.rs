@@ -9,6 +9,7 @@ mod dependencies;
 mod documents;
 mod edges;
 mod proofs;
+mod settings;
 mod source;
 mod style;
 

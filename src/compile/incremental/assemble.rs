@@ -2,14 +2,35 @@
 
 use std::sync::Arc;
 
-use super::{Compiler, Host, Settings, Work};
+use super::{Compiler, Settings, Work};
 use crate::compile::object::CATCH_ALL;
 use crate::compile::stream;
 use crate::compile::stream::Owner;
 use crate::diagnostic::Diagnostic;
 use crate::model::{Kind, ObjectRef};
-use crate::route::Table;
 use crate::route::stream::{StreamService, StreamTable};
+use crate::route::{Server, Table};
+
+/// How many hosts have what a connection has to be prepared for.
+#[derive(Debug, Default)]
+pub(super) struct Traits {
+    client_certificates: usize,
+    own_handshakes: usize,
+    passthrough: usize,
+}
+
+impl Traits {
+    /// Another server stands for a host, or none.
+    pub(super) fn exchange(&mut self, before: Option<&Server>, now: Option<&Server>) {
+        let step = |count: &mut usize, has: &dyn Fn(&Server) -> bool| {
+            *count = (*count + usize::from(now.is_some_and(has)))
+                .saturating_sub(usize::from(before.is_some_and(has)));
+        };
+        step(&mut self.client_certificates, &|server| server.client_certificates.is_some());
+        step(&mut self.own_handshakes, &|server| !server.handshakes.is_default());
+        step(&mut self.passthrough, &|server| server.passthrough.is_some());
+    }
+}
 
 impl Compiler {
     /// The stream services that lead somewhere: one without endpoints keeps its port, one whose Service is not there
@@ -54,7 +75,7 @@ impl Compiler {
         let last = self.table.take();
         let settings = self.settings.as_ref().expect("compile follows the settings first");
         let backends = match &last {
-            Some(last) if work.backends.is_empty() => Arc::clone(&last.backends),
+            Some(last) if !self.slots.take_changed() => Arc::clone(&last.backends),
             _ => self.slots.backends(),
         };
         let default_backend = settings.default_slot.and_then(|slot| self.slots.backend(slot));
@@ -79,14 +100,9 @@ impl Compiler {
                 globals: Arc::clone(&settings.globals),
                 default_backend: default_backend.cloned(),
                 https_port: settings.options.https_port,
-                client_certificates: self.hosts.values().any(|host| {
-                    host.server.as_ref().is_some_and(|server| server.client_certificates.is_some())
-                }),
-                own_handshakes: self
-                    .hosts
-                    .values()
-                    .any(|host| host.server.as_ref().is_some_and(|server| !server.handshakes.is_default())),
-                passthrough: self.hosts.values().any(Host::passes_through),
+                client_certificates: self.traits.client_certificates > 0,
+                own_handshakes: self.traits.own_handshakes > 0,
+                passthrough: self.traits.passthrough > 0,
                 streams: Arc::new(streams),
             }),
         };

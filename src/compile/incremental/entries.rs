@@ -35,6 +35,7 @@ impl Compiler {
             if let Some(Judged::Ours(entry)) = self.judged.remove(&key) {
                 self.remove_entry(&entry, work);
             }
+            self.told.ingress(&key, false);
             self.references.forget(&key);
             let Some(ingress) = self.ingresses.get(&key) else { continue };
             let judged = match self.classes.judge(ingress, inputs.options) {
@@ -43,12 +44,20 @@ impl Compiler {
                     let mut contribution =
                         object::contribution(ingress, semantics, &settings.globals, inputs.options, objects);
                     // Most Ingresses say nothing special: they share one value.
-                    if contribution.policies.route == settings.base {
-                        contribution.policies.route = Arc::clone(&settings.base);
-                    }
+                    let policies = &mut contribution.policies;
+                    share(&mut policies.route, &settings.base);
+                    share(&mut policies.server, &settings.plain_server);
+                    share(&mut policies.backend, &settings.plain_backend);
                     self.references.watch(&key, &contribution.policies.references, inputs.world);
-                    let slots =
-                        contribution.backends.iter().map(|named| self.slots.intern(&named.id)).collect();
+                    let slots = contribution.backends.iter_mut().map(|named| {
+                        let slot = self.slots.intern(&named.id);
+                        // All who name a backend share its name.
+                        if let Some(state) = self.slots.state(slot) {
+                            named.id = state.id.clone();
+                        }
+                        slot
+                    });
+                    let slots = slots.collect();
                     let entry = Arc::new(Entry { contribution, slots });
                     added.push(Arc::clone(&entry));
                     Judged::Ours(entry)
@@ -58,6 +67,7 @@ impl Compiler {
                 }
                 Verdict::OutOfScope => Judged::OutOfScope,
             };
+            self.told.ingress(&key, judged.has_findings());
             self.judged.insert(key, judged);
         }
         // Oldest first, so that each lands at the end of the lists it joins when all are new.
@@ -75,6 +85,9 @@ impl Compiler {
         for slot in entry.slots.iter() {
             if let Some(state) = self.slots.state_mut(*slot) {
                 insert_by_age(&mut state.users, &entry);
+                if entry.contribution.policies.backend.affinity.is_some() {
+                    insert_by_age(&mut state.sticky, &entry);
+                }
             }
             work.backends.insert(*slot);
         }
@@ -101,12 +114,19 @@ impl Compiler {
         for slot in entry.slots.iter() {
             if let Some(state) = self.slots.state_mut(*slot) {
                 remove(&mut state.users, entry);
+                remove(&mut state.sticky, entry);
             }
             work.backends.insert(*slot);
         }
         remove(&mut self.canaries, entry);
         remove(&mut self.streamers, entry);
         remove(&mut self.namers, entry);
+    }
+}
+
+fn share<T: PartialEq>(value: &mut Arc<T>, known: &Arc<T>) {
+    if **value == **known {
+        *value = Arc::clone(known);
     }
 }
 

@@ -1,25 +1,78 @@
 //! All findings of a compilation, in one order.
 
-use super::{Arc, Compiler, Diagnostic, Finding, Judged, Problem};
+use super::{Arc, BTreeSet, Compiler, Diagnostic, Finding, Host, Judged, ObjectKey, Problem, Work};
 use crate::compile::merge::Entry;
 use crate::model::{Kind, ObjectRef};
 use crate::policy::global::UNKNOWN_VARIABLE;
 
+/// Where findings are: most Ingresses and hosts have none, and need not be asked.
+#[derive(Debug, Default)]
+pub(super) struct Told {
+    ingresses: BTreeSet<ObjectKey>,
+    hosts: BTreeSet<Arc<str>>,
+}
+
+impl Told {
+    pub(super) fn ingress(&mut self, key: &ObjectKey, has: bool) {
+        if !has {
+            self.ingresses.remove(key);
+        } else if !self.ingresses.contains(key) {
+            self.ingresses.insert(key.clone());
+        }
+    }
+
+    fn host(&mut self, name: &Arc<str>, has: bool) {
+        if !has {
+            self.hosts.remove(name);
+        } else if !self.hosts.contains(name) {
+            self.hosts.insert(Arc::clone(name));
+        }
+    }
+}
+
+impl Judged {
+    pub(super) fn has_findings(&self) -> bool {
+        match self {
+            Self::Ours(entry) => !entry.contribution.diagnostics.is_empty(),
+            Self::Foreign(_) => true,
+            Self::OutOfScope => false,
+        }
+    }
+}
+
+impl Host {
+    fn has_findings(&self) -> bool {
+        let of_host = [&self.server_findings, &self.tls_findings, &self.claim_findings];
+        of_host.into_iter().any(|found| !found.is_empty())
+            || self.plan.as_ref().is_some_and(|plan| !plan.diagnostics.is_empty())
+    }
+}
+
 impl Compiler {
+    /// Notes which of the hosts that were looked at have findings.
+    pub(super) fn note_findings(&mut self, work: &Work) {
+        for name in work.plans.iter().chain(&work.servers).chain(&work.certificates) {
+            let has = self.hosts.get(name).is_some_and(|host| host.has_findings());
+            self.told.host(name, has);
+        }
+    }
+
     pub(super) fn diagnostics(&self) -> Vec<Diagnostic> {
         let mut all = Vec::new();
         if let Some(settings) = &self.settings {
             let findings = settings.globals_findings.iter();
             all.extend(findings.filter(|finding| !self.is_set(finding)).cloned());
         }
-        for judged in self.pause.among_light(self.judged.values()) {
+        for judged in
+            self.pause.among_light(self.told.ingresses.iter().filter_map(|key| self.judged.get(key)))
+        {
             match judged {
                 Judged::Ours(entry) => all.extend(entry.contribution.diagnostics.iter().cloned()),
                 Judged::Foreign(diagnostic) => all.push((**diagnostic).clone()),
                 Judged::OutOfScope => {}
             }
         }
-        for host in self.pause.among_light(self.hosts.values()) {
+        for host in self.pause.among_light(self.told.hosts.iter().filter_map(|name| self.hosts.get(name))) {
             all.extend(host.plan.iter().flat_map(|plan| &plan.diagnostics).cloned());
             all.extend(host.server_findings.iter().chain(&host.tls_findings).cloned());
             all.extend(host.claim_findings.iter().cloned());

@@ -1,20 +1,26 @@
 //! What every contribution depends on: flags and ConfigMap. When they change, all is compiled anew.
 
+use crate::policy::{BackendPolicies, ServerPolicies};
+
 use super::{
-    Arc, BTreeMap, BackendSlot, ConfigMap, Diagnostic, Globals, Inputs, ObjectKey, Options, Origin, Reach,
-    RoutePolicies, follow, stream,
+    Arc, BackendSlot, ConfigMap, Diagnostic, Entry, Globals, Inputs, ObjectKey, Options, Origin, Reach,
+    RoutePolicies, SharedMap, Slots, Surroundings, follow, stream,
 };
 
 #[derive(Debug)]
 pub(super) struct Settings {
     pub(super) options: Options,
-    config_maps: BTreeMap<ObjectKey, Arc<ConfigMap>>,
+    config_maps: SharedMap<ObjectKey, Arc<ConfigMap>>,
     /// The controller's, with the place it came from.
     pub(super) config_map: Option<(ObjectKey, Arc<Origin>)>,
     pub(super) globals: Arc<Globals>,
     pub(super) globals_findings: Vec<Diagnostic>,
     /// Policies of an Ingress without annotations.
     pub(super) base: Arc<RoutePolicies>,
+    /// The same for its hosts.
+    pub(super) plain_server: Arc<ServerPolicies>,
+    /// The same for its backends.
+    pub(super) plain_backend: Arc<BackendPolicies>,
     /// `--default-backend-service`.
     pub(super) default_slot: Option<BackendSlot>,
     pub(super) reach: Reach,
@@ -37,12 +43,23 @@ impl Settings {
             options,
             config_maps: inputs.world.config_maps.clone(),
             base: Arc::new(RoutePolicies::defaults(&globals)),
+            plain_server: Arc::default(),
+            plain_backend: Arc::default(),
             globals: Arc::new(globals),
             globals_findings,
             default_slot: None,
             // Slots are given out when the settings are taken over.
             streams: streams.into_iter().map(|entry| (entry, BackendSlot(u32::MAX))).collect(),
         }
+    }
+
+    /// What the plan of a host depends on beside its entries.
+    pub(super) fn surroundings<'s>(
+        &'s self,
+        slots: &'s Slots,
+        hostless: &'s [Arc<Entry>],
+    ) -> Surroundings<'s> {
+        Surroundings { base: &self.base, slots, hostless, semantics: self.options.path_semantics }
     }
 
     /// True when flags and ConfigMap still say the same. Findings about the ConfigMap are renewed.

@@ -7,7 +7,7 @@ use super::*;
 use crate::cert;
 use crate::compile::{Compiled, Compiler, Inputs};
 use crate::config::Selector;
-use crate::model::{ConfigMap, Ingress, Meta, Namespace};
+use crate::model::{ConfigMap, Ingress, IngressClass, Meta, Namespace};
 
 const NOW: i64 = 1_767_225_600;
 
@@ -158,6 +158,53 @@ fn a_namespace_selector_hides_the_ingresses_of_other_namespaces() {
     settings.restrict(&mut world);
     let left: Vec<_> = world.ingresses.keys().map(ToString::to_string).collect();
     assert_eq!(left, ["one/i"]);
+}
+
+#[test]
+fn which_ingresses_are_ours_is_followed_through_changes_of_ingresses_and_classes() {
+    let settings = || Settings { completion: Completion::AsGiven, ..settings() };
+    let class = |controller: &str| {
+        let meta = Meta::named(ObjectKey::new("", "c"));
+        Arc::new(IngressClass { meta, controller: controller.into(), parameters: None })
+    };
+    let of_class = |world: &mut World, name: &str, class: &str| {
+        ingress(world, "ns", name);
+        let mut one = Ingress::clone(&world.ingresses[&ObjectKey::new("ns", name)]);
+        one.class_name = Some(class.into());
+        world.ingresses.insert(one.meta.key.clone(), Arc::new(one));
+    };
+    let mut world = World::default();
+    world.classes.insert(ObjectKey::new("", "c"), class("k8s.io/ingress-nginx"));
+    of_class(&mut world, "a", "c");
+    let (mut rebuild, _reader, report) = start(settings(), world.clone());
+    let names =
+        |report: &Report| report.served.iter().map(|key| key.name.to_string()).collect::<Vec<_>>().join(" ");
+    assert_eq!(names(&report), "a");
+    let mut step = |world: &World, expect: &str| {
+        let (Outcome::Published(report) | Outcome::Unchanged(report)) =
+            rebuild.rebuild(world.clone(), Vec::new(), NOW)
+        else {
+            panic!("the compiler works");
+        };
+        let (_, _, fresh) = start(settings(), world.clone());
+        assert_eq!((&*names(&report), &report.served), (expect, &fresh.served));
+    };
+    of_class(&mut world, "b", "other");
+    step(&world, "a");
+    of_class(&mut world, "b", "c");
+    step(&world, "a b");
+    of_class(&mut world, "a", "other");
+    step(&world, "b");
+    world.ingresses.remove(&ObjectKey::new("ns", "b"));
+    step(&world, "");
+    of_class(&mut world, "b", "c");
+    step(&world, "b");
+    world.classes.insert(ObjectKey::new("", "c"), class("example.com/other"));
+    step(&world, "");
+    world.classes.insert(ObjectKey::new("", "c"), class("k8s.io/ingress-nginx"));
+    step(&world, "b");
+    world.classes.remove(&ObjectKey::new("", "c"));
+    step(&world, "");
 }
 
 #[test]

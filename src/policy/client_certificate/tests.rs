@@ -1,7 +1,5 @@
-use std::collections::BTreeMap;
-
 use super::*;
-use crate::model::{Meta, Secret, SecretBytes};
+use crate::model::{Meta, Secret, SecretBytes, SharedMap};
 use crate::policy::annotation::Objects;
 use crate::policy::annotation::sample::{PREFIX, fields, ingress, view};
 use crate::policy::template::RouteFacts;
@@ -17,7 +15,7 @@ fn read_with(annotations: &[(&str, &str)], data: &[(&str, &str)]) -> Outcome {
     let data = data.iter().map(|(key, text)| ((*key).to_owned(), SecretBytes::new(text.as_bytes())));
     let secret =
         Secret { meta: Meta::named(key.clone()), secret_type: "Opaque".into(), data: data.collect() };
-    let secrets = BTreeMap::from([(key, Arc::new(secret))]);
+    let secrets = SharedMap::from([(key, Arc::new(secret))]);
     let ingress = ingress(annotations);
     let objects = Objects { secrets: &secrets, ..Objects::NONE };
     let mut reader = Reader::new(&ingress, PREFIX, true).with_objects(objects);

@@ -47,6 +47,26 @@ fn absent_typical_and_full() {
     assert_eq!(auth.set_headers.len(), 2);
     assert!(auth.signin.is_some() && auth.request_redirect.is_some() && auth.cache.is_some());
     assert!(auth.always_set_cookie);
+    let ten = Duration::from_secs(10);
+    assert_eq!(auth.keepalive, Some(Keepalive { connections: 10, requests: 10, timeout: ten }));
+}
+
+#[test]
+fn connections_are_kept_as_said_or_by_the_config_map() {
+    let kept = |annotations: &[(&str, &str)]| {
+        let auth = read(&[&[URL], annotations].concat(), &[]).unwrap().unwrap();
+        auth.keepalive.map(|kept| (kept.connections, kept.requests, kept.timeout.as_secs()))
+    };
+    let (some, requests, timeout) =
+        (("auth-keepalive", "5"), "auth-keepalive-requests", "auth-keepalive-timeout");
+    assert_eq!(kept(&[]), None);
+    assert_eq!(kept(&[(requests, "7"), (timeout, "8")]), None, "they mean nothing alone");
+    assert_eq!(kept(&[some]), Some((5, 1000, 60)));
+    assert_eq!(kept(&[some, (requests, "7"), (timeout, "8")]), Some((5, 7, 8)));
+    assert_eq!(kept(&[some, (requests, "0")]).map(|kept| kept.0), Some(0), "as with ingress-nginx");
+    assert_eq!(kept(&[some, (timeout, "-1")]).map(|kept| kept.0), Some(0));
+    assert_eq!(kept(&[("auth-keepalive", "-1")]), None);
+    assert_eq!(kept(&[some, (requests, "x")]), Some((5, 1000, 60)));
 }
 
 /// `security.md` B.1, `auth_poison_matrix`: ingress-nginx opens the routes over some of these.

@@ -57,7 +57,11 @@ pub const KEYS: &[Key] = &[
     ),
     on("annotations-risk-level", "High", "An Ingress with a riskier annotation answers 503."),
     no("app-root", ""),
-    on("bind-address", "", "Addresses to listen on."),
+    on(
+        "bind-address",
+        "",
+        "Addresses to listen on, instead of those of --http-addr and --https-addr; a family of which none is named stays as it was.",
+    ),
     on("block-cidrs", "", "Networks whose clients get 403 everywhere."),
     on("block-referers", "", "Referers that get 403."),
     on("block-user-agents", "", "User agents (text, `~expression` or `~*expression`) that get 403."),

@@ -184,7 +184,7 @@ fn locations_are_free_of_authentication_by_whole_segments_and_never_by_an_expres
 #[test]
 fn a_log_format_with_an_unknown_variable_is_a_finding_and_works() {
     let check = |key: &str, text: &str, expect: &[&str]| {
-        let data = BTreeMap::from([(key.to_owned(), text.to_owned())]);
+        let data = std::collections::BTreeMap::from([(key.to_owned(), text.to_owned())]);
         let (_, found) = Globals::parse_data(&data);
         let told: Vec<String> = found
             .iter()

@@ -47,8 +47,8 @@ fn no_annotations_give_the_defaults_of_the_config_map() {
     let globals = Globals { ssl_redirect: false, proxy_body_size: None, ..Globals::default() };
     let (policies, diagnostics) = policies(&[], &globals);
     assert_eq!(*policies.route, RoutePolicies::defaults(&globals));
-    assert_eq!(policies.server, ServerPolicies::default());
-    assert_eq!(policies.backend, BackendPolicies::default());
+    assert_eq!(policies.server, Arc::default());
+    assert_eq!(policies.backend, Arc::default());
     assert_eq!((policies.canary, diagnostics), (None, vec![]));
 }
 
@@ -200,15 +200,15 @@ fn a_canary_ignores_location_faults_and_a_refused_one_takes_nothing() {
     assert!(diagnostics.iter().all(|diagnostic| diagnostic.severity == Severity::Info), "{diagnostics:?}");
     let (refused, diagnostics) =
         policies(&[canary[0], canary[1], ("server-snippet", "x")], &Globals::default());
-    assert_eq!(refused.canary, Some(canary::Canary::never()));
+    assert_eq!(refused.canary, Some(Box::new(canary::Canary::never())));
     assert!(diagnostics.iter().any(|diagnostic| diagnostic.severity == Severity::Error));
 }
 
 #[test]
 fn a_refused_ingress_names_no_hosts_and_redirects_nothing() {
     let annotations = [("server-alias", "a.test"), ("app-root", "/x"), ("server-snippet", "x")];
-    assert_eq!(policies(&annotations, &Globals::default()).0.server, ServerPolicies::default());
-    assert_ne!(policies(&annotations[..2], &Globals::default()).0.server, ServerPolicies::default());
+    assert_eq!(policies(&annotations, &Globals::default()).0.server, Arc::default());
+    assert_ne!(policies(&annotations[..2], &Globals::default()).0.server, Arc::default());
 }
 
 proptest::proptest! {

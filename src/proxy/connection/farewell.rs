@@ -19,8 +19,8 @@ pub(super) struct Farewell {
     moment: Moment,
 }
 
-/// Time for a first request while the process drains. Boxed: it is needed once in the life of the process, and every idle
-/// connection would carry room for it.
+/// Time for a first request while the process drains or after the address was closed. Boxed: it is seldom needed, and
+/// every idle connection would carry room for it.
 type Moment = Option<Pin<Box<tokio::time::Sleep>>>;
 
 impl Farewell {
@@ -38,7 +38,7 @@ impl Future for Farewell {
     }
 }
 
-/// Ready when room runs out and the connection idles (D-6), or the process drains. A connection that has carried no
+/// Ready when room runs out and the connection idles (D-6), or the process or its listener drains. A connection that has carried no
 /// request by then gets a moment for its first: it was accepted, so what its client sent before the drain is answered
 /// (F-9). A look costs two loads, and each request takes several.
 fn poll_farewell(
@@ -51,7 +51,7 @@ fn poll_farewell(
         return Poll::Ready(());
     }
     // Whoever came before the drain is woken by it: `Worker::maintain`.
-    if !worker.drain.is_draining() {
+    if !worker.drain.is_draining() && !facts.presence.is_dismissed() {
         return Poll::Pending;
     }
     if facts.requests.get() > 0 {

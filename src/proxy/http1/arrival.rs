@@ -12,6 +12,7 @@ use super::Options;
 use super::exchange::Persistence;
 use super::link::Link;
 use crate::pipe::Socket;
+use crate::proxy::turns::Place;
 use crate::wire::{Parse, ParsedRequest, Reject, RequestParser};
 
 /// What ends a connection that works well.
@@ -60,6 +61,9 @@ pub(super) struct Waiting {
     deadline: Option<Instant>,
     started: bool,
     since: Option<Instant>,
+    /// There was nothing to read when it was first asked.
+    was_woken: bool,
+    place: Place,
 }
 
 impl Waiting {
@@ -76,6 +80,10 @@ impl Waiting {
         options: &Options,
         life: &mut Life<'_, D>,
     ) -> Poll<Arrival> {
+        // Right after an answer there is usually nothing to read yet, so a turn is asked for by who was woken.
+        if self.was_woken || !link.buf.is_empty() {
+            ready!(options.turns.poll_begin(&mut self.place, 1, cx));
+        }
         loop {
             if !link.buf.is_empty() {
                 match self.parser.parse(&link.buf, &options.head) {
@@ -110,7 +118,10 @@ impl Waiting {
                     link.eof = true;
                     return Poll::Ready(if self.started { Arrival::Cut } else { Arrival::Closed });
                 }
-                Poll::Pending => return self.poll_time(cx, link, options, life),
+                Poll::Pending => {
+                    self.was_woken = true;
+                    return self.poll_time(cx, link, options, life);
+                }
             }
         }
     }

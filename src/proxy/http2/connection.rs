@@ -17,6 +17,7 @@ use super::socket::{Arrived, Socket};
 use super::streams::Streams;
 use crate::message::{Request, Response};
 use crate::proxy::http1::timer::Timer;
+use crate::proxy::turns::{Place, Turns};
 use crate::wire::Flood;
 use crate::wire::http2_session::{Code, Event, Fatal, Limits, Session};
 
@@ -67,6 +68,10 @@ pub(super) struct Connection<IO, S, F> {
     /// Since when the socket takes nothing.
     stuck: Option<Instant>,
     retired: bool,
+    beginnings: Turns,
+    place: Place,
+    /// Streams that the last read opened, at least one: as many as the next one may.
+    expected: u32,
 }
 
 impl<IO, S, F> Connection<IO, S, F>
@@ -106,6 +111,9 @@ where
             pinged: None,
             stuck: None,
             retired: false,
+            beginnings: options.turns.clone(),
+            place: Place::default(),
+            expected: 1,
         }
     }
 
@@ -148,7 +156,7 @@ where
     /// One round: who was woken, what came, whose turn it is, what there is to say.
     fn round(&mut self, now: Instant) -> Result<(), End> {
         self.take_woken();
-        if self.socket.readable && self.session.output.len() < TOO_MUCH {
+        if self.socket.readable && self.session.output.len() < TOO_MUCH && self.may_read() {
             self.read(now)?;
         }
         for at in 0..self.turns.len() {
@@ -187,13 +195,36 @@ where
 
     /// Nothing can be done without a wake-up.
     fn is_idle(&self) -> bool {
-        let reads = self.socket.readable && self.session.output.len() < TOO_MUCH;
+        // A place that was called since, or what came under way since it was asked for, is asked for once more.
+        let reads = self.socket.readable
+            && self.session.output.len() < TOO_MUCH
+            && (!self.beginnings.lets_wait(&self.place) || self.streams.await_peer());
         let writes = self.socket.writable && !self.session.output.is_empty();
         let sends = self.streams.may_send(&self.session) && self.session.output.len() < ENOUGH;
         self.turns.is_empty() && !reads && !writes && !sends && !self.streams.has_begun()
     }
 
+    /// What came may be requests, and those of one connection are begun in the same turn of the worker: their answers go
+    /// out together. Nothing that is under way waits for a turn.
+    fn may_read(&mut self) -> bool {
+        if self.beginnings.is_full() && self.streams.await_peer() {
+            (self.place, self.expected) = (Place::default(), 0);
+            return true;
+        }
+        let cx = Context::from_waker(&self.socket_waker);
+        self.beginnings.poll_begin(&mut self.place, self.expected, &cx).is_ready()
+    }
+
     fn read(&mut self, now: Instant) -> Result<(), End> {
+        let before = self.streams.opened;
+        let outcome = self.read_frames(now);
+        let opened = self.streams.opened.wrapping_sub(before);
+        self.beginnings.correct(self.expected, opened);
+        self.expected = opened.max(1);
+        outcome
+    }
+
+    fn read_frames(&mut self, now: Instant) -> Result<(), End> {
         let waker = self.socket_waker.clone();
         let mut cx = Context::from_waker(&waker);
         let elapsed = u64::try_from((now - self.begun).as_millis()).unwrap_or(u64::MAX);
@@ -233,8 +264,8 @@ where
             }
             Event::Trailers { place, fields } => self.streams.trailers(place, fields, &self.session, now),
             Event::Reset { place } => self.streams.is_reset(place, now),
-            Event::Room { place } => self.streams.enqueue(place, now),
-            Event::RoomForAll => self.streams.enqueue_all(now),
+            Event::Room { place } => self.streams.resume(Some(place), now),
+            Event::RoomForAll => self.streams.resume(None, now),
         }
     }
 

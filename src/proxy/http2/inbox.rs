@@ -111,6 +111,11 @@ impl Inbox {
         mem::take(&mut self.0.borrow_mut().read)
     }
 
+    /// Something of it is still to come.
+    pub(super) fn is_coming(&self) -> bool {
+        matches!(self.0.borrow().end, End::NotYet)
+    }
+
     /// Nobody reads it any more.
     pub(super) fn is_abandoned(&self) -> bool {
         self.0.borrow().abandoned

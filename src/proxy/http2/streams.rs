@@ -67,6 +67,8 @@ pub(super) struct Streams<S, F> {
     /// Streams that have bytes to send for which the window of the connection has no room. What needs no window (an end
     /// without bytes, trailers, a reset) does not wait behind them (RFC 9113 section 6.9.1).
     parked: Vec<usize>,
+    /// Streams that wait for their own window.
+    shut: Vec<usize>,
     read: Read,
     window: u32,
     body_timeout: Duration,
@@ -79,6 +81,8 @@ pub(super) struct Streams<S, F> {
     pub(super) quiet_since: Instant,
     /// Streams that were reset before they had a turn.
     pub(super) unseen_resets: usize,
+    /// Streams so far; wraps.
+    pub(super) opened: u32,
 }
 
 impl<S, F> Streams<S, F>
@@ -101,6 +105,7 @@ where
             woken: Vec::new(),
             sending: VecDeque::new(),
             parked: Vec::new(),
+            shut: Vec::new(),
             read: Rc::new(Cell::new(0)),
             window,
             body_timeout: options.body_timeout,
@@ -110,6 +115,7 @@ where
             next_stall: None,
             quiet_since: now,
             unseen_resets: 0,
+            opened: 0,
         }
     }
 
@@ -152,8 +158,36 @@ where
         }
         slot.meter = Some(Rc::clone(&meter));
         slot.unseen = true;
+        self.opened = self.opened.wrapping_add(1);
         slot.work = Work::Handler((self.service)(Request { head, body, refused, meter }));
         self.begun.push(place);
+    }
+
+    /// What is under way goes on only with what the peer says next: a body that comes, or room for one that leaves.
+    pub(super) fn await_peer(&self) -> bool {
+        let is_coming = |slot: &Slot<F>| slot.inbox.as_ref().is_some_and(|inbox| inbox.is_coming());
+        !self.shut.is_empty()
+            || !self.parked.is_empty()
+            // Each inbox has a share of it.
+            || (Rc::strong_count(&self.read) > 1 && self.slots.iter().any(is_coming))
+    }
+
+    /// The window of a stream has opened, or those of all.
+    pub(super) fn resume(&mut self, place: Option<usize>, now: Instant) {
+        match place {
+            Some(place) => {
+                self.unshut(place);
+                self.enqueue(place, now);
+            }
+            None => {
+                self.shut.clear();
+                (0..self.slots.len()).for_each(|place| self.enqueue(place, now));
+            }
+        }
+    }
+
+    fn unshut(&mut self, place: usize) {
+        self.shut.retain(|at| *at != place);
     }
 
     /// Adds the streams that had no turn yet to `turns`.
@@ -196,12 +230,14 @@ where
             self.unseen_resets += 1;
         }
         slot.clear();
+        self.unshut(place);
         self.quiet_since = now;
     }
 
     fn close_if_over(&mut self, place: usize, session: &Session, now: Instant) {
         if !session.is_open(place) {
             self.quiet_since = now;
+            self.unshut(place);
             self.slots.get_mut(place).into_iter().for_each(Slot::clear);
         }
     }
@@ -293,7 +329,7 @@ where
     }
 
     /// The stream may have something to send.
-    pub(super) fn enqueue(&mut self, place: usize, now: Instant) {
+    fn enqueue(&mut self, place: usize, now: Instant) {
         let Some(slot) = self.slots.get_mut(place) else { return };
         let Work::Answer(answer) = &mut slot.work else { return };
         answer.since.get_or_insert(now);
@@ -302,10 +338,6 @@ where
             slot.queued = true;
             self.sending.push_back(place);
         }
-    }
-
-    pub(super) fn enqueue_all(&mut self, now: Instant) {
-        (0..self.slots.len()).for_each(|place| self.enqueue(place, now));
     }
 
     pub(super) fn may_send(&self, session: &Session) -> bool {
@@ -354,7 +386,12 @@ where
                 return;
             }
             Poll::Ready(None) => match session.room(place) {
-                0 => return session.wait(place),
+                0 => {
+                    if !self.shut.contains(&place) {
+                        self.shut.push(place);
+                    }
+                    return session.wait(place);
+                }
                 room => answer.take(room),
             },
         };

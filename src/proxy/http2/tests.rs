@@ -419,3 +419,81 @@ fn a_client_that_answers_no_ping_opens_no_streams_after_the_farewell() {
         assert!(received.windows(last.len()).any(|window| window == last), "no GOAWAY names the last stream");
     });
 }
+
+#[test]
+fn requests_wait_for_a_turn_of_the_worker_and_bodies_under_way_do_not() {
+    const LENGTH: usize = 500_000;
+    run(async {
+        let turns = Turns::default();
+        let options = Http2Options { turns: turns.clone(), ..Http2Options::default() };
+        let (io, _task) = serving(options, |mut request| async move {
+            let mut total = 0;
+            while let Some(frame) =
+                std::future::poll_fn(|cx| Pin::new(&mut request.body).poll_frame(cx)).await
+            {
+                total += frame.unwrap().into_data().map_or(0, |data| data.len());
+            }
+            answer(ResponseBody::Stream(Box::pin(Pieces(total))))
+        });
+        let (mut sender, connection) = client::handshake(io).await.unwrap();
+        spawn_local(connection);
+        let (response, mut body) = sender.send_request(post(), false).unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // From here on nothing may begin: the body comes, and then leaves, through windows a tenth of its size.
+        turns.fill();
+        body.send_data(Bytes::from(vec![b'x'; LENGTH]), true).unwrap();
+        let mut body = response.await.unwrap().into_body();
+        let mut total = 0;
+        while let Some(piece) = body.data().await {
+            total += piece.as_ref().unwrap().len();
+            body.flow_control().release_capacity(piece.unwrap().len()).unwrap();
+        }
+        assert_eq!(total, LENGTH);
+        let (second, _) = sender.send_request(get(), true).unwrap();
+        let mut second = std::pin::pin!(second);
+        assert!(
+            tokio::time::timeout(Duration::from_secs(10), second.as_mut()).await.is_err(),
+            "its turn has not come"
+        );
+        turns.call();
+        assert_eq!(second.await.unwrap().status(), StatusCode::OK);
+    });
+}
+
+#[test]
+fn a_download_goes_on_without_a_turn_also_when_another_one_of_its_connection_is_through() {
+    async fn read(body: &mut h2::RecvStream) -> usize {
+        let mut total = 0;
+        while let Some(piece) = body.data().await {
+            let length = piece.unwrap().len();
+            total += length;
+            body.flow_control().release_capacity(length).unwrap();
+        }
+        total
+    }
+    run(async {
+        let turns = Turns::default();
+        let options = Http2Options { turns: turns.clone(), ..Http2Options::default() };
+        let lengths = Cell::new([500_000, 70_000].into_iter());
+        let (io, _task) = serving(options, move |_request| {
+            let mut rest = lengths.replace([0, 0].into_iter());
+            let length = rest.next().unwrap();
+            lengths.set(rest);
+            async move { answer(ResponseBody::Stream(Box::pin(Pieces(length)))) }
+        });
+        let (mut sender, connection) = client::Builder::new()
+            .initial_connection_window_size(1 << 20)
+            .handshake::<_, Bytes>(io)
+            .await
+            .unwrap();
+        spawn_local(connection);
+        let (long, _) = sender.send_request(get(), true).unwrap();
+        let (short, _) = sender.send_request(get(), true).unwrap();
+        let (mut long, mut short) = (long.await.unwrap().into_body(), short.await.unwrap().into_body());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // Both wait for their own windows, and from here on nothing may begin.
+        turns.fill();
+        assert_eq!(read(&mut short).await, 70_000);
+        assert_eq!(tokio::time::timeout(Duration::from_secs(10), read(&mut long)).await, Ok(500_000));
+    });
+}

@@ -4,7 +4,6 @@
 //! each host or Ingress is kept as facts and written when somebody asks: the crate sorts all of its series by all of
 //! their labels for each scrape, which took two thirds of the time of a large one.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -14,9 +13,11 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use super::checked::Checked;
 use super::config::MetricsConfig;
 use super::lock;
 use super::names::{self, Family};
+use super::objects::{IngressName, Orphaned, Orphans};
 use super::text::{Text, push_label};
 
 /// Facts about the certificate of a host.
@@ -42,28 +43,6 @@ pub struct CertificateFacts {
     pub not_after: i64,
 }
 
-/// Why an Ingress may be an orphan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum OrphanKind {
-    /// The Service does not exist.
-    NoService,
-    /// The Service has no endpoint.
-    NoEndpoint,
-}
-
-/// Whether an Ingress leads nowhere.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Orphan {
-    /// Namespace.
-    pub namespace: String,
-    /// Name.
-    pub ingress: String,
-    /// What it may lack.
-    pub kind: OrphanKind,
-    /// It does.
-    pub orphaned: bool,
-}
-
 /// Sizes of a routing table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct TableSize {
@@ -78,9 +57,6 @@ pub struct TableSize {
     /// Certificates.
     pub certificates: usize,
 }
-
-/// Ingresses that do not exist and are named by the counters of admission checks.
-const MAX_NEWCOMERS: usize = 500;
 
 /// Numbers of an admission check.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
@@ -112,11 +88,11 @@ pub struct ControlMetrics {
     errors: IntCounter,
     check_success: IntCounterVec,
     check_errors: IntCounterVec,
-    /// Ingresses that were checked and did not exist then.
-    newcomers: Mutex<BTreeSet<(String, String)>>,
+    /// Ingresses that the counters of admission checks name.
+    checked: Mutex<Checked>,
     leader: IntGaugeVec,
     certificates: Mutex<Arc<[CertificateFacts]>>,
-    orphans: Mutex<Arc<[Orphan]>>,
+    orphans: Orphans,
     admission: [Gauge; 6],
     generation: IntGauge,
     snapshot_age: Gauge,
@@ -215,10 +191,10 @@ impl ControlMetrics {
             errors: make.counter(&names::ERRORS, true),
             check_success: make.counters(&names::CHECK_SUCCESS, true, &["namespace", "ingress"]),
             check_errors: make.counters(&names::CHECK_ERRORS, true, &["namespace", "ingress"]),
-            newcomers: Mutex::default(),
+            checked: Mutex::default(),
             leader: make.gauges(&names::LEADER, true, &["name"]),
             certificates: Mutex::default(),
-            orphans: Mutex::default(),
+            orphans: Orphans::default(),
             admission: [
                 make.gauge(&names::ADMISSION_TESTED, true),
                 make.gauge(&names::ADMISSION_TESTED_TIME, true),
@@ -322,9 +298,9 @@ impl ControlMetrics {
         *lock(&self.certificates) = certificates;
     }
 
-    /// Replaces the orphans: each Ingress and kind once.
-    pub fn set_orphans(&self, orphans: Arc<[Orphan]>) {
-        *lock(&self.orphans) = orphans;
+    /// What became known of the rules of some Ingresses; `None` for those that are gone.
+    pub fn change_orphans(&self, changes: impl IntoIterator<Item = (IngressName, Option<Orphaned>)>) {
+        self.orphans.change(changes);
     }
 
     /// One admission check of an Ingress that exists (`known`) or is to be. Names of those that do not are whatever
@@ -338,9 +314,12 @@ impl ControlMetrics {
         facts: AdmissionFacts,
     ) {
         let counters = if allowed { &self.check_success } else { &self.check_errors };
-        let named = self.is_named(namespace, ingress, known);
-        let labels = if named { [namespace, ingress] } else { ["", ""] };
-        counters.with_label_values(&labels).inc();
+        {
+            let mut checked = lock(&self.checked);
+            let labels =
+                if checked.names(namespace, ingress, known) { [namespace, ingress] } else { ["", ""] };
+            counters.with_label_values(&labels).inc();
+        }
         let values = [
             facts.tested as f64,
             facts.tested_time.as_secs_f64(),
@@ -354,15 +333,22 @@ impl ControlMetrics {
         }
     }
 
-    fn is_named(&self, namespace: &str, ingress: &str, known: bool) -> bool {
-        let mut newcomers = lock(&self.newcomers);
-        let key = (namespace.to_owned(), ingress.to_owned());
-        if known {
-            newcomers.remove(&key);
-            return true;
+    /// Drops the counters of the checked Ingresses that were there and are not any more. `pause` is called between one
+    /// Ingress and the next.
+    pub fn retain_checked(&self, exists: impl Fn(&str, &str) -> bool, pause: fn()) {
+        let keys = lock(&self.checked).keys();
+        for key in keys {
+            pause();
+            let known = exists(&key.0, &key.1);
+            // Held until its counters are gone: a check may be counting it.
+            let mut checked = lock(&self.checked);
+            if !checked.keeps(&key, known) {
+                for counters in [&self.check_success, &self.check_errors] {
+                    // It may have been counted by the other only.
+                    let _absent = counters.remove_label_values(&[&key.0, &key.1]);
+                }
+            }
         }
-        let room = newcomers.len() < MAX_NEWCOMERS;
-        newcomers.contains(&key) || (room && newcomers.insert(key))
     }
 
     /// Whether this instance leads the election called `name`.
@@ -395,73 +381,56 @@ impl ControlMetrics {
         self.cut.inc_by(cut);
     }
 
-    /// Appends all of it. `constant` is the text of the labels that all metrics of ingress-nginx's controller have.
-    pub(super) fn render(&self, text: &mut Text, constant: &str, now: Instant, pause: fn()) {
+    /// Appends what the crate holds. What there is for each certificate and Ingress comes one by one.
+    pub(super) fn render(&self, text: &mut Text, now: Instant) {
         let confirmed = *lock(&self.confirmed);
         self.snapshot_age.set(confirmed.map_or(0.0, |at| now.saturating_duration_since(at).as_secs_f64()));
         text.append(&TextEncoder::new().encode_to_string(&self.registry.gather()).unwrap_or_default());
-        self.render_certificates(text, pause);
-        self.render_orphans(text, constant, pause);
     }
 
-    fn render_certificates(&self, text: &mut Text, pause: fn()) {
-        let all = Arc::clone(&lock(&self.certificates));
-        each(text, &names::SSL_EXPIRE, &all, pause, |labels, one| {
-            push_label(labels, "class", &self.class);
-            push_label(labels, "host", &one.host);
-            push_label(labels, "identifier", &one.identifier);
-            push_label(labels, "namespace", &one.namespace);
-            push_label(labels, "secret_name", &one.secret);
-            one.not_after
-        });
-        each(text, &names::SSL_INFO, &all, pause, |labels, one| {
-            push_label(labels, "class", &self.class);
-            push_label(labels, "host", &one.host);
-            push_label(labels, "identifier", &one.identifier);
-            push_label(labels, "issuer_common_name", &one.issuer_common_name);
-            push_label(labels, "issuer_organization", &one.issuer_organization);
-            push_label(labels, "namespace", &one.namespace);
-            push_label(labels, "public_key_algorithm", &one.public_key_algorithm);
-            push_label(labels, "secret_name", &one.secret);
-            push_label(labels, "serial_number", &one.serial_number);
-            1
-        });
+    /// The certificates of all hosts, as they were told last.
+    pub(super) fn certificates(&self) -> Arc<[CertificateFacts]> {
+        Arc::clone(&lock(&self.certificates))
     }
 
-    fn render_orphans(&self, text: &mut Text, constant: &str, pause: fn()) {
-        let all = Arc::clone(&lock(&self.orphans));
-        each(text, &names::ORPHAN, &all, pause, |labels, one| {
-            labels.push_str(constant);
-            push_label(labels, "ingress", &one.ingress);
-            push_label(labels, "namespace", &one.namespace);
-            let kind = match one.kind {
-                OrphanKind::NoService => "no-service",
-                OrphanKind::NoEndpoint => "no-endpoint",
-            };
-            push_label(labels, "type", kind);
-            i64::from(one.orphaned)
-        });
+    /// What is known of orphans.
+    pub(super) fn orphans(&self) -> &Orphans {
+        &self.orphans
+    }
+
+    /// Appends when a certificate expires; the `first` one follows the name of the family.
+    pub(super) fn expiry(&self, text: &mut Text, one: &CertificateFacts, first: bool) {
+        let mut labels = String::with_capacity(LABELS);
+        push_label(&mut labels, "class", &self.class);
+        push_label(&mut labels, "host", &one.host);
+        push_label(&mut labels, "identifier", &one.identifier);
+        push_label(&mut labels, "namespace", &one.namespace);
+        push_label(&mut labels, "secret_name", &one.secret);
+        of_each(text, &names::SSL_EXPIRE, &labels, one.not_after, first);
+    }
+
+    /// Appends who made a certificate.
+    pub(super) fn certificate(&self, text: &mut Text, one: &CertificateFacts, first: bool) {
+        let mut labels = String::with_capacity(LABELS);
+        push_label(&mut labels, "class", &self.class);
+        push_label(&mut labels, "host", &one.host);
+        push_label(&mut labels, "identifier", &one.identifier);
+        push_label(&mut labels, "issuer_common_name", &one.issuer_common_name);
+        push_label(&mut labels, "issuer_organization", &one.issuer_organization);
+        push_label(&mut labels, "namespace", &one.namespace);
+        push_label(&mut labels, "public_key_algorithm", &one.public_key_algorithm);
+        push_label(&mut labels, "secret_name", &one.secret);
+        push_label(&mut labels, "serial_number", &one.serial_number);
+        of_each(text, &names::SSL_INFO, &labels, 1, first);
     }
 }
 
-/// A family with one sample for each of `all`, if there are any: `sample` appends the labels of one in their order and
-/// gives its value.
-fn each<T>(
-    text: &mut Text,
-    family: &Family,
-    all: &[T],
-    pause: fn(),
-    mut sample: impl FnMut(&mut String, &T) -> i64,
-) {
-    if all.is_empty() {
-        return;
+/// Bytes that the labels of most certificates take.
+const LABELS: usize = 512;
+
+fn of_each(text: &mut Text, family: &Family, labels: &str, value: i64, first: bool) {
+    if first {
+        text.family(family);
     }
-    let mut labels = String::new();
-    text.family(family);
-    for one in all {
-        pause();
-        labels.clear();
-        let value = sample(&mut labels, one);
-        text.sample(family.name, "", &labels, value);
-    }
+    text.sample(family.name, "", labels, value);
 }

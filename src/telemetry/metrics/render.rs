@@ -1,118 +1,36 @@
-//! A scrape: adds the workers' cells up and writes the text. The control plane's part comes ready from the crate.
+//! The part of a scrape that does not grow with hosts and Ingresses: adds the workers' cells up and writes the text; the
+//! control plane's comes ready from the crate. What grows is in [`super::scrape`], which calls this.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
-use super::layout::{Histogram, Layout, Observed};
 use super::names;
 use super::process::Process;
-use super::series::{Cells, Series};
 use super::text::{Text, push_label};
 use super::worker::{COUNTERS, Counter, GAUGES, Gauge, Worded, WorkerCells};
 use super::{Shared, lock};
 
-pub(super) fn render(shared: &Shared, now: Instant, pause: fn()) -> String {
-    let series = shared.registry.snapshot();
-    let layout = &shared.registry.layout;
-    // A line of a request series is about 300 bytes long.
-    let mut text = Text::with_capacity(16 * 1024 + series.len() * layout.lines * 300);
-    let constant = constant_labels(shared);
-    requests(&mut text, layout, &series, pause);
-    if shared.config.exports(names::UPSTREAM_LATENCY.name) {
-        upstream_latency(&mut text, layout, &series);
-    }
-    drop(series);
-    workers(&mut text, shared, &constant);
-    words(&mut text, shared);
-    logs(&mut text, shared);
-    spans(&mut text, shared);
-    process(&mut text, &constant);
+/// What there is once, however many hosts and Ingresses there are.
+pub(super) fn once(text: &mut Text, shared: &Shared, constant: &str, now: Instant) {
+    workers(text, shared, constant);
+    words(text, shared);
+    logs(text, shared);
+    spans(text, shared);
+    process(text, constant);
     text.single(&names::SERIES, "", shared.registry.lines());
     text.single(&names::SERIES_LIMIT, "", shared.registry.limit());
     text.single(&names::SERIES_DROPPED, "", shared.registry.dropped());
-    shared.control.render(&mut text, &constant, now, pause);
-    text.finish()
+    shared.control.render(text, now);
 }
 
-fn constant_labels(shared: &Shared) -> String {
+/// Text of the labels that all metrics of ingress-nginx's controller have.
+pub(super) fn constant_labels(shared: &Shared) -> String {
     let mut labels = String::new();
     push_label(&mut labels, "controller_class", &shared.config.controller_class);
     push_label(&mut labels, "controller_namespace", &shared.config.controller_namespace);
     push_label(&mut labels, "controller_pod", &shared.config.controller_pod);
     labels
-}
-
-fn sum(cells: &[Arc<Cells>], cell: usize) -> u64 {
-    cells.iter().map(|cells| cells.read(cell)).fold(0, u64::wrapping_add)
-}
-
-fn requests(text: &mut Text, layout: &Layout, series: &[Series], pause: fn()) {
-    if layout.requests && !series.is_empty() {
-        text.family(&names::REQUESTS);
-        for one in series {
-            pause();
-            let count = sum(&one.cells, 0);
-            // The series of what did not fit may have only histograms.
-            if count > 0 {
-                text.sample(names::REQUESTS.name, "", &one.labels, count);
-            }
-        }
-    }
-    for histogram in &layout.histograms {
-        let mut begun = false;
-        for one in series.iter().filter(|one| one.full) {
-            pause();
-            let counts: Vec<u64> =
-                (histogram.start..histogram.sum()).map(|cell| sum(&one.cells, cell)).collect();
-            let total = counts.iter().copied().fold(0, u64::wrapping_add);
-            // What was never observed has no series: a redirect has no upstream time.
-            if total == 0 {
-                continue;
-            }
-            if !begun {
-                text.family(histogram.family);
-                begun = true;
-            }
-            buckets(text, histogram, one, &counts, total);
-        }
-    }
-}
-
-fn buckets(text: &mut Text, histogram: &Histogram, series: &Series, counts: &[u64], total: u64) {
-    let name = histogram.family.name;
-    let mut below = 0_u64;
-    for (label, count) in histogram.labels.iter().zip(counts) {
-        below = below.wrapping_add(*count);
-        text.bucket(name, &series.labels, label, below);
-    }
-    text.bucket(name, &series.labels, "+Inf", total);
-    text.sample(name, "_sum", &series.labels, histogram.unit.to_base(sum(&series.cells, histogram.sum())));
-    text.sample(name, "_count", &series.labels, total);
-}
-
-/// The summary that Flagger asks for: header times without buckets, per Ingress and Service.
-fn upstream_latency(text: &mut Text, layout: &Layout, series: &[Series]) {
-    let Some(histogram) = layout.of(Observed::HeaderDuration) else { return };
-    let mut totals: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-    for one in series.iter().filter(|one| one.full) {
-        let count =
-            (histogram.start..histogram.sum()).map(|cell| sum(&one.cells, cell)).fold(0, u64::wrapping_add);
-        if count > 0 {
-            let total = totals.entry(&one.summary).or_default();
-            total.0 = total.0.wrapping_add(sum(&one.cells, histogram.sum()));
-            total.1 = total.1.wrapping_add(count);
-        }
-    }
-    if totals.is_empty() {
-        return;
-    }
-    text.family(&names::UPSTREAM_LATENCY);
-    for (labels, (time, count)) in totals {
-        text.sample(names::UPSTREAM_LATENCY.name, "_sum", labels, histogram.unit.to_base(time));
-        text.sample(names::UPSTREAM_LATENCY.name, "_count", labels, count);
-    }
 }
 
 fn workers(text: &mut Text, shared: &Shared, constant: &str) {

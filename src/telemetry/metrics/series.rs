@@ -4,12 +4,14 @@
 //! bounds how many lines there can ever be (`H-3`): what does not fit is counted, with its status class, as `other`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use super::config::MetricsConfig;
 use super::layout::Layout;
+use super::objects::{Live, LiveObjects};
 use super::text::push_label;
 use crate::telemetry::record::{HostLabel, RouteLabels};
 
@@ -22,16 +24,19 @@ pub(super) const METHODS: [&str; 10] =
     ["-", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE"];
 /// Label of a method outside the list.
 const OTHER_METHOD: &str = "OTHER";
+/// Combinations that are looked at before the map is free for workers again.
+const AT_ONCE: usize = 64;
 /// Label values of what did not fit.
 const OTHER: &str = "other";
 
 /// Counters of one combination and worker. One worker writes, so no read-modify-write is needed; anybody reads.
-#[derive(Debug)]
-pub(super) struct Cells(Box<[AtomicU64]>);
+/// Cheap to clone.
+#[derive(Debug, Clone)]
+pub(super) struct Cells(Arc<[AtomicU64]>);
 
 impl Cells {
-    fn new(count: usize) -> Arc<Self> {
-        Arc::new(Self((0..count).map(|_| AtomicU64::new(0)).collect()))
+    fn new(count: usize) -> Self {
+        Self((0..count).map(|_| AtomicU64::new(0)).collect())
     }
 
     /// Adds from the owning worker's thread.
@@ -50,9 +55,9 @@ impl Cells {
 #[derive(Debug, Clone)]
 pub(super) struct Slot {
     /// Cell 0 counts the request.
-    pub(super) count: Arc<Cells>,
+    pub(super) count: Cells,
     /// Histograms.
-    pub(super) observe: Arc<Cells>,
+    pub(super) observe: Cells,
 }
 
 /// Identity of a combination, in the order of its text.
@@ -78,16 +83,18 @@ pub(super) struct Series {
     /// Histograms are kept, not only the counter.
     pub(super) full: bool,
     /// One per worker.
-    pub(super) cells: Vec<Arc<Cells>>,
+    pub(super) cells: Vec<Cells>,
 }
 
 #[derive(Debug)]
 struct Entry {
     series: Series,
-    by_worker: BTreeMap<usize, Arc<Cells>>,
+    by_worker: BTreeMap<usize, Cells>,
     undefined_host: bool,
     /// Since when the object is gone, or the undefined host silent.
     idle_since: Option<Instant>,
+    /// Under which statement of what exists the object was found last; they are numbered from 1.
+    found_in: u64,
     last_count: u64,
 }
 
@@ -96,16 +103,9 @@ struct Inner {
     entries: BTreeMap<Labels, Entry>,
     lines: usize,
     undefined: BTreeSet<Box<str>>,
-    live: Option<LiveObjects>,
-}
-
-/// What exists at the moment: series of other objects are retired.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LiveObjects {
-    /// Hosts as they stand in [`HostLabel::Configured`].
-    pub hosts: BTreeSet<String>,
-    /// Namespace and name of every Ingress that owns a location.
-    pub ingresses: BTreeSet<(String, String)>,
+    live: Option<Live>,
+    /// How many statements of what exists there were.
+    statements: u64,
 }
 
 /// All combinations.
@@ -169,6 +169,11 @@ impl Registry {
         }
     }
 
+    /// Whether hosts that no object names are told apart.
+    pub(super) const fn tells_undefined(&self) -> bool {
+        self.per_host && self.per_undefined_host
+    }
+
     /// The status as it is told apart.
     pub(super) fn status(&self, status: u16) -> u16 {
         if self.status_classes { status / 100 } else { status }
@@ -204,7 +209,7 @@ impl Registry {
             }
             if !full && (inner.lines >= self.limit || !self.layout.requests) {
                 let other = self.other(&mut inner, worker, status);
-                return Slot { count: Arc::clone(&other), observe: other };
+                return Slot { count: other.clone(), observe: other };
             }
             let entry = self.entry(&labels, full, undefined_host);
             inner.entries.insert(labels.clone(), entry);
@@ -213,16 +218,16 @@ impl Registry {
         let cells = self.layout.cells;
         let Some(entry) = inner.entries.get_mut(&labels) else {
             let other = self.other(&mut inner, worker, status);
-            return Slot { count: Arc::clone(&other), observe: other };
+            return Slot { count: other.clone(), observe: other };
         };
         let full = entry.series.full;
         let count = entry.cells_of(worker, if full { cells } else { 1 });
-        let observe = if full { Arc::clone(&count) } else { self.other(&mut inner, worker, status) };
+        let observe = if full { count.clone() } else { self.other(&mut inner, worker, status) };
         Slot { count, observe }
     }
 
     /// The combination for what does not fit, told apart by status class only; outside the limit.
-    fn other(&self, inner: &mut Inner, worker: usize, status: u16) -> Arc<Cells> {
+    fn other(&self, inner: &mut Inner, worker: usize, status: u16) -> Cells {
         let class = if self.status_classes { self.status(status) } else { status / 100 };
         let labels = Labels {
             namespace: OTHER.into(),
@@ -262,7 +267,14 @@ impl Registry {
             full,
             cells: Vec::new(),
         };
-        Entry { series, by_worker: BTreeMap::new(), undefined_host, idle_since: None, last_count: 0 }
+        Entry {
+            series,
+            by_worker: BTreeMap::new(),
+            undefined_host,
+            idle_since: None,
+            found_in: 0,
+            last_count: 0,
+        }
     }
 
     /// The label `host`, and whether a client chose it.
@@ -286,42 +298,90 @@ impl Registry {
         }
     }
 
-    /// Says what exists; series of other objects leave [`RETIRE_AFTER`] later.
-    pub(super) fn set_live(&self, live: LiveObjects, now: Instant) {
-        self.lock().live = Some(live);
-        self.retire(now);
+    /// Says what came and what left; series of what does not exist leave [`RETIRE_AFTER`] later.
+    pub(super) fn change_live(&self, came: LiveObjects, left: LiveObjects, now: Instant) {
+        let mut inner = self.lock();
+        let first = inner.live.is_none();
+        if !inner.live.get_or_insert_default().change(came, left) && !first {
+            return;
+        }
+        inner.statements = inner.statements.wrapping_add(1);
+        drop(inner);
+        self.retire(now, || {});
     }
 
-    /// Removes what has been gone, or silent under an undefined host, for [`RETIRE_AFTER`].
-    pub(super) fn retire(&self, now: Instant) {
-        let mut inner = self.lock();
-        let Inner { entries, lines, undefined, live } = &mut *inner;
-        let before = entries.len();
-        entries.retain(|labels, entry| {
-            if !entry.is_idle(labels, live.as_ref()) {
-                entry.idle_since = None;
-                return true;
+    /// Removes what has been gone, or silent under an undefined host, for [`RETIRE_AFTER`]. Workers that meet a new
+    /// combination wait for [`AT_ONCE`] of them at most, and `pause` is called in between.
+    pub(super) fn retire(&self, now: Instant, pause: fn()) {
+        let (mut last, mut any_left, mut forget_hosts) = (None, false, false);
+        loop {
+            let mut inner = self.lock();
+            let Inner { entries, lines, live, statements, .. } = &mut *inner;
+            let mut gone = Vec::new();
+            let (mut looked_at, mut end) = (0, None);
+            for (labels, entry) in entries.range_mut::<Labels, _>(after(last.as_ref())).take(AT_ONCE) {
+                looked_at += 1;
+                end = Some(labels);
+                if !entry.is_idle(labels, live.as_ref(), *statements) {
+                    entry.idle_since = None;
+                    continue;
+                }
+                let since = *entry.idle_since.get_or_insert(now);
+                if now.saturating_duration_since(since) >= RETIRE_AFTER {
+                    gone.push(labels.clone());
+                }
             }
-            let since = *entry.idle_since.get_or_insert(now);
-            if now.saturating_duration_since(since) < RETIRE_AFTER {
-                return true;
+            last = end.cloned();
+            for labels in &gone {
+                let Some(entry) = entries.remove(labels) else { continue };
+                *lines = lines.saturating_sub(if entry.series.full { self.layout.lines } else { 1 });
+                forget_hosts |= entry.undefined_host;
             }
-            *lines = lines.saturating_sub(if entry.series.full { self.layout.lines } else { 1 });
-            false
-        });
-        if entries.len() < before {
-            undefined.retain(|host| {
-                entries
-                    .iter()
-                    .any(|(labels, entry)| entry.undefined_host && labels.host.as_ref() == Some(host))
-            });
+            any_left |= !gone.is_empty();
+            if looked_at < AT_ONCE {
+                break;
+            }
+            drop(inner);
+            pause();
+        }
+        // Once: workers forget all that they know of series.
+        if any_left {
             self.epoch.fetch_add(1, Ordering::Release);
+        }
+        if forget_hosts {
+            self.forget_hosts();
         }
     }
 
-    /// What a scrape shows; the map is free again before anything is formatted.
-    pub(super) fn snapshot(&self) -> Vec<Series> {
-        self.lock().entries.values().map(|entry| entry.series.clone()).collect()
+    /// Makes room for other undefined hosts instead of those whose last series left.
+    fn forget_hosts(&self) {
+        let mut inner = self.lock();
+        let Inner { entries, undefined, .. } = &mut *inner;
+        let kept: BTreeSet<&str> = entries
+            .iter()
+            .filter(|(_, entry)| entry.undefined_host)
+            .filter_map(|(labels, _)| labels.host.as_deref())
+            .collect();
+        undefined.retain(|host| kept.contains(&**host));
+    }
+
+    /// What a scrape shows; the map is free again before anything is formatted, and now and then meanwhile.
+    pub(super) fn snapshot(&self, pause: fn()) -> Vec<Series> {
+        let (mut all, mut last) = (Vec::new(), None);
+        loop {
+            let inner = self.lock();
+            let (before, mut end) = (all.len(), None);
+            for (labels, entry) in inner.entries.range::<Labels, _>(after(last.as_ref())).take(AT_ONCE) {
+                all.push(entry.series.clone());
+                end = Some(labels);
+            }
+            last = end.cloned();
+            drop(inner);
+            if all.len().saturating_sub(before) < AT_ONCE {
+                return all;
+            }
+            pause();
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -332,30 +392,41 @@ impl Registry {
 // === impl Entry ===
 
 impl Entry {
-    fn cells_of(&mut self, worker: usize, cells: usize) -> Arc<Cells> {
+    fn cells_of(&mut self, worker: usize, cells: usize) -> Cells {
         if let Some(known) = self.by_worker.get(&worker) {
-            return Arc::clone(known);
+            return known.clone();
         }
         let made = Cells::new(cells);
-        self.by_worker.insert(worker, Arc::clone(&made));
-        self.series.cells.push(Arc::clone(&made));
+        self.by_worker.insert(worker, made.clone());
+        self.series.cells.push(made.clone());
         made
     }
 
-    fn is_idle(&mut self, labels: &Labels, live: Option<&LiveObjects>) -> bool {
+    fn is_idle(&mut self, labels: &Labels, live: Option<&Live>, statement: u64) -> bool {
         if self.undefined_host {
             let count = self.series.cells.iter().map(|cells| cells.read(0)).fold(0, u64::wrapping_add);
             return std::mem::replace(&mut self.last_count, count) == count;
         }
         let Some(live) = live else { return false };
+        if self.found_in == statement {
+            return false;
+        }
         if &*labels.namespace == OTHER && &*labels.ingress == OTHER && &*labels.path == OTHER {
             return false;
         }
-        let owner = (labels.namespace.to_string(), labels.ingress.to_string());
-        let owner_gone = !labels.ingress.is_empty() && !live.ingresses.contains(&owner);
-        let host_gone = labels.host.as_deref().is_some_and(|host| host != "_" && !live.hosts.contains(host));
-        owner_gone || host_gone
+        let owner_gone = !labels.ingress.is_empty() && !live.has_ingress(&labels.namespace, &labels.ingress);
+        let host_gone = labels.host.as_deref().is_some_and(|host| host != "_" && !live.has_host(host));
+        let idle = owner_gone || host_gone;
+        if !idle {
+            self.found_in = statement;
+        }
+        idle
     }
+}
+
+/// The range after `last`, or all.
+fn after(last: Option<&Labels>) -> (Bound<&Labels>, Bound<&Labels>) {
+    (last.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded)
 }
 
 /// Labels sorted by name, as Prometheus' own clients write them.

@@ -287,6 +287,63 @@ fn routes_of_tables_that_are_gone_are_forgotten() {
 }
 
 #[test]
+fn all_hosts_of_a_large_table_are_remembered_when_they_are_asked_in_turn() {
+    let metrics = Metrics::new(config());
+    let worker = metrics.worker();
+    for round in 0..3 {
+        for identity in 0..50_000 {
+            worker.observe(&record(RouteLabels { identity, ..route() }).counted());
+            assert!(round == 0 || worker.remembered() == 50_000, "{identity}");
+        }
+    }
+    // What is more than there is room for costs no more than that.
+    for identity in 0..200_000 {
+        worker.observe(&record(RouteLabels { identity, ..route() }).counted());
+        assert!(worker.remembered() <= 131_072, "{identity}");
+    }
+    let counted = samples(&metrics.render(Instant::now()), REQUESTS);
+    assert_eq!(counted.values().sum::<f64>(), 350_000.0);
+}
+
+#[test]
+fn hosts_that_clients_make_up_are_remembered_as_one_and_where_they_are_told_apart_as_few() {
+    for (per_undefined_host, most) in [(false, 1), (true, 16_384)] {
+        let metrics = Metrics::new(MetricsConfig { per_undefined_host, series_limit: 1_000_000, ..config() });
+        let worker = metrics.worker();
+        for number in 0..20_000 {
+            let name = format!("h{number}.example");
+            let labels = RouteLabels { host: HostLabel::Undefined(&name), ..route() };
+            worker.observe(&record(labels).counted());
+            assert!(worker.remembered() <= most, "{number}");
+        }
+        let counted = samples(&metrics.render(Instant::now()), REQUESTS);
+        assert_eq!(counted.values().sum::<f64>(), 20_000.0);
+        assert!(counted.len() == if per_undefined_host { 1_001 } else { 1 });
+    }
+}
+
+#[test]
+fn texts_that_only_read_alike_one_after_the_other_are_routes_of_their_own() {
+    let metrics = Metrics::new(config());
+    let worker = metrics.worker();
+    let all = [
+        route(),
+        RouteLabels { ingress: "we", namespace: "bdefault", ..route() },
+        RouteLabels { service: "", path: "/foo/bar", ..route() },
+        RouteLabels { host: HostLabel::Configured("foo.bars"), ..route() },
+        RouteLabels { host: HostLabel::Configured("foo.ba"), ..route() },
+    ];
+    // All under one identity, so that only their texts tell them apart.
+    for count in 1..=3 {
+        for labels in &all {
+            worker.observe(&record(*labels).counted());
+        }
+        let counts: Vec<f64> = samples(&metrics.render(Instant::now()), REQUESTS).into_values().collect();
+        assert_eq!(counts, [f64::from(count); 5]);
+    }
+}
+
+#[test]
 fn canary_methods_and_statuses_are_series_of_their_own_and_odd_methods_are_other() {
     let metrics = Metrics::new(config());
     let worker = metrics.worker();
@@ -387,25 +444,58 @@ fn series_of_vanished_objects_leave_after_five_minutes_and_come_back_with_traffi
         &record(RouteLabels { ingress: "other-web", host: HostLabel::Configured("b"), ..route() }).counted(),
     );
     let live = |hosts: &[&str], ingresses: &[&str]| LiveObjects {
-        hosts: hosts.iter().map(|&host| host.to_owned()).collect(),
-        ingresses: ingresses.iter().map(|&name| ("default".to_owned(), name.to_owned())).collect(),
+        hosts: hosts.iter().map(|&host| host.into()).collect(),
+        ingresses: ingresses.iter().map(|&name| ("default".into(), name.into())).collect(),
     };
     let count = |now| samples(&metrics.render(now), REQUESTS).len();
-    metrics.set_live(live(&["foo.bar", "b"], &["web", "other-web"]), begin);
+    let none = LiveObjects::default;
+    metrics.change_live(live(&["foo.bar", "b"], &["web", "other-web"]), none(), begin);
     assert_eq!(count(begin + RETIRE_AFTER * 3), 2, "what exists stays");
     let gone = begin + RETIRE_AFTER * 3;
-    metrics.set_live(live(&["b"], &["other-web"]), gone);
+    metrics.change_live(none(), live(&["foo.bar"], &["web"]), gone);
     assert_eq!(count(gone + RETIRE_AFTER - Duration::from_secs(1)), 2);
     assert_eq!(count(gone + RETIRE_AFTER), 1);
     worker.observe(&record(route()).counted());
     assert_eq!(count(gone + RETIRE_AFTER), 2, "the worker did not keep counting into removed cells");
     // One that comes back in time keeps its numbers.
     let all = live(&["foo.bar", "b"], &["web", "other-web"]);
-    metrics.set_live(all.clone(), gone + RETIRE_AFTER);
+    metrics.change_live(live(&["foo.bar"], &["web"]), none(), gone + RETIRE_AFTER);
     let later = gone + RETIRE_AFTER * 2;
-    metrics.set_live(live(&[], &[]), later);
-    metrics.set_live(all, later + RETIRE_AFTER / 2);
+    metrics.change_live(none(), all.clone(), later);
+    metrics.change_live(all, none(), later + RETIRE_AFTER / 2);
     assert_eq!(count(later + RETIRE_AFTER * 2), 2);
+}
+
+#[test]
+fn many_series_are_written_in_pieces_each_once_and_leave_together() {
+    let metrics = Metrics::new(config());
+    let worker = metrics.worker();
+    let begin = Instant::now();
+    let hosts: Vec<String> = (0..300).map(|number| format!("host-{number}")).collect();
+    for host in &hosts {
+        let route = RouteLabels { ingress: host, host: HostLabel::Configured(host), ..route() };
+        worker.observe(&record(route).counted());
+    }
+    let pieces: Vec<String> = metrics.scrape(begin, || {}).collect();
+    assert!(pieces.len() > 10, "{}", pieces.len());
+    assert!(pieces.iter().all(|piece| piece.ends_with('\n') && piece.len() < 64 * 1024));
+    let text = pieces.concat();
+    assert_eq!(text.matches("# TYPE nginx_ingress_controller_requests counter").count(), 1);
+    for host in &hosts {
+        let labels = format!("host=\"{host}\"");
+        let counted = text.lines().filter(|line| line.starts_with(REQUESTS) && line.contains(&labels));
+        assert_eq!(counted.count(), 1, "{host}");
+    }
+    // Those with odd numbers vanish.
+    let left: Vec<&String> = hosts.iter().step_by(2).collect();
+    let live = LiveObjects {
+        hosts: left.iter().map(|&host| host.as_str().into()).collect(),
+        ingresses: left.iter().map(|&host| ("default".into(), host.as_str().into())).collect(),
+    };
+    metrics.change_live(live, LiveObjects::default(), begin);
+    let count = |now| samples(&metrics.render(now), REQUESTS).len();
+    assert_eq!(count(begin + RETIRE_AFTER / 2), 300);
+    assert_eq!(count(begin + RETIRE_AFTER), 150);
 }
 
 #[test]
@@ -482,6 +572,22 @@ fn admission_checks_name_their_ingress_as_far_as_there_is_room() {
     assert!(total("check_errors", "ingress=\"\"") > 1000.0);
     control.admission("default", "old", true, false, facts());
     assert_eq!(total("check_errors", "ingress=\"old\""), 1.0);
+    // Those that are gone leave nothing, and those that came make room.
+    let exists = |_: &str, name: &str| matches!(name, "old" | "try-1" | "try-2");
+    control.retain_checked(exists, || ());
+    assert_eq!(total("check_success", "ingress=\"new\""), 0.0);
+    assert_eq!(total("check_errors", "ingress=\"old\""), 1.0);
+    assert_eq!(total("check_errors", "ingress=\"bad\""), 1.0, "it may still come");
+    for number in 0..3 {
+        control.admission("default", &format!("late-{number}"), false, false, facts());
+    }
+    let late: Vec<f64> =
+        (0..3).map(|number| total("check_errors", &format!("ingress=\"late-{number}\""))).collect();
+    assert_eq!(late, [1.0, 1.0, 0.0]);
+    control.retain_checked(|_, _| false, || ());
+    assert_eq!(total("check_errors", "ingress=\"try-1\""), 0.0);
+    control.admission("default", "old", true, true, facts());
+    assert_eq!(total("check_success", "ingress=\"old\""), 1.0, "it came again");
 }
 
 #[test]
@@ -491,12 +597,11 @@ fn the_control_plane_tells_under_the_names_of_ingress_nginx() {
     control.set_build("1.0", "abc", "repo");
     let at = SystemTime::UNIX_EPOCH + Duration::from_millis(1_700_000_000_500);
     control.published(u64::MAX, 7, TableSize { hosts: 3, ..TableSize::default() }, at);
-    control.set_orphans(Arc::new([Orphan {
-        namespace: "default".to_owned(),
-        ingress: "web".to_owned(),
-        kind: OrphanKind::NoEndpoint,
-        orphaned: true,
-    }]));
+    let (web, lost): (IngressName, IngressName) =
+        (("default".into(), "web".into()), ("default".into(), "lost".into()));
+    let nowhere = Orphaned { no_service: true, no_endpoint: None };
+    let empty = Orphaned { no_service: false, no_endpoint: Some(true) };
+    control.change_orphans([(web.clone(), Some(empty)), (lost.clone(), Some(nowhere))]);
     control.set_certificates(Arc::new([CertificateFacts {
         host: "foo.bar".to_owned(),
         namespace: "default".to_owned(),
@@ -528,19 +633,19 @@ fn the_control_plane_tells_under_the_names_of_ingress_nginx() {
         "class=\"k8s.io/ingress-nginx\",host=\"foo.bar\",identifier=\"ff\",namespace=\"default\",secret_name=\"tls\""
     );
     assert!(first(&prefix("ssl_certificate_info")).0.contains("issuer_organization=\"Org \\\"x\\\"\""));
-    assert!(
-        text.contains(
-            "nginx_ingress_controller_orphan_ingress{controller_class=\"k8s.io/ingress-nginx\",controller_namespace="
-        ) && first(&prefix("orphan_ingress"))
-            .0
-            .ends_with("controller_pod=\"pod-1\",ingress=\"web\",namespace=\"default\",type=\"no-endpoint\"")
-    );
-    assert_eq!(first(&prefix("orphan_ingress")).1, 1.0);
+    let orphans: Vec<_> = samples(&text, &prefix("orphan_ingress")).into_iter().collect();
+    let labels = |ingress: &str, kind: &str| {
+        format!(
+            "controller_class=\"k8s.io/ingress-nginx\",controller_namespace=\"ingress\",controller_pod=\"pod-1\",ingress=\"{ingress}\",namespace=\"default\",type=\"{kind}\""
+        )
+    };
+    let expected = [("lost", "no-service", 1.0), ("web", "no-endpoint", 1.0), ("web", "no-service", 0.0)];
+    assert_eq!(orphans, expected.map(|(ingress, kind, value)| (labels(ingress, kind), value)));
     assert_eq!(first("narthex_generation").1, 7.0);
     assert_eq!(first("narthex_snapshot_age_seconds").1, 9.0);
     control.failed();
     control.set_certificates(Arc::default());
-    control.set_orphans(Arc::default());
+    control.change_orphans([(web, None), (lost, None)]);
     let text = metrics.render(now);
     assert_eq!(samples(&text, &prefix("config_last_reload_successful")).into_values().sum::<f64>(), 0.0);
     assert_eq!(samples(&text, &prefix("errors")).into_values().sum::<f64>(), 1.0);

@@ -9,10 +9,6 @@ use super::names::Family;
 pub(super) struct Text(String);
 
 impl Text {
-    pub(super) fn with_capacity(bytes: usize) -> Self {
-        Self(String::with_capacity(bytes))
-    }
-
     /// `# HELP` and `# TYPE`.
     pub(super) fn family(&mut self, family: &Family) {
         // Writing to a String cannot fail.
@@ -59,8 +55,14 @@ impl Text {
         self.0.push_str(text);
     }
 
-    pub(super) fn finish(self) -> String {
-        self.0
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// What stands there so far; the next piece is likely to become as long, unless this one was longer than `usual`.
+    pub(super) fn take(&mut self, usual: usize) -> String {
+        let next = String::with_capacity(self.0.capacity().min(usual));
+        std::mem::replace(&mut self.0, next)
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use foldhash::fast::RandomState;
+use smallvec::SmallVec;
 
 use super::Shared;
 use super::layout::{Layout, Observed};
@@ -15,8 +16,13 @@ use super::names::{self, Family};
 use super::series::{Slot, method_index};
 use crate::telemetry::record::{Counted, HostLabel, LocalReason, RouteLabels};
 
-/// Routes that a worker remembers series for; beyond, it forgets all and begins again.
-const CACHED_ROUTES: usize = 16_384;
+/// Half as many routes is what a worker remembers series for if all of them are in use at once, such as ten thousand hosts
+/// with five paths; beyond, it forgets all and begins again.
+const CACHED_ROUTES: usize = 131_072;
+/// The same where clients give hosts names of their own.
+const FEWER_ROUTES: usize = 16_384;
+/// After each text of a remembered route: what no name and no path of an object has in it.
+const END: &str = "\0";
 /// So many are remembered before anything is forgotten.
 const FEW_ROUTES: usize = 256;
 
@@ -162,21 +168,18 @@ struct Standing {
     canary: usize,
 }
 
-/// The series of one route that this worker has met.
+/// The series of one route that this worker has met. There may be many thousands, and each request finds another one: what
+/// it looks at lies side by side.
 #[derive(Debug)]
 struct CachedRoute {
     /// Where its texts stood when they were compared last.
     stood: Option<Standing>,
-    host: Box<str>,
-    configured: bool,
-    namespace: Box<str>,
-    ingress: Box<str>,
-    service: Box<str>,
-    path: Box<str>,
-    canary: Box<str>,
-    slots: Vec<(u16, u8, Slot)>,
     /// [`Cache::clock`] when it was asked for last.
     used_at: u64,
+    /// By status and method: most routes have one.
+    slots: SmallVec<[(u16, u8, Slot); 1]>,
+    /// See [`CachedRoute::texts`].
+    texts: Box<str>,
 }
 
 /// Raises a gauge until it is dropped, also when the work is cancelled. May be dropped on any thread.
@@ -293,25 +296,31 @@ impl WorkerMetrics {
         }
         let status = registry.status(record.status);
         let method = method_index(record.method);
-        let key = self.key(&record.route, record.alternative_upstream_name);
+        // Whatever clients write there is one host, so that they cannot make a worker remember more than there is.
+        let unnamed = RouteLabels { host: HostLabel::Undefined(""), ..record.route };
+        let labels = match record.route.host {
+            HostLabel::Undefined(_) if !registry.tells_undefined() => &unnamed,
+            _ => &record.route,
+        };
+        let key = self.key(labels, record.alternative_upstream_name);
         if cache.routes.len() >= cache.sweep_at {
-            cache.sweep();
+            cache.sweep(if registry.tells_undefined() { FEWER_ROUTES } else { CACHED_ROUTES });
         }
         cache.clock += 1;
         let clock = cache.clock;
         let canary = record.alternative_upstream_name;
-        let route = cache.routes.entry(key).or_insert_with(|| CachedRoute::new(&record.route, canary));
-        let standing = Standing::of(&record.route, canary);
+        let route = cache.routes.entry(key).or_insert_with(|| CachedRoute::new(labels, canary));
+        let standing = Standing::of(labels, canary);
         if standing.is_none() || route.stood != standing {
-            if !route.is(&record.route, canary) {
-                *route = CachedRoute::new(&record.route, canary);
+            if !route.is(labels, canary) {
+                *route = CachedRoute::new(labels, canary);
             }
             route.stood = standing;
         }
         route.used_at = clock;
         let known = route.slots.iter().position(|(s, m, _)| *s == status && *m == method);
         let known = known.unwrap_or_else(|| {
-            let slot = registry.slot(self.number, &record.route, canary, method, record.status);
+            let slot = registry.slot(self.number, labels, canary, method, record.status);
             route.slots.push((status, method, slot));
             route.slots.len() - 1
         });
@@ -355,10 +364,10 @@ impl Cache {
     }
 
     /// Forgets what none of the last requests asked for, as many as there is room: what is in use at once stays.
-    fn sweep(&mut self) {
+    fn sweep(&mut self, most: usize) {
         let lately = self.clock.saturating_sub(self.sweep_at as u64);
         self.routes.retain(|_, route| route.used_at > lately);
-        if self.routes.len() >= CACHED_ROUTES / 2 {
+        if self.routes.len() >= most / 2 {
             self.routes.clear();
         }
         self.sweep_at = FEW_ROUTES.max(2 * self.routes.len());
@@ -386,35 +395,28 @@ impl Standing {
 
 impl CachedRoute {
     fn new(route: &RouteLabels<'_>, canary: &str) -> Self {
-        let (host, configured) = match route.host {
-            HostLabel::Configured(name) => (name, true),
-            HostLabel::Undefined(name) => (name, false),
+        let texts: String = Self::texts(route, canary).into_iter().flat_map(|text| [text, END]).collect();
+        Self { stood: None, used_at: 0, slots: SmallVec::new(), texts: texts.into() }
+    }
+
+    /// What routes are told apart by.
+    fn texts<'r>(route: &RouteLabels<'r>, canary: &'r str) -> [&'r str; 7] {
+        let (kind, host) = match route.host {
+            HostLabel::Configured(name) => ("configured", name),
+            HostLabel::Undefined(name) => ("undefined", name),
         };
-        Self {
-            stood: None,
-            host: host.into(),
-            configured,
-            namespace: route.namespace.into(),
-            ingress: route.ingress.into(),
-            service: route.service.into(),
-            path: route.path.into(),
-            canary: canary.into(),
-            slots: Vec::new(),
-            used_at: 0,
-        }
+        [kind, route.path, route.ingress, route.namespace, route.service, canary, host]
     }
 
     fn is(&self, route: &RouteLabels<'_>, canary: &str) -> bool {
-        let same_host = match route.host {
-            HostLabel::Configured(name) => self.configured && *self.host == *name,
-            HostLabel::Undefined(name) => !self.configured && *self.host == *name,
-        };
-        same_host
-            && *self.path == *route.path
-            && *self.ingress == *route.ingress
-            && *self.namespace == *route.namespace
-            && *self.service == *route.service
-            && *self.canary == *canary
+        let mut rest = &*self.texts;
+        for text in Self::texts(route, canary) {
+            match rest.strip_prefix(text).and_then(|rest| rest.strip_prefix(END)) {
+                Some(after) => rest = after,
+                None => return false,
+            }
+        }
+        rest.is_empty()
     }
 }
 
