@@ -106,24 +106,28 @@ impl Place {
 
     /// True where clients of one family may come to either.
     pub fn shares_family(&self, other: &Self) -> bool {
-        self.families().into_iter().flatten().any(|family| other.serves(family))
+        self.families().iter().any(|family| other.families().contains(family))
     }
 
-    /// Whether clients of the family come to it: of IPv6 where that is true, else of IPv4.
-    pub fn serves(&self, sixth: bool) -> bool {
-        self.families().contains(&Some(sixth))
-    }
-
-    /// As [`Place::serves`] takes them.
-    pub fn families(&self) -> [Option<bool>; 2] {
+    /// Whose clients come to it.
+    pub fn families(&self) -> &'static [Family] {
         match self.address {
-            SocketAddr::V4(_) => [Some(false), None],
+            SocketAddr::V4(_) => &[Family::V4],
             SocketAddr::V6(at) if at.ip().is_unspecified() && self.families == Families::Both => {
-                [Some(true), Some(false)]
+                &[Family::V6, Family::V4]
             }
-            SocketAddr::V6(_) => [Some(true), None],
+            SocketAddr::V6(_) => &[Family::V6],
         }
     }
+}
+
+/// A version of IP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
 }
 
 /// One listening socket for each worker. As with [`bind`] the port is tried alone first, unless our own neighbours

@@ -33,7 +33,6 @@ mod trailers;
 pub use balance::{Balancer, PickFacts, Picked};
 pub use error::{ErrorKind, UpstreamError};
 pub use fastcgi::FastcgiRequest;
-pub use pool::KeptBy;
 pub use rng::Rng;
 pub use state::{Peer, Settings, Upstreams};
 pub use stream::Tunnel;

@@ -25,7 +25,7 @@ use crate::request::Scheme;
 use crate::route::Table;
 use crate::route::stream::Transport;
 use crate::snapshot::{Reader, Snapshot};
-use crate::telemetry::metrics::{Counter, Gauge};
+use crate::telemetry::metrics::Counter;
 
 /// Between two attempts to open a port that another process holds.
 const AGAIN: Duration = Duration::from_millis(250);
@@ -260,9 +260,11 @@ impl Ports {
 /// same family should find it: better one that was right a moment ago than none.
 fn gone(open: &BTreeSet<Key>, wanted: &BTreeMap<Key, &'static str>) -> Vec<Key> {
     let lost = |(carries, place): &&Key| {
-        place.families().into_iter().flatten().all(|family| {
+        place.families().iter().all(|family| {
             let same = |(other, at): &&Key| {
-                other == carries && at.address.port() == place.address.port() && at.serves(family)
+                other == carries
+                    && at.address.port() == place.address.port()
+                    && at.families().contains(family)
             };
             let mut instead = wanted.keys().filter(same).peekable();
             instead.peek().is_none() || instead.any(|port| open.contains(port))
@@ -334,16 +336,7 @@ async fn accept(
     removed: Removed,
 ) {
     let queue = worker.drain.token(Work::Listener);
-    let admit = || {
-        let permit = shared.connections.try_acquire();
-        if permit.is_none() {
-            worker.metrics.rejected("connections");
-        }
-        permit
-    };
-    let take = |stream, peer, permit| {
-        worker.metrics.count(Counter::Accepted);
-        let open = (permit, worker.metrics.hold(Gauge::Connections), worker.drain.token(Work::Connection));
+    let take = |stream, peer, open| {
         let session = tcp::run(Rc::clone(&worker), stream, peer, address, removed.clone());
         tokio::task::spawn_local(async move {
             session.await;
@@ -355,7 +348,7 @@ async fn accept(
         tracing::warn!(%error, port = address.port(), "cannot accept a connection");
     };
     let stop = stopped(&worker, removed.clone());
-    listener::accept(socket, stop, admit, take, failed).await;
+    listener::accept(socket, stop, || shared.admit(&worker), take, failed).await;
     drop(queue);
 }
 

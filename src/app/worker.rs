@@ -74,6 +74,19 @@ pub(super) struct Shared {
     pub(super) spool: Spool,
 }
 
+impl Shared {
+    /// Room for one more connection of a worker, held as long as the connection is open; `None` where there are as
+    /// many as may be.
+    pub(super) fn admit(&self, worker: &Worker) -> Option<impl Sized + use<>> {
+        let Some(permit) = self.connections.try_acquire() else {
+            worker.metrics.rejected("connections");
+            return None;
+        };
+        worker.metrics.count(Counter::Accepted);
+        Some((permit, worker.metrics.hold(Gauge::Connections), worker.drain.token(Work::Connection)))
+    }
+}
+
 /// Starts a worker.
 pub(super) fn spawn(
     index: usize,
@@ -212,17 +225,8 @@ pub(super) async fn accept(
         }
     };
     let resting = || worker.metrics.hold(Gauge::AcceptResting);
-    let admit = || {
-        let permit = shared.connections.try_acquire();
-        if permit.is_none() {
-            worker.metrics.rejected("connections");
-        }
-        permit
-    };
-    let take = |stream, peer, permit| {
-        worker.metrics.count(Counter::Accepted);
+    let take = |stream, peer, open| {
         let worker = Rc::clone(&worker);
-        let open = (permit, worker.metrics.hold(Gauge::Connections), worker.drain.token(Work::Connection));
         tokio::task::spawn_local(async move {
             connection::run(worker, stream, peer, scheme, address).await;
             drop(open);
@@ -233,5 +237,5 @@ pub(super) async fn accept(
         tracing::warn!(%error, "cannot accept a connection");
     };
     let stop = ports::stopped(&worker, removed);
-    listener::accept_paced(listener, stop, room, resting, admit, take, failed).await;
+    listener::accept_paced(listener, stop, room, resting, || shared.admit(&worker), take, failed).await;
 }

@@ -133,7 +133,7 @@ pub struct ExternalAuth {
 }
 
 /// Which connections to the service are kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Keepalive {
     /// `auth-keepalive`: idle ones of each worker to one address.
     pub connections: u32,

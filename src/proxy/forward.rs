@@ -28,8 +28,7 @@ use crate::route::decide::{Forward, Unrecorded};
 use crate::route::{Backend, EndpointSet, Location, choose};
 use crate::telemetry::metrics::Counter;
 use crate::upstream::{
-    Answer, Content, ErrorKind, Failed, KeptBy, Peer, PickFacts, Protocol, Reuse, UpstreamError,
-    UpstreamRequest,
+    Answer, Content, ErrorKind, Failed, Peer, PickFacts, Protocol, Reuse, UpstreamError, UpstreamRequest,
 };
 use crate::wire::{Fields, Framing, Version};
 
@@ -318,7 +317,7 @@ impl Trip<'_> {
                 return Err(Failed { error, body: Some(body) });
             }
         };
-        let peer = Peer { address, protocol, kept: KeptBy::CONFIG, tls };
+        let peer = Peer { address, protocol, kept: None, tls };
         let request = UpstreamRequest {
             method: self.method,
             target: self.target,

@@ -22,7 +22,7 @@ use crate::policy::template::Facts;
 use crate::policy::timeout::Timeouts;
 use crate::route::decide::Forward;
 use crate::route::{EndpointAddress, EndpointSet};
-use crate::upstream::{Content, KeptBy, Peer, Protocol, Reuse, UpstreamRequest, UpstreamTimes};
+use crate::upstream::{Content, Peer, Protocol, Reuse, UpstreamRequest, UpstreamTimes};
 use crate::wire::{Fields, Framing};
 
 /// Copies under way in one worker.
@@ -122,7 +122,7 @@ impl Copy {
         } else {
             None
         };
-        let peer = Peer { address: *address, protocol: Protocol::Http1, kept: KeptBy::CONFIG, tls };
+        let peer = Peer { address: *address, protocol: Protocol::Http1, kept: None, tls };
         let request = UpstreamRequest {
             method: &self.method,
             target: &self.target,

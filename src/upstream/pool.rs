@@ -30,31 +30,16 @@ pub struct PoolKey {
     pub address: SocketAddr,
     /// What is spoken.
     pub protocol: Protocol,
-    /// Whose word counts on how long it is kept.
-    pub kept: KeptBy,
+    /// How it is kept where that is not the ConfigMap's affair: what is kept differently is kept apart.
+    pub kept: Option<Keepalive>,
     /// [`super::ClientTls::id`]; 0 for clear text.
     pub tls: u64,
 }
-
-/// Whose word counts on how many idle connections are kept, and for how long: what belongs to different ones is kept
-/// apart. A small number, since every request carries it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub struct KeptBy(u32);
-
-impl KeptBy {
-    /// The ConfigMap's (`upstream-keepalive-*`).
-    pub const CONFIG: Self = Self(0);
-}
-
-/// Different [`Keepalive`]s of one worker; whoever comes later gets the ConfigMap's.
-const OWN: usize = 1024;
 
 /// Idle connections.
 #[derive(Debug)]
 pub struct Pool {
     limits: Cell<UpstreamKeepalive>,
-    /// Those that [`KeptBy`] numbers, from 1.
-    own: RefCell<Vec<Keepalive>>,
     idle: RefCell<HashMap<PoolKey, Rc<Lane>, RandomState>>,
     count: Cell<usize>,
     buffers: RefCell<Vec<BytesMut>>,
@@ -67,7 +52,7 @@ pub struct Pool {
 /// the connection back to it.
 #[derive(Debug, Default)]
 pub struct Lane {
-    kept: KeptBy,
+    kept: Option<Keepalive>,
     idle: RefCell<VecDeque<Idle>>,
 }
 
@@ -82,7 +67,6 @@ impl Pool {
     pub fn new(limits: UpstreamKeepalive, memory: Memory) -> Self {
         Self {
             limits: Cell::new(limits),
-            own: RefCell::default(),
             idle: RefCell::new(HashMap::default()),
             count: Cell::new(0),
             buffers: RefCell::new(Vec::new()),
@@ -106,29 +90,12 @@ impl Pool {
         self.limits.get()
     }
 
-    /// What to say of connections that are kept by limits of their own.
-    pub fn kept_by(&self, limits: Keepalive) -> KeptBy {
-        let mut own = self.own.borrow_mut();
-        let at = own.iter().position(|known| *known == limits).unwrap_or(own.len());
-        if at >= OWN {
-            return KeptBy::CONFIG;
-        }
-        if at == own.len() {
-            own.push(limits);
-        }
-        u32::try_from(at + 1).map_or(KeptBy::CONFIG, KeptBy)
-    }
-
-    fn limits_of(&self, kept: KeptBy) -> UpstreamKeepalive {
+    fn limits_of(&self, kept: Option<Keepalive>) -> UpstreamKeepalive {
         let limits = self.limits.get();
-        let Some(at) = (kept.0 as usize).checked_sub(1) else { return limits };
-        match self.own.borrow().get(at) {
-            Some(Keepalive { connections, requests, timeout }) => UpstreamKeepalive {
-                connections: *connections,
-                requests: *requests,
-                timeout: *timeout,
-                ..limits
-            },
+        match kept {
+            Some(Keepalive { connections, requests, timeout }) => {
+                UpstreamKeepalive { connections, requests, timeout, ..limits }
+            }
             None => limits,
         }
     }
@@ -175,7 +142,7 @@ impl Pool {
         if limits.connections == 0 || !may_stay(&limits, &entry, now) {
             return;
         }
-        if lane.kept != KeptBy::CONFIG && lane.idle.borrow().len() >= limits.connections as usize {
+        if lane.kept.is_some() && lane.idle.borrow().len() >= limits.connections as usize {
             if lane.idle.borrow_mut().pop_front().is_some() {
                 self.count.set(self.count.get().saturating_sub(1));
             }

@@ -18,7 +18,7 @@ use super::fastcgi::{self, FastcgiRequest};
 use super::health::Health;
 use super::http1::{self, Connection, Home};
 use super::http2::{self, Checkout, Sessions};
-use super::pool::{KeptBy, OpenCounts, Pool, PoolKey};
+use super::pool::{OpenCounts, Pool, PoolKey};
 use super::resolve::{AddressRule, NameServers, Resolver};
 use super::rng::Rng;
 use super::stream::Tunnel;
@@ -64,8 +64,8 @@ pub struct Peer {
     pub address: SocketAddr,
     /// What is spoken.
     pub protocol: Protocol,
-    /// Whose word counts on how long its connection is kept.
-    pub kept: KeptBy,
+    /// How its connection is kept; `None` where the ConfigMap's `upstream-keepalive-*` say so.
+    pub kept: Option<Keepalive>,
     /// TLS, or clear text.
     pub tls: Option<Rc<ClientTls>>,
 }
@@ -115,11 +115,6 @@ impl Upstreams {
             ipv4_names: Cell::new(false),
             endpoint_connections: settings.endpoint_connections,
         }
-    }
-
-    /// What to say of connections that are kept by limits of their own ([`Peer::kept`]).
-    pub fn kept_by(&self, limits: Keepalive) -> KeptBy {
-        self.pool.kept_by(limits)
     }
 
     /// Follows `disable-ipv6-dns`: names stand for their IPv4 addresses only.

@@ -136,7 +136,7 @@ pub(super) fn upstreams() -> Upstreams {
 }
 
 pub(super) fn clear(address: SocketAddr) -> Peer {
-    Peer { address, protocol: Protocol::Http1, kept: KeptBy::CONFIG, tls: None }
+    Peer { address, protocol: Protocol::Http1, kept: None, tls: None }
 }
 
 pub(super) fn fields(lines: &[(&str, &str)]) -> Fields {

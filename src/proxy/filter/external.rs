@@ -21,9 +21,7 @@ use crate::policy::template::Facts;
 use crate::proxy::forward::Way;
 use crate::reply::LocalReply;
 use crate::route::{EndpointAddress, EndpointSet};
-use crate::upstream::{
-    Answer, Content, Failed, KeptBy, Peer, Protocol, Reuse, UpstreamRequest, UpstreamTimes,
-};
+use crate::upstream::{Answer, Content, Failed, Peer, Protocol, Reuse, UpstreamRequest, UpstreamTimes};
 use crate::wire::{Fields, Framing, ResponseHead};
 
 mod answers;
@@ -130,11 +128,11 @@ async fn ask(way: &Way<'_>, auth: &ExternalAuth) -> Result<(Heard, ResponseHead)
     } else {
         None
     };
-    let kept = auth.keepalive.map_or(KeptBy::CONFIG, |own| upstreams.kept_by(own));
     let first = usize::try_from(way.exchange.worker.roll()).unwrap_or(0) % addresses.len();
     let mut reason = "no_address";
     for address in addresses.iter().cycle().skip(first).take(TRIES.min(addresses.len())) {
-        let peer = Peer { address: *address, protocol: Protocol::Http1, kept, tls: tls.clone() };
+        let peer =
+            Peer { address: *address, protocol: Protocol::Http1, kept: auth.keepalive, tls: tls.clone() };
         let asked = Instant::now();
         let outcome = once(way, auth, &peer, &target, &fields).await;
         let status = outcome.as_ref().ok().map(|answer| answer.head.status.as_u16());

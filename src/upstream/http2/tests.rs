@@ -13,7 +13,7 @@ use crate::message::BodyError;
 use crate::upstream::tests::{
     Ask, HASTY, PATIENT, Scripted, fields, local, read, serve, silent, stream_of, upstreams,
 };
-use crate::upstream::{KeptBy, Peer, Protocol, Upstreams};
+use crate::upstream::{Peer, Protocol, Upstreams};
 use crate::wire::Framing;
 
 /// Serves every stream of every connection with `handler`.
@@ -44,7 +44,7 @@ async fn accept(stream: TcpStream, max_streams: u32) -> Server<TcpStream, Bytes>
 }
 
 fn peer(backend: &Scripted) -> Peer {
-    Peer { address: backend.address, protocol: Protocol::Http2, kept: KeptBy::CONFIG, tls: None }
+    Peer { address: backend.address, protocol: Protocol::Http2, kept: None, tls: None }
 }
 
 fn grpc(peer: &Peer, body: RequestBody) -> Ask<'_> {

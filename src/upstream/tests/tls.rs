@@ -89,7 +89,7 @@ async fn ask(
     timeouts: Timeouts,
 ) -> Result<Answer, Failed> {
     let tls = upstreams.tls(policy, material, "svc.ns.svc", Protocol::Http1).unwrap();
-    let peer = Peer { address, protocol: Protocol::Http1, kept: KeptBy::CONFIG, tls: Some(tls) };
+    let peer = Peer { address, protocol: Protocol::Http1, kept: None, tls: Some(tls) };
     Ask { timeouts, ..Ask::get(&peer) }.send(upstreams).await
 }
 
@@ -447,12 +447,7 @@ fn grpc_over_tls_is_agreed_on_by_alpn() {
         .await;
         let upstreams = upstreams();
         let tls = upstreams.tls(&policy(false, None), None, "svc.ns.svc", Protocol::Http2).unwrap();
-        let peer = Peer {
-            address: backend.address,
-            protocol: Protocol::Http2,
-            kept: KeptBy::CONFIG,
-            tls: Some(tls),
-        };
+        let peer = Peer { address: backend.address, protocol: Protocol::Http2, kept: None, tls: Some(tls) };
         for _ in 0..2 {
             let answer = Ask::get(&peer).send(&upstreams).await.unwrap();
             assert_eq!(answer.head.fields.get_str("x-scheme"), Some("https"));
