@@ -26,8 +26,9 @@ STORED = Path(__file__).resolve().parent / "guard.json"
 SCENARIOS = ("S1", "S3")
 # How much more is still no regression. How many frames one call brings differs a little from run to run; one call more
 # for each request of HTTP/1.1 would be a quarter.
-# How many streams of HTTP/2 share a turn depends on who is faster: its ratio was 0.50 to 0.54 on one tree.
-SLACK = {"S1": {"ratio": 1.05, "calls": 1.10}, "S3": {"ratio": 1.10, "calls": 1.10}}
+# The ratio of S1 repeats within a hundredth. How many streams of HTTP/2 share a turn depends on who is faster: its ratio
+# was 0.50 to 0.54 on one tree.
+SLACK = {"S1": {"ratio": 1.03, "calls": 1.10}, "S3": {"ratio": 1.10, "calls": 1.10}}
 # System calls that are a request's. How often a worker waits for events, or wakes another thread, depends on how fast
 # client and back-end are beside it, and so on the machine.
 CALLS = {"read", "readv", "recvfrom", "recvmsg", "write", "writev", "sendto", "sendmsg", "epoll_ctl", "mmap", "munmap", "madvise"}
