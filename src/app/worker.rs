@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{StartError, ports};
 use crate::drain::{DrainToken, DrainTrigger, DrainWatcher, Work};
-use crate::limit::{Clients, ConnectionLimit, Memory};
-use crate::listener::{self, own};
+use crate::limit::{Clients, ConnectionLimit, ConnectionPermit, Memory};
+use crate::listener::{self, Last, own};
 use crate::places::Places;
 use crate::proxy::client_certificate::Groups;
 use crate::proxy::connection;
@@ -219,7 +220,7 @@ pub(super) async fn accept(
         }
         permit
     };
-    let take = |stream, peer, permit| {
+    let take = |stream: TcpStream, peer, permit| {
         worker.metrics.count(Counter::Accepted);
         let worker = Rc::clone(&worker);
         let open = (permit, worker.metrics.hold(Gauge::Connections), worker.drain.token(Work::Connection));
@@ -233,5 +234,39 @@ pub(super) async fn accept(
         tracing::warn!(%error, "cannot accept a connection");
     };
     let stop = ports::stopped(&worker, removed);
-    listener::accept_paced(listener, stop, room, resting, admit, take, failed).await;
+    let last = listener::accept_paced(listener, stop, room, resting, admit, &take, failed).await;
+    if let Some(last) = last {
+        take_last(&worker, &shared.connections, last, take).await;
+    }
+}
+
+/// Takes those who waited when their port was closed or the drain began. Where there is no room they wait for it, as they
+/// would have otherwise, for as long as what is under way may go on; then they are closed.
+async fn take_last(
+    worker: &Worker,
+    connections: &ConnectionLimit,
+    mut last: Last,
+    take: impl Fn(TcpStream, SocketAddr, ConnectionPermit),
+) {
+    while let Some(permit) = connections.try_acquire() {
+        let Some((stream, peer)) = last.next() else { return };
+        take(stream, peer, permit);
+    }
+    let patience = worker.reader.load().table.globals.worker_shutdown_timeout;
+    let end = tokio::time::sleep(patience);
+    tokio::pin!(end);
+    let mut waiting = last.close().into_iter();
+    while let Some((stream, peer)) = waiting.next() {
+        tokio::select! {
+            biased;
+            permit = connections.acquire() => {
+                take(stream, peer, permit);
+                continue;
+            }
+            () = end.as_mut() => {}
+            () = worker.drain.cut() => {}
+        }
+        (0..=waiting.len()).for_each(|_| worker.metrics.rejected("connections"));
+        return;
+    }
 }
