@@ -591,6 +591,35 @@ fn admission_checks_name_their_ingress_as_far_as_there_is_room() {
 }
 
 #[test]
+fn checks_of_many_ingresses_are_written_in_pieces_each_once() {
+    let metrics = Metrics::new(config());
+    let name = |number: usize| format!("web-{number:04}");
+    for number in 0..2000 {
+        metrics.control().admission(
+            "default",
+            &name(number),
+            true,
+            number % 2 == 0,
+            AdmissionFacts::default(),
+        );
+    }
+    let pieces: Vec<String> = metrics.scrape(Instant::now(), || {}).collect();
+    assert!(pieces.iter().all(|piece| piece.ends_with('\n') && piece.len() < 64 * 1024));
+    let text = pieces.concat();
+    for (family, remainder) in [("check_success", 0), ("check_errors", 1)] {
+        let family = format!("nginx_ingress_controller_{family}");
+        assert_eq!(text.matches(&format!("# TYPE {family} counter")).count(), 1);
+        let told: Vec<&str> = text.lines().filter(|line| line.starts_with(&format!("{family}{{"))).collect();
+        assert_eq!(told.len(), 1000, "{family}");
+        for (line, number) in told.iter().zip((remainder..).step_by(2)) {
+            let labels =
+                format!("controller_pod=\"pod-1\",ingress=\"{}\",namespace=\"default\"}} 1", name(number));
+            assert!(line.ends_with(&labels), "{line}");
+        }
+    }
+}
+
+#[test]
 fn the_control_plane_tells_under_the_names_of_ingress_nginx() {
     let metrics = Metrics::new(config());
     let control = metrics.control();
