@@ -119,8 +119,8 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
     }
 
     // Ports first: the table refuses backends that are ourselves, and redirects name the real ports.
-    let http = listener::bind(config.http, "--http-addr")?;
-    let https = listener::bind(config.https, "--https-addr")?;
+    let http = hold(&config, config.http, "--http-addr")?;
+    let https = hold(&config, config.https, "--https-addr")?;
     let admin = listener::bind(config.admin, "--admin-addr")?;
     let webhook = admission::Port::bind(&config)?;
     let mut addresses = vec![http.address, https.address, admin.address];
@@ -215,6 +215,19 @@ pub fn start(mut config: Config) -> Result<Running, StartError> {
         admin_server,
         _webhook: webhook,
     })
+}
+
+/// Holds a port of requests. The ConfigMap may name addresses where it is free though somebody has it on another one: the
+/// first table tells, and [`Ports::listen`] fails where it does not.
+fn hold(config: &Config, address: SocketAddr, flag: &'static str) -> Result<listener::Port, BindError> {
+    if config.options.config_map.is_none() {
+        return listener::bind(address, flag);
+    }
+    let (port, taken) = listener::bind_or_leave(address, flag)?;
+    if let Some(error) = taken {
+        tracing::warn!(%error, "only addresses that the ConfigMap names can be listened on");
+    }
+    Ok(port)
 }
 
 /// Begins to follow the objects; returns once the first table is published.

@@ -157,7 +157,8 @@ impl DrainTrigger {
             shared.enter(Phase::EndingTunnels, &mut entered);
             let _ = timeout_at(deadline, shared.until_idle()).await;
         }
-        let cut = shared.open().iter().sum::<usize>() as u64;
+        let [connections, requests, tunnels, _listeners] = shared.open();
+        let cut = (connections + requests + tunnels) as u64;
         let finished = shared.finished.load(Ordering::Relaxed);
         shared.enter(Phase::Cut, &mut entered);
         if cut > 0 {

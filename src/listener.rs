@@ -15,6 +15,9 @@ pub mod proxy_protocol;
 
 /// Connections that may wait in the kernel per socket.
 const BACKLOG: i32 = 4096;
+/// Connections that may wait for room after their socket closed. They have descriptors that nobody counted, and what is
+/// under way needs some too.
+const HELD: usize = 256;
 
 /// Why a port could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -37,8 +40,8 @@ pub struct Port {
     /// Address with the real port number.
     pub address: SocketAddr,
     flag: &'static str,
-    /// Holds the port; bound only.
-    _held: Socket,
+    /// Holds the port; bound only. None where somebody else has it on one of the addresses.
+    _held: Option<Socket>,
 }
 
 /// Takes a port. It is tried without `SO_REUSEPORT`, so a port that another process holds is an error and never shared in
@@ -52,7 +55,25 @@ pub fn bind(address: SocketAddr, flag: &'static str) -> Result<Port, BindError> 
     let real = alone.local_addr().map_err(fail)?.as_socket().unwrap_or(address);
     drop(alone);
     let held = bound(real, Sharing::Alone).map_err(fail)?;
-    Ok(Port { address: real, flag, _held: held })
+    Ok(Port { address: real, flag, _held: Some(held) })
+}
+
+/// As [`bind`], where other addresses than this one may be listened on in the end: a port that somebody has is not held,
+/// and why comes with it. Whoever listens finds out whether that is in the way.
+///
+/// # Errors
+/// [`BindError`] naming address and flag, for any other reason.
+pub fn bind_or_leave(
+    address: SocketAddr,
+    flag: &'static str,
+) -> Result<(Port, Option<BindError>), BindError> {
+    match bind(address, flag) {
+        Ok(port) => Ok((port, None)),
+        Err(taken) if taken.source.kind() == io::ErrorKind::AddrInUse => {
+            Ok((Port { address, flag, _held: None }, Some(taken)))
+        }
+        Err(other) => Err(other),
+    }
 }
 
 impl Port {
@@ -232,6 +253,9 @@ fn listening(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
     Ok(socket)
 }
 
+/// A connection that was accepted, and where it comes from.
+pub type Accepted = (TcpStream, SocketAddr);
+
 /// Accepts until `stop` resolves, then takes what already waits in the kernel and closes the socket. Each accepted
 /// stream goes to `take`; what `admit` refuses is closed at once.
 pub async fn accept<P>(
@@ -241,30 +265,33 @@ pub async fn accept<P>(
     take: impl Fn(TcpStream, SocketAddr, P),
     failed: impl Fn(&io::Error),
 ) {
-    accept_paced(listener, stop, async || (), || (), admit, take, failed).await;
+    let last = accept_paced(listener, stop, async || (), || (), async || admit(), &take, failed).await;
+    for (stream, peer) in last.into_iter().flatten() {
+        if let Some(permit) = admit() {
+            take(stream, peer, permit);
+        }
+    }
 }
 
-/// As [`accept`]; before each connection `room` is waited for, while others wait in the kernel. `resting` is held while
-/// accepting rests because the process has no descriptors left.
+/// As [`accept`]; before each connection `room` is waited for, while others wait in the kernel, and `admit` may wait with
+/// the connection in hand: room may have gone to other sockets before somebody came. `resting` is held while accepting
+/// rests because the process has no descriptors left. Who still waits in the end is for the caller, who knows how long
+/// they may wait for room; none where the socket does not work.
 pub async fn accept_paced<P, R>(
     listener: StdListener,
     stop: impl Future<Output = ()>,
     room: impl AsyncFn(),
     resting: impl Fn() -> R,
-    admit: impl Fn() -> Option<P>,
+    admit: impl AsyncFn() -> Option<P>,
     take: impl Fn(TcpStream, SocketAddr, P),
     failed: impl Fn(&io::Error),
-) {
+) -> Option<Last> {
     let listener = match TcpListener::from_std(listener) {
         Ok(listener) => listener,
-        Err(error) => return failed(&error),
-    };
-    let take = |accepted: (TcpStream, SocketAddr)| {
-        let (stream, peer) = accepted;
-        let Some(permit) = admit() else { return };
-        // Answers go out when they are ready; a socket that refuses this is already dead and will say so.
-        let _dead = stream.set_nodelay(true);
-        take(stream, peer, permit);
+        Err(error) => {
+            failed(&error);
+            return None;
+        }
     };
     let mut reserve = Reserve::open();
     let mut pause = Pause::default();
@@ -273,14 +300,23 @@ pub async fn accept_paced<P, R>(
         room().await;
         listener.accept().await
     };
-    loop {
+    let held = loop {
         tokio::select! {
             biased;
-            () = stop.as_mut() => break,
+            () = stop.as_mut() => break None,
             accepted = next() => match accepted {
-                Ok(accepted) => {
+                Ok((stream, peer)) => {
                     pause = Pause::default();
-                    take(accepted);
+                    at_once(&stream);
+                    tokio::select! {
+                        biased;
+                        permit = admit() => {
+                            if let Some(permit) = permit {
+                                take(stream, peer, permit);
+                            }
+                        }
+                        () = stop.as_mut() => break Some((stream, peer)),
+                    }
                 }
                 Err(error) if is_of_one_connection(&error) => failed(&error),
                 Err(error) => {
@@ -292,15 +328,47 @@ pub async fn accept_paced<P, R>(
                 }
             },
         }
-    }
+    };
     // The runtime may not have heard yet of clients that wait in the kernel, so the kernel itself is asked.
-    let Ok(listener) = listener.into_std() else { return };
-    while let Ok((stream, peer)) = listener.accept() {
-        let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
-        if let Ok(stream) = stream {
-            take((stream, peer));
+    listener.into_std().ok().map(|socket| Last { held, socket })
+}
+
+/// Those who wait at a socket that takes nobody else any more; it closes when this is dropped.
+#[derive(Debug)]
+pub struct Last {
+    /// Who was accepted and not admitted yet.
+    held: Option<Accepted>,
+    socket: StdListener,
+}
+
+impl Iterator for Last {
+    type Item = Accepted;
+
+    fn next(&mut self) -> Option<Accepted> {
+        if let Some(held) = self.held.take() {
+            return Some(held);
+        }
+        loop {
+            let (stream, peer) = self.socket.accept().ok()?;
+            if let Ok(stream) = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)) {
+                at_once(&stream);
+                return Some((stream, peer));
+            }
         }
     }
+}
+
+impl Last {
+    /// Closes the socket and keeps those who wait there, first come first. Beyond a bound they are closed with it.
+    pub fn close(self) -> Vec<Accepted> {
+        self.take(HELD).collect()
+    }
+}
+
+/// Answers go out when they are ready.
+fn at_once(stream: &TcpStream) {
+    // A socket that refuses this is already dead and will say so.
+    let _dead = stream.set_nodelay(true);
 }
 
 /// The next connection that already waits, if any.
@@ -410,5 +478,52 @@ mod tests {
         assert_eq!((admitted.get(), taken.get()), (3, 2));
         assert_eq!(clients[2].read(&mut [0; 1]).unwrap_or(0), 0, "the refused client is closed");
         assert!(std::net::TcpStream::connect(address).is_err(), "the socket is closed");
+    }
+
+    #[test]
+    fn who_came_when_room_had_gone_waits_for_it_and_is_among_the_last_when_accepting_ends() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let room = tokio::sync::Semaphore::new(0);
+        let asked = tokio::sync::Notify::new();
+        let taken = Cell::new(0);
+        let (end, ended) = tokio::sync::oneshot::channel::<()>();
+        let listener = bind(loopback(), "--http-addr").unwrap().listen(1).unwrap().remove(0);
+        let address = listener.local_addr().unwrap();
+        let admit = async || {
+            asked.notify_one();
+            room.acquire().await.ok().map(tokio::sync::SemaphorePermit::forget)
+        };
+        let stop = async { drop(ended.await) };
+        let accepting = accept_paced(
+            listener,
+            stop,
+            async || (),
+            || (),
+            admit,
+            |_, _, ()| taken.set(taken.get() + 1),
+            |error| panic!("{error}"),
+        );
+        let script = async {
+            let _first = TcpStream::connect(address).await.unwrap();
+            asked.notified().await;
+            assert_eq!(taken.get(), 0);
+            room.add_permits(1);
+            let second = TcpStream::connect(address).await.unwrap();
+            asked.notified().await;
+            assert_eq!(taken.get(), 1);
+            let _third = TcpStream::connect(address).await.unwrap();
+            drop(end);
+            second.local_addr().unwrap()
+        };
+        let (peers, second) = runtime.block_on(async {
+            let (last, second) = tokio::join!(accepting, script);
+            let peers: Vec<SocketAddr> = last.unwrap().map(|(_, peer)| peer).collect();
+            (peers, second)
+        });
+        assert_eq!(
+            (peers.len(), peers.first()),
+            (2, Some(&second)),
+            "who was in hand, then who waits in the kernel"
+        );
     }
 }

@@ -273,9 +273,31 @@ fn gone(open: &BTreeSet<Key>, wanted: &BTreeMap<Key, &'static str>) -> Vec<Key> 
     open.iter().filter(|port| !wanted.contains_key(port)).filter(lost).copied().collect()
 }
 
-/// What a worker has open; sessions of services hear of the end of theirs when it is dropped.
+/// What a worker has open; who takes clients there, and sessions of services, hear of the end when it is dropped.
 #[derive(Default)]
-pub(super) struct Open(BTreeMap<(Carries, SocketAddr), watch::Sender<()>>);
+pub(super) struct Open(BTreeMap<(Carries, SocketAddr), Kept>);
+
+/// A port of a worker. `[::]` may get another socket while it stays open: then the old one stops, and sessions that began
+/// there go on as if nothing had been.
+struct Kept {
+    _socket: watch::Sender<()>,
+    port: watch::Sender<()>,
+}
+
+impl Open {
+    /// A socket of a port that is new, or in the place of the one there was; tells of the end of the socket, and of the
+    /// port.
+    fn socket(&mut self, carries: Carries, address: SocketAddr) -> (Removed, Removed) {
+        let (socket, replaced) = Removed::channel();
+        let port = match self.0.remove(&(carries, address)) {
+            Some(before) => before.port,
+            None => Removed::channel().0,
+        };
+        let removed = Removed::of(&port);
+        self.0.insert((carries, address), Kept { _socket: socket, port });
+        (replaced, removed)
+    }
+}
 
 /// Serves on one worker what it is told to until the drain begins and what waited for it in the kernel is taken.
 pub(super) async fn serve(
@@ -292,24 +314,25 @@ pub(super) async fn serve(
             Some(change) = changes.recv() => change,
             () = worker.drain.draining() => break,
         };
-        let (keep, removed) = Removed::channel();
         let here = || (Rc::clone(worker), shared.clone());
         match change {
             Change::Web(socket, address, scheme) => {
-                open.0.insert((Carries::Web(scheme), address), keep);
+                let (replaced, _removed) = open.socket(Carries::Web(scheme), address);
+                worker.presences.welcome(address);
                 let (worker, shared) = here();
-                let task = worker::accept(worker, shared, (socket, address), scheme, removed);
+                let task = worker::accept(worker, shared, (socket, address), scheme, replaced);
                 taking.push(tokio::task::spawn_local(task));
             }
             Change::Tcp(socket, address) => {
-                open.0.insert((Carries::Stream(Transport::Tcp), address), keep);
+                let ends = open.socket(Carries::Stream(Transport::Tcp), address);
                 let (worker, shared) = here();
-                let task = accept(worker, shared, socket, address, removed);
+                let task = accept(worker, shared, socket, address, ends);
                 taking.push(tokio::task::spawn_local(task));
             }
             Change::Udp(socket, address) => {
-                open.0.insert((Carries::Stream(Transport::Udp), address), keep);
-                tokio::task::spawn_local(udp::serve(Rc::clone(worker), socket, address, removed));
+                // Its sessions end with the socket: the kernel would go on to give it datagrams of others.
+                let (replaced, _removed) = open.socket(Carries::Stream(Transport::Udp), address);
+                tokio::task::spawn_local(udp::serve(Rc::clone(worker), socket, address, replaced));
             }
             Change::Close(carries, address) => {
                 drop(open.0.remove(&(carries, address)));
@@ -327,13 +350,14 @@ pub(super) async fn serve(
     open
 }
 
-/// Takes the connections of a TCP service until its port is closed.
+/// Takes the connections of a TCP service until its socket is replaced or its port is closed; its sessions hear of the
+/// latter only.
 async fn accept(
     worker: Rc<Worker>,
     shared: worker::Shared,
     socket: TcpListener,
     address: SocketAddr,
-    removed: Removed,
+    (replaced, removed): (Removed, Removed),
 ) {
     let queue = worker.drain.token(Work::Listener);
     let take = |stream, peer, open| {
@@ -347,16 +371,16 @@ async fn accept(
         worker.metrics.count(Counter::AcceptErrors);
         tracing::warn!(%error, port = address.port(), "cannot accept a connection");
     };
-    let stop = stopped(&worker, removed.clone());
+    let stop = stopped(&worker, replaced);
     listener::accept(socket, stop, || shared.admit(&worker), take, failed).await;
     drop(queue);
 }
 
-/// Resolves when nobody is to come any more: the process leaves or the port is closed.
-pub(super) async fn stopped(worker: &Worker, mut removed: Removed) {
+/// Resolves when nobody is to come any more: the process leaves, the port is closed or has another socket.
+pub(super) async fn stopped(worker: &Worker, mut replaced: Removed) {
     tokio::select! {
         () = worker.drain.draining() => {}
-        () = removed.wait() => {}
+        () = replaced.wait() => {}
     }
 }
 

@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use tokio::net::TcpStream;
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::{StartError, ports};
 use crate::drain::{DrainToken, DrainTrigger, DrainWatcher, Work};
-use crate::limit::{Clients, ConnectionLimit, Memory};
-use crate::listener::{self, own};
+use crate::limit::{Clients, ConnectionLimit, ConnectionPermit, Memory};
+use crate::listener::{self, Last, own};
 use crate::places::Places;
 use crate::proxy::client_certificate::Groups;
 use crate::proxy::connection;
@@ -30,7 +31,7 @@ use crate::proxy::worker::Worker;
 use crate::request::Scheme;
 use crate::route::reach::Reach;
 use crate::snapshot::{LocalReader, Reader};
-use crate::telemetry::metrics::{Counter, Gauge};
+use crate::telemetry::metrics::{Counter, Gauge, GaugeGuard};
 use crate::telemetry::spans::Spans;
 use crate::telemetry::{AccessLog, Metrics};
 use crate::upstream::resolve::NameServers;
@@ -75,16 +76,31 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    /// Room for one more connection of a worker, held as long as the connection is open; `None` where there are as
-    /// many as may be.
-    pub(super) fn admit(&self, worker: &Worker) -> Option<impl Sized + use<>> {
-        let Some(permit) = self.connections.try_acquire() else {
+    /// Room for one more connection of a worker; `None` where there are as many as may be.
+    pub(super) fn admit(&self, worker: &Worker) -> Option<Admitted> {
+        let permit = self.connections.try_acquire();
+        if permit.is_none() {
             worker.metrics.rejected("connections");
-            return None;
-        };
-        worker.metrics.count(Counter::Accepted);
-        Some((permit, worker.metrics.hold(Gauge::Connections), worker.drain.token(Work::Connection)))
+        }
+        permit.map(|permit| admitted(worker, permit))
     }
+
+    /// Room for one more connection of a worker, waited for.
+    async fn admit_in_time(&self, worker: &Worker) -> Admitted {
+        if let Some(permit) = self.connections.try_acquire() {
+            return admitted(worker, permit);
+        }
+        let _resting = worker.metrics.hold(Gauge::AcceptResting);
+        admitted(worker, self.connections.acquire().await)
+    }
+}
+
+/// What a connection holds as long as it is open.
+pub(super) type Admitted = (ConnectionPermit, GaugeGuard, DrainToken);
+
+fn admitted(worker: &Worker, permit: ConnectionPermit) -> Admitted {
+    worker.metrics.count(Counter::Accepted);
+    (permit, worker.metrics.hold(Gauge::Connections), worker.drain.token(Work::Connection))
 }
 
 /// Starts a worker.
@@ -225,7 +241,7 @@ pub(super) async fn accept(
         }
     };
     let resting = || worker.metrics.hold(Gauge::AcceptResting);
-    let take = |stream, peer, open| {
+    let take = |stream: TcpStream, peer, open: Admitted| {
         let worker = Rc::clone(&worker);
         tokio::task::spawn_local(async move {
             connection::run(worker, stream, peer, scheme, address).await;
@@ -237,5 +253,40 @@ pub(super) async fn accept(
         tracing::warn!(%error, "cannot accept a connection");
     };
     let stop = ports::stopped(&worker, removed);
-    listener::accept_paced(listener, stop, room, resting, || shared.admit(&worker), take, failed).await;
+    let admit = async || Some(shared.admit_in_time(&worker).await);
+    let last = listener::accept_paced(listener, stop, room, resting, admit, &take, failed).await;
+    if let Some(last) = last {
+        take_last(&worker, &shared, last, take).await;
+    }
+}
+
+/// Takes those who waited when their port was closed or the drain began. Where there is no room they wait for it, as they
+/// would have otherwise, for as long as what is under way may go on; then they are closed.
+async fn take_last(
+    worker: &Worker,
+    shared: &Shared,
+    mut last: Last,
+    take: impl Fn(TcpStream, SocketAddr, Admitted),
+) {
+    while let Some(permit) = shared.connections.try_acquire() {
+        let Some((stream, peer)) = last.next() else { return };
+        take(stream, peer, admitted(worker, permit));
+    }
+    let patience = worker.reader.load().table.globals.worker_shutdown_timeout;
+    let end = tokio::time::sleep(patience);
+    tokio::pin!(end);
+    let mut waiting = last.close().into_iter();
+    while let Some((stream, peer)) = waiting.next() {
+        tokio::select! {
+            biased;
+            permit = shared.connections.acquire() => {
+                take(stream, peer, admitted(worker, permit));
+                continue;
+            }
+            () = end.as_mut() => {}
+            () = worker.drain.cut() => {}
+        }
+        (0..=waiting.len()).for_each(|_| worker.metrics.rejected("connections"));
+        return;
+    }
 }

@@ -68,6 +68,7 @@ async fn what_never_ends_is_cut_at_the_deadline_and_counted() {
     let trigger = DrainTrigger::new();
     let watcher = trigger.watcher();
     let _stuck = (watcher.token(Work::Connection), trigger.watcher().token(Work::Tunnel));
+    let _queue_is_no_work = watcher.token(Work::Listener);
     let (drained, phases) = observed(&trigger, PLAN).await;
     assert_eq!(drained, Drained { finished: 0, cut: 2 });
     assert_eq!(phases.last(), Some(&(Phase::Cut, 110)));

@@ -143,13 +143,22 @@ impl<K: Ord + Clone, V: Clone> SharedMap<K, V> {
         Some(value)
     }
 
-    /// Drops an empty piece, and joins small neighbours.
+    /// Drops a piece that became empty, else joins one that became small with its neighbours.
     fn tidy(&mut self, place: usize) {
-        let length = |place: usize| self.pieces.get(place).map_or(usize::MAX / 2, |piece| piece.len());
-        let own = length(place);
-        if own == 0 {
+        if self.pieces.get(place).is_some_and(|piece| piece.is_empty()) {
             self.pieces.remove(place);
-        } else if own + length(place + 1) < FEW {
+        } else {
+            self.join(place);
+        }
+        if let Some(before) = place.checked_sub(1) {
+            self.join(before);
+        }
+    }
+
+    /// Makes a piece and the next one a single piece, where together they are small.
+    fn join(&mut self, place: usize) {
+        let length = |place: usize| self.pieces.get(place).map_or(MOST, |piece| piece.len());
+        if length(place) + length(place + 1) < FEW {
             let next = self.pieces.remove(place + 1);
             if let Some(piece) = self.pieces.get_mut(place) {
                 Arc::make_mut(piece).extend(next.iter().cloned());
@@ -386,6 +395,26 @@ mod tests {
         let shared = after.pieces.iter().zip(&before.pieces).filter(|(a, b)| Arc::ptr_eq(a, b)).count();
         assert_eq!(shared, 9);
         assert_eq!(after.differences(&before, |a, b| a == b), [&(MOST * 4)]);
+    }
+
+    #[test]
+    fn many_removals_leave_no_row_of_small_pieces() {
+        for backwards in [false, true] {
+            let mut map: SharedMap<usize, usize> = (0..MOST * 40).map(|key| (key, 0)).collect();
+            let mut gone: Vec<usize> = (0..MOST * 40).filter(|key| !key.is_multiple_of(MOST)).collect();
+            if backwards {
+                gone.reverse();
+            }
+            for key in gone {
+                map.remove(&key);
+            }
+            assert_eq!(map.len(), 40);
+            assert!(
+                map.pieces.windows(2).all(|two| two[0].len() + two[1].len() >= FEW),
+                "{}",
+                map.pieces.len()
+            );
+        }
     }
 
     #[test]

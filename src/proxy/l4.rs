@@ -273,6 +273,11 @@ impl Removed {
         (sender, Self(receiver))
     }
 
+    /// One more who hears when `port` is dropped.
+    pub fn of(port: &tokio::sync::watch::Sender<()>) -> Self {
+        Self(port.subscribe())
+    }
+
     /// Waits until the port is closed.
     pub async fn wait(&mut self) {
         // Nothing is ever sent: the end of the sender is the news.

@@ -2,6 +2,7 @@
 //! D-5, D-6). A connection never leaves with a request in flight.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Waker};
@@ -14,6 +15,8 @@ const SPARED: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub struct Presences {
     slots: RefCell<Slots>,
+    /// Listeners that were closed. Connections that waited there may be entered later.
+    closed: RefCell<BTreeSet<SocketAddr>>,
 }
 
 #[derive(Debug, Default)]
@@ -52,7 +55,7 @@ impl Presences {
             requests: Cell::new(0),
             quiet_since: Cell::new(now),
             asked: Cell::new(false),
-            dismissed: Cell::new(false),
+            dismissed: Cell::new(self.closed.borrow().contains(&at)),
             task: RefCell::new(None),
         });
         let mut slots = self.slots.borrow_mut();
@@ -81,8 +84,15 @@ impl Presences {
         idle.len()
     }
 
-    /// Tells those that came to a listener which is closed: they leave as when the process drains.
+    /// A listener is open: who comes there from now on may stay.
+    pub fn welcome(&self, at: SocketAddr) {
+        self.closed.borrow_mut().remove(&at);
+    }
+
+    /// Tells those that came to a listener which is closed, or that waited there and come now: they leave as when the
+    /// process drains.
     pub fn dismiss(&self, at: SocketAddr) {
+        self.closed.borrow_mut().insert(at);
         for presence in self.slots.borrow().all.iter().flatten().filter(|presence| presence.at == at) {
             presence.dismissed.set(true);
             presence.wake();
@@ -168,6 +178,18 @@ mod tests {
         let (here, there) = (presences.enter(Instant::now(), other), enter(&presences, Instant::now()));
         presences.dismiss(other);
         assert!(here.presence.is_dismissed() && !there.presence.is_dismissed());
+    }
+
+    #[test]
+    fn who_waited_at_a_closed_listener_is_told_until_it_is_open_again() {
+        let presences = Rc::new(Presences::default());
+        let at = SocketAddr::from(([127, 0, 0, 2], 80));
+        presences.dismiss(at);
+        let late = presences.enter(Instant::now(), at);
+        assert!(late.presence.is_dismissed() && !enter(&presences, Instant::now()).presence.is_dismissed());
+        presences.welcome(at);
+        assert!(!presences.enter(Instant::now(), at).presence.is_dismissed());
+        assert!(late.presence.is_dismissed());
     }
 
     #[test]

@@ -92,15 +92,16 @@ impl Metrics {
         let _first_counts = self.0.spans.set(spans.clone());
     }
 
-    /// Prometheus text, version 0.0.4.
-    pub fn render(&self, now: Instant) -> String {
-        self.scrape(now, || {}).collect()
-    }
-
-    /// The same in pieces, each made when it is asked for; `pause` is called between series: many thousands take long,
-    /// and others may wait for the processor.
+    /// Prometheus text, version 0.0.4, in pieces, each made when it is asked for; `pause` is called between series: many
+    /// thousands take long, and others may wait for the processor.
     pub fn scrape(&self, now: Instant, pause: fn()) -> Scrape {
         Scrape::new(Arc::clone(&self.0), now, pause)
+    }
+
+    /// All pieces as one text.
+    #[cfg(test)]
+    fn render(&self, now: Instant) -> String {
+        self.scrape(now, || {}).collect()
     }
 }
 

@@ -81,6 +81,19 @@ fn an_address_that_is_taken_leaves_the_others_and_is_opened_when_it_is_free() {
 }
 
 #[test]
+fn a_port_is_shared_with_another_program_where_addresses_are_named_from_the_start() {
+    let backend = Backend::echo("one");
+    let other = TcpListener::bind(at(3, 0)).unwrap();
+    let port = other.local_addr().unwrap().port();
+    let flag = format!("--http-addr=0.0.0.0:{port}");
+    let proxy = TestProxy::start(&world(&backend, &[("bind-address", "127.0.0.2")]), &[CONFIG, &flag]);
+    assert_eq!(get(at(2, port), "h.test", "/").status, 200);
+    drop(proxy);
+    let refused = TestProxy::try_start(&world(&backend, &[]), &[CONFIG, &flag]).err().unwrap().to_string();
+    assert!(refused.contains("--http-addr") && refused.contains(&port.to_string()), "{refused}");
+}
+
+#[test]
 fn a_wildcard_gives_way_to_one_of_its_addresses() {
     let backend = Backend::echo("one");
     let proxy = TestProxy::start(&world(&backend, &[]), &[CONFIG, "--http-addr=0.0.0.0:0"]);

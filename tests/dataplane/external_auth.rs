@@ -228,7 +228,7 @@ fn connections_to_the_service_are_kept() {
 
 #[test]
 fn connections_to_the_service_are_kept_as_long_as_its_own_limits_say() {
-    for (requests, least) in [("2", 10), ("0", 20)] {
+    for (requests, connections) in [("2", 10..20), ("0", 20..21)] {
         let (backend, auth) = (Backend::echo("b"), service_of_ann());
         let url = url(&auth, "/");
         let annotations =
@@ -238,7 +238,7 @@ fn connections_to_the_service_are_kept_as_long_as_its_own_limits_say() {
             assert_eq!(ask(&proxy, "GET / HTTP/1.1\r\nAuthorization: good").status, 200);
         }
         assert_eq!(auth.requests().len(), 20);
-        assert!(auth.connections() >= least, "{requests}: {}", auth.connections());
+        assert!(connections.contains(&auth.connections()), "{requests}: {}", auth.connections());
     }
 }
 

@@ -67,7 +67,11 @@ impl Stuck {
 
     /// A request under way.
     fn occupy(&self, proxy: &TestProxy) -> Raw {
-        let mut raw = Raw::connect(proxy.http());
+        self.occupy_at(proxy.http())
+    }
+
+    fn occupy_at(&self, address: SocketAddr) -> Raw {
+        let mut raw = Raw::connect(address);
         raw.send("GET / HTTP/1.1\r\nHost: h.test\r\n\r\n");
         self.arrived.recv_timeout(Duration::from_secs(10)).unwrap();
         raw
@@ -274,6 +278,56 @@ fn idle_connections_make_room_for_new_ones_and_busy_ones_do_not() {
     }
     drop(busy);
     assert_eq!(waiting.answer().status, 200);
+}
+
+/// A proxy that has no room but for what is under way, those who are, and one who waits at `there`.
+fn crowded(stuck: &Stuck, keys: &[(&str, &str)], there: [u8; 4]) -> (TestProxy, [Raw; 2], Raw) {
+    let keys = [&[("max-worker-connections", "2")][..], keys].concat();
+    let proxy = limited(&stuck.backend, &keys, &[]);
+    let there = SocketAddr::from((there, proxy.http().port()));
+    let busy = [proxy.http(), there].map(|address| stuck.occupy_at(address));
+    let mut waiting = Raw::connect(there);
+    waiting.send("GET / HTTP/1.1\r\nHost: h.test\r\n\r\n");
+    (proxy, busy, waiting)
+}
+
+/// The end of those under way, and then of who waited for their room.
+fn served_in_turn(stuck: &Stuck, busy: [Raw; 2], mut waiting: Raw) {
+    stuck.release();
+    for mut raw in busy {
+        assert_eq!(raw.answer().status, 200);
+    }
+    assert_eq!(waiting.answer().status, 200, "who waited is served");
+    assert!(waiting.is_closed(), "and let go");
+}
+
+#[test]
+fn who_waits_for_room_when_the_drain_begins_is_served_as_long_as_it_lasts() {
+    let here = [127, 0, 0, 1];
+    let stuck = Stuck::new();
+    let (proxy, busy, waiting) = crowded(&stuck, &[], here);
+    proxy.terminate();
+    eventually("the listener closed", || TcpStream::connect(proxy.http()).is_err());
+    served_in_turn(&stuck, busy, waiting);
+    proxy.join();
+
+    let stuck = Stuck::new();
+    let (proxy, _busy, mut waiting) = crowded(&stuck, &[("worker-shutdown-timeout", "1s")], here);
+    proxy.terminate();
+    assert!(waiting.is_closed(), "nobody waits longer than the process");
+    proxy.join();
+}
+
+#[test]
+fn who_waits_for_room_at_an_address_that_is_closed_is_served_and_let_go() {
+    let there = [127, 0, 0, 2];
+    let stuck = Stuck::new();
+    let (proxy, busy, waiting) = crowded(&stuck, &[("bind-address", "127.0.0.1,127.0.0.2")], there);
+    let keys = [("bind-address", "127.0.0.1"), ("disable-access-log", "true")];
+    proxy.swap(&(simple(stuck.backend.address()) + &config_map(&keys)));
+    let there = SocketAddr::from((there, proxy.http().port()));
+    eventually("the address closed", || TcpStream::connect(there).is_err());
+    served_in_turn(&stuck, busy, waiting);
 }
 
 #[test]

@@ -117,6 +117,40 @@ fn ports_come_go_and_turn_without_touching_others_or_their_sessions() {
 }
 
 #[test]
+fn a_port_that_changes_its_families_keeps_its_sessions() {
+    let six = |port| SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, port));
+    if TcpListener::bind(six(0)).is_err() {
+        return; // There is no IPv6 here.
+    }
+    let (backend, port) = (parrot("one"), free_port());
+    let world = |keys: &[(&str, &str)]| {
+        let always = [("disable-access-log", "true"), ("worker-shutdown-timeout", "1ms")];
+        services("tcp", &[(port, "default/b:80")])
+            + &service("b", &[backend.address()])
+            + &config_map(&[keys, &always].concat())
+    };
+    let flags = [TCP, "--configmap=default/config", "--http-addr=[::]:0", "--workers=2"];
+    let proxy = TestProxy::start(&world(&[]), &flags);
+    let mut sessions = [at(port), six(port)].map(Raw::connect);
+    let mut all_go_on = || {
+        for session in &mut sessions {
+            session.send("one");
+            assert_eq!(session.exactly(3), b"one");
+        }
+    };
+    all_go_on();
+    proxy.swap(&world(&[("bind-address", "127.0.0.4")]));
+    eventually("IPv4 left to the address that is named", || TcpStream::connect(at(port)).is_err());
+    for _ in 0..100 {
+        all_go_on();
+        assert!(TcpStream::connect(six(port)).is_ok(), "the new socket is there");
+    }
+    proxy.swap(&world(&[]));
+    eventually("IPv4 as before", || who(port).is_some());
+    all_go_on();
+}
+
+#[test]
 fn a_bad_entry_hurts_only_itself_and_is_told() {
     let backend = parrot("one");
     let [good, gone, nonsense] = [(); 3].map(|()| free_port());
@@ -470,8 +504,7 @@ fn a_stream_snippet_that_nobody_allowed_opens_nothing() {
     let text = format!("server {{ listen {port}; proxy_pass {}; }}", backend.address());
     for permissive in [&[PERMISSIVE[0]], &[PERMISSIVE[1]]] {
         let world = config_map(permissive) + &with_snippet("a", &text) + &service("b", &[backend.address()]);
-        let proxy = TestProxy::start(&world, &["--configmap=default/config"]);
+        let _proxy = TestProxy::start(&world, &["--configmap=default/config"]);
         assert!(TcpStream::connect(at(port)).is_err());
-        proxy.join();
     }
 }

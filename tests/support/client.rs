@@ -1,6 +1,6 @@
 //! A raw HTTP/1 client: bytes out, bytes in, nothing hidden.
 
-use std::io::{Read, Write};
+use std::io::{Error, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
@@ -88,9 +88,14 @@ impl Raw {
         }
     }
 
-    /// True when the peer closed and nothing more came.
+    /// True when the peer closed and nothing more came; false when it said nothing for as long as reads wait.
     pub fn is_closed(&mut self) -> bool {
-        self.ahead.is_empty() && matches!(self.stream.read(&mut [0; 1]), Ok(0) | Err(_))
+        let silent = |error: &Error| matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut);
+        self.ahead.is_empty()
+            && match self.stream.read(&mut [0; 1]) {
+                Ok(read) => read == 0,
+                Err(error) => !silent(&error),
+            }
     }
 
     /// Reads exactly this many bytes.

@@ -14,7 +14,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use narthex::app::{self, Running};
+use narthex::app::{self, Running, StartError};
 
 /// A proxy started in this process over manifests of its own; stopped when dropped.
 pub struct TestProxy {
@@ -25,6 +25,11 @@ pub struct TestProxy {
 impl TestProxy {
     /// Starts with one manifest file and extra flags.
     pub fn start(manifests: &str, flags: &[&str]) -> Self {
+        Self::try_start(manifests, flags).expect("the proxy starts")
+    }
+
+    /// The same, for what may not start.
+    pub fn try_start(manifests: &str, flags: &[&str]) -> Result<Self, StartError> {
         let directory = tempfile::tempdir().expect("a temporary directory");
         std::fs::write(directory.path().join("all.yaml"), manifests).expect("manifests written");
         let mut args = vec![
@@ -43,8 +48,8 @@ impl TestProxy {
             args.push("--configmap=default/config".to_owned());
         }
         let config = app::parse(args).expect("flags of the test are sound");
-        let running = app::start(config).expect("the proxy starts");
-        Self { directory, running: Some(running) }
+        let running = app::start(config)?;
+        Ok(Self { directory, running: Some(running) })
     }
 
     fn running(&self) -> &Running {
@@ -111,7 +116,7 @@ impl TestProxy {
     /// Waits until every worker ended; the test fails after ten seconds.
     pub fn join(mut self) {
         if let Some(running) = self.running.take() {
-            running.join(Duration::from_secs(10));
+            assert!(running.join(Duration::from_secs(10)), "a worker did not end");
         }
     }
 }

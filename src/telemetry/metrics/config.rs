@@ -53,6 +53,15 @@ impl Default for MetricsConfig {
 }
 
 impl MetricsConfig {
+    /// The labels that all metrics of ingress-nginx's controller have, in the order of their names.
+    pub(super) fn constant(&self) -> [(&'static str, &str); 3] {
+        [
+            ("controller_class", &self.controller_class),
+            ("controller_namespace", &self.controller_namespace),
+            ("controller_pod", &self.controller_pod),
+        ]
+    }
+
     /// False when `--exclude-socket-metrics` names it.
     pub fn exports(&self, name: &str) -> bool {
         let short = name.strip_prefix(NGINX_PREFIX).unwrap_or(name);

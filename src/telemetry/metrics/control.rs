@@ -13,7 +13,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-use super::checked::Checked;
+use super::checked::{Checked, Key, Verdict};
 use super::config::MetricsConfig;
 use super::lock;
 use super::names::{self, Family};
@@ -86,9 +86,6 @@ pub struct ControlMetrics {
     reload_time: Gauge,
     success: IntCounter,
     errors: IntCounter,
-    check_success: IntCounterVec,
-    check_errors: IntCounterVec,
-    /// Ingresses that the counters of admission checks name.
     checked: Mutex<Checked>,
     leader: IntGaugeVec,
     certificates: Mutex<Arc<[CertificateFacts]>>,
@@ -116,7 +113,7 @@ pub struct ControlMetrics {
 /// Makes metrics from the name table and registers them.
 struct Maker<'r> {
     registry: &'r Registry,
-    constant: Vec<(&'static str, String)>,
+    constant: [(&'static str, &'r str); 3],
 }
 
 impl Maker<'_> {
@@ -126,7 +123,7 @@ impl Maker<'_> {
         if !common {
             return opts;
         }
-        self.constant.iter().fold(opts, |opts, (name, value)| opts.const_label(*name, value))
+        self.constant.iter().fold(opts, |opts, (name, value)| opts.const_label(*name, *value))
     }
 
     fn register<M: Collector + Clone + 'static>(&self, metric: M) -> M {
@@ -173,14 +170,7 @@ impl Maker<'_> {
 impl ControlMetrics {
     pub(super) fn new(config: &MetricsConfig) -> Self {
         let registry = Registry::new();
-        let make = Maker {
-            registry: &registry,
-            constant: vec![
-                ("controller_class", config.controller_class.clone()),
-                ("controller_namespace", config.controller_namespace.clone()),
-                ("controller_pod", config.controller_pod.clone()),
-            ],
-        };
+        let make = Maker { registry: &registry, constant: config.constant() };
         Self {
             class: config.controller_class.clone(),
             build_info: make.gauges(&names::BUILD_INFO, true, &["release", "build", "repository"]),
@@ -189,8 +179,6 @@ impl ControlMetrics {
             reload_time: make.gauge(&names::CONFIG_RELOAD_TIME, true),
             success: make.counter(&names::SUCCESS, true),
             errors: make.counter(&names::ERRORS, true),
-            check_success: make.counters(&names::CHECK_SUCCESS, true, &["namespace", "ingress"]),
-            check_errors: make.counters(&names::CHECK_ERRORS, true, &["namespace", "ingress"]),
             checked: Mutex::default(),
             leader: make.gauges(&names::LEADER, true, &["name"]),
             certificates: Mutex::default(),
@@ -313,13 +301,8 @@ impl ControlMetrics {
         allowed: bool,
         facts: AdmissionFacts,
     ) {
-        let counters = if allowed { &self.check_success } else { &self.check_errors };
-        {
-            let mut checked = lock(&self.checked);
-            let labels =
-                if checked.names(namespace, ingress, known) { [namespace, ingress] } else { ["", ""] };
-            counters.with_label_values(&labels).inc();
-        }
+        let verdict = if allowed { Verdict::Allow } else { Verdict::Deny };
+        lock(&self.checked).count(namespace, ingress, known, verdict);
         let values = [
             facts.tested as f64,
             facts.tested_time.as_secs_f64(),
@@ -340,14 +323,7 @@ impl ControlMetrics {
         for key in keys {
             pause();
             let known = exists(&key.0, &key.1);
-            // Held until its counters are gone: a check may be counting it.
-            let mut checked = lock(&self.checked);
-            if !checked.keeps(&key, known) {
-                for counters in [&self.check_success, &self.check_errors] {
-                    // It may have been counted by the other only.
-                    let _absent = counters.remove_label_values(&[&key.0, &key.1]);
-                }
-            }
+            lock(&self.checked).look_again(&key, known);
         }
     }
 
@@ -396,6 +372,11 @@ impl ControlMetrics {
     /// What is known of orphans.
     pub(super) fn orphans(&self) -> &Orphans {
         &self.orphans
+    }
+
+    /// Some of the Ingresses that were checked, those after `last`, with their counts of one kind; none at the end.
+    pub(super) fn checked_after(&self, last: Option<&Key>, verdict: Verdict) -> Vec<(Key, u64)> {
+        lock(&self.checked).after(last, verdict)
     }
 
     /// Appends when a certificate expires; the `first` one follows the name of the family.

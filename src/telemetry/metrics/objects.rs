@@ -10,7 +10,7 @@ use super::names;
 use super::text::{Text, push_label};
 
 /// How many Ingresses are looked at under one lock: about as many as fill a piece of a scrape.
-const PIECE: usize = 32;
+const AT_ONCE: usize = 32;
 
 /// Namespace and name of an Ingress.
 pub type IngressName = (Arc<str>, Arc<str>);
@@ -135,7 +135,7 @@ impl Orphans {
     fn after(&self, last: Option<&IngressName>) -> Vec<(IngressName, Orphaned)> {
         let begin = last.map_or(Bound::Unbounded, Bound::Excluded);
         let known = self.lock();
-        known.range((begin, Bound::Unbounded)).take(PIECE).map(|(name, it)| (name.clone(), *it)).collect()
+        known.range((begin, Bound::Unbounded)).take(AT_ONCE).map(|(name, it)| (name.clone(), *it)).collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<IngressName, Orphaned>> {
@@ -167,7 +167,7 @@ mod tests {
     fn more_orphans_than_are_looked_at_at_once_are_told_once_each() {
         let orphans = Orphans::default();
         let name = |number: usize| ("ns".into(), format!("i{number:04}").into());
-        for count in [0, 1, PIECE, PIECE * 2 + 1] {
+        for count in [0, 1, AT_ONCE, AT_ONCE * 2 + 1] {
             let nowhere = Orphaned { no_service: true, no_endpoint: None };
             orphans.change((0..count).map(|number| (name(number), Some(nowhere))));
             let mut text = Text::default();

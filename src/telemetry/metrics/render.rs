@@ -24,12 +24,12 @@ pub(super) fn once(text: &mut Text, shared: &Shared, constant: &str, now: Instan
     shared.control.render(text, now);
 }
 
-/// Text of the labels that all metrics of ingress-nginx's controller have.
+/// Text of [`super::MetricsConfig::constant`].
 pub(super) fn constant_labels(shared: &Shared) -> String {
     let mut labels = String::new();
-    push_label(&mut labels, "controller_class", &shared.config.controller_class);
-    push_label(&mut labels, "controller_namespace", &shared.config.controller_namespace);
-    push_label(&mut labels, "controller_pod", &shared.config.controller_pod);
+    for (name, value) in shared.config.constant() {
+        push_label(&mut labels, name, value);
+    }
     labels
 }
 

@@ -6,13 +6,14 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::Shared;
+use super::checked::{Key, Verdict};
 use super::control::CertificateFacts;
 use super::layout::{Histogram, Layout, Observed};
 use super::names;
 use super::objects::IngressName;
 use super::render::{constant_labels, once};
 use super::series::{Cells, Series};
-use super::text::Text;
+use super::text::{Text, push_label};
 
 /// A piece is sent when it has so many bytes: enough for a system call to be worth it, and few enough to stay in the
 /// processor's cache from writing to sending, and to leave the data of requests there.
@@ -45,6 +46,8 @@ enum Stage {
     Certificates(Arc<[CertificateFacts]>, usize),
     /// The Ingresses after this one.
     Orphans(Option<IngressName>),
+    /// The checked Ingresses after this one, and whether the family has a line yet.
+    Checks(Verdict, Option<Key>, bool),
     End,
 }
 
@@ -123,8 +126,17 @@ impl Scrape {
             },
             Stage::Orphans(last) => {
                 match control.orphans().render_after(last.as_ref(), text, constant, *pause) {
-                    None => Stage::End,
+                    None => Stage::Checks(Verdict::Allow, None, false),
                     last => Stage::Orphans(last),
+                }
+            }
+            Stage::Checks(verdict, last, begun) => {
+                let some = control.checked_after(last.as_ref(), verdict);
+                let begun = checks(text, constant, verdict, &some, begun);
+                match (some.into_iter().next_back(), verdict) {
+                    (Some((last, _)), _) => Stage::Checks(verdict, Some(last), begun),
+                    (None, Verdict::Allow) => Stage::Checks(Verdict::Deny, None, false),
+                    (None, Verdict::Deny) => Stage::End,
                 }
             }
             Stage::End => Stage::End,
@@ -142,6 +154,25 @@ impl Iterator for Scrape {
         let piece = self.text.take(2 * PIECE);
         (!piece.is_empty()).then_some(piece)
     }
+}
+
+/// Counts of admission checks; an Ingress of which there was no such check has no line. Says whether the family has begun.
+fn checks(text: &mut Text, constant: &str, verdict: Verdict, some: &[(Key, u64)], mut begun: bool) -> bool {
+    let family = match verdict {
+        Verdict::Allow => &names::CHECK_SUCCESS,
+        Verdict::Deny => &names::CHECK_ERRORS,
+    };
+    for ((namespace, ingress), count) in some.iter().filter(|(_, count)| *count > 0) {
+        if !begun {
+            text.family(family);
+            begun = true;
+        }
+        let mut labels = constant.to_owned();
+        push_label(&mut labels, "ingress", ingress);
+        push_label(&mut labels, "namespace", namespace);
+        text.sample(family.name, "", &labels, count);
+    }
+    begun
 }
 
 fn sum(cells: &[Cells], cell: usize) -> u64 {

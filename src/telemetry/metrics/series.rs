@@ -116,7 +116,7 @@ pub(super) struct Registry {
     per_undefined_host: bool,
     status_classes: bool,
     limit: usize,
-    constant: Vec<(&'static str, String)>,
+    constant: [(&'static str, String); 3],
     inner: Mutex<Inner>,
     /// Grows when series were removed: workers then forget what they hold.
     epoch: AtomicU64,
@@ -133,11 +133,7 @@ impl Registry {
             per_undefined_host: config.per_undefined_host,
             status_classes: config.status_classes,
             limit: config.series_limit,
-            constant: vec![
-                ("controller_class", config.controller_class.clone()),
-                ("controller_namespace", config.controller_namespace.clone()),
-                ("controller_pod", config.controller_pod.clone()),
-            ],
+            constant: config.constant().map(|(name, value)| (name, value.to_owned())),
             inner: Mutex::default(),
             epoch: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
