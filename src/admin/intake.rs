@@ -112,8 +112,11 @@ impl Limited {
     }
 }
 
-/// As many of the first parts as have no more than so many bytes, at least one.
+/// As many of the first parts that hold something as have no more than so many bytes, at least one if there is any: what
+/// writes nothing looks like a connection that takes nothing.
 fn at_most<'p, 'b>(parts: &'p [IoSlice<'b>], bytes: usize) -> &'p [IoSlice<'b>] {
+    let empty = parts.iter().take_while(|part| part.is_empty()).count();
+    let parts = parts.get(empty..).unwrap_or_default();
     let mut sum = 0_usize;
     let fits = parts.iter().take_while(|part| {
         sum = sum.saturating_add(part.len());
@@ -176,5 +179,26 @@ impl AsyncWrite for Limited {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_write_takes_whole_parts_up_to_a_bound_and_at_least_something() {
+        let check = |lengths: &[usize], taken: &[usize]| {
+            let parts: Vec<IoSlice<'_>> =
+                lengths.iter().map(|length| IoSlice::new(&[0; 100][..*length])).collect();
+            let found: Vec<usize> = at_most(&parts, 10).iter().map(|part| part.len()).collect();
+            assert_eq!(found, taken, "{lengths:?}");
+        };
+        check(&[4, 6, 1], &[4, 6]);
+        check(&[11, 1], &[11]);
+        check(&[4, 7], &[4]);
+        check(&[0, 0, 11, 1], &[11]);
+        check(&[0], &[]);
+        check(&[], &[]);
     }
 }
