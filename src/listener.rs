@@ -51,10 +51,10 @@ pub struct Port {
 /// [`BindError`] naming address and flag.
 pub fn bind(address: SocketAddr, flag: &'static str) -> Result<Port, BindError> {
     let fail = |source| refusal(address, flag, source);
-    let alone = listening(address, Sharing::Alone).map_err(fail)?;
+    let alone = listening_socket(Place::from(address), Sharing::Alone).map_err(fail)?;
     let real = alone.local_addr().map_err(fail)?.as_socket().unwrap_or(address);
     drop(alone);
-    let held = bound(real, Sharing::Alone).map_err(fail)?;
+    let held = stream_socket(Place::from(real), Sharing::Alone).map_err(fail)?;
     Ok(Port { address: real, flag, _held: Some(held) })
 }
 
@@ -82,11 +82,8 @@ impl Port {
     /// # Errors
     /// [`BindError`] naming address and flag.
     pub fn listen(self, workers: usize) -> Result<Vec<StdListener>, BindError> {
-        let fail = |source| refusal(self.address, self.flag, source);
         // Somebody may have begun to listen since: a port that is only bound keeps nobody out.
-        drop(listening(self.address, Sharing::Alone).map_err(fail)?);
-        let one = |_| listening(self.address, Sharing::Workers).map(StdListener::from).map_err(fail);
-        (0..workers).map(one).collect()
+        listen(Place::from(self.address), self.flag, Neighbours::None, workers)
     }
 }
 
@@ -115,6 +112,13 @@ pub enum Neighbours {
     None,
     /// One that listens on all addresses, or on one of them where the new one is for all.
     Ours,
+}
+
+impl From<SocketAddr> for Place {
+    /// Everyone's who may come to the address.
+    fn from(address: SocketAddr) -> Self {
+        Self { address, families: Families::Both }
+    }
 }
 
 impl Place {
@@ -162,16 +166,7 @@ pub fn listen(
     neighbours: Neighbours,
     workers: usize,
 ) -> Result<Vec<StdListener>, BindError> {
-    let fail = |source| refusal(place.address, flag, source);
-    let open = |sharing| {
-        let socket = bound_for(place, sharing)?;
-        socket.listen(BACKLOG)?;
-        Ok(socket)
-    };
-    if neighbours == Neighbours::None {
-        drop(open(Sharing::Alone).map_err(fail)?);
-    }
-    (0..workers).map(|_| open(Sharing::Workers).map(StdListener::from).map_err(fail)).collect()
+    for_workers(place, flag, neighbours, workers, |sharing| listening_socket(place, sharing))
 }
 
 /// Takes a UDP port as [`listen`] does and gives one socket for each worker: the kernel spreads clients over them, each
@@ -185,11 +180,22 @@ pub fn bind_udp(
     neighbours: Neighbours,
     workers: usize,
 ) -> Result<Vec<StdUdpSocket>, BindError> {
+    for_workers(place, flag, neighbours, workers, |sharing| datagram_socket(place, sharing))
+}
+
+/// As many sockets of one port as there are workers, each as the caller makes its kind.
+fn for_workers<S: From<Socket>>(
+    place: Place,
+    flag: &'static str,
+    neighbours: Neighbours,
+    workers: usize,
+    open: impl Fn(Sharing) -> io::Result<Socket>,
+) -> Result<Vec<S>, BindError> {
     let fail = |source| refusal(place.address, flag, source);
     if neighbours == Neighbours::None {
-        drop(datagram_socket(place, Sharing::Alone).map_err(fail)?);
+        drop(open(Sharing::Alone).map_err(fail)?);
     }
-    (0..workers).map(|_| datagram_socket(place, Sharing::Workers).map(Into::into).map_err(fail)).collect()
+    (0..workers).map(|_| open(Sharing::Workers).map(S::from).map_err(fail)).collect()
 }
 
 fn datagram_socket(place: Place, sharing: Sharing) -> io::Result<Socket> {
@@ -230,11 +236,7 @@ enum Sharing {
     Workers,
 }
 
-fn bound(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
-    bound_for(Place { address, families: Families::Both }, sharing)
-}
-
-fn bound_for(place: Place, sharing: Sharing) -> io::Result<Socket> {
+fn stream_socket(place: Place, sharing: Sharing) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(place.address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_reuse_address(true)?;
@@ -247,8 +249,8 @@ fn bound_for(place: Place, sharing: Sharing) -> io::Result<Socket> {
 }
 
 /// Two sockets may be bound to one port as long as none listens (SO_REUSEADDR); listening is what tells.
-fn listening(address: SocketAddr, sharing: Sharing) -> io::Result<Socket> {
-    let socket = bound(address, sharing)?;
+fn listening_socket(place: Place, sharing: Sharing) -> io::Result<Socket> {
+    let socket = stream_socket(place, sharing)?;
     socket.listen(BACKLOG)?;
     Ok(socket)
 }

@@ -17,7 +17,7 @@ use super::{StartError, worker};
 use crate::control::{Beside, Hook, Report};
 use crate::diagnostic::{Diagnostic, Severity};
 use crate::drain::{DrainTrigger, Phase, Work};
-use crate::listener::{self, BindError, Families, Neighbours, Place};
+use crate::listener::{self, BindError, Neighbours, Place};
 use crate::model::{Kind, ObjectKey, ObjectRef};
 use crate::proxy::l4::{Removed, tcp, udp};
 use crate::proxy::worker::Worker;
@@ -175,7 +175,7 @@ impl Ports {
         }
         for ((transport, port), own) in table.streams.ports() {
             let places = match own {
-                Some(ip) => [Place { address: SocketAddr::new(ip, port), families: Families::Both }].into(),
+                Some(ip) => [Place::from(SocketAddr::new(ip, port))].into(),
                 None => self.http.at(port).places(globals),
             };
             let flag = match transport {
@@ -387,6 +387,7 @@ pub(super) async fn stopped(worker: &Worker, mut replaced: Removed) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::listener::Families;
 
     /// `open` with what cannot be opened left out of it: what is closed when `wanted` is wanted.
     fn check(open: &[&str], wanted: &[&str], expected: &[&str]) {

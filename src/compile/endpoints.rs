@@ -74,7 +74,7 @@ fn look(wish: Wish<'_>, service: Option<&Service>, slices: &[&Arc<EndpointSlice>
     let Some(service) = service else {
         let reason = format!("Service {}/{} does not exist; {meaning}", key.namespace, key.service);
         return Err((
-            "the Service does not exist",
+            EndpointSet::NO_SERVICE,
             error("ServiceNotFound", reason, "create the Service or correct its name"),
         ));
     };

@@ -33,6 +33,16 @@ pub struct EndpointSet {
     pub empty_because: &'static str,
 }
 
+impl EndpointSet {
+    /// What a set says that is empty for want of a Service.
+    pub const NO_SERVICE: &str = "the Service does not exist";
+
+    /// True where there is no Service to have endpoints.
+    pub fn lacks_service(&self) -> bool {
+        self.empty_because == Self::NO_SERVICE
+    }
+}
+
 /// Endpoint sets by [`BackendSlot`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct EndpointMap {

@@ -168,7 +168,7 @@ impl Ledger {
         if before.as_ref().is_some_and(|before| Arc::ptr_eq(before, endpoints)) {
             return;
         }
-        let mut turned: BTreeMap<usize, (Leads, Leads)> = BTreeMap::new();
+        let mut changed: BTreeMap<usize, (Leads, Leads)> = BTreeMap::new();
         let mut old = before.iter().flat_map(|before| before.iter());
         let mut slots = 0;
         for (slot, set) in endpoints.iter().enumerate() {
@@ -186,26 +186,26 @@ impl Ledger {
             if let Some(before) = self.leads.get_mut(slot).map(|leads| std::mem::replace(leads, now))
                 && before != now
             {
-                turned.insert(slot, (before, now));
+                changed.insert(slot, (before, now));
             }
         }
         let gone: usize = old.map(|known| known.ready.len()).sum();
         self.ready = self.ready.saturating_sub(gone);
         self.leads.truncate(slots);
-        if !turned.is_empty() {
-            self.turn(&turned);
+        if !changed.is_empty() {
+            self.lead_elsewhere(&changed);
         }
     }
 
     /// Services came to have endpoints, or lost them: rarer than any other change, so all locations are asked.
-    fn turn(&mut self, turned: &BTreeMap<usize, (Leads, Leads)>) {
+    fn lead_elsewhere(&mut self, changed: &BTreeMap<usize, (Leads, Leads)>) {
         let Self { servers, owners, touched, .. } = self;
         let locations = servers.values().inspect(|_| breathe()).flat_map(|(server, _)| &server.locations);
         for location in locations.filter(|location| !location.implicit) {
             let (Some(key), LocationTarget::Backend(backend)) = (&location.owner, &location.target) else {
                 continue;
             };
-            let Some((before, now)) = turned.get(&(backend.slot.0 as usize)) else { continue };
+            let Some((before, now)) = changed.get(&(backend.slot.0 as usize)) else { continue };
             let owner = owner_of(owners, touched, key);
             if let Some(count) = owner.leads.get_mut(*before as usize) {
                 *count = count.saturating_sub(1);
@@ -254,7 +254,7 @@ impl Leads {
     fn of(set: &EndpointSet) -> Self {
         match set.ready.is_empty() {
             false => Self::Somewhere,
-            true if set.empty_because.contains("does not exist") => Self::Nowhere,
+            true if set.lacks_service() => Self::Nowhere,
             true => Self::ToNobody,
         }
     }
