@@ -29,6 +29,7 @@ use crate::wire::{
     ResponseLimits, ResponseParser,
 };
 
+mod room;
 mod send;
 mod streaming;
 
@@ -275,7 +276,7 @@ impl Exchange {
             self.buffer = self.home.pool.buffer();
         }
         if self.buffer.capacity().saturating_sub(self.buffer.len()) < self.want / 2 {
-            self.buffer.reserve(self.want);
+            room::make(&mut self.buffer, self.want);
         }
         let room = self.buffer.capacity().saturating_sub(self.buffer.len());
         let gathers = matches!(self.connection.stream, Stream::Tls(_));
