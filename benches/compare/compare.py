@@ -12,7 +12,6 @@ import fcntl
 import http.client
 import json
 import os
-import ssl
 import statistics
 import sys
 import tempfile
@@ -75,13 +74,7 @@ def held(path):
 
 def get(peer, path, tls=False, host=peers.HOST, body=None):
     """(status, fields, body) of one request, over TLS with what was agreed on; raises load.Load where that differs."""
-    if tls:
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        client = http.client.HTTPSConnection("127.0.0.1", peer.https, timeout=10, context=context)
-    else:
-        client = http.client.HTTPConnection("127.0.0.1", peer.http, timeout=10)
-    with contextlib.closing(client):
+    with contextlib.closing(peer.client(tls)) as client:
         client.request("POST" if body else "GET", path, body, {"Host": host})
         if tls and (client.sock.version(), client.sock.cipher()[0]) != ("TLSv1.3", load.SUITE):
             raise load.Load(f"{peer.name} speaks {client.sock.version()} with {client.sock.cipher()[0]}")

@@ -3,7 +3,6 @@
 import gc
 import http.client
 import resource
-import ssl
 import sys
 import tempfile
 import time
@@ -16,12 +15,7 @@ PATIENCE = 1.5
 
 def connect(peer, tls):
     """A connection that was served once and idles."""
-    if tls:
-        context = ssl.create_default_context()
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        connection = http.client.HTTPSConnection("127.0.0.1", peer.https, timeout=10, context=context)
-    else:
-        connection = http.client.HTTPConnection("127.0.0.1", peer.http, timeout=10)
+    connection = peer.client(tls)
     connection.request("GET", "/small", headers={"Host": peers.HOST})
     connection.getresponse().read()
     return connection

@@ -2,11 +2,13 @@
 
 import base64
 import hashlib
+import http.client
 import os
 import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -102,6 +104,15 @@ class Peer:
                 return answer.status == 204
         except urllib.error.HTTPError:
             return False
+
+    def client(self, tls):
+        """An HTTP/1.1 client of it that opens its connection with the first request; no certificate is judged."""
+        if not tls:
+            return http.client.HTTPConnection("127.0.0.1", self.http, timeout=10)
+        # Without the machine's authorities, which take longer to load than a handshake does.
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        return http.client.HTTPSConnection("127.0.0.1", self.https, timeout=10, context=context)
 
     def pids(self):
         return machine.tree(self.process.pid)
