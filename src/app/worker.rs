@@ -148,6 +148,7 @@ async fn serve(
     let worker = Rc::new(worker(index, &shared, drain.clone()));
     tokio::task::spawn_local(Rc::clone(&worker).maintain());
     tokio::task::spawn_local(worker.turns.clone().keep(BEGINNINGS));
+    tokio::task::spawn_local(worker.handshakes.keep_turns());
     let open = ports::serve(&worker, &shared, changes).await;
     drop(queue);
     // What is still open ends by itself or is cut with the runtime.

@@ -299,7 +299,11 @@ async fn tls(
         plain_http_on_tls(&mut stream).await;
         return None;
     }
-    let Some(turn) = worker.handshakes.enter(at_once).await else {
+    let place = async {
+        worker.handshakes.turn().await;
+        worker.handshakes.enter(at_once).await
+    };
+    let Ok(Some(turn)) = timeout_at(limit, place).await else {
         worker.metrics.rejected("handshakes");
         return None;
     };

@@ -1,4 +1,8 @@
-//! How many TLS handshakes one worker has at once (`max-ssl-handshakes`, `security.md` D.2).
+//! How many TLS handshakes one worker has at once (`max-ssl-handshakes`, `security.md` D.2), and begins in one turn.
+//!
+//! A handshake is ten times the work of a small request. A worker that begins all that come ends none in time once
+//! more come than it can do: each waits for all others, and what was begun is thrown away. So it begins a few in one turn
+//! of its loop, in the order in which clients said hello, and ends those before it begins others.
 //!
 //! A full house is no lock-out: a newcomer waits up to a second for a place, and a handshake that has lasted longer
 //! than that makes room for it, the oldest first. So clients that begin handshakes and never end them push out each
@@ -6,11 +10,17 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
+
+use super::turns::{Place as Waiting, Turns};
+
+/// Handshakes that a worker begins in one turn: requests of other connections wait for no more than these.
+const BEGINNINGS: u32 = 8;
 
 /// How long a newcomer waits, and how long a handshake has its place for certain.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -21,6 +31,7 @@ pub struct Handshakes {
     /// In order of their beginning.
     places: RefCell<VecDeque<Rc<Place>>>,
     freed: Notify,
+    turns: Turns,
 }
 
 #[derive(Debug)]
@@ -38,6 +49,17 @@ pub struct Turn<'h> {
 }
 
 impl Handshakes {
+    /// Lets handshakes take turns for as long as it is polled.
+    pub fn keep_turns(&self) -> impl Future<Output = ()> + use<> {
+        self.turns.clone().keep(BEGINNINGS)
+    }
+
+    /// Ready when another handshake may begin; at once where the worker has time for it.
+    pub async fn turn(&self) {
+        let mut waiting = Waiting::default();
+        poll_fn(|cx| self.turns.poll_begin(&mut waiting, 1, cx)).await;
+    }
+
     /// Takes a place; `None` when there was none for a second.
     pub async fn enter(&self, limit: u32) -> Option<Turn<'_>> {
         let limit = usize::try_from(limit).unwrap_or(usize::MAX).max(1);
@@ -95,8 +117,27 @@ impl Drop for Turn<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Waker};
+
     use super::*;
     use crate::proxy::paused::block_on;
+
+    #[test]
+    fn what_one_turn_does_not_begin_waits_in_order_for_the_next() {
+        let handshakes = Handshakes::default();
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(pin!(handshakes.keep_turns()).poll(&mut cx).is_pending());
+        let mut clients: Vec<_> = (0..20).map(|_| Box::pin(handshakes.turn())).collect();
+        for expected in [0..8, 8..16, 16..20] {
+            let waiting = clients.iter_mut().enumerate().skip(expected.start);
+            let begun: Vec<usize> = waiting
+                .filter_map(|(client, turn)| turn.as_mut().poll(&mut cx).is_ready().then_some(client))
+                .collect();
+            assert_eq!(begun, expected.collect::<Vec<_>>());
+            handshakes.turns.call();
+        }
+    }
 
     #[test]
     fn a_handshake_that_lasts_makes_room_for_a_newcomer() {

@@ -234,7 +234,7 @@ pub const KEYS: &[Key] = &[
     ),
     on(
         "max-ssl-handshakes",
-        "512",
+        "8192",
         "TLS handshakes at once on one worker; a newcomer waits up to a second, then the oldest that has lasted longer makes room.",
     ),
     on("max-worker-connections", "16384", "Connections per worker."),

@@ -64,7 +64,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             handshake_timeout: Duration::from_secs(10),
-            handshakes: 512,
+            handshakes: 8192,
             send_timeout: Duration::from_secs(60),
             connection_age: Duration::from_secs(3600),
             fields: 200,
