@@ -200,8 +200,6 @@ def scenario(name, found, options, folder):
             left.each(lambda peer: rounds[peer.name].append(measure(peer, kind, path, options, client)), backwards=number % 2 == 1)
         count_beside(left.started, rounds, answered)
         if log:
-            # Those that gather lines write them within a second.
-            time.sleep(1.5)
             left.each(lambda peer: complete(peer, run, answered[peer.name] + sum(one["requests"] for one in rounds[peer.name])))
     finally:
         run.stop()
@@ -219,9 +217,13 @@ def scenario(name, found, options, folder):
 
 
 def complete(peer, run, requests):
-    wrong = logged(peer, run, requests)
-    if wrong:
-        raise load.Load(wrong)
+    """Waits until the log of a proxy is whole, for as long as the one that gathers lines longest may (Envoy: ten seconds)."""
+    for _ in range(24):
+        wrong = logged(peer, run, requests)
+        if not wrong:
+            return
+        time.sleep(0.5)
+    raise load.Load(wrong)
 
 
 def latencies(found, options, folder):

@@ -184,14 +184,26 @@ def beside(scale):
     if swaps:
         lost, closed = swaps["lost"], swaps["closed"]
         yield f"{swaps['swaps']:,} swaps of the table under load: no request lost, no connection closed", f"{lost} and {closed}", judge(lost == closed == 0)
-    places = scale.get("control", {})
     names = {"shared": "sharing the worker's processor", "apart": "on another processor"}
     for place, title in names.items():
-        for job in ("compile", "scrape", "explain"):
-            if place in places:
-                base, one = places[place]["nothing"]["p99"], places[place][job]["p99"]
-                least, middle = one["best"] / base["best"], one["median"] / base["median"]
-                yield f"p99 beside `{job}`, {title}: ≤ 1.10 of p99 beside nothing", f"{least:.2f} / {middle:.2f}", judge(reached(least, 1.10), part_busy(scale, "control"))
+        if place in scale.get("control", {}):
+            yield from control(scale, place, title)
+
+
+def control(scale, place, title):
+    """p99 beside jobs of the control plane. What the client's side does for them, without the proxy, is a job as well
+    (`nobody`): where that alone is above the goal, nothing can be said of the proxy."""
+    jobs = scale["control"][place]
+    base = jobs["nothing"]["p99"]
+
+    def ratio(job):
+        return jobs[job]["p99"]["best"] / base["best"], jobs[job]["p99"]["median"] / base["median"]
+
+    harness, _ = ratio("nobody") if "nobody" in jobs else (0, 0)
+    alone = None if reached(harness, 1.10) else f"{harness:.2f} without the proxy's part in it"
+    for job in ("compile", "scrape", "explain"):
+        least, middle = ratio(job)
+        yield f"p99 beside `{job}`, {title}: ≤ 1.10 of p99 beside nothing", f"{least:.2f} / {middle:.2f}", judge(reached(least, 1.10), part_busy(scale, "control") or alone)
 
 
 def edges(scale):

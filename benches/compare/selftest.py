@@ -169,6 +169,15 @@ class Verdicts(unittest.TestCase):
         data = {**run(S1={"nginx": rounds([1])}), "failed": {"S1": {"narthex": "did not start"}}}
         self.assertIn("did not start", next(goals.ratios(data, {}))[2])
 
+    def test_what_the_client_does_to_p99_by_itself_is_not_laid_to_the_proxy(self):
+        def verdict(nobody, scrape):
+            jobs = {job: {"p99": {"best": p99, "median": p99}} for job, p99 in
+                    (("nothing", 1.0), ("nobody", nobody), ("compile", 1.0), ("scrape", scrape), ("explain", 1.0))}
+            return [told for goal, _, told in goals.beside({"control": {"apart": jobs}}) if "`scrape`" in goal]
+        self.assertEqual(verdict(1.0, 1.0), ["met"])
+        self.assertEqual(verdict(1.1, 1.5), ["**missed**"])
+        self.assertEqual(verdict(1.2, 1.5), ["not judged: 1.20 without the proxy's part in it"])
+
     def test_nobody_is_hidden_who_was_not_measured(self):
         data = {**run(S3={"nginx": rounds([1]), "narthex": rounds([0.5])}), "failed": {"S3": {"haproxy": "ended"}}}
         text = report.markdown(data)
