@@ -1,8 +1,8 @@
 //! How many TLS handshakes one worker has at once (`max-ssl-handshakes`, `security.md` D.2), and begins in one turn.
 //!
-//! A handshake is ten times the work of a small request. A worker that begins all that come ends none in time once
-//! more come than it can do: each waits for all others, and what was begun is thrown away. So it begins a few in one turn
-//! of its loop, in the order in which clients said hello, and ends those before it begins others.
+//! A handshake is about ten times the work of a small request. A worker that begins all that come lets each of them, and
+//! every request, wait for all others. So it begins a few in one turn of its loop, in the order in which clients said
+//! hello, and what is ready by then has its turn before it begins others.
 //!
 //! A full house is no lock-out: a newcomer waits up to a second for a place, and a handshake that has lasted longer
 //! than that makes room for it, the oldest first. So clients that begin handshakes and never end them push out each

@@ -6,7 +6,8 @@
 //! there. What is counted is beginnings and not requests under way: a slow backend holds nobody back. Who comes to a worker
 //! that has less to do than that never waits.
 //!
-//! The drivers of HTTP ask before they read what may be a request. Nothing here knows a request or a socket.
+//! The drivers of HTTP ask before they read what may be a request; TLS handshakes have turns of their own
+//! (`handshakes`). Nothing here knows a request or a socket.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

@@ -348,6 +348,26 @@ fn handshakes_that_never_end_do_not_lock_others_out() {
     assert!(stalled[0].is_closed(), "the oldest made room");
 }
 
+/// h2load with 2,000 new connections a second lost half of them while 512 handshakes were allowed; nginx lost none.
+#[test]
+fn a_burst_of_clients_that_answer_slowly_is_not_turned_away() {
+    const CLIENTS: u16 = 600;
+    let backend = Backend::echo("b");
+    let proxy = limited(&backend, &[("ssl-handshake-timeout", "60")], &[]);
+    let _stalled: Vec<Raw> = (0..CLIENTS)
+        .map(|_| {
+            let mut raw = Raw::connect(proxy.https());
+            raw.send([22, 3, 1]);
+            raw
+        })
+        .collect();
+    let begun = || metric(&proxy, "narthex_tls_handshakes_in_progress");
+    eventually("all handshakes", || begun() == f64::from(CLIENTS));
+    let answer = crate::tls::get_text(proxy.https(), "h.test");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert_eq!((begun(), refused(&proxy, "handshakes")), (f64::from(CLIENTS), 0.0));
+}
+
 #[test]
 fn a_handshake_has_its_time() {
     let backend = Backend::echo("b");

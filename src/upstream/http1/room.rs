@@ -1,9 +1,9 @@
 //! Room for the next read of a large answer.
 //!
-//! `memmove` copies by `rep movsb` where a processor says that this is fast. On AMD's Zen 3 and 4 it takes twenty times as
-//! long where the target lies 1 to 63 bytes further within its page than the source does within its own (glibc bugs 30994
-//! and 30995). An allocator gives both a buffer and a TLS record whole pages, and what a record carries begins behind its
-//! header of five bytes: so bulk never begins where a page does.
+//! `memmove` copies by `rep movsb` where a processor says that this is fast. On AMD's Zen 3 it takes twenty times as long
+//! where the target lies 1 to 63 bytes further within its page than the source does within its own (measured, see
+//! docs/performance.md). An allocator gives both a buffer and a TLS record whole pages, and what a record carries begins
+//! behind its header of five bytes: so bulk does not begin where a page does.
 
 use bytes::{Buf, BytesMut};
 
