@@ -5,12 +5,14 @@ import os
 import signal
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import crowd
 import machine
 import tables
-from scene import Scene, builds, fold, generation, over_hosts, threads, under
+from scene import RATE, Busy, Scene, builds, fold, generation, over_hosts, ranged, threads, under
 
 CHANGING = 1000
 # Bytes that are thrown away at once of an answer that nobody reads.
@@ -132,55 +134,94 @@ class Reader:
         raise OSError("closed")
 
 
-# Where the threads of the control plane are: on the worker's processor, or on that of client and back-end.
-PLACES = ("shared", "apart")
-
-
 def control(options):
-    """Latency while the control plane has much to do: {place: {job: facts}}."""
+    """Latency while the control plane has much to do, to latency without: of the moment before, where it shares the
+    worker's processor (`shared`), and of a twin at the same time, where it does not (`apart`): {place: {job: facts}}."""
     hosts = 2000 if options.short else 20_000
     out = {"routes": hosts * 5}
     with Scene(options, urgent=True) as scene:
-        peer = scene.start(scene.narthex(), hosts)
+        peer, twin = (scene.start(scene.narthex(), hosts) for _ in range(2))
         # Every series is there to be scraped.
-        over_hosts(peer, hosts, 4, scene.client)
-        reader, aside, outside = Reader(peer.admin), Reader(scene.run.backend_port), Path(scene.run.folder) / "outside"
-        turns = [0]
-
-        def compile_all(_):
-            turns[0] += 1
-            peer.write("config", [peer.settings(61 + turns[0])])
-
-        def nobody(turn):
-            """What this process does besides when it asks the proxy, with the back-end answering."""
-            outside.write_text(json.dumps(peer.settings(turn)))
-            aside.get("/small")
-
-        jobs = {
-            "nothing": (None, None),
-            "nobody": (nobody, 100),
-            "compile": (compile_all, 1),
-            "scrape": (lambda turn: reader.all("/metrics"), 1),
-            "explain": (lambda turn: reader.get(f"/api/v1/explain?method=GET&url=http://{tables.host(turn % hosts)}/static"), 100),
-        }
-        out["scrape_mib"] = reader.all("/metrics") / (1 << 20)
-        for place in PLACES:
-            if place == "apart" and not apart(peer):
-                continue
-            rounds = {name: [] for name in jobs}
-            for _ in range(scene.rounds()):
-                for name, (work, rate) in jobs.items():
-                    before = builds(peer)[0]
-                    told = under(scene, peer, 2 if options.short else 4, work, rate)
-                    settle(peer)
-                    # What was compiled, and not only asked for.
-                    rounds[name].append({**told, "tables": builds(peer)[0] - before})
-            out[place] = {name: fold(each) for name, each in rounds.items()}
-            for name, one in out[place].items():
-                print(f"{place}, beside {name}: p50 {one['p50']} p99 {one['p99']} p99.9 {one['p999']} ms, worker waited"
-                      f" {one['waited']} ms/s, {one['failures']} failures, {one.get('done', 0)} done, {one.get('errors', 0)} of them failed,"
-                      f" {one['tables']} tables compiled", flush=True)
+        for one in (peer, twin):
+            over_hosts(one, hosts, 4, scene.client)
+        jobs, out["scrape_mib"] = jobs_of(scene, peer, hosts)
+        times = 2 * scene.rounds()
+        out["shared"] = compare(peer, jobs, times, lambda *job: after_nothing(scene, peer, *job))
+        if all(apart(one) for one in (peer, twin)):
+            out["apart"] = compare(peer, jobs, times, lambda *job: beside_twin(scene, peer, twin, *job))
+    for place in ("shared", "apart"):
+        for name, one in out.get(place, {}).items():
+            print(f"{place}, beside {name}: p50 {one['p50']} p99 {one['p99']} p99.9 {one['p999']} ms, p99 to that without {one['ratio']},"
+                  f" worker waited {one['waited']} ms/s, {one['failures']} failures, {one.get('done', 0)} done, {one.get('errors', 0)} of them"
+                  f" failed, {one['tables']} tables compiled", flush=True)
     return out
+
+
+def jobs_of(scene, peer, hosts):
+    """({job: (what is done, times a second)}, MiB of a scrape)."""
+    reader, aside, outside = Reader(peer.admin), Reader(scene.run.backend_port), Path(scene.run.folder) / "outside"
+    turns = [0]
+
+    def compile_all(_):
+        turns[0] += 1
+        peer.write("config", [peer.settings(61 + turns[0])])
+
+    def nobody(turn):
+        """What this process does besides when it asks the proxy, with the back-end answering."""
+        outside.write_text(json.dumps(peer.settings(turn)))
+        aside.get("/small")
+
+    jobs = {
+        "nothing": (None, None),
+        "nobody": (nobody, 100),
+        "compile": (compile_all, 1),
+        "scrape": (lambda turn: reader.all("/metrics"), 1),
+        "explain": (lambda turn: reader.get(f"/api/v1/explain?method=GET&url=http://{tables.host(turn % hosts)}/static"), 100),
+    }
+    return jobs, reader.all("/metrics") / (1 << 20)
+
+
+# Length of a round, seconds: short, because what the machine does lasts longer than that and is to hit both sides.
+ROUND = 2
+
+
+def compare(peer, jobs, times, ask):
+    """{job: facts} of so many rounds, in turn. `ask` tells of one round, with the latency to compare with as `base`."""
+    rounds = {name: [] for name in jobs}
+    for _ in range(times):
+        for name, job in jobs.items():
+            before = builds(peer)[0]
+            told = ask(*job)
+            settle(peer)
+            # What was compiled, and not only asked for.
+            rounds[name].append({**told, "tables": builds(peer)[0] - before})
+    return {name: compared(each) for name, each in rounds.items()}
+
+
+def after_nothing(scene, peer, work, rate):
+    """Latency while there is work for the control plane, and of the moment before."""
+    base = under(scene, peer, ROUND)
+    return with_base(under(scene, peer, ROUND, work, rate), base)
+
+
+def beside_twin(scene, peer, twin, work, rate):
+    """Latency of `peer`, for whose control plane there is work, and of `twin` at the same time, each at half of the
+    rate: what happens to the machine, to clients and to the back-end happens to both."""
+    with Busy(work, rate) if work else nullcontext() as busy:
+        time.sleep(0.3)
+        with ThreadPoolExecutor(2) as pool:
+            own, base = pool.map(lambda one: under(scene, one, ROUND, requests=RATE / 2), (peer, twin))
+    return with_base({**own, **({"done": busy.done, "errors": busy.errors} if busy else {})}, base)
+
+
+def with_base(own, base):
+    return {**own, "failures": own["failures"] + base["failures"], "base": base}
+
+
+def compared(rounds):
+    """Folded; `ratio` is of p99 to the base's."""
+    own = fold([{key: value for key, value in one.items() if key != "base"} for one in rounds])
+    return {**own, "base": fold([one["base"] for one in rounds]), "ratio": ranged(one["p99"] / one["base"]["p99"] for one in rounds)}
 
 
 def settle(peer, quiet=0.25, limit=10):

@@ -5,11 +5,12 @@ import resource
 import signal
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import crowd
 import machine
 import tables
-from scene import Scene, builds, generation, over_hosts, spent, threads
+from scene import Scene, builds, generation, over_hosts, ranged, spent, threads
 
 # Above this a reload of nginx takes minutes and several GiB.
 NGINX_MOST = 10_000
@@ -27,6 +28,28 @@ def grow(options):
                 facts = filled(scene, scene.narthex() if name == "narthex" else scene.nginx(), hosts)
             out[hosts][name] = facts
             print(f"{hosts} hosts, {name}: " + ", ".join(f"{key} {value:.3g}" for key, value in facts.items()), flush=True)
+    return out
+
+
+# Hosts of a large cluster.
+MANY = 10_000
+
+
+def few_and_many(options):
+    """CPU per request of a process with one host and of one with many, both asked at the same time on one processor:
+    {"hosts": many, "cpu": {hosts: CPU-s per 100,000 requests}, "ratio": of the rounds}."""
+    with Scene(options) as scene:
+        started = {hosts: scene.start(scene.narthex(), hosts) for hosts in (1, MANY)}
+        rounds = []
+        for number in range(2 * scene.rounds() + 1):
+            with ThreadPoolExecutor(len(started)) as pool:
+                told = list(pool.map(lambda one: over_hosts(one[1], one[0], 2, scene.client), started.items()))
+            # The first one meets each host for the first time.
+            if number:
+                rounds.append([one["cpu"] for one in told])
+    few, most = zip(*rounds)
+    out = {"hosts": MANY, "cpu": {1: min(few), MANY: min(most)}, "ratio": ranged(own / base for base, own in rounds)}
+    print(f"one host and {MANY:,} at once: {out['cpu']} CPU-s per 100,000 requests, ratio {out['ratio']}", flush=True)
     return out
 
 

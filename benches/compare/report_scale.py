@@ -1,5 +1,7 @@
 """Tables of what scale.py measured; no measuring."""
 
+import goals
+
 
 def row(*cells):
     return "| " + " | ".join(str(cell) for cell in cells) + " |"
@@ -62,6 +64,12 @@ def grow(data):
                     "nginx is left out above 10,000 hosts: its reload of those takes minutes and several GiB."]
 
 
+def many(data):
+    few, most = sorted(data["cpu"], key=int)
+    return ["", f"## One host and {data['hosts']:,} at once", "", "Two processes on one processor, one with one host, the other with many, each asked for all of its own at the same time. The ratio is the median of the rounds' (least to most).",
+            *head("hosts", "CPU-s per 100,000 requests, least"), row("1", number(data["cpu"][few], 2)), row(f"{int(most):,}", number(data["cpu"][most], 2)), "", f"Ratio: {goals.ranged(data['ratio'])}."]
+
+
 def expressions(data):
     lines = ["", "## Expressions on one host", "", "Each request takes the last of them."]
     lines += head("expressions", "CPU-s per 100,000 requests", "memory MiB")
@@ -97,21 +105,27 @@ def swaps(data):
     return lines + [row(name, f"{one['swaps']:,}", f"{one['answered']:,}", one["lost"], one["closed"], one["idle_closed"]) for name, one in data.items()]
 
 
-PLACES = {"shared": "The control plane on the one processor of the worker", "apart": "The worker alone on its processor, the control plane on that of client and back-end"}
-
-
 def control(data):
     lines = ["", "## Beside the control plane", "",
              f"{data['routes']:,} routes; 3,000 requests a second. `compile`: every route is compiled anew each second. `scrape`: all series each second ({data['scrape_mib']:.1f} MiB). `explain`: 100 a second. `nobody`: what the client's side does for these, without the proxy: 100 times a second a file is written and the back-end asked.",
              "`waited`: how long the worker's thread was ready and had no processor, by the kernel's account: this is of the proxy alone. The other figures hold what client, back-end and machine add."]
-    for place, title in PLACES.items():
+    lines += ["", "In rounds of two seconds; the ratio is the median of the rounds' (least to most). `nothing` and `nobody` show what it is worth: without the proxy's doing it is 1."]
+    for place, (title, base) in PLACES.items():
         if place in data:
-            lines += ["", f"{title}:"] + head("beside", *QUANTILES, "p99 to nothing's", "waited, ms a second", "done", "of these failed", "tables compiled")
-            base = data[place]["nothing"]
-            for name, one in data[place].items():
-                ratio = f"{one['p99']['best'] / base['p99']['best']:.2f} / {one['p99']['median'] / base['p99']['median']:.2f}"
-                lines.append(row(name, *quantiles(one), ratio, both(one.get("waited")), one.get("done", "–"), one.get("errors", "–"), one.get("tables", "–")))
+            lines += ["", f"{title}:"] + head("beside", *QUANTILES, base, "ratio of p99", *DONE)
+            lines += [row(name, *quantiles(one), both(one["base"]["p99"]), goals.ranged(one["ratio"]), *done(one)) for name, one in data[place].items()]
     return lines
+
+
+PLACES = {
+    "shared": ("The control plane on the one processor of the worker; each round after one without", "p99 before, ms"),
+    "apart": ("Two processes, their workers on one processor, all else on the other; the control plane of one works, its twin's does not, and both are asked at once, each at half of the rate", "the twin's p99, ms"),
+}
+DONE = ("waited, ms a second", "done", "of these failed", "tables compiled")
+
+
+def done(one):
+    return both(one.get("waited")), one.get("done", "–"), one.get("errors", "–"), one.get("tables", "–")
 
 
 def tail(data):
@@ -147,7 +161,7 @@ def blocking(data):
 
 
 WRITERS = {
-    "tables": grow, "regex": expressions, "idle": connections("Idle connections, each served once"),
+    "tables": grow, "many": many, "regex": expressions, "idle": connections("Idle connections, each served once"),
     "tunnels": connections("Tunnels (WebSocket) that say nothing, both sides"), "changes": changes, "swaps": swaps, "control": control,
     "tail": tail, "tail-at-once": tail_at_once, "overload": overload, "blocking": blocking,
 }

@@ -25,7 +25,7 @@ import report_scale
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = {
-    "tables": growth.grow, "regex": growth.expressions, "idle": growth.idle, "tunnels": growth.tunnels,
+    "tables": growth.grow, "many": growth.few_and_many, "regex": growth.expressions, "idle": growth.idle, "tunnels": growth.tunnels,
     "changes": beside.changes, "swaps": beside.swaps, "control": beside.control,
     "tail": edges.tail, "tail-at-once": edges.tail_at_once, "overload": edges.overload, "blocking": edges.blocking,
 }

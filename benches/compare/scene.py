@@ -184,3 +184,9 @@ def fold(rounds):
             best = max(values) if key == "rate" else min(values)
             out[key] = {"best": round(best, 3), "median": round(statistics.median(values), 3)}
     return out
+
+
+def ranged(ratios):
+    """Median, least and most of the rounds' ratios."""
+    ratios = list(ratios)
+    return {"median": round(statistics.median(ratios), 3), "least": round(min(ratios), 3), "most": round(max(ratios), 3)}

@@ -11,6 +11,7 @@ import sys
 import time
 import unittest
 
+import beside
 import compare
 import crowd
 import goals
@@ -20,6 +21,7 @@ import machine
 import peers
 import profile_of
 import report
+import report_scale
 import scene
 
 WRK = """  {count} requests in 1.00s, 1.00MB read
@@ -170,13 +172,26 @@ class Verdicts(unittest.TestCase):
         self.assertIn("did not start", next(goals.ratios(data, {}))[2])
 
     def test_what_the_client_does_to_p99_by_itself_is_not_laid_to_the_proxy(self):
-        def verdict(nobody, scrape):
-            jobs = {job: {"p99": {"best": p99, "median": p99}} for job, p99 in
-                    (("nothing", 1.0), ("nobody", nobody), ("compile", 1.0), ("scrape", scrape), ("explain", 1.0))}
-            return [told for goal, _, told in goals.beside({"control": {"apart": jobs}}) if "`scrape`" in goal]
-        self.assertEqual(verdict(1.0, 1.0), ["met"])
-        self.assertEqual(verdict(1.1, 1.5), ["**missed**"])
-        self.assertEqual(verdict(1.2, 1.5), ["not judged: 1.20 without the proxy's part in it"])
+        def verdicts(nobody, scrape):
+            p99s = {"nothing": 1.0, "nobody": nobody, "compile": 1.0, "scrape": scrape, "explain": 1.0}
+            jobs = {job: {"ratio": dict.fromkeys(("median", "least", "most"), p99)} for job, p99 in p99s.items()}
+            told = {told for goal, _, told in goals.beside({"control": {"shared": jobs, "apart": jobs}}) if "`scrape`" in goal}
+            self.assertEqual(len(told), 1)
+            return told.pop()
+        self.assertEqual(verdicts(1.0, 1.0), "met")
+        self.assertEqual(verdicts(1.1, 1.5), "**missed**")
+        self.assertEqual(verdicts(1.2, 1.5), "not judged: 1.20 without the proxy's part in it")
+        self.assertEqual(verdicts(0.5, 0.2), "not judged: 0.50 without the proxy's part in it")
+
+    def test_what_is_measured_beside_something_is_compared_round_by_round(self):
+        def one(own, base):
+            rest = {"p50": 0.1, "p999": 9, "max": 9, "failures": 0, "asked": 1500, "rate": 1500, "waited": 1}
+            return {**rest, "p99": own, "tables": 1, "base": {**rest, "p99": base}}
+        told = beside.compared([one(1, 2), one(10, 10), one(6, 3)])
+        self.assertEqual(told["ratio"], {"median": 1, "least": 0.5, "most": 2})
+        self.assertEqual((told["base"]["p99"]["best"], told["p99"]["median"], told["tables"]), (2, 6, 3))
+        whole = {"routes": 5, "scrape_mib": 1, "apart": {"nothing": told}}
+        self.assertIn("| 1.00 (0.50 to 2.00) |", "\n".join(report_scale.control(whole)))
 
     def test_nobody_is_hidden_who_was_not_measured(self):
         data = {**run(S3={"nginx": rounds([1]), "narthex": rounds([0.5])}), "failed": {"S3": {"haproxy": "ended"}}}
