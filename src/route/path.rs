@@ -30,10 +30,8 @@ pub enum Found {
 
 #[derive(Debug)]
 struct TierIndex {
-    /// Sorted by path.
-    exact: Box<[Entry]>,
-    /// Sorted by path; `parent` leads to the longest other prefix that the path starts with.
-    prefixes: Box<[Prefix]>,
+    exact: Paths,
+    prefixes: Paths,
     /// Positions of the expressions, as numbered in `patterns`.
     pattern_positions: Box<[u32]>,
     patterns: Option<PatternSet>,
@@ -41,15 +39,20 @@ struct TierIndex {
     may_lack_slash: bool,
 }
 
+/// Paths in order. Their texts lie side by side: whoever looks among many hosts finds none of them in a cache.
 #[derive(Debug)]
-struct Entry {
-    path: Arc<str>,
-    position: u32,
+struct Paths {
+    entries: Box<[Entry]>,
+    text: Box<[u8]>,
 }
 
-#[derive(Debug)]
-struct Prefix {
-    entry: Entry,
+/// Numbers are short for the same reason; no table has 4 GiB of paths.
+#[derive(Debug, Clone, Copy)]
+struct Entry {
+    start: u32,
+    end: u32,
+    position: u32,
+    /// The longest other entry that this path starts with.
     parent: Option<u32>,
 }
 
@@ -65,19 +68,22 @@ impl PathIndex {
     /// What takes a normalised path. `locations` are those the index was made of.
     pub fn find(&self, locations: &[Arc<Location>], path: &[u8]) -> Option<Found> {
         for tier in &self.tiers {
-            if let Some(position) = tier.whole(path) {
-                return Some(Found::Location(position));
+            let exact = tier.exact.before(path);
+            if let Some(entry) = tier.exact.whole(exact, path) {
+                return Some(Found::Location(entry.position as usize));
             }
+            let prefixes = tier.prefixes.before(path);
             if self.slash_redirects
                 && tier.may_lack_slash
-                && let Some(position) = tier.with_slash(path)
+                && let Some(position) = tier.with_slash(path, exact, prefixes)
             {
                 return Some(Found::LacksSlash(position));
             }
             let rank = |position: usize| {
                 locations.get(position).map(|location| Rank::unchecked(self.regex_mode, location, position))
             };
-            let prefix = tier.longest_prefix(path).and_then(rank);
+            let prefix =
+                tier.prefixes.longest(prefixes, path).and_then(|entry| rank(entry.position as usize));
             let expression = match tier.first_pattern(path) {
                 Ok(found) => found.and_then(rank),
                 Err(position) => return Some(Found::OverLimit(position)),
@@ -99,7 +105,7 @@ impl TierIndex {
         let mut pattern_positions = Vec::new();
         let mut patterns = Vec::new();
         for (position, location) in (0_u32..).zip(locations).filter(|(_, location)| location.tier == tier) {
-            let entry = Entry { path: Arc::clone(&location.path), position };
+            let entry = (&*location.path, position);
             match (location.kind, &location.pattern) {
                 (LocationKind::Exact, _) => exact.push(entry),
                 (LocationKind::Prefix, _) => prefixes.push(entry),
@@ -114,42 +120,22 @@ impl TierIndex {
         if exact.is_empty() && prefixes.is_empty() && patterns.is_empty() {
             return None;
         }
-        let lacks_slash = |entry: &Entry| entry.path.len() > 1 && entry.path.ends_with('/');
+        let lacks_slash = |(path, _): &(&str, u32)| path.len() > 1 && path.ends_with('/');
         Some(Self {
             may_lack_slash: exact.iter().chain(&prefixes).any(lacks_slash),
-            exact: sorted(exact).into_boxed_slice(),
-            prefixes: with_parents(sorted(prefixes)),
+            exact: Paths::new(exact),
+            prefixes: Paths::new(prefixes),
             pattern_positions: pattern_positions.into_boxed_slice(),
             patterns: (!patterns.is_empty()).then(|| PatternSet::new(patterns)),
         })
     }
 
-    fn whole(&self, path: &[u8]) -> Option<usize> {
-        let found = self.exact.binary_search_by(|entry| entry.path.as_bytes().cmp(path)).ok()?;
-        self.exact.get(found).map(|entry| entry.position as usize)
-    }
-
     /// The location called `path` and a slash; of a prefix and an exact one that which stands first. None where a
-    /// prefix is called `path` itself (of `//` and `/`, say), as in nginx.
-    fn with_slash(&self, path: &[u8]) -> Option<usize> {
-        let exact = self.exact.binary_search_by(|entry| cmp_with_slash(&entry.path, path)).ok();
-        let prefix = self.prefixes.binary_search_by(|prefix| cmp_with_slash(&prefix.entry.path, path)).ok();
-        let exact = exact.and_then(|found| self.exact.get(found));
-        let prefix = prefix.and_then(|found| self.prefixes.get(found)).map(|prefix| &prefix.entry);
-        let found = exact.into_iter().chain(prefix).map(|entry| entry.position as usize).min()?;
-        let itself = self.prefixes.binary_search_by(|prefix| prefix.entry.path.as_bytes().cmp(path));
-        itself.is_err().then_some(found)
-    }
-
-    /// Binary search for the last prefix that sorts before `path`. The longest one that `path` starts with is that
-    /// one or one of its parents: everything sorted between a prefix of `path` and `path` starts with that prefix.
-    fn longest_prefix(&self, path: &[u8]) -> Option<usize> {
-        let after = self.prefixes.partition_point(|prefix| prefix.entry.path.as_bytes() <= path);
-        let mut candidate = self.prefixes.get(after.checked_sub(1)?)?;
-        while !path.starts_with(candidate.entry.path.as_bytes()) {
-            candidate = self.prefixes.get(candidate.parent? as usize)?;
-        }
-        Some(candidate.entry.position as usize)
+    /// prefix is called `path` itself (of `//` and `/`, say), as in nginx. `exact` and `prefixes`: [`Paths::before`].
+    fn with_slash(&self, path: &[u8], exact: usize, prefixes: usize) -> Option<usize> {
+        let found = [self.exact.with_slash(exact, path), self.prefixes.with_slash(prefixes, path)];
+        let first = found.into_iter().flatten().map(|entry| entry.position as usize).min()?;
+        self.prefixes.whole(prefixes, path).is_none().then_some(first)
     }
 
     /// The first expression that matches; `Err` with the one whose search was given up.
@@ -163,35 +149,79 @@ impl TierIndex {
     }
 }
 
-/// Sorted by path, the first of equal ones kept.
-fn sorted(mut entries: Vec<Entry>) -> Vec<Entry> {
-    entries.sort_by(|a, b| a.path.cmp(&b.path).then(a.position.cmp(&b.position)));
-    entries.dedup_by(|later, first| later.path == first.path);
-    entries
-}
+// === impl Paths ===
 
-fn with_parents(entries: Vec<Entry>) -> Box<[Prefix]> {
-    let mut prefixes: Vec<Prefix> = Vec::with_capacity(entries.len());
-    let mut open: Vec<u32> = Vec::new();
-    for (number, entry) in (0_u32..).zip(entries) {
-        let is_prefix_of = |candidate: u32| {
-            prefixes.get(candidate as usize).is_some_and(|above| entry.path.starts_with(&*above.entry.path))
-        };
-        while open.last().is_some_and(|last| !is_prefix_of(*last)) {
-            open.pop();
+impl Paths {
+    /// Sorted by path, the first of equal ones kept.
+    fn new(mut named: Vec<(&str, u32)>) -> Self {
+        named.sort_unstable();
+        named.dedup_by_key(|(path, _)| *path);
+        let mut entries: Vec<Entry> = Vec::with_capacity(named.len());
+        let mut text = Vec::with_capacity(named.iter().map(|(path, _)| path.len()).sum());
+        let mut open: Vec<u32> = Vec::new();
+        let short = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
+        for (number, (path, position)) in (0_u32..).zip(&named) {
+            let starts =
+                |above: u32| named.get(above as usize).is_some_and(|(above, _)| path.starts_with(above));
+            while open.last().is_some_and(|last| !starts(*last)) {
+                open.pop();
+            }
+            let start = short(text.len());
+            text.extend_from_slice(path.as_bytes());
+            entries.push(Entry {
+                start,
+                end: short(text.len()),
+                position: *position,
+                parent: open.last().copied(),
+            });
+            open.push(number);
         }
-        let parent = open.last().copied();
-        open.push(number);
-        prefixes.push(Prefix { entry, parent });
+        Self { entries: entries.into(), text: text.into() }
     }
-    prefixes.into_boxed_slice()
+
+    fn path(&self, entry: &Entry) -> &[u8] {
+        self.text.get(entry.start as usize..entry.end as usize).unwrap_or_default()
+    }
+
+    /// How many sort before `path` or are called so.
+    fn before(&self, path: &[u8]) -> usize {
+        self.entries.partition_point(|entry| self.path(entry) <= path)
+    }
+
+    /// The last of those `before`.
+    fn last(&self, before: usize) -> Option<&Entry> {
+        self.entries.get(before.checked_sub(1)?)
+    }
+
+    /// The one called `path`.
+    fn whole(&self, before: usize, path: &[u8]) -> Option<&Entry> {
+        self.last(before).filter(|entry| self.path(entry) == path)
+    }
+
+    /// The one called `path` and a slash. All that start with `path` follow those `before`.
+    fn with_slash(&self, before: usize, path: &[u8]) -> Option<&Entry> {
+        let after = self.entries.get(before..)?;
+        after.first().filter(|next| self.path(next).starts_with(path))?;
+        let found = after.binary_search_by(|entry| cmp_with_slash(self.path(entry), path)).ok()?;
+        after.get(found)
+    }
+
+    /// The longest one that `path` starts with: the last one `before` or one of its parents, because everything sorted
+    /// between a prefix of `path` and `path` starts with that prefix.
+    fn longest(&self, before: usize, path: &[u8]) -> Option<&Entry> {
+        let mut candidate = self.last(before)?;
+        while !path.starts_with(self.path(candidate)) {
+            candidate = self.entries.get(candidate.parent? as usize)?;
+        }
+        Some(candidate)
+    }
 }
 
 /// Compares `name` with `path` and a slash.
-fn cmp_with_slash(name: &str, path: &[u8]) -> Ordering {
-    match name.as_bytes().split_at_checked(path.len()) {
+fn cmp_with_slash(name: &[u8], path: &[u8]) -> Ordering {
+    match name.split_at_checked(path.len()) {
         Some((start, rest)) => start.cmp(path).then_with(|| rest.cmp(b"/")),
         // What it has too little of decides, or its end does.
-        None => name.as_bytes().cmp(path),
+        None => name.cmp(path),
     }
 }
