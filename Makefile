@@ -6,8 +6,11 @@ ARGS ?=
 # What the tests with an API server build once; outside the checkout, so that a new clone finds it.
 CLUSTER_CACHE = $${NARTHEX_CLUSTER_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/narthex-cluster}
 
+# Builds what is shipped, and says where it lies.
+SHIPPED = binary=$$(CARGO="$(CARGO)" deploy/profile/build)
+
 .DEFAULT_GOAL := help
-.PHONY: routes rendered attacks grpc tls-scan signin logs metrics differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare bench-pair clean fuzz-proxy promises bench-scale bench-guard bench-profile pgo cluster-bench gateway-conformance
+.PHONY: routes rendered attacks grpc tls-scan signin logs metrics differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare bench-pair clean fuzz-proxy promises bench-scale bench-guard bench-profile dist pgo cluster-bench gateway-conformance
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -35,23 +38,22 @@ bench: setup ## Run the benches (benches/README.md)
 	$(CARGO) bench --locked $(ARGS)
 
 bench-compare: setup ## Measure nginx, ingress-nginx with its own Lua, an emulation of it, haproxy, Envoy, a naive proxy and Narthex side by side; SHORT=1: minutes less (docs/performance.md)
-	$(CARGO) build --locked --profile dist --bin narthex
-	CARGO="$(CARGO)" CARGO_TARGET_DIR="$$(dirname "$$(dirname "$$(.ci/binary dist)")")" benches/compare/prepare
-	python3 benches/compare/compare.py --bin "$$(.ci/binary dist)" $(if $(SHORT),--short) $(ARGS)
+	$(SHIPPED) && CARGO="$(CARGO)" CARGO_TARGET_DIR="$$(dirname "$$(dirname "$$binary")")" benches/compare/prepare && \
+	python3 benches/compare/compare.py --bin "$$binary" $(if $(SHORT),--short) $(ARGS)
 
 bench-pair: setup ## Compare proxies, or binaries, at once on one processor: ratios that repeat within 2 %; ARGS='--only S3 nginx haproxy narthex old=/path/to/narthex' (docs/performance.md)
-	$(CARGO) build --locked --profile dist --bin narthex
-	python3 benches/compare/pair.py --bin "$$(.ci/binary dist)" $(if $(SHORT),--short) $(ARGS)
+	$(SHIPPED) && python3 benches/compare/pair.py --bin "$$binary" $(if $(SHORT),--short) $(ARGS)
 
 bench-scale: setup ## Hosts by the thousand, changes and compiling under load, tail, overload; SHORT=1: smaller, ARGS='--only tail': one part (docs/performance.md)
-	$(CARGO) build --locked --profile dist --bin narthex
-	python3 benches/compare/scale.py --bin "$$(.ci/binary dist)" $(if $(SHORT),--short) $(ARGS)
+	$(SHIPPED) && python3 benches/compare/scale.py --bin "$$binary" $(if $(SHORT),--short) $(ARGS)
 
 bench-profile: setup ## Where the time of a request, a change and a scrape goes, by perf (or callgrind); ARGS='--only S2': one goal (docs/performance.md)
-	$(CARGO) build --locked --profile dist --bin narthex
-	python3 benches/compare/profile_of.py --bin "$$(.ci/binary dist)" $(ARGS)
+	$(SHIPPED) && python3 benches/compare/profile_of.py --bin "$$binary" $(ARGS)
 
-pgo: setup ## Build with the profile of the benchmarks' load; optional (docs/performance.md)
+dist: setup ## Build the binary that is shipped: all optimisations, with the stored profile of the benchmarks' load where it fits (docs/performance.md)
+	@CARGO="$(CARGO)" deploy/profile/build
+
+pgo: setup ## Make that profile anew, half an hour (docs/performance.md)
 	CARGO="$(CARGO)" benches/compare/pgo
 
 bench-guard: setup ## Fail when a small request costs clearly more instructions or system calls than stored (valgrind, strace, nginx)

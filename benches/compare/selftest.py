@@ -4,12 +4,15 @@ client is needed; CI runs it (step `guards`).
 """
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import unittest
+from pathlib import Path
 
 import beside
 import compare
@@ -314,6 +317,21 @@ class Profiles(unittest.TestCase):
     def test_instructions_of_callgrind_are_told_by_function(self):
         text = "1,000 (100.0%)  PROGRAM TOTALS\n\n  600 (60.00%)  /a/b.rs:core::one [/x/narthex]\n  400 (40.00%)  ???:memcpy [/lib/libc.so.6]\n"
         self.assertEqual(profile_of.by_function(text), [(60.0, "core::one"), (40.0, "memcpy")])
+
+
+class StoredProfile(unittest.TestCase):
+    def test_a_profile_of_something_else_is_not_used_and_that_is_said(self):
+        with tempfile.TemporaryDirectory() as folder:
+            here, lock = Path(folder) / "deploy" / "profile", Path(folder) / "Cargo.lock"
+            shutil.copytree(Path(__file__).parents[2] / "deploy" / "profile", here)
+            lock.write_text("one")
+            (here / "made").write_text(subprocess.run([here / "fits"], capture_output=True, text=True, check=True).stdout)
+            ask = lambda: subprocess.run([here / "flags"], capture_output=True, text=True, check=True)
+            self.assertIn(f"-Cprofile-use={here}/narthex.profdata", ask().stdout)
+            lock.write_text("another")
+            told = ask()
+            self.assertEqual(told.stdout, "")
+            self.assertIn("here:   Cargo.lock: ", told.stderr)
 
 
 if __name__ == "__main__":
