@@ -7,10 +7,10 @@ ARGS ?=
 CLUSTER_CACHE = $${NARTHEX_CLUSTER_CACHE:-$${XDG_CACHE_HOME:-$$HOME/.cache}/narthex-cluster}
 
 # Builds what is shipped, and says where it lies.
-SHIPPED = binary=$$(CARGO="$(CARGO)" deploy/profile/build)
+SHIPPED = $(CARGO) build --locked --release --bin narthex && binary=$$(.ci/binary release)
 
 .DEFAULT_GOAL := help
-.PHONY: routes rendered attacks grpc tls-scan signin logs metrics differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare bench-pair clean fuzz-proxy promises bench-scale bench-guard bench-profile dist pgo cluster-bench gateway-conformance
+.PHONY: routes rendered attacks grpc tls-scan signin logs metrics differential cluster-test deploy-test ingress-conformance help setup demo test ci fmt lint bench conformance routing malformed annotations snippets fuzz-smoke h2spec php soak sbom build bench-compare bench-pair clean fuzz-proxy promises bench-scale bench-guard bench-profile pgo cluster-bench gateway-conformance
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -50,15 +50,13 @@ bench-scale: setup ## Hosts by the thousand, changes and compiling under load, t
 bench-profile: setup ## Where the time of a request, a change and a scrape goes, by perf (or callgrind); ARGS='--only S2': one goal (docs/performance.md)
 	$(SHIPPED) && python3 benches/compare/profile_of.py --bin "$$binary" $(ARGS)
 
-dist: setup ## Build the binary that is shipped: all optimisations, with the stored profile of the benchmarks' load where it fits (docs/performance.md)
-	@CARGO="$(CARGO)" deploy/profile/build
-
 pgo: setup ## Make that profile anew, half an hour (docs/performance.md)
 	CARGO="$(CARGO)" benches/compare/pgo
 
 bench-guard: setup ## Fail when a small request costs clearly more instructions or system calls than stored (valgrind, strace, nginx)
-	$(CARGO) build --locked --profile dist --bin narthex
-	python3 benches/compare/guard.py --bin "$$(.ci/binary dist)" $(ARGS)
+	binary=$$(.ci/binary plain/release) && \
+	RUSTC_WRAPPER= $(CARGO) build --locked --release --bin narthex --target-dir "$${binary%/release/narthex}" && \
+	python3 benches/compare/guard.py --bin "$$binary" $(ARGS)
 
 conformance: routing malformed annotations ## Judge the built binary from outside, by clients in another language
 
@@ -81,8 +79,8 @@ gateway-conformance: build ## Run the official Gateway API conformance suite (AR
 	conformance/gateway "$$(.ci/binary)" "$(CLUSTER_CACHE)" $(ARGS)
 
 cluster-bench: ## Measure how fast changes of a real API server are in effect (docs/performance.md; Go and root needed)
-	$(CARGO) build --locked --profile dist --bin narthex
-	conformance/cluster/bench "$$(.ci/binary dist)" "$(CLUSTER_CACHE)" $(ARGS)
+	$(CARGO) build --locked --release --bin narthex
+	conformance/cluster/bench "$$(.ci/binary release)" "$(CLUSTER_CACHE)" $(ARGS)
 
 deploy-test: build ## Judge the chart: real Helm, a real API server, the rights one by one (Go and root needed)
 	conformance/deploy "$$(.ci/binary)" "$(CLUSTER_CACHE)" $(ARGS)

@@ -24,12 +24,15 @@ use serde_json::json;
 use world::Scene;
 
 const HOSTS: [&str; 6] = ["", "a.test", "b.test", "www.a.test", "*.w.test", "x.w.test"];
-const PATHS: [&str; 16] = [
+const PATHS: [&str; 18] = [
     "",
     "/",
     "//",
     "/foo//",
     "/foo",
+    // Both sort between `/foo` and `/foo/`.
+    "/foo-",
+    "/foo.b/",
     "/foo/",
     "/foo/bar",
     "/foo/bar/",
@@ -224,7 +227,8 @@ fn servers(table: &Table) -> Vec<Arc<Server>> {
 
 fn path() -> impl Strategy<Value = String> {
     let segment = select(vec![
-        "", "foo", "Foo", "FOO", "bar", "fo", "foobar", "v1", "healthz", "healthzy", "a b", "\n", "é",
+        "", "foo", "foo-", "foo.b", "Foo", "FOO", "bar", "fo", "foobar", "v1", "healthz", "healthzy", "a b",
+        "\n", "é",
     ]);
     let pieces = vec(segment, 1..5).prop_map(|segments| format!("/{}", segments.join("/")));
     let known = select(PATHS.to_vec())

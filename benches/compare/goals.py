@@ -171,7 +171,7 @@ def tables(scale):
         yield "10,000 hosts × 5 paths, memory in all: ≤ 120 MiB", f"{one['pss_mib']:.1f} MiB", judge(reached(one["pss_mib"], 120, 1))
     if "many" in scale:
         ratio = scale["many"]["ratio"]
-        yield "no cost per request of 10,000 hosts (≤ 1.10 of one host's CPU at once)", ranged(ratio), judge(reached(ratio["median"], 1.10), part_busy(scale, "many"))
+        yield "no cost per request of 10,000 hosts (≤ 1.10 of one host's CPU at once)", with_range(ratio), judge(reached(ratio["median"], 1.10), part_busy(scale, "many"))
 
 
 def beside(scale):
@@ -199,11 +199,11 @@ def control(scale, place, titles):
     jobs, (where, base) = scale["control"][place], titles
     for job in ("compile", "scrape", "explain"):
         ratio = jobs[job]["ratio"]
-        yield (f"p99 beside `{job}`, {where}: ≤ {RISE:.2f} {base}", ranged(ratio),
+        yield (f"p99 beside `{job}`, {where}: ≤ {RISE:.2f} {base}", with_range(ratio),
                judge(reached(ratio["median"], RISE), part_busy(scale, "control") or differs(jobs["nobody"]["ratio"]["median"])))
 
 
-def ranged(ratio):
+def with_range(ratio):
     """Median, least and most."""
     return f"{ratio['median']:.2f} ({ratio['least']:.2f} to {ratio['most']:.2f})"
 

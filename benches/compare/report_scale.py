@@ -67,7 +67,7 @@ def grow(data):
 def many(data):
     few, most = sorted(data["cpu"], key=int)
     return ["", f"## One host and {data['hosts']:,} at once", "", "Two processes on one processor, one with one host, the other with many, each asked for all of its own at the same time. The ratio is the median of the rounds' (least to most).",
-            *head("hosts", "CPU-s per 100,000 requests, least"), row("1", number(data["cpu"][few], 2)), row(f"{int(most):,}", number(data["cpu"][most], 2)), "", f"Ratio: {goals.ranged(data['ratio'])}."]
+            *head("hosts", "CPU-s per 100,000 requests, least"), row("1", number(data["cpu"][few], 2)), row(f"{int(most):,}", number(data["cpu"][most], 2)), "", f"Ratio: {goals.with_range(data['ratio'])}."]
 
 
 def expressions(data):
@@ -113,7 +113,7 @@ def control(data):
     for place, (title, base) in PLACES.items():
         if place in data:
             lines += ["", f"{title}:"] + head("beside", *QUANTILES, base, "ratio of p99", *DONE)
-            lines += [row(name, *quantiles(one), both(one["base"]["p99"]), goals.ranged(one["ratio"]), *done(one)) for name, one in data[place].items()]
+            lines += [row(name, *quantiles(one), both(one["base"]["p99"]), goals.with_range(one["ratio"]), *done(one)) for name, one in data[place].items()]
     return lines
 
 

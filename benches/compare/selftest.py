@@ -320,18 +320,56 @@ class Profiles(unittest.TestCase):
 
 
 class StoredProfile(unittest.TestCase):
-    def test_a_profile_of_something_else_is_not_used_and_that_is_said(self):
-        with tempfile.TemporaryDirectory() as folder:
-            here, lock = Path(folder) / "deploy" / "profile", Path(folder) / "Cargo.lock"
-            shutil.copytree(Path(__file__).parents[2] / "deploy" / "profile", here)
-            lock.write_text("one")
-            (here / "made").write_text(subprocess.run([here / "fits"], capture_output=True, text=True, check=True).stdout)
-            ask = lambda: subprocess.run([here / "flags"], capture_output=True, text=True, check=True)
-            self.assertIn(f"-Cprofile-use={here}/narthex.profdata", ask().stdout)
-            lock.write_text("another")
-            told = ask()
-            self.assertEqual(told.stdout, "")
-            self.assertIn("here:   Cargo.lock: ", told.stderr)
+    """`deploy/profile/rustc`, with a compiler that only says what it is told."""
+
+    OPTIMISED = ("--crate-name", "narthex", "-C", "opt-level=3")
+
+    def setUp(self):
+        self.folder = Path(tempfile.mkdtemp(suffix=" of two words"))
+        self.addCleanup(shutil.rmtree, self.folder)
+        self.here, self.lock = self.folder / "deploy" / "profile", self.folder / "Cargo.lock"
+        shutil.copytree(Path(__file__).parents[2] / "deploy" / "profile", self.here)
+        self.lock.write_text("one")
+        self.compiler = self.folder / "compiler"
+        self.compiler.write_text("""#!/bin/bash
+            if [[ $1 == -vV ]]; then printf 'release: 1\nhost: a\nLLVM version: 2\n'; else printf '%s\n' "$@"; fi""")
+        self.compiler.chmod(0o755)
+        made = subprocess.run([self.here / "fits", self.compiler], capture_output=True, text=True, check=True).stdout
+        (self.here / "made").write_text(made)
+
+    def told(self, *words, **environment):
+        """What the compiler was told beyond these words, and what was said."""
+        command = [self.here / "rustc", self.compiler, *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **environment})
+        given = done.stdout.splitlines()
+        self.assertEqual(given[: len(words)], list(words))
+        return given[len(words):], done.stderr
+
+    def test_what_is_optimised_takes_the_profile(self):
+        told, said = self.told(*self.OPTIMISED)
+        self.assertEqual(told[0], f"-Cprofile-use={self.here}/narthex.profdata")
+        self.assertEqual(said, "")
+
+    def test_debug_builds_and_build_scripts_pass_as_they_are(self):
+        for words in (("-",), ("--crate-name", "narthex"), ("-C", "opt-level=0", "an argument")):
+            self.assertEqual(self.told(*words), ([], ""))
+
+    def test_a_profile_of_something_else_is_not_used_and_that_is_said_once(self):
+        self.lock.write_text("another")
+        told, said = self.told(*self.OPTIMISED)
+        self.assertEqual(told, [])
+        self.assertIn("here:   Cargo.lock: ", said)
+        self.assertNotIn("release", said)
+        self.assertEqual(self.told("--crate-name", "tokio", "-C", "opt-level=3"), ([], ""))
+
+    def test_where_a_target_is_named_it_is_not_used_and_that_is_said(self):
+        told, said = self.told(*self.OPTIMISED, "--target", "b")
+        self.assertEqual(told, [])
+        self.assertIn("--target b", said)
+
+    def test_a_build_with_counters_takes_none(self):
+        self.lock.write_text("another")
+        self.assertEqual(self.told(*self.OPTIMISED, NARTHEX_PROFILE_INTO="/there"), (["-Cprofile-generate=/there"], ""))
 
 
 if __name__ == "__main__":

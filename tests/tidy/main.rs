@@ -8,6 +8,7 @@ mod core;
 mod dependencies;
 mod documents;
 mod edges;
+mod image;
 mod proofs;
 mod settings;
 mod source;
