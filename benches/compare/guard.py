@@ -75,7 +75,7 @@ def measured(binary):
     out = {}
     for name in SCENARIOS:
         few, more = valgrind.COUNTED[name][2:]
-        each = {peer: (valgrind.total(by_name[peer], name, more) - valgrind.total(by_name[peer], name, few)) / (more - few)
+        each = {peer: valgrind.for_each(valgrind.total(by_name[peer], name, few), valgrind.total(by_name[peer], name, more), more - few)
                 for peer in ("nginx", "narthex")}
         out[name] = {"instructions": round(each["narthex"]), "ratio": round(each["narthex"] / each["nginx"], 3),
                      "calls": round(system_calls(by_name["narthex"], name), 2)}

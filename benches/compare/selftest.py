@@ -26,6 +26,7 @@ import profile_of
 import report
 import report_scale
 import scene
+import valgrind
 
 WRK = """  {count} requests in 1.00s, 1.00MB read
 {errors}Requests/sec:  {count}.00
@@ -317,6 +318,13 @@ class Profiles(unittest.TestCase):
     def test_instructions_of_callgrind_are_told_by_function(self):
         text = "1,000 (100.0%)  PROGRAM TOTALS\n\n  600 (60.00%)  /a/b.rs:core::one [/x/narthex]\n  400 (40.00%)  ???:memcpy [/lib/libc.so.6]\n"
         self.assertEqual(profile_of.by_function(text), [(60.0, "core::one"), (40.0, "memcpy")])
+
+
+class Instructions(unittest.TestCase):
+    def test_a_process_that_served_nothing_has_no_count(self):
+        self.assertEqual(valgrind.for_each(1_000_000, 61_000_000, 2000), 30_000)
+        with self.assertRaisesRegex(RuntimeError, "another process"):
+            valgrind.for_each(1_000_000, 1_002_000, 2000)
 
 
 class StoredProfile(unittest.TestCase):

@@ -17,7 +17,9 @@ import peers
 FEW, MORE = 400, 2400
 # The master of nginx would hide its worker; -db keeps haproxy in one process already.
 WITHOUT = {"envoy": "too large for valgrind to be of use"}
-ALONE = {"nginx": "master_process off;", "nginx-lua": "master_process off;", "ingress-nginx": "master_process off;"}
+ALONE = {name: "master_process off;" for name in ("nginx", "nginx-tuned", "nginx-lua", "ingress-nginx")}
+# Fewer for a request, and another process served it.
+LEAST = 1000
 COUNTED = {"S1": ("h1", "/small", FEW, MORE), "S1-log": ("h1", "/small", FEW, MORE), "S2": ("tls", "/small", FEW, MORE),
            "S3": ("h2", "/small", FEW, MORE), "S4": ("h1", "/large", 20, 120)}
 
@@ -51,6 +53,14 @@ def total(peer_facts, name, requests, keep=None):
         return int(found.group(1))
 
 
+def for_each(few, more, requests):
+    """Instructions of one of the requests by which two runs differ."""
+    each = (more - few) / requests
+    if each < LEAST:
+        raise RuntimeError(f"{each:.0f} instructions for each request: another process than the one that valgrind watches served them")
+    return each
+
+
 def count(found, options):
     """{scenario: {peer: instructions per request}}."""
     if not shutil.which("valgrind"):
@@ -64,7 +74,7 @@ def count(found, options):
             if facts[0] in WITHOUT or facts[0] in load.SCENARIOS[name][4] or (options.peer and facts[0] not in options.peer):
                 continue
             try:
-                each = (total(facts, name, more) - total(facts, name, few)) / (more - few)
+                each = for_each(total(facts, name, few), total(facts, name, more), more - few)
             except (RuntimeError, load.Load) as error:
                 print(f"NOT COUNTED: {name} {facts[0]}: {error}", file=sys.stderr, flush=True)
                 missing.append(f"{name}, {facts[0]}: " + " ".join(str(error).split())[:200])
