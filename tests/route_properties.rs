@@ -595,3 +595,32 @@ fn keys_of_session_tickets_count_though_no_text_shows_them() {
     assert_ne!(of(b"AB"), of(b"BA"), "the first one seals");
     assert_ne!(of(b"AB"), of(b"A"));
 }
+
+#[test]
+fn a_path_that_lacks_a_slash_finds_the_first_of_an_exact_and_a_prefix_location() {
+    let key = ObjectKey::new("one", "i1");
+    let kinds = [PathType::ImplementationSpecific, PathType::Exact];
+    let paths = kinds.map(|kind| PathRule {
+        path: "/foo/".to_owned(),
+        path_type: Some(kind),
+        backend: Backend::Service(ServiceRef { name: "s1".into(), port: PortRef::Number(80) }),
+    });
+    let ingress = Ingress {
+        meta: Meta::named(key),
+        class_name: Some("nginx".into()),
+        default_backend: None,
+        rules: vec![Rule { host: "a.test".to_owned(), paths: Some(paths.into()) }],
+        tls: Vec::new(),
+    };
+    let mut scene = empty_scene();
+    apply(&mut scene, &Change::Put(Box::new(ingress)));
+    let compiled = compile(&scene.inputs());
+    let server = compiled.table.server("a.test");
+
+    let named: Vec<usize> =
+        (0..server.locations.len()).filter(|at| &*server.locations[*at].path == "/foo/").collect();
+    assert_eq!(named.len(), 2, "both are called so");
+    let first = precedence::linear_slash_redirect(server, b"/foo");
+    assert_eq!(first, named.first().copied());
+    assert_eq!(server.index.find(&server.locations, b"/foo"), first.map(Found::LacksSlash));
+}

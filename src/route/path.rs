@@ -2,7 +2,10 @@
 //! between tables. What it must find is written down in `precedence`.
 
 use std::cmp::Ordering;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use super::precedence::{Rank, Tier};
 use super::{Location, LocationKind};
@@ -12,7 +15,7 @@ use crate::pattern::PatternSet;
 #[derive(Debug, Default)]
 pub struct PathIndex {
     /// One per tier that has locations; nearly always one.
-    tiers: Box<[TierIndex]>,
+    tiers: SmallVec<[TierIndex; 1]>,
     regex_mode: bool,
     slash_redirects: bool,
 }
@@ -30,31 +33,46 @@ pub enum Found {
 
 #[derive(Debug)]
 struct TierIndex {
-    exact: Paths,
-    prefixes: Paths,
-    /// Positions of the expressions, as numbered in `patterns`.
-    pattern_positions: Box<[u32]>,
-    patterns: Option<PatternSet>,
+    names: Names,
+    expressions: Option<Box<Expressions>>,
     /// A path may be that of a location but for a slash at its end.
     may_lack_slash: bool,
 }
 
-/// Paths in order. Their texts lie side by side: whoever looks among many hosts finds none of them in a cache.
 #[derive(Debug)]
-struct Paths {
-    entries: Box<[Entry]>,
-    text: Box<[u8]>,
+struct Expressions {
+    /// Positions of the locations, as numbered in `patterns`.
+    positions: Box<[u32]>,
+    patterns: PatternSet,
 }
 
-/// Numbers are short for the same reason; no table has 4 GiB of paths.
-#[derive(Debug, Clone, Copy)]
+/// Paths of exact and prefix locations in order: an [`Entry`] each, then their texts. All lie in one piece: whoever looks
+/// among many hosts finds nothing of them in a cache, and what lies apart is waited for apart.
+#[derive(Debug)]
+struct Names {
+    bytes: Box<[u8]>,
+    /// Where the texts begin.
+    texts_at: usize,
+}
+
+/// What is called so. Numbers are short for the same reason; no table has 4 GiB of paths.
+#[derive(Debug, Clone, Copy, Default)]
 struct Entry {
-    start: u32,
+    /// Where its text ends; that of the next one begins there.
     end: u32,
-    position: u32,
-    /// The longest other entry that this path starts with.
+    /// Position of the exact location of this name.
+    exact: Option<u32>,
+    /// Position of the prefix location.
+    prefix: Option<u32>,
+    /// The longest other prefix that this name starts with.
     parent: Option<u32>,
 }
+
+/// Bytes of an [`Entry`].
+const ENTRY: usize = 16;
+
+/// Stands for none.
+const NONE: u32 = u32::MAX;
 
 // === impl PathIndex ===
 
@@ -68,27 +86,29 @@ impl PathIndex {
     /// What takes a normalised path. `locations` are those the index was made of.
     pub fn find(&self, locations: &[Arc<Location>], path: &[u8]) -> Option<Found> {
         for tier in &self.tiers {
-            let exact = tier.exact.before(path);
-            if let Some(entry) = tier.exact.whole(exact, path) {
-                return Some(Found::Location(entry.position as usize));
+            let names = &tier.names;
+            let after = names.after(path);
+            let whole = names.whole(after, path);
+            if let Some(position) = whole.and_then(|entry| entry.exact) {
+                return Some(Found::Location(position as usize));
             }
-            let prefixes = tier.prefixes.before(path);
+            // Where a prefix is called `path` itself (of `//` and `/`, say), nginx redirects nobody.
             if self.slash_redirects
                 && tier.may_lack_slash
-                && let Some(position) = tier.with_slash(path, exact, prefixes)
+                && whole.is_none()
+                && let Some(position) = names.with_slash(after, path)
             {
-                return Some(Found::LacksSlash(position));
+                return Some(Found::LacksSlash(position as usize));
             }
+            let prefix = names.longest(after, path).map(|position| position as usize);
+            let expression = match tier.first_expression(path) {
+                Ok(found) => found,
+                Err(position) => return Some(Found::OverLimit(position)),
+            };
             let rank = |position: usize| {
                 locations.get(position).map(|location| Rank::unchecked(self.regex_mode, location, position))
             };
-            let prefix =
-                tier.prefixes.longest(prefixes, path).and_then(|entry| rank(entry.position as usize));
-            let expression = match tier.first_pattern(path) {
-                Ok(found) => found.and_then(rank),
-                Err(position) => return Some(Found::OverLimit(position)),
-            };
-            if let Some(rank) = prefix.into_iter().chain(expression).min() {
+            if let Some(rank) = prefix.into_iter().chain(expression).filter_map(rank).min() {
                 return Some(Found::Location(rank.position));
             }
         }
@@ -100,120 +120,154 @@ impl PathIndex {
 
 impl TierIndex {
     fn new(locations: &[Arc<Location>], tier: Tier) -> Option<Self> {
-        let mut exact = Vec::new();
-        let mut prefixes = Vec::new();
-        let mut pattern_positions = Vec::new();
+        let mut named: BTreeMap<&str, Entry> = BTreeMap::new();
+        let mut positions = Vec::new();
         let mut patterns = Vec::new();
         for (position, location) in (0_u32..).zip(locations).filter(|(_, location)| location.tier == tier) {
-            let entry = (&*location.path, position);
             match (location.kind, &location.pattern) {
-                (LocationKind::Exact, _) => exact.push(entry),
-                (LocationKind::Prefix, _) => prefixes.push(entry),
+                (LocationKind::Exact, _) => {
+                    _ = named.entry(&location.path).or_default().exact.get_or_insert(position)
+                }
+                (LocationKind::Prefix, _) => {
+                    _ = named.entry(&location.path).or_default().prefix.get_or_insert(position)
+                }
                 (LocationKind::Regex, Some(pattern)) => {
-                    pattern_positions.push(position);
+                    positions.push(position);
                     patterns.push(Arc::clone(pattern));
                 }
                 // An expression that could not be compiled and takes nothing.
                 (LocationKind::Regex, None) => {}
             }
         }
-        if exact.is_empty() && prefixes.is_empty() && patterns.is_empty() {
+        if named.is_empty() && patterns.is_empty() {
             return None;
         }
-        let lacks_slash = |(path, _): &(&str, u32)| path.len() > 1 && path.ends_with('/');
+        let expressions = (!patterns.is_empty()).then(|| {
+            Box::new(Expressions { positions: positions.into(), patterns: PatternSet::new(patterns) })
+        });
         Some(Self {
-            may_lack_slash: exact.iter().chain(&prefixes).any(lacks_slash),
-            exact: Paths::new(exact),
-            prefixes: Paths::new(prefixes),
-            pattern_positions: pattern_positions.into_boxed_slice(),
-            patterns: (!patterns.is_empty()).then(|| PatternSet::new(patterns)),
+            may_lack_slash: named.keys().any(|path| path.len() > 1 && path.ends_with('/')),
+            names: Names::new(named),
+            expressions,
         })
     }
 
-    /// The location called `path` and a slash; of a prefix and an exact one that which stands first. None where a
-    /// prefix is called `path` itself (of `//` and `/`, say), as in nginx. `exact` and `prefixes`: [`Paths::before`].
-    fn with_slash(&self, path: &[u8], exact: usize, prefixes: usize) -> Option<usize> {
-        let found = [self.exact.with_slash(exact, path), self.prefixes.with_slash(prefixes, path)];
-        let first = found.into_iter().flatten().map(|entry| entry.position as usize).min()?;
-        self.prefixes.whole(prefixes, path).is_none().then_some(first)
-    }
-
-    /// The first expression that matches; `Err` with the one whose search was given up.
-    fn first_pattern(&self, path: &[u8]) -> Result<Option<usize>, usize> {
-        let Some(patterns) = &self.patterns else { return Ok(None) };
-        let position = |found: usize| self.pattern_positions.get(found).map(|position| *position as usize);
-        match patterns.find(path) {
+    /// Position of the first expression that matches; `Err` with that of the one whose search was given up.
+    fn first_expression(&self, path: &[u8]) -> Result<Option<usize>, usize> {
+        let Some(expressions) = &self.expressions else { return Ok(None) };
+        let position = |found: usize| expressions.positions.get(found).map(|position| *position as usize);
+        match expressions.patterns.find(path) {
             Ok(found) => Ok(found.and_then(position)),
             Err((found, _)) => Err(position(found).unwrap_or_default()),
         }
     }
 }
 
-// === impl Paths ===
+// === impl Names ===
 
-impl Paths {
-    /// Sorted by path, the first of equal ones kept.
-    fn new(mut named: Vec<(&str, u32)>) -> Self {
-        named.sort_unstable();
-        named.dedup_by_key(|(path, _)| *path);
-        let mut entries: Vec<Entry> = Vec::with_capacity(named.len());
-        let mut text = Vec::with_capacity(named.iter().map(|(path, _)| path.len()).sum());
-        let mut open: Vec<u32> = Vec::new();
-        let short = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
-        for (number, (path, position)) in (0_u32..).zip(&named) {
-            let starts =
-                |above: u32| named.get(above as usize).is_some_and(|(above, _)| path.starts_with(above));
-            while open.last().is_some_and(|last| !starts(*last)) {
+impl Names {
+    /// `end` and `parent` of the entries are not looked at.
+    fn new(named: BTreeMap<&str, Entry>) -> Self {
+        let texts_at = named.len() * ENTRY;
+        let mut bytes = Vec::with_capacity(texts_at + named.keys().map(|path| path.len()).sum::<usize>());
+        let mut texts = Vec::new();
+        // Prefixes that the name may start with, each a start of the next.
+        let mut open: Vec<(&str, u32)> = Vec::new();
+        for (number, (path, entry)) in (0_u32..).zip(named) {
+            while open.last().is_some_and(|(above, _)| !path.starts_with(above)) {
                 open.pop();
             }
-            let start = short(text.len());
-            text.extend_from_slice(path.as_bytes());
-            entries.push(Entry {
-                start,
-                end: short(text.len()),
-                position: *position,
-                parent: open.last().copied(),
-            });
-            open.push(number);
+            texts.extend_from_slice(path.as_bytes());
+            let end = u32::try_from(texts.len()).unwrap_or(NONE);
+            let parent = open.last().map(|(_, number)| *number);
+            bytes.extend_from_slice(&Entry { end, parent, ..entry }.to_bytes());
+            if entry.prefix.is_some() {
+                open.push((path, number));
+            }
         }
-        Self { entries: entries.into(), text: text.into() }
+        bytes.append(&mut texts);
+        Self { bytes: bytes.into(), texts_at }
     }
 
-    fn path(&self, entry: &Entry) -> &[u8] {
-        self.text.get(entry.start as usize..entry.end as usize).unwrap_or_default()
+    fn parts(&self) -> (&[[u8; ENTRY]], &[u8]) {
+        let (entries, texts) = self.bytes.split_at_checked(self.texts_at).unwrap_or_default();
+        (entries.as_chunks().0, texts)
     }
 
-    /// How many sort before `path` or are called so.
-    fn before(&self, path: &[u8]) -> usize {
-        self.entries.partition_point(|entry| self.path(entry) <= path)
+    /// An entry and its name.
+    fn get(&self, number: usize) -> Option<(Entry, &[u8])> {
+        let (entries, texts) = self.parts();
+        let entry = Entry::from_bytes(entries.get(number)?);
+        let before = number.checked_sub(1).and_then(|before| entries.get(before));
+        let start = before.map_or(0, |before| Entry::from_bytes(before).end);
+        Some((entry, texts.get(start as usize..entry.end as usize)?))
     }
 
-    /// The last of those `before`.
-    fn last(&self, before: usize) -> Option<&Entry> {
-        self.entries.get(before.checked_sub(1)?)
+    /// Where those begin, from `low` on, for which `is_before` is false; it is false for all that follow one.
+    fn partition(&self, mut low: usize, is_before: impl Fn(&[u8]) -> bool) -> usize {
+        let mut high = self.parts().0.len();
+        while low < high {
+            let middle = low.midpoint(high);
+            if self.get(middle).is_some_and(|(_, name)| is_before(name)) {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        low
+    }
+
+    /// Number of the first one that sorts after `path`.
+    fn after(&self, path: &[u8]) -> usize {
+        self.partition(0, |name| name <= path)
     }
 
     /// The one called `path`.
-    fn whole(&self, before: usize, path: &[u8]) -> Option<&Entry> {
-        self.last(before).filter(|entry| self.path(entry) == path)
+    fn whole(&self, after: usize, path: &[u8]) -> Option<Entry> {
+        let (entry, name) = self.get(after.checked_sub(1)?)?;
+        (name == path).then_some(entry)
     }
 
-    /// The one called `path` and a slash. All that start with `path` follow those `before`.
-    fn with_slash(&self, before: usize, path: &[u8]) -> Option<&Entry> {
-        let after = self.entries.get(before..)?;
-        after.first().filter(|next| self.path(next).starts_with(path))?;
-        let found = after.binary_search_by(|entry| cmp_with_slash(self.path(entry), path)).ok()?;
-        after.get(found)
+    /// Position of the location called `path` and a slash; of a prefix and an exact one that which stands first. All
+    /// that start with `path` follow it.
+    fn with_slash(&self, after: usize, path: &[u8]) -> Option<u32> {
+        self.get(after).filter(|(_, next)| next.starts_with(path))?;
+        let found = self.partition(after, |name| cmp_with_slash(name, path).is_lt());
+        let (entry, _) = self.get(found).filter(|(_, name)| cmp_with_slash(name, path).is_eq())?;
+        entry.exact.into_iter().chain(entry.prefix).min()
     }
 
-    /// The longest one that `path` starts with: the last one `before` or one of its parents, because everything sorted
-    /// between a prefix of `path` and `path` starts with that prefix.
-    fn longest(&self, before: usize, path: &[u8]) -> Option<&Entry> {
-        let mut candidate = self.last(before)?;
-        while !path.starts_with(self.path(candidate)) {
-            candidate = self.entries.get(candidate.parent? as usize)?;
+    /// Position of the longest prefix that `path` starts with: the last one before `after` or one of its parents,
+    /// because everything sorted between a prefix of `path` and `path` starts with that prefix.
+    fn longest(&self, after: usize, path: &[u8]) -> Option<u32> {
+        let mut number = after.checked_sub(1)?;
+        loop {
+            let (entry, name) = self.get(number)?;
+            if let Some(position) = entry.prefix.filter(|_| path.starts_with(name)) {
+                return Some(position);
+            }
+            number = entry.parent? as usize;
         }
-        Some(candidate)
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    fn to_bytes(self) -> [u8; ENTRY] {
+        let words = [Some(self.end), self.exact, self.prefix, self.parent];
+        let packed = words
+            .iter()
+            .rev()
+            .fold(0, |packed: u128, word| (packed << 32) | u128::from(word.unwrap_or(NONE)));
+        packed.to_le_bytes()
+    }
+
+    fn from_bytes(bytes: &[u8; ENTRY]) -> Self {
+        let packed = u128::from_le_bytes(*bytes);
+        let word = |number: u32| (packed >> (32 * number)) as u32;
+        let some = |number: u32| Some(word(number)).filter(|word| *word != NONE);
+        Self { end: word(0), exact: some(1), prefix: some(2), parent: some(3) }
     }
 }
 
