@@ -155,7 +155,7 @@ pub enum Family {
     V6,
 }
 
-/// One listening socket for each worker. As with [`bind`] the port is tried alone first, unless our own neighbours
+/// One listening socket for each worker. As with [`bind`] the port is taken alone first, unless our own neighbours
 /// would be in the way.
 ///
 /// # Errors
@@ -192,10 +192,19 @@ fn for_workers<S: From<Socket>>(
     open: impl Fn(Sharing) -> io::Result<Socket>,
 ) -> Result<Vec<S>, BindError> {
     let fail = |source| refusal(place.address, flag, source);
-    if neighbours == Neighbours::None {
-        drop(open(Sharing::Alone).map_err(fail)?);
-    }
-    (0..workers).map(|_| open(Sharing::Workers).map(S::from).map_err(fail)).collect()
+    // Whoever holds the port already is found out by a socket that shares it with nobody. From then on it does: one that
+    // was only tried and closed would reset clients who came meanwhile.
+    let first = match neighbours {
+        Neighbours::None => {
+            let alone = open(Sharing::Alone).map_err(fail)?;
+            alone.set_reuse_port(true).map_err(fail)?;
+            Some(alone)
+        }
+        Neighbours::Ours => None,
+    };
+    let others = std::iter::repeat_with(|| open(Sharing::Workers));
+    let all = first.map(Ok).into_iter().chain(others).take(workers);
+    all.map(|socket| socket.map(S::from).map_err(fail)).collect()
 }
 
 fn datagram_socket(place: Place, sharing: Sharing) -> io::Result<Socket> {

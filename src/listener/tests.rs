@@ -31,6 +31,22 @@ fn clients_are_refused_until_somebody_listens() {
 }
 
 #[test]
+fn whoever_gets_through_while_a_port_is_opened_is_with_one_of_the_workers() {
+    for _ in 0..200 {
+        let port = bind(loopback(), "--http-addr").unwrap();
+        let address = port.address;
+        let client = std::thread::spawn(move || {
+            (0..1_000_000).find_map(|_| std::net::TcpStream::connect(address).ok())
+        });
+        let sockets = port.listen(2).unwrap();
+        let client = client.join().unwrap().unwrap();
+        let waiting: Vec<SocketAddr> =
+            sockets.iter().filter_map(|socket| socket.accept().ok()).map(|(_, peer)| peer).collect();
+        assert_eq!(waiting, [client.local_addr().unwrap()]);
+    }
+}
+
+#[test]
 fn port_zero_gives_every_worker_the_same_free_port() {
     let sockets = bind(loopback(), "--http-addr").unwrap().listen(3).unwrap();
     let ports: std::collections::BTreeSet<u16> =
